@@ -1,0 +1,36 @@
+"""sklmm: mixed-effects logistic regression with a scikit-learn interface."""
+
+import importlib
+import importlib.util
+
+__version__ = "0.1.0"
+
+# Public name -> module that defines it. Resolved on first use, which keeps `import sklmm` cheap.
+_PUBLIC = {"MixedLogisticRegression": "sklmm.mixed"}
+_PUBLIC_MODULES = ("datasets", "exceptions")
+
+__all__ = ["MixedLogisticRegression", "__version__", "datasets", "exceptions"]
+
+if importlib.util.find_spec("sklmm._kernels._cluster") is None:
+    raise ImportError(
+        f"sklmm's compiled kernels are missing from {__path__[0]!r}: this looks like sklmm's source tree, "
+        "not an installed copy. In the folder that holds pyproject.toml, run one of\n"
+        "    pip install .                                # then import sklmm from outside that folder\n"
+        "    pip install -e . --no-build-isolation        # to develop; needs setuptools, Cython and numpy\n"
+        "    python setup.py build_ext --inplace          # the same without pip"
+    )
+
+
+def __getattr__(name):
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    elif name in _PUBLIC_MODULES:
+        value = importlib.import_module(f"sklmm.{name}")
+    else:
+        raise AttributeError(f"module 'sklmm' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
