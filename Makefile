@@ -1,0 +1,53 @@
+# make demo   fit, summarise and score a multilevel model of real data
+# make test   run the test suite against the installed package
+# make bench  time fits against scikit-learn's plain logistic regression and installed peers (BENCH="--quick")
+# make lint   ruff
+#
+# Everything happens in a virtual environment, $(VENV), made with $(PYTHON) (3.11 or newer) on first use. The package
+# is installed into it, and installed again whenever one of its sources has changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BENCH ?=
+PYTEST ?=
+SOURCES := setup.py pyproject.toml $(shell find sklmm -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.gz')
+
+# Python must not find the source tree, whose kernels are not built, in place of the installed package.
+export PYTHONSAFEPATH := 1
+
+.PHONY: demo test bench lint clean
+
+demo: $(VENV)/.package
+	$(VENV)/bin/python examples/contraception.py
+
+test: $(VENV)/.test
+	$(VENV)/bin/python -m pytest $(PYTEST)
+
+bench: $(VENV)/.package
+	PYTHONSAFEPATH= $(VENV)/bin/python benchmarks $(BENCH)
+
+lint: $(VENV)/.lint
+	$(VENV)/bin/ruff check .
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "sklmm needs Python 3.11 or newer; name one, for example: make demo PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.created $(SOURCES)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+# The package is there already, so this only adds what its "test" extra names.
+$(VENV)/.test: $(VENV)/.package
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'sklmm[test]'
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.created
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check ruff
+	@touch $@
+
+clean:
+	rm -rf build dist *.egg-info $(VENV)
+	rm -f sklmm/_kernels/*.so sklmm/_kernels/*.c
