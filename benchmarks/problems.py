@@ -1,0 +1,55 @@
+"""The data the libraries are timed on: seeded, with known truth."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+N_FEATURES = 10
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows of a logistic model with a standard normal intercept for each group.
+
+    `group_size` rows a group exactly, or None: every row draws its group, so that sizes vary.
+    """
+
+    n_rows: int
+    n_groups: int
+    group_size: int | None = None
+    shuffled: bool = False
+    n_features: int = N_FEATURES
+
+    def __str__(self):
+        order = "shuffled rows" if self.shuffled else "rows sorted by group"
+        return f"{self.n_rows:,} rows x {self.n_features} features, {self.n_groups:,} groups, {order}"
+
+    def as_dict(self):
+        return asdict(self)
+
+    def make(self, seed=20240607):
+        """X (n_rows, n_features), y in {0, 1}, integer group codes."""
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((self.n_rows, self.n_features))
+        beta = 0.3 * rng.standard_normal(self.n_features)
+        if self.group_size is None:
+            groups = np.sort(rng.integers(0, self.n_groups, self.n_rows))
+        else:
+            groups = np.arange(self.n_rows) // self.group_size
+        if self.shuffled:  # X is exchangeable: shuffling the groups shuffles the rows
+            rng.shuffle(groups)
+        eta = X @ beta + rng.standard_normal(self.n_groups)[groups]
+        y = (rng.random(self.n_rows) * (1 + np.exp(-eta)) < 1).astype(np.int64)
+        return X, y, groups
+
+
+def standard_problems():
+    """50 rows a group on average, small groups, and both orders of the rows."""
+    sorted_rows = [
+        Problem(10_000, 200),
+        Problem(10_000, 2_000),
+        Problem(100_000, 2_000),
+        Problem(1_000_000, 20_000),
+        Problem(1_000_000, 250_000, group_size=4),
+    ]
+    return [Problem(**{**p.as_dict(), "shuffled": order}) for p in sorted_rows for order in (False, True)]
