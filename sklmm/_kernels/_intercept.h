@@ -1,0 +1,368 @@
+/* Clusters with a random intercept, a block of clusters at a time: eta = x'beta + theta u, one exp a row.
+ *
+ * exp(eta + theta u) = E * B with E = exp(x'beta) by row and B = exp(theta u) by cluster (and by node), so Newton steps and
+ * quadrature nodes cost a division, not an exponential. Both exponents are clamped to +-350, beyond which the
+ * probabilities have long been 0 or 1 in double precision.
+ *
+ * Names follow ARCHITECTURE.md, "Derivatives of a cluster": w weight, wy = w y, mu probability, r = w (y - mu),
+ * v = w mu (1 - mu), v1 and v2 its first and second derivatives in eta; R, V, V1 their sums over a cluster at the
+ * conditional mode u; H = 1 + theta^2 V; C, c, k, kappa the adjoints, xi the curvature of Gamma(H).
+ */
+#ifndef SKLMM_INTERCEPT_H
+#define SKLMM_INTERCEPT_H
+
+#include "_rows.h"
+#include <math.h>
+
+#define SKLMM_CLAMP 350.0
+
+typedef struct { /* the rows of a block */
+    ptrdiff_t nc;
+    const int64_t *start; /* nc + 1 */
+    const double *eta, *E, *w, *wy;
+    int unweighted;
+} sklmm_block;
+
+/* Means over the nodes of one cluster with their posterior weights: of r, zeta r, v, zeta v, zeta^2 v, zeta, zeta^2, r u. */
+typedef struct {
+    double r0, r1, v0, v1, v2, z1, z2, ru;
+} sklmm_node_means;
+
+typedef struct { /* by cluster */
+    double *u, *B, *R, *V, *V1, *H, *C, *c, *k, *kappa, *xi, *N, *lo, *hi;
+    sklmm_node_means *means; /* NULL: Laplace */
+} sklmm_modes;
+
+typedef struct {
+    ptrdiff_t k, padded;   /* nodes, and rounded up to a multiple of 8 (padding has weight 0) */
+    const double *zeta;    /* Gauss-Hermite nodes of exp(-z^2), padding 0 */
+    const double *log_w;   /* log of (weight / sqrt(pi)) plus zeta^2, padding -inf */
+} sklmm_nodes;
+
+typedef struct { /* by cluster and node, each nc x padded */
+    double *u, *B, *R, *V, *s, *pi;
+} sklmm_node_values;
+
+/* --- conditional modes -------------------------------------------------------------------------------------- */
+
+SKLMM_INLINE void intercept_sums(ptrdiff_t n, const double *E, const double *w, const double *wy, double B, double *R,
+                                 double *V, double *V1)
+{
+    v8d sr = v8_set(0.0), sv = sr, s1 = sr;
+    for (ptrdiff_t j = 0; j < n; j += 8) {
+        const v8l here = v8_first(n - j);
+        const v8d e = v8_load(E + j) * B, weight = v8_keep(here, v8_load(w + j));
+        const v8d inv = 1.0 / (1.0 + e), mu = e * inv, v = weight * mu * inv;
+        sr += v8_keep(here, v8_load(wy + j)) - weight * mu;
+        sv += v;
+        s1 += v * (1.0 - 2.0 * mu);
+    }
+    *R = v8_sum(sr);
+    *V = v8_sum(sv);
+    *V1 = v8_sum(s1);
+}
+
+/* All clusters of the block step together so that their latencies overlap. Newton on s(u) = theta R(u) - u, which decreases
+ * strictly, inside a bracket that each evaluation narrows: it cannot fail. On return R, V, V1 and B belong to u. */
+SKLMM_CLONES int intercept_modes(const sklmm_block *b, const sklmm_modes *m, double theta, double tol)
+{
+    for (ptrdiff_t i = 0; i < b->nc; i++) {
+        m->lo[i] = -INFINITY;
+        m->hi[i] = INFINITY;
+    }
+    for (int round = 0; round < 200; round++) {
+        ptrdiff_t open = 0;
+        for (ptrdiff_t i = 0; i < b->nc; i++) m->N[i] = theta * m->u[i];
+        rows_exp(m->B, m->N, SKLMM_CLAMP, b->nc);
+        for (ptrdiff_t i = 0; i < b->nc; i++) {
+            if (m->lo[i] == m->hi[i]) continue; /* closed in an earlier round */
+            const ptrdiff_t s0 = b->start[i];
+            intercept_sums(b->start[i + 1] - s0, b->E + s0, b->w + s0, b->wy + s0, m->B[i], m->R + i, m->V + i, m->V1 + i);
+            const double s = theta * m->R[i] - m->u[i], step = s / (1.0 + theta * theta * m->V[i]);
+            const double small = tol * (1.0 + fabs(m->u[i]));
+            if (s > 0) m->lo[i] = m->u[i];
+            else m->hi[i] = m->u[i];
+            if (fabs(step) <= small || m->hi[i] - m->lo[i] <= small) {
+                m->lo[i] = m->hi[i] = m->u[i];
+                continue;
+            }
+            open++;
+            m->u[i] += step;
+            if (!(m->u[i] > m->lo[i] && m->u[i] < m->hi[i])) m->u[i] = 0.5 * (m->lo[i] + m->hi[i]);
+        }
+        if (!open) return 0;
+    }
+    return 1;
+}
+
+/* --- adjoints ----------------------------------------------------------------------------------------------- */
+
+/* Laplace: Gamma(H) = -log(H) / 2. Returns the value less the rows' log-likelihood. */
+SKLMM_CLONES double intercept_laplace(ptrdiff_t nc, const sklmm_modes *m, double theta)
+{
+    v8d value = v8_set(0.0);
+    for (ptrdiff_t i = 0; i < nc; i += 8) {
+        const v8l here = v8_first(nc - i);
+        const v8d H = 1.0 + theta * theta * v8_load(m->V + i), u = v8_load(m->u + i);
+        const v8d C = -0.5 / H, c = theta * theta * C, kappa = theta * c * v8_load(m->V1 + i) / H;
+        v8_store(m->H + i, H);
+        v8_store(m->C + i, C);
+        v8_store(m->c + i, c);
+        v8_store(m->kappa + i, kappa);
+        v8_store(m->k + i, theta * kappa);
+        v8_store(m->xi + i, v8_set(0.5));
+        value -= v8_keep(here, 0.5 * u * u + 0.5 * v8_log(v8_select(here, H, v8_set(1.0))));
+    }
+    return v8_sum(value);
+}
+
+/* Sums over one cluster's rows of r, v and log q at eight nodes; `limit` factors q = 1 + E B can be multiplied before a
+ * logarithm is due. */
+SKLMM_INLINE void node_sums(ptrdiff_t n, const double *E, const double *w, const double *wy, v8d B, int unweighted,
+                            ptrdiff_t limit, v8d *r_sum, v8d *v_sum, v8d *log_sum)
+{
+    v8d r = v8_set(0.0), v = r, l = r, product = v8_set(1.0);
+    ptrdiff_t factors = 0;
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const v8d e = E[j] * B, q = 1.0 + e, inv = 1.0 / q, mu = e * inv;
+        r += wy[j] - w[j] * mu;
+        v += w[j] * mu * inv;
+        if (!unweighted) {
+            l += w[j] * v8_log(q);
+            continue;
+        }
+        product *= q;
+        if (++factors == limit) {
+            l += v8_log(product);
+            product = v8_set(1.0);
+            factors = 0;
+        }
+    }
+    *r_sum = r;
+    *v_sum = v;
+    *log_sum = l + v8_log(product);
+}
+
+/* Adaptive Gauss-Hermite: nodes u_k = u + sqrt(2) zeta_k / sqrt(H), their posterior weights pi_k, the means and the adjoints.
+ * Returns the sum of the clusters' log-likelihoods. */
+SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
+                                         const sklmm_node_values *values, double theta)
+{
+    const ptrdiff_t K = nodes->padded;
+    const v8d clamp = v8_set(SKLMM_CLAMP);
+    double value = 0.0;
+    for (ptrdiff_t i = 0; i < b->nc; i++) {
+        const ptrdiff_t first = b->start[i], n = b->start[i + 1] - first;
+        const double u = m->u[i], H = m->H[i] = 1.0 + theta * theta * m->V[i], root = sqrt(H), spread = M_SQRT2 / root;
+        double *u_k = values->u + i * K, *B_k = values->B + i * K, *R_k = values->R + i * K, *V_k = values->V + i * K;
+        double *s_k = values->s + i * K, *pi_k = values->pi + i * K;
+        double eta_max = 0.0, wy_sum = 0.0, linear = 0.0, largest = -INFINITY;
+        for (ptrdiff_t j = first; j < first + n; j++) {
+            eta_max = b->eta[j] > eta_max ? b->eta[j] : eta_max;
+            wy_sum += b->wy[j];
+            linear += b->wy[j] * b->eta[j];
+        }
+        const double growth = eta_max + fabs(theta) * (fabs(u) + spread * nodes->zeta[nodes->k - 1]) + 0.7;
+        const ptrdiff_t limit = growth > 350.0 ? 1 : (ptrdiff_t)(700.0 / growth);
+        for (ptrdiff_t a = 0; a < K; a += 8) {
+            const v8d uk = u + spread * v8_load(nodes->zeta + a), tu = theta * uk;
+            const v8d B = v8_exp(v8_min(v8_max(tu, -clamp), clamp));
+            v8d r, v, l;
+            node_sums(n, b->E + first, b->w + first, b->wy + first, B, b->unweighted, limit, &r, &v, &l);
+            const v8d F = tu * wy_sum - l - 0.5 * uk * uk + v8_load(nodes->log_w + a);
+            v8_store(u_k + a, uk);
+            v8_store(B_k + a, B);
+            v8_store(R_k + a, r);
+            v8_store(V_k + a, v);
+            v8_store(s_k + a, theta * r - uk);
+            v8_store(pi_k + a, F);
+            for (int lane = 0; lane < 8; lane++) largest = F[lane] > largest ? F[lane] : largest;
+        }
+        v8d sum = v8_set(0.0);
+        for (ptrdiff_t a = 0; a < K; a += 8) {
+            const v8d weight = v8_exp(v8_load(pi_k + a) - largest);
+            const v8d pi = v8_keep(v8_first(nodes->k - a), weight);
+            v8_store(pi_k + a, pi);
+            sum += pi;
+        }
+        const double total = v8_sum(sum);
+        v8d r0 = v8_set(0.0), r1 = r0, v0 = r0, v1 = r0, v2 = r0, z1 = r0, z2 = r0, ru = r0, s0 = r0, s1 = r0;
+        for (ptrdiff_t a = 0; a < K; a += 8) {
+            const v8d pi = v8_load(pi_k + a) / total, z = v8_load(nodes->zeta + a);
+            const v8d r = pi * v8_load(R_k + a), v = pi * v8_load(V_k + a), s = pi * v8_load(s_k + a);
+            v8_store(pi_k + a, pi);
+            r0 += r;
+            r1 += r * z;
+            v0 += v;
+            v1 += v * z;
+            v2 += v * z * z;
+            z1 += pi * z;
+            z2 += pi * z * z;
+            ru += r * v8_load(u_k + a);
+            s0 += s;
+            s1 += s * z;
+        }
+        m->means[i] = (sklmm_node_means){v8_sum(r0), v8_sum(r1), v8_sum(v0), v8_sum(v1),
+                                         v8_sum(v2), v8_sum(z1), v8_sum(z2), v8_sum(ru)};
+        const double Y = v8_sum(s1) / root;
+        m->C[i] = (-M_SQRT1_2 * Y - 0.5) / H;
+        m->c[i] = theta * theta * m->C[i];
+        m->kappa[i] = (v8_sum(s0) + theta * m->c[i] * m->V1[i]) / H;
+        m->k[i] = theta * m->kappa[i];
+        m->xi[i] = 0.5 + 0.75 * M_SQRT2 * Y;
+        value += linear + largest + log(total) - 0.5 * log(H);
+    }
+    return value;
+}
+
+/* --- row weights -------------------------------------------------------------------------------------------- */
+
+/* Rows at the mode: writes v, v1, omega = v2 c - v1 k and g = v1 c - v k, for Laplace with -v and +r added. Returns
+ * sum wy (eta + theta u) - w log q, where unit weights let the logs be taken of products of 8. A vector may reach into the
+ * next cluster's rows: those are written after it. */
+SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, double theta, double *v_out,
+                                   double *v1_out, double *omega, double *g, double *q)
+{
+    const double own = m->means ? 0.0 : 1.0;
+    const ptrdiff_t n = b->start[b->nc];
+    v8d value = v8_set(0.0), largest = v8_set(0.0);
+    for (ptrdiff_t i = 0; i < b->nc; i++) {
+        const double shift = theta * m->u[i], B = m->B[i], c = m->c[i], k = m->k[i];
+        for (ptrdiff_t j = b->start[i]; j < b->start[i + 1]; j += 8) {
+            const v8l here = v8_first(b->start[i + 1] - j);
+            const v8d e = v8_load(b->E + j) * B, w = v8_load(b->w + j), wy = v8_load(b->wy + j);
+            const v8d one = 1.0 + e, inv = 1.0 / one, mu = e * inv, v = w * mu * inv;
+            const v8d v1 = v * (1.0 - 2.0 * mu), v2 = v * (1.0 - 6.0 * mu * inv);
+            value += v8_keep(here, wy * (v8_load(b->eta + j) + shift));
+            largest = v8_max(largest, v8_keep(here, one));
+            v8_store(q + j, one);
+            v8_store(v_out + j, v);
+            v8_store(v1_out + j, v1);
+            v8_store(omega + j, v2 * c - v1 * k - own * v);
+            v8_store(g + j, v1 * c - v * k + own * (wy - w * mu));
+        }
+    }
+    if (m->means) return 0.0; /* quadrature has the value */
+    double top = 0.0;
+    for (int l = 0; l < 8; l++) top = largest[l] > top ? largest[l] : top;
+    if (b->unweighted && top < 1e38) {
+        for (ptrdiff_t j = n; j < n + 8; j++) q[j] = 1.0;
+        for (ptrdiff_t j = 0; j < n; j += 64) {
+            v8d product = v8_load(q + j);
+            for (ptrdiff_t l = j + 8; l < n && l < j + 64; l += 8) product *= v8_load(q + l);
+            value -= v8_log(product);
+        }
+    } else {
+        for (ptrdiff_t j = 0; j < n; j += 8) {
+            const v8l here = v8_first(n - j);
+            value -= v8_keep(here, v8_load(b->w + j) * v8_log(v8_select(here, v8_load(q + j), v8_set(1.0))));
+        }
+    }
+    return v8_sum(value);
+}
+
+/* Rows first .. first + n - 1 of cluster i at its nodes: r_jk into r (n x padded); omega -= mean v, g += mean r and
+ * vz = -mean zeta v. */
+SKLMM_CLONES void intercept_node_rows(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n,
+                                      const sklmm_nodes *nodes, const sklmm_node_values *values, double *r,
+                                      double *omega, double *g, double *vz)
+{
+    const ptrdiff_t K = nodes->padded;
+    const double *B_k = values->B + i * K, *pi_k = values->pi + i * K;
+    for (ptrdiff_t j = 0; j < n; j++) {
+        const double E = b->E[first + j], w = b->w[first + j], wy = b->wy[first + j];
+        v8d v0 = v8_set(0.0), v1 = v0, r0 = v0;
+        for (ptrdiff_t a = 0; a < K; a += 8) {
+            const v8d e = E * v8_load(B_k + a), inv = 1.0 / (1.0 + e), mu = e * inv, pi = v8_load(pi_k + a);
+            const v8d residual = wy - w * mu, pv = pi * (w * mu * inv);
+            v8_store(r + j * K + a, residual);
+            r0 += pi * residual;
+            v0 += pv;
+            v1 += pv * v8_load(nodes->zeta + a);
+        }
+        omega[first + j] -= v8_sum(v0);
+        g[first + j] += v8_sum(r0);
+        vz[first + j] = -v8_sum(v1);
+    }
+}
+
+/* --- second derivatives ------------------------------------------------------------------------------------- */
+
+/* What sum_r omega x x' lacks of the block's Hessian, as pairs of rows: Hessian = S + F + F', F = left' right, plus theta_row
+ * in row `slot`. `sums` has by cluster the sums of v x, v1 x, omega x (and vz x with quadrature): nw x ld. Writes 2 (3) pairs a
+ * cluster; with quadrature also the derivatives of u and of the nodes' spread into `moves` (2 x ld a cluster). Returns
+ * the derivative of the value in theta. */
+SKLMM_CLONES double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slot, const sklmm_modes *m, double theta,
+                                       const double *sums, double *left, double *right, double *theta_row,
+                                       double *moves)
+{
+    const ptrdiff_t nw = m->means ? 4 : 3, pairs = m->means ? 3 : 2;
+    double gradient = 0.0, corner = 0.0;
+    for (ptrdiff_t i = 0; i < nc; i++) {
+        const double *M = sums + nw * i * ld, *T = M + ld, *O = T + ld, *Z = O + ld;
+        const double u = m->u[i], R = m->R[i], V = m->V[i], V1 = m->V1[i], kappa = m->kappa[i], c = m->c[i];
+        const double ih = 1.0 / m->H[i], D = m->C[i] * theta, rho = c * V1 - m->k[i] * V;
+        const double du_theta = (R - theta * V * u) * ih, spread = M_SQRT2 * sqrt(ih), half_n = 0.5 * m->N[i];
+        const sklmm_node_means *mean = m->means ? m->means + i : NULL;
+        const double residual = (mean ? mean->r0 : R) + rho, half_xi = 0.5 * m->xi[i];
+        double *l = left + pairs * i * ld, *r = right + pairs * i * ld;
+        for (ptrdiff_t a = 0; a < ld; a += 8) {
+            const v8l here = v8_first(slot + 1 - a);
+            v8d du = v8_load(M + a) * (-theta * ih), K = v8_set(0.0);
+            if (slot >= a && slot < a + 8) {
+                du[slot - a] = du_theta;
+                K[slot - a] = 1.0;
+            }
+            const v8d Q = theta * du + u * K, dM = v8_load(T + a) + V1 * Q;
+            const v8d A = v8_keep(here, (theta * theta * dM + (2.0 * theta * V) * K) * ih);
+            v8d row = residual * du + (2.0 * D) * dM - kappa * (v8_load(M + a) + V * Q);
+            v8d partner = v8_load(O + a) + half_n * Q, with_u = -0.5 * du;
+            if (mean) {
+                const v8d dz = (-0.5 * spread) * A, Q1 = theta * dz + spread * K; /* d (u_k - u) = zeta_k dz */
+                const v8d partner1 = v8_load(Z + a) - (0.5 * mean->v2) * Q1;
+                partner -= mean->v1 * Q1;
+                with_u -= mean->z1 * dz;
+                row += mean->r1 * dz + spread * partner1;
+                v8_store(l + 2 * ld + a, dz);
+                v8_store(r + 2 * ld + a, theta * partner1 - (0.5 * mean->z2) * dz);
+                v8_store(moves + 2 * i * ld + a, v8_keep(here, du));
+                v8_store(moves + (2 * i + 1) * ld + a, dz);
+            }
+            v8_store(l + a, v8_keep(here, du));
+            v8_store(r + a, theta * partner + with_u);
+            v8_store(l + ld + a, A);
+            v8_store(r + ld + a, half_xi * A);
+            v8_store(theta_row + a, v8_load(theta_row + a) + row + u * partner);
+        }
+        corner += m->C[i] * V;
+        gradient += (mean ? mean->ru : R * u) + rho * u + 2.0 * V * D + kappa * R;
+    }
+    theta_row[slot] += corner;
+    return gradient;
+}
+
+/* Derivatives of cluster i's log-likelihood at each node, centred: rx (padded x ld) holds sum_j r_jk x_j on entry. Weights
+ * pi / 2 go to `weights`: F += rx' diag(weights) rx is the variance over the nodes. */
+SKLMM_CLONES void intercept_node_gradients(ptrdiff_t i, ptrdiff_t ld, ptrdiff_t slot, const sklmm_nodes *nodes,
+                                           const sklmm_node_values *values, const double *moves, double *rx,
+                                           double *weights)
+{
+    const ptrdiff_t K = nodes->padded;
+    const double *u_k = values->u + i * K, *R_k = values->R + i * K, *s_k = values->s + i * K, *pi_k = values->pi + i * K;
+    for (ptrdiff_t k = 0; k < nodes->k; k++) {
+        rx[k * ld + slot] += R_k[k] * u_k[k];
+        weights[k] = 0.5 * pi_k[k];
+    }
+    for (ptrdiff_t a = 0; a < ld; a += 8) {
+        const v8d du = v8_load(moves + 2 * i * ld + a), dz = v8_load(moves + (2 * i + 1) * ld + a);
+        v8d mean = v8_set(0.0);
+        for (ptrdiff_t k = 0; k < nodes->k; k++) {
+            const v8d d = v8_load(rx + k * ld + a) + s_k[k] * (du + nodes->zeta[k] * dz);
+            v8_store(rx + k * ld + a, d);
+            mean += pi_k[k] * d;
+        }
+        for (ptrdiff_t k = 0; k < nodes->k; k++) v8_store(rx + k * ld + a, v8_load(rx + k * ld + a) - mean);
+    }
+}
+
+#endif

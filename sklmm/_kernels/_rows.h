@@ -1,0 +1,195 @@
+/* Primitives on a tile of rows: load, linear predictor, weighted sums and rank updates.
+ *
+ * A tile holds rows of `ld` doubles, `ld` a multiple of 8: [x standardised (p) | 1 if intercept | 0 for each theta |
+ * z scaled (q) | 0 ...]. The zeros under theta let every vector of derivatives share one length and one layout.
+ */
+#ifndef SKLMM_ROWS_H
+#define SKLMM_ROWS_H
+
+#include "_vecmath.h"
+
+/* --- loading ------------------------------------------------------------------------------------------------ */
+
+typedef struct {
+    const void *data;        /* X as the user gave it, float64 or float32, any strides */
+    ptrdiff_t row, col;      /* strides in elements */
+    ptrdiff_t n, p;
+    int is_float32;
+    const int64_t *order;    /* row numbers in cluster order, or NULL when the rows are already grouped */
+    const double *center;    /* p, then zeros up to a multiple of 8 */
+    const double *inv_scale; /* likewise */
+    int intercept;           /* slot p holds 1 */
+    ptrdiff_t q, z_slot;     /* z columns start at this slot */
+    const int64_t *z_column; /* column of X, or -1 for the constant 1 */
+    const double *z_inv_scale;
+} sklmm_source;
+
+SKLMM_INLINE double source_at(const sklmm_source *s, ptrdiff_t i, ptrdiff_t c)
+{
+    ptrdiff_t k = i * s->row + c * s->col;
+    return s->is_float32 ? (double)((const float *)s->data)[k] : ((const double *)s->data)[k];
+}
+
+/* Rows first .. first + n - 1 in cluster order into the tile T (n x ld). */
+SKLMM_CLONES void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
+{
+    const ptrdiff_t p = s->p, whole = s->n - 8; /* reading up to 7 elements past a row stays inside X before this row */
+    const int contiguous = s->col == 1 && s->row >= 1 && !s->is_float32;
+    if (!contiguous && !s->order) { /* column by column: the friendly direction of a Fortran-ordered X */
+        for (ptrdiff_t c = 0; c < p; c++) {
+            const double m = s->center[c], f = s->inv_scale[c];
+            if (s->is_float32) {
+                const float *x = (const float *)s->data + first * s->row + c * s->col;
+                for (ptrdiff_t r = 0; r < n; r++) T[r * ld + c] = (x[r * s->row] - m) * f;
+            } else {
+                const double *x = (const double *)s->data + first * s->row + c * s->col;
+                for (ptrdiff_t r = 0; r < n; r++) T[r * ld + c] = (x[r * s->row] - m) * f;
+            }
+        }
+    }
+    for (ptrdiff_t r = 0; r < n; r++) {
+        const ptrdiff_t i = s->order ? s->order[first + r] : first + r;
+        double *t = T + r * ld;
+        if (contiguous && i < whole) {
+            const double *x = (const double *)s->data + i * s->row;
+            if (s->order && r + 16 < n) {
+                const double *ahead = (const double *)s->data + s->order[first + r + 16] * s->row;
+                for (ptrdiff_t c = 0; c < p; c += 8) __builtin_prefetch(ahead + c);
+                __builtin_prefetch(ahead + p - 1);
+            }
+            for (ptrdiff_t c = 0; c < p; c += 8) {
+                v8d v = (v8_load(x + c) - v8_load(s->center + c)) * v8_load(s->inv_scale + c);
+                v8_store(t + c, v8_keep(v8_first(p - c), v));
+            }
+        } else if (contiguous || s->order) {
+            for (ptrdiff_t c = 0; c < p; c++) t[c] = (source_at(s, i, c) - s->center[c]) * s->inv_scale[c];
+        }
+        if (s->intercept) t[p] = 1.0;
+        for (ptrdiff_t a = 0; a < s->q; a++)
+            t[s->z_slot + a] = s->z_column[a] < 0 ? 1.0 : source_at(s, i, s->z_column[a]) * s->z_inv_scale[a];
+    }
+}
+
+/* --- products ----------------------------------------------------------------------------------------------- */
+
+/* out[r] = T[r, :] . beta, beta zero behind the fixed effects. */
+SKLMM_CLONES void rows_dot(double *out, const double *T, ptrdiff_t ld, const double *beta, ptrdiff_t n)
+{
+    if (ld == 16) {
+        const v8d b0 = v8_load(beta), b1 = v8_load(beta + 8);
+        for (ptrdiff_t r = 0; r < n; r++) out[r] = v8_sum(v8_load(T + r * 16) * b0 + v8_load(T + r * 16 + 8) * b1);
+        return;
+    }
+    for (ptrdiff_t r = 0; r < n; r++) {
+        v8d a = v8_load(T + r * ld) * v8_load(beta);
+        for (ptrdiff_t c = 8; c < ld; c += 8) a += v8_load(T + r * ld + c) * v8_load(beta + c);
+        out[r] = v8_sum(a);
+    }
+}
+
+/* F[a, c0:c0+8 nc] += sum_r w[r] L[r, a] R[r, ...] for na <= 8 rows of F, nc <= 2 vectors; accumulators in registers.
+ * L is read at L[r * row + a * col]; w may be NULL. */
+SKLMM_INLINE void tile_update(double *F, ptrdiff_t ldf, const double *L, ptrdiff_t row, ptrdiff_t col,
+                              const double *R, ptrdiff_t ldr, const double *w, ptrdiff_t n, const int na, const int nc)
+{
+    v8d acc[8][2];
+#pragma GCC unroll 8
+    for (int a = 0; a < na; a++)
+#pragma GCC unroll 2
+        for (int c = 0; c < nc; c++) acc[a][c] = v8_load(F + a * ldf + 8 * c);
+    for (ptrdiff_t r = 0; r < n; r++) {
+        v8d x[2];
+#pragma GCC unroll 2
+        for (int c = 0; c < nc; c++) {
+            x[c] = v8_load(R + r * ldr + 8 * c);
+            if (w) x[c] *= w[r];
+        }
+#pragma GCC unroll 8
+        for (int a = 0; a < na; a++) {
+            const double l = L[r * row + a * col];
+#pragma GCC unroll 2
+            for (int c = 0; c < nc; c++) acc[a][c] += l * x[c];
+        }
+    }
+#pragma GCC unroll 8
+    for (int a = 0; a < na; a++)
+#pragma GCC unroll 2
+        for (int c = 0; c < nc; c++) v8_store(F + a * ldf + 8 * c, acc[a][c]);
+}
+
+SKLMM_INLINE void tile_update_any(double *F, ptrdiff_t ldf, const double *L, ptrdiff_t row, ptrdiff_t col,
+                                  const double *R, ptrdiff_t ldr, const double *w, ptrdiff_t n, int na, int nc)
+{
+#define SKLMM_CASE(A)                                                                                                \
+    case A:                                                                                                          \
+        if (nc == 2) tile_update(F, ldf, L, row, col, R, ldr, w, n, A, 2);                                           \
+        else tile_update(F, ldf, L, row, col, R, ldr, w, n, A, 1);                                                   \
+        break;
+    switch (na) {
+        SKLMM_CASE(1)
+        SKLMM_CASE(2)
+        SKLMM_CASE(3)
+        SKLMM_CASE(4)
+        SKLMM_CASE(5)
+        SKLMM_CASE(6)
+        SKLMM_CASE(7)
+        SKLMM_CASE(8)
+    }
+#undef SKLMM_CASE
+}
+
+/* F (na x ld) += L' diag(w) R over n rows. With `upper`, only the 8-column blocks on and right of the diagonal. */
+SKLMM_CLONES void rows_update(double *F, ptrdiff_t ld, const double *L, ptrdiff_t row, ptrdiff_t col, ptrdiff_t na,
+                              const double *R, const double *w, ptrdiff_t n, int upper)
+{
+    for (ptrdiff_t a = 0; a < na; a += 8) {
+        const int ka = na - a < 8 ? (int)(na - a) : 8;
+        for (ptrdiff_t c = upper ? a : 0; c < ld; c += 16) {
+            const int kc = ld - c < 16 ? 1 : 2;
+            if (w) tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, w, n, ka, kc);
+            else tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, NULL, n, ka, kc);
+        }
+    }
+}
+
+/* out (ld) += sum_r w[r] R[r, :]; four chains hide the latency of the additions. */
+SKLMM_CLONES void rows_sum(double *out, const double *w, const double *R, ptrdiff_t ld, ptrdiff_t n)
+{
+    for (ptrdiff_t c = 0; c < ld; c += 8) {
+        v8d s0 = v8_load(out + c), s1 = v8_set(0.0), s2 = s1, s3 = s1;
+        ptrdiff_t r = 0;
+        for (; r + 4 <= n; r += 4) {
+            s0 += w[r] * v8_load(R + r * ld + c);
+            s1 += w[r + 1] * v8_load(R + (r + 1) * ld + c);
+            s2 += w[r + 2] * v8_load(R + (r + 2) * ld + c);
+            s3 += w[r + 3] * v8_load(R + (r + 3) * ld + c);
+        }
+        for (; r < n; r++) s0 += w[r] * v8_load(R + r * ld + c);
+        v8_store(out + c, (s0 + s1) + (s2 + s3));
+    }
+}
+
+/* For each cluster i of nc: S[i] (nw x ld) += sum over its rows of W[a][r] R[r, :]; W[a] = W + a * stride. */
+SKLMM_CLONES void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const int64_t *start, const double *W,
+                                    ptrdiff_t stride, int nw, const double *R)
+{
+    for (ptrdiff_t i = 0; i < nc; i++) {
+        const ptrdiff_t s = start[i], n = start[i + 1] - s;
+        for (int a = 0; a < nw; a += 8) {
+            const int ka = nw - a < 8 ? nw - a : 8;
+            for (ptrdiff_t c = 0; c < ld; c += 16)
+                tile_update_any(S + (i * nw + a) * ld + c, ld, W + a * stride + s, 1, stride, R + s * ld + c, ld, NULL,
+                                n, ka, ld - c < 16 ? 1 : 2);
+        }
+    }
+}
+
+/* --- elementwise -------------------------------------------------------------------------------------------- */
+
+SKLMM_CLONES void rows_exp(double *out, const double *x, double limit, ptrdiff_t n)
+{
+    const v8d hi = v8_set(limit), lo = -hi;
+    for (ptrdiff_t r = 0; r < n; r += 8) v8_store(out + r, v8_exp(v8_min(v8_max(v8_load(x + r), lo), hi)));
+}
+
+#endif
