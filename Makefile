@@ -10,6 +10,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BENCH ?=
 PYTEST ?=
+PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 SOURCES := setup.py pyproject.toml $(shell find sklmm -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.gz')
 
 # Python must not find the source tree, whose kernels are not built, in place of the installed package.
@@ -35,17 +36,24 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.package: $(VENV)/.created $(SOURCES)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check .
+# Building without isolation, with the tools pyproject.toml asks for: what has not changed is not compiled again.
+$(VENV)/.tools: $(VENV)/.created pyproject.toml
+	@$(VENV)/bin/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], \
+	  sep="\n")' > $(VENV)/build-requires.txt
+	$(PIP) -r $(VENV)/build-requires.txt
+	@touch $@
+
+$(VENV)/.package: $(VENV)/.tools $(SOURCES)
+	$(PIP) --no-build-isolation .
 	@touch $@
 
 # The package is there already, so this only adds what its "test" extra names.
 $(VENV)/.test: $(VENV)/.package
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'sklmm[test]'
+	$(PIP) 'sklmm[test]'
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.created
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check ruff
+	$(PIP) ruff
 	@touch $@
 
 clean:

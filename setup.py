@@ -29,7 +29,7 @@ DIRECTIVES = {
     "boundscheck": DEBUG,
     "initializedcheck": DEBUG,
     "wraparound": False,
-    "nonecheck": DEBUG,
+    "nonecheck": False,
     "cdivision": True,
 }
 
