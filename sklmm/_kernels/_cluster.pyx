@@ -86,6 +86,54 @@ cdef extern from "_intercept.h" nogil:
                                   const sklmm_node_values *values, const double *moves, double *rx, double *weights)
 
 
+cdef extern from "_slopes.h" nogil:
+    int SKLMM_MAX_Q
+    ctypedef struct sklmm_factor:
+        ptrdiff_t q, d, m
+        const int64_t *entry_row
+        const int64_t *entry_col
+        const double *Lambda
+    ctypedef struct sklmm_cluster:
+        ptrdiff_t n, stride
+        const double *eta
+        const double *w
+        const double *wy
+        const double *z
+    ctypedef struct sklmm_grid:
+        ptrdiff_t k
+        const double *zeta
+        const double *log_w
+    ctypedef struct sklmm_mode:
+        double *u
+        double *H
+    ctypedef struct sklmm_quadrature:
+        double *u
+        double *s
+        double *R
+        double *V
+        double *pi
+        double *moment
+        double *V2
+        double *R1
+        double *Xi
+        double *Lt
+    int slopes_mode(const sklmm_cluster *c, const sklmm_factor *f, sklmm_mode *t, double tol)
+    double slopes_laplace(const sklmm_cluster *c, const sklmm_factor *f, sklmm_mode *t)
+    double slopes_quadrature(const sklmm_cluster *c, const sklmm_factor *f, const sklmm_grid *grid, sklmm_mode *t,
+                             sklmm_quadrature *v)
+    double slopes_rows(const sklmm_cluster *c, const sklmm_factor *f, const sklmm_mode *t, int laplace, double *W,
+                       ptrdiff_t apart, double *omega, double *g)
+    void slopes_node_rows(const sklmm_cluster *c, const sklmm_factor *f, const sklmm_grid *grid,
+                          const sklmm_quadrature *v, ptrdiff_t k0, ptrdiff_t nk, double *r, ptrdiff_t apart,
+                          double *omega, double *g, double *vz)
+    void slopes_times_z(const sklmm_cluster *c, ptrdiff_t q, const double *x, double *out, ptrdiff_t apart)
+    ptrdiff_t slopes_assemble(const sklmm_factor *f, const sklmm_mode *t, const sklmm_quadrature *v, ptrdiff_t ld,
+                              ptrdiff_t slot, ptrdiff_t z_slot, const double *sums, double *left, double *right,
+                              double *theta_rows, double *moves, double *work, double *gradient)
+    void slopes_node_gradients(const sklmm_factor *f, const sklmm_grid *grid, const sklmm_quadrature *v, ptrdiff_t ld,
+                               ptrdiff_t slot, const double *moves, double *rx, double *mean, double *gradient)
+
+
 cdef struct Problem:
     sklmm_source source
     const uint8_t *y             # in cluster order
@@ -93,7 +141,11 @@ cdef struct Problem:
     const int64_t *start         # first row of each cluster
     const int64_t *block         # first cluster of each block
     sklmm_nodes nodes            # padded = 0: Laplace
+    sklmm_grid grid              # k = 1: Laplace
     ptrdiff_t n_params, ld, slot, tile
+    ptrdiff_t q, m               # q = 0: a random intercept
+    const int64_t *entry_row
+    const int64_t *entry_col
     double mode_tol
 
 
@@ -112,9 +164,14 @@ cdef struct Scratch:
     double *moves
     double *node_rows            # tile x padded nodes
     double *node_sums            # padded nodes x ld
-    double *node_weights
     int64_t *start
-    ptrdiff_t rows, clusters
+    double *z                    # q x rows
+    double *vz                   # q x tile
+    double *work
+    double *half_pi
+    ptrdiff_t rows, clusters, tile_rows
+    sklmm_mode mode
+    sklmm_quadrature quadrature
     sklmm_block block
     sklmm_modes modes
     sklmm_node_values values
@@ -123,7 +180,6 @@ cdef struct Scratch:
 cdef struct Totals:
     double *value                # value, then padding
     double *gradient             # ld
-    double *theta_row            # ld
     double *symmetric            # n_params x ld: upper blocks of sum omega x x'
     double *half                 # n_params x ld: F of Hessian = symmetric + F + F'
 
@@ -137,58 +193,91 @@ cdef inline double *carve(double **cursor, ptrdiff_t n) noexcept nogil:
 
 
 cdef double *lay_out(Scratch *s, double *arena, const Problem *p, ptrdiff_t rows, ptrdiff_t clusters) noexcept nogil:
-    """Points a thread's scratch into its arena; returns the end of what it takes."""
-    cdef ptrdiff_t ld = p.ld, K = p.nodes.padded, nodes = 1 if K == 0 else K, pairs = 2 if K == 0 else 3
+    """Points a thread's scratch into its arena; returns the end of what it takes (with no arena: its size)."""
     cdef double *cursor = arena
-    s.clusters = clusters
-    rows = (rows + 15) // 8 * 8  # a vector store may run past the last row of one array of W into the next
-    s.rows = rows
-    s.tile = carve(&cursor, p.tile * ld)
-    s.eta = carve(&cursor, rows)
-    s.E = carve(&cursor, rows)
-    s.w = carve(&cursor, rows)
-    s.wy = carve(&cursor, rows)
-    s.W = carve(&cursor, (pairs + 1) * rows)
-    s.g = carve(&cursor, rows)
-    s.q = carve(&cursor, rows)
-    s.sums = carve(&cursor, (pairs + 1) * clusters * ld)
-    s.left = carve(&cursor, pairs * clusters * ld)
-    s.right = carve(&cursor, pairs * clusters * ld)
-    s.modes.u = carve(&cursor, clusters)
-    s.modes.B = carve(&cursor, clusters)
-    s.modes.R = carve(&cursor, clusters)
-    s.modes.V = carve(&cursor, clusters)
-    s.modes.V1 = carve(&cursor, clusters)
-    s.modes.H = carve(&cursor, clusters)
-    s.modes.C = carve(&cursor, clusters)
-    s.modes.c = carve(&cursor, clusters)
-    s.modes.k = carve(&cursor, clusters)
-    s.modes.kappa = carve(&cursor, clusters)
-    s.modes.xi = carve(&cursor, clusters)
-    s.modes.N = carve(&cursor, clusters)
-    s.modes.lo = carve(&cursor, clusters)
-    s.modes.hi = carve(&cursor, clusters)
+    # a vector store may run past the last row of one array of a family into the next, hence the rounding
+    s.rows, s.tile_rows, s.clusters = (rows + 15) // 8 * 8, (min(rows, p.tile) + 15) // 8 * 8, clusters
+    s.tile = carve(&cursor, s.tile_rows * p.ld)
+    s.eta = carve(&cursor, s.rows)
+    s.w = carve(&cursor, s.rows)
+    s.wy = carve(&cursor, s.rows)
+    s.block.start, s.block.eta, s.block.w, s.block.wy = s.start, s.eta, s.w, s.wy
+    s.block.unweighted = p.w == NULL
+    return lay_out_slopes(s, cursor, p) if p.q else lay_out_intercept(s, cursor, p)
+
+
+cdef double *lay_out_intercept(Scratch *s, double *cursor, const Problem *p) noexcept nogil:
+    cdef ptrdiff_t ld = p.ld, K = p.nodes.padded, pairs = 3 if K else 2
+    s.E = carve(&cursor, s.rows)
+    s.block.E = s.E
+    s.W = carve(&cursor, (pairs + 1) * s.rows)
+    s.g = carve(&cursor, s.rows)
+    s.q = carve(&cursor, s.rows)
+    s.sums = carve(&cursor, (pairs + 1) * s.clusters * ld)
+    s.left = carve(&cursor, pairs * s.clusters * ld)
+    s.right = carve(&cursor, pairs * s.clusters * ld)
+    s.modes.u = carve(&cursor, s.clusters)
+    s.modes.B = carve(&cursor, s.clusters)
+    s.modes.R = carve(&cursor, s.clusters)
+    s.modes.V = carve(&cursor, s.clusters)
+    s.modes.V1 = carve(&cursor, s.clusters)
+    s.modes.H = carve(&cursor, s.clusters)
+    s.modes.C = carve(&cursor, s.clusters)
+    s.modes.c = carve(&cursor, s.clusters)
+    s.modes.k = carve(&cursor, s.clusters)
+    s.modes.kappa = carve(&cursor, s.clusters)
+    s.modes.xi = carve(&cursor, s.clusters)
+    s.modes.N = carve(&cursor, s.clusters)
+    s.modes.lo = carve(&cursor, s.clusters)
+    s.modes.hi = carve(&cursor, s.clusters)
     s.modes.means = NULL
     if K:
-        s.modes.means = <sklmm_node_means *> carve(&cursor, clusters * (sizeof(sklmm_node_means) // sizeof(double)))
-        s.moves = carve(&cursor, 2 * clusters * ld)
-        s.node_rows = carve(&cursor, p.tile * K)
+        s.modes.means = <sklmm_node_means *> carve(&cursor, s.clusters * (sizeof(sklmm_node_means) // sizeof(double)))
+        s.moves = carve(&cursor, 2 * s.clusters * ld)
+        s.node_rows = carve(&cursor, s.tile_rows * K)
         s.node_sums = carve(&cursor, K * ld)
-        s.node_weights = carve(&cursor, K)
-        s.values.u = carve(&cursor, clusters * K)
-        s.values.B = carve(&cursor, clusters * K)
-        s.values.R = carve(&cursor, clusters * K)
-        s.values.V = carve(&cursor, clusters * K)
-        s.values.s = carve(&cursor, clusters * K)
-        s.values.pi = carve(&cursor, clusters * K)
-    s.block.start, s.block.eta, s.block.E, s.block.w, s.block.wy = s.start, s.eta, s.E, s.w, s.wy
-    s.block.unweighted = p.w == NULL
+        s.half_pi = carve(&cursor, K)
+        s.values.u = carve(&cursor, s.clusters * K)
+        s.values.B = carve(&cursor, s.clusters * K)
+        s.values.R = carve(&cursor, s.clusters * K)
+        s.values.V = carve(&cursor, s.clusters * K)
+        s.values.s = carve(&cursor, s.clusters * K)
+        s.values.pi = carve(&cursor, s.clusters * K)
+    return cursor
+
+
+cdef double *lay_out_slopes(Scratch *s, double *cursor, const Problem *p) noexcept nogil:
+    cdef ptrdiff_t ld = p.ld, k = p.grid.k, q = p.q, d = q * (q + 1) // 2, q1 = 1 if k == 1 else q + 1
+    s.z = carve(&cursor, q * s.rows)
+    s.W = carve(&cursor, (q + d + q1 * q) * s.tile_rows)
+    s.g = carve(&cursor, s.tile_rows)
+    s.q = carve(&cursor, s.tile_rows)
+    s.sums = carve(&cursor, (q + d + q1 * q) * ld)
+    s.left = carve(&cursor, (2 * q1 * q + d) * ld)
+    s.right = carve(&cursor, (2 * q1 * q + d) * ld)
+    s.moves = carve(&cursor, q1 * q * ld)
+    s.work = carve(&cursor, (q1 * q + 2 * d + 1) * ld)
+    if k > 1:
+        s.vz = carve(&cursor, q * s.tile_rows)
+        s.node_rows = carve(&cursor, 8 * s.tile_rows)
+        s.node_sums = carve(&cursor, k * ld)
+        s.half_pi = carve(&cursor, k)
+        s.quadrature.u = carve(&cursor, k * q)
+        s.quadrature.s = carve(&cursor, k * q)
+        s.quadrature.R = carve(&cursor, k * q)
+        s.quadrature.V = carve(&cursor, k * d)
+        s.quadrature.pi = carve(&cursor, k)
+        s.quadrature.moment = carve(&cursor, q1 * q1)
+        s.quadrature.V2 = carve(&cursor, q1 * q1 * d)
+        s.quadrature.R1 = carve(&cursor, q1 * q)
+        s.quadrature.Xi = carve(&cursor, d * d)
+        s.quadrature.Lt = carve(&cursor, q * q)
     return cursor
 
 
 cdef void load_block(const Problem *p, Scratch *s, const double *beta, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
     """Responses and linear predictors of clusters c0 .. c1 - 1; the tile holds the rows if they fit."""
-    cdef ptrdiff_t first = p.start[c0], n = p.start[c1] - first, i, r = 0, k
+    cdef ptrdiff_t first = p.start[c0], n = p.start[c1] - first, i, a, r = 0, k
     s.block.nc = c1 - c0
     for i in range(c1 - c0 + 1):
         s.start[i] = p.start[c0 + i] - first
@@ -199,6 +288,9 @@ cdef void load_block(const Problem *p, Scratch *s, const double *beta, ptrdiff_t
         k = min(p.tile, n - r)
         rows_load(s.tile, p.ld, &p.source, first + r, k)
         rows_dot(s.eta + r, s.tile, p.ld, beta, k)
+        for a in range(p.q):
+            for i in range(k):
+                s.z[a * s.rows + r + i] = s.tile[i * p.ld + p.source.z_slot + a]
         r += k
 
 
@@ -252,8 +344,8 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         s.modes.N[i] = 0.0
         for r in range(s.start[i], s.start[i + 1]):
             s.modes.N[i] += omega[r]
-    t.gradient[p.slot] += intercept_assemble(nc, ld, p.slot, &s.modes, theta, s.sums, s.left, s.right, t.theta_row,
-                                             s.moves)
+    t.gradient[p.slot] += intercept_assemble(nc, ld, p.slot, &s.modes, theta, s.sums, s.left, s.right,
+                                             t.half + p.slot * ld, s.moves)
     rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, NULL, (nw - 1) * nc, 0)
     if K:
         for i in range(nc):
@@ -261,8 +353,85 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
                 memset(s.node_sums, 0, K * ld * sizeof(double))
                 rows_update(s.node_sums, ld, s.node_rows + start[i] * K, K, 1, K, s.tile + start[i] * ld, NULL,
                             start[i + 1] - start[i], 0)
-            intercept_node_gradients(i, ld, p.slot, &p.nodes, &s.values, s.moves, s.node_sums, s.node_weights)
-            rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.node_weights, p.nodes.k, 0)
+            intercept_node_gradients(i, ld, p.slot, &p.nodes, &s.values, s.moves, s.node_sums, s.half_pi)
+            rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, p.nodes.k, 0)
+    return 0
+
+
+cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *beta, const double *Lambda, double *u_all,
+                      double *H_all, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+    cdef:
+        ptrdiff_t q = p.q, d = q * (q + 1) // 2, q1 = 1 if p.grid.k == 1 else q + 1, nw = q + d + q1 * q, ld = p.ld
+        ptrdiff_t first = p.start[c0], n_block = p.start[c1] - first, i, a, b, e, r, n, k, at, rows, apart = s.tile_rows
+        bint laplace = p.grid.k == 1, long_cluster = n_block > p.tile
+        sklmm_factor f
+        sklmm_cluster whole, part
+        sklmm_quadrature *v = NULL if p.grid.k == 1 else &s.quadrature
+        double *omega = s.q
+        double *own = NULL
+        int64_t span[2]
+    f.q, f.d, f.m, f.entry_row, f.entry_col, f.Lambda = q, d, p.m, p.entry_row, p.entry_col, Lambda
+    load_block(p, s, beta, c0, c1)
+    whole.stride = s.rows
+    for i in range(c1 - c0):
+        at = s.start[i]
+        whole.n = s.start[i + 1] - at
+        whole.eta, whole.w, whole.wy, whole.z = s.eta + at, s.w + at, s.wy + at, s.z + at
+        for a in range(q):
+            s.mode.u[a] = u_all[(c0 + i) * q + a]
+        if slopes_mode(&whole, &f, &s.mode, p.mode_tol):
+            return 1
+        for a in range(q):
+            u_all[(c0 + i) * q + a] = s.mode.u[a]
+            for b in range(a + 1):
+                H_all[(c0 + i) * d + a * (a + 1) // 2 + b] = s.mode.H[a * q + b]
+        if laplace:
+            t.value[0] += slopes_laplace(&whole, &f, &s.mode)
+        else:
+            t.value[0] += slopes_quadrature(&whole, &f, &p.grid, &s.mode, v)
+            memset(s.node_sums, 0, p.grid.k * ld * sizeof(double))
+        memset(s.sums, 0, nw * ld * sizeof(double))
+        r = 0
+        while r < whole.n:
+            n = min(p.tile, whole.n - r)
+            if long_cluster:  # its rows come by again, tile by tile
+                rows_load(s.tile, ld, &p.source, first + r, n)
+                at = 0
+            part = whole
+            part.n = n
+            part.eta, part.w, part.wy, part.z = whole.eta + r, whole.w + r, whole.wy + r, whole.z + r
+            own = s.W + at
+            t.value[0] += slopes_rows(&part, &f, &s.mode, laplace, own, apart, omega + at, s.g + at)
+            if not laplace:
+                for a in range(q):
+                    memset(s.vz + a * apart + at, 0, ((n + 7) // 8 * 8) * sizeof(double))
+                k = 0
+                while k < p.grid.k:
+                    e = min(8, p.grid.k - k)
+                    slopes_node_rows(&part, &f, &p.grid, v, k, e, s.node_rows, apart, omega + at, s.g + at, s.vz + at)
+                    rows_update(s.node_sums + k * ld, ld, s.node_rows, 1, apart, e, s.tile + at * ld, NULL, n, 0)
+                    k += e
+            slopes_times_z(&part, q, omega + at, own + (q + d) * apart, apart)
+            if not laplace:
+                for b in range(q):
+                    slopes_times_z(&part, q, s.vz + b * apart + at, own + (2 * q + d + b * q) * apart, apart)
+            span[0], span[1] = 0, n
+            rows_cluster_sums(s.sums, ld, 1, span, own, apart, nw, s.tile + at * ld)
+            if long_cluster:
+                rows_sum(t.gradient, s.g, s.tile, ld, n)
+                rows_update(t.symmetric, ld, s.tile, ld, 1, p.n_params, s.tile, omega, n, 1)
+            r += n
+        rows = slopes_assemble(&f, &s.mode, v, ld, p.slot, p.source.z_slot, s.sums, s.left, s.right,
+                               t.half + p.slot * ld, s.moves, s.work, t.gradient)
+        rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, NULL, rows, 0)
+        if not laplace:
+            slopes_node_gradients(&f, &p.grid, v, ld, p.slot, s.moves, s.node_sums, s.work, t.gradient)
+            for k in range(p.grid.k):
+                s.half_pi[k] = 0.5 * v.pi[k]
+            rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, p.grid.k, 0)
+    if not long_cluster:
+        rows_sum(t.gradient, s.g, s.tile, ld, n_block)
+        rows_update(t.symmetric, ld, s.tile, ld, 1, p.n_params, s.tile, omega, n_block, 1)
     return 0
 
 
@@ -278,14 +447,17 @@ cdef class ClusterKernel:
         int64_t[:, ::1] start_arena
 
     def __init__(self, X, const int64_t[::1] order, const double[::1] center, const double[::1] inv_scale,
-                 bint intercept, const int64_t[::1] z_column, const double[::1] z_inv_scale, const uint8_t[::1] y,
+                 bint intercept, const int64_t[::1] z_column, const double[::1] z_inv_scale,
+                 const int64_t[::1] entry_row, const int64_t[::1] entry_col, const uint8_t[::1] y,
                  const double[::1] w, const int64_t[::1] start, const int64_t[::1] block, const int64_t[::1] chunk,
-                 ptrdiff_t n_theta, const double[::1] zeta, const double[::1] log_w, ptrdiff_t n_nodes,
-                 ptrdiff_t tile, int n_threads, double mode_tol=1e-8):
+                 const double[:, ::1] zeta, const double[::1] log_w, ptrdiff_t tile, int n_threads,
+                 double mode_tol=1e-9):
         cdef sklmm_source *s = &self.p.source
-        cdef ptrdiff_t i, q = 0 if z_column is None else z_column.shape[0]
+        cdef ptrdiff_t i, q = z_column.shape[0], n_nodes = np.count_nonzero(np.isfinite(log_w))
         cdef size_t address = X.__array_interface__["data"][0]
         cdef Scratch scratch
+        if q > SKLMM_MAX_Q:
+            raise ValueError(f"{q} random coefficients for one grouping factor; the kernels hold at most {SKLMM_MAX_Q}")
         s.data = <const void *> address
         s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
         s.n, s.p = X.shape
@@ -293,19 +465,24 @@ cdef class ClusterKernel:
         s.order = NULL if order is None else &order[0]
         s.center, s.inv_scale = &center[0], &inv_scale[0]
         s.intercept = intercept
-        s.q = q
-        s.z_column = NULL if q == 0 else &z_column[0]
-        s.z_inv_scale = NULL if q == 0 else &z_inv_scale[0]
+        # a random intercept has kernels of its own, which need no z
+        self.p.q = s.q = 0 if q == 1 and z_column[0] < 0 else q
+        s.z_column, s.z_inv_scale = &z_column[0], &z_inv_scale[0]
+        self.p.m, self.p.entry_row, self.p.entry_col = entry_row.shape[0], &entry_row[0], &entry_col[0]
         self.p.slot = s.p + intercept
-        self.p.n_params = self.p.slot + n_theta
+        self.p.n_params = self.p.slot + self.p.m
         s.z_slot = self.p.n_params
-        self.p.ld = (self.p.n_params + q + 7) // 8 * 8
+        self.p.ld = (self.p.n_params + s.q + 7) // 8 * 8
         self.p.y, self.p.w = &y[0], NULL if w is None else &w[0]
         self.p.start, self.p.block = &start[0], &block[0]
         self.p.tile, self.p.mode_tol = tile, mode_tol
-        self.p.nodes.k, self.p.nodes.padded = n_nodes, 0 if n_nodes < 2 else zeta.shape[0]
-        self.p.nodes.zeta, self.p.nodes.log_w = &zeta[0], &log_w[0]
-        self.keep = (X, order, center, inv_scale, z_column, z_inv_scale, y, w, start, block, zeta, log_w)
+        if self.p.q:
+            self.p.grid.k, self.p.grid.zeta, self.p.grid.log_w = n_nodes, &zeta[0, 0], &log_w[0]
+        else:
+            self.p.nodes.k, self.p.nodes.padded = n_nodes, 0 if n_nodes < 2 else zeta.shape[0]
+            self.p.nodes.zeta, self.p.nodes.log_w = &zeta[0, 0], &log_w[0]
+        self.keep = (X, order, center, inv_scale, z_column, z_inv_scale, entry_row, entry_col, y, w, start, block, zeta,
+                     log_w)
         self.n_clusters, self.n_blocks, self.n_chunks = start.shape[0] - 1, block.shape[0] - 1, chunk.shape[0] - 1
         self.chunk, self.n_threads = chunk, n_threads
         for i in range(self.n_blocks):
@@ -324,30 +501,30 @@ cdef class ClusterKernel:
     def n_params(self):
         return self.p.n_params
 
-    def evaluate(self, const double[::1] beta, const double[::1] theta, double[:, ::1] u, double[:, ::1] H,
-                 ptrdiff_t step=1, ptrdiff_t offset=0):
-        """Value, gradient (n_params,), Hessian (n_params, n_params) over the blocks offset, offset + step, ..."""
+    def evaluate(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda, double[:, ::1] u,
+                 double[:, ::1] H, ptrdiff_t step=1, ptrdiff_t offset=0):
+        """Value, gradient (n_params,) and Hessian (n_params, n_params) over the blocks offset, offset + step, ...
+
+        beta (ld,) is zero behind the fixed effects. u (n_clusters, q) holds starting values of the conditional modes
+        and receives the modes; H (n_clusters, q (q + 1) / 2) receives the packed curvatures.
+        """
         cdef:
-            ptrdiff_t P = self.p.n_params, ld = self.p.ld, size = 8 + 2 * ld + 2 * P * ld, i
+            ptrdiff_t P = self.p.n_params, ld = self.p.ld, size = 8 + ld + 2 * P * ld, i
             double[:, ::1] totals = np.zeros((self.n_chunks, size))
             int[::1] status = np.zeros(self.n_chunks, dtype=np.intc)
         for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], &u[0, 0], &H[0, 0], step, offset)
+            status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], step,
+                                       offset)
         if np.any(status):
             raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
         out = np.add.reduce(np.asarray(totals), axis=0)
         gradient = out[8:8 + P].copy()
-        symmetric = out[8 + 2 * ld:8 + 2 * ld + P * ld].reshape(P, ld)[:, :P]
-        half = out[8 + 2 * ld + P * ld:].reshape(P, ld)[:, :P].copy()
-        half[self.p.slot] += out[8 + ld:8 + ld + P]
-        hessian = np.triu(symmetric)
-        hessian += np.triu(symmetric, 1).T
-        hessian += half
-        hessian += half.T
-        return out[0], gradient, hessian
+        symmetric = out[8 + ld:8 + ld + P * ld].reshape(P, ld)[:, :P]
+        half = out[8 + ld + P * ld:].reshape(P, ld)[:, :P]
+        return out[0], gradient, np.triu(symmetric) + np.triu(symmetric, 1).T + half + half.T
 
-    cdef int run_chunk(self, ptrdiff_t i, double *total, const double *beta, const double *theta, double *u,
-                       double *H, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
+    cdef int run_chunk(self, ptrdiff_t i, double *total, const double *beta, const double *theta, const double *Lambda,
+                       double *u, double *H, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
         cdef Scratch s
         cdef Totals t
         cdef ptrdiff_t b, ld = self.p.ld
@@ -356,10 +533,13 @@ cdef class ClusterKernel:
         lay_out(&s, &self.arena[thread, 0], &self.p, self.rows, self.clusters)
         t.value = total
         t.gradient = total + 8
-        t.theta_row = t.gradient + ld
-        t.symmetric = t.theta_row + ld
+        t.symmetric = t.gradient + ld
         t.half = t.symmetric + self.p.n_params * ld
         for b in range(self.chunk[i], self.chunk[i + 1]):
-            if b % step == offset:
+            if b % step != offset:
+                continue
+            if self.p.q:
+                status |= slopes_block(&self.p, &s, &t, beta, Lambda, u, H, self.p.block[b], self.p.block[b + 1])
+            else:
                 status |= intercept_block(&self.p, &s, &t, beta, theta[0], u, H, self.p.block[b], self.p.block[b + 1])
         return status
