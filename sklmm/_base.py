@@ -1,0 +1,472 @@
+"""What the estimators share: reading X, y, weights and groups; tags and routing; threads and progress."""
+
+import copy
+import os
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import joblib
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite, check_array, column_or_1d
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import validate_data
+
+from .design.grouping import as_group_frame
+
+try:
+    from sklearn.callback import CallbackSupportMixin, with_callbacks
+except ImportError:  # scikit-learn < 1.9 has no callbacks
+
+    class CallbackSupportMixin:
+        """Stands in for scikit-learn's class of the same name."""
+
+        def _init_callback_context(self, **kwargs):
+            return None
+
+    def with_callbacks(method):
+        return method
+
+
+PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
+
+
+@dataclass
+class Rows:
+    """The rows of one call: numbers apart from groups.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, n_features)
+        The features, without the grouping columns; a view of the caller's array where that is possible.
+    names : list of str
+        Their names.
+    groups : dict of str -> 1-D array-like
+        The grouping columns by name; empty without groups.
+    raw : object
+        The caller's X as a frame or array, with all its columns.
+    raw_names : list of str
+    """
+
+    X: np.ndarray
+    names: list
+    groups: dict
+    raw: object
+    raw_names: list
+
+    def column(self, name):
+        """The labels of a grouping column, or a feature used as one in an interaction."""
+        if name in self.groups:
+            return self.groups[name]
+        return take_columns(self.raw, self.raw_names.index(name))
+
+    def keep(self, mask):
+        """The rows where `mask` holds."""
+        self.X = self.X[mask]
+        self.groups = {name: take_rows(labels, mask) for name, labels in self.groups.items()}
+        self.raw = take_rows(self.raw, mask)
+
+
+class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
+    """Base of the estimators: a binary classifier whose rows come in groups."""
+
+    __metadata_request__fit = {"groups": True}
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    def get_metadata_routing(self):
+        """Get the metadata routing of this object.
+
+        `groups` is requested, unless `group_features` says that the groups are columns of X.
+
+        Returns
+        -------
+        routing : MetadataRequest
+        """
+        routing = super().get_metadata_routing()
+        if self.group_features is not None:
+            for method in ("fit", *PREDICTING):
+                requests = getattr(routing, method)
+                if "groups" in requests.requests:
+                    requests.add_request(param="groups", alias=False)
+        return routing
+
+    def _check_common_parameters(self):
+        check_number(self, "tol", Real, "a number > 0", lambda value: value > 0)
+        check_number(self, "max_iter", Integral, "an integer >= 1", lambda value: value >= 1)
+        check_number(self, "verbose", Integral, "an integer >= 0", lambda value: value >= 0)
+        if self.n_threads is not None:
+            check_number(self, "n_threads", Integral, "None or an integer >= 1", lambda value: value >= 1)
+        if not isinstance(self.fit_intercept, (bool, np.bool_)):
+            raise ValueError(f"fit_intercept must be True or False, got {self.fit_intercept!r}")
+
+    def _read_training_rows(self, X, y, groups, sample_weight):
+        """Validate the arguments of fit, without touching what an earlier fit left on the estimator.
+
+        Returns
+        -------
+        rows : Rows
+        target : ndarray of uint8
+        classes : ndarray
+        weights : ndarray of float64 or None
+        header : dict
+            The fitted attributes that describe X.
+        """
+        if self.group_features is not None and groups is not None:
+            raise ValueError(
+                "groups came through both doors: group_features names columns of X, and groups= was passed "
+                "too; use one of them"
+            )
+        probe = copy.copy(self)
+        rows, group_columns = read_rows(probe, X, groups, self.group_features, reset=True)
+        n_rows = rows.X.shape[0]
+        if n_rows == 0:
+            raise ValueError("Found array with 0 sample(s): X has no rows, while a minimum of 1 is required")
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
+            )
+        y = one_dimensional(y, "y", n_rows)
+        weights = read_weights(sample_weight, n_rows)
+        if weights is not None and not weights.all():
+            mask = weights > 0
+            rows.keep(mask)
+            y, weights = take_rows(y, mask), weights[mask]
+        target, classes = encode_target(y)
+        header = {
+            "n_features_in_": probe.n_features_in_,
+            "feature_names_in_": getattr(probe, "feature_names_in_", None),
+            "_group_columns": group_columns,
+            "_group_names": list(rows.groups),
+        }
+        return rows, target, classes, weights, header
+
+    def _read_new_rows(self, X, groups):
+        """Validate X and groups against those of fit."""
+        if self._group_columns and groups is not None:
+            raise ValueError(
+                "groups came through both doors: the model takes its groups from X (group_features), "
+                "and groups= was passed too"
+            )
+        rows, _ = read_rows(self, X, groups, self._group_columns or None, reset=False)
+        if groups is not None and self._group_names:
+            rows.groups = match_group_names(rows.groups, self._group_names)
+        return rows
+
+    def _set_fitted(self, state):
+        """Replace an earlier fit by a new one, in one go."""
+        if state["feature_names_in_"] is None:
+            del state["feature_names_in_"]
+            self.__dict__.pop("feature_names_in_", None)
+        self.__dict__.update(state)
+
+
+def check_number(estimator, name, kind, what, is_valid):
+    """Raise a ValueError unless the parameter is a number of this kind that `is_valid`."""
+    value = getattr(estimator, name)
+    is_bool = isinstance(value, (bool, np.bool_)) and name != "verbose"
+    if is_bool or not isinstance(value, kind) or not is_valid(value):
+        raise ValueError(f"{name} must be {what}, got {value!r}")
+
+
+# Reading X --------------------------------------------------------------------------------------------------
+
+
+def is_frame(X):
+    """Whether X is a pandas or polars DataFrame, whose columns may differ in type."""
+    return hasattr(X, "iloc") or hasattr(X, "get_columns")
+
+
+def take_columns(X, key):
+    """Columns of a frame or 2-D array: one for an integer, else a slice or list of them."""
+    return X.iloc[:, key] if hasattr(X, "iloc") else X[:, key]
+
+
+def take_rows(values, mask):
+    """Rows of a 1-D or 2-D array, Series or frame where a boolean mask holds."""
+    if hasattr(values, "filter") and not hasattr(values, "iloc"):  # polars
+        return values.filter(mask)
+    return values[mask]
+
+
+def read_rows(estimator, X, groups, group_columns, *, reset):
+    """Split X into features and grouping columns, and validate both.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_` and `feature_names_in_` if `reset`, else X is checked against them.
+    groups : None or array-like
+        Groups given as metadata.
+    group_columns : None, str, int, list or callable
+        Grouping columns of X.
+
+    Returns
+    -------
+    rows : Rows
+    group_columns : list of int
+        Positions of the grouping columns.
+    """
+    if group_columns is None:
+        # A model of groups alone may have no features; without groups scikit-learn wants at least one.
+        raw = X
+        X = _read_features(estimator, X, reset=reset, least_features=0 if groups is not None else 1)
+        positions, names = [], column_names(estimator)
+        raw_names, feature_names = names, names
+        given = {} if groups is None else as_group_frame(groups, X.shape[0])
+        return Rows(X, feature_names, given, raw if is_frame(raw) else X, raw_names), positions
+
+    original, X = X, _as_table(estimator, X)
+    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    raw_names = column_names(estimator)
+    positions = resolve_columns(group_columns, original, raw_names)
+    kept = [j for j in range(len(raw_names)) if j not in set(positions)]
+    table = take_columns(X, _as_slice(kept))
+    names = [raw_names[j] for j in kept]
+    features = _to_numbers(estimator, table, names)
+    labels = {raw_names[j]: take_columns(X, j) for j in positions}
+    return Rows(features, names, labels, X, raw_names), positions
+
+
+def _read_features(estimator, X, *, reset, least_features):
+    try:
+        return validate_data(
+            estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_features=least_features
+        )
+    except (ValueError, TypeError):
+        _name_column_without_numbers(X)
+        raise
+
+
+def _to_numbers(estimator, table, names):
+    """The features as floats, whatever they came in; a float array stays the view it is."""
+    if not names:
+        return np.empty((table.shape[0], 0))
+    try:
+        return check_array(table, dtype=[np.float64, np.float32], input_name="X", estimator=estimator)
+    except (ValueError, TypeError):
+        _name_column_without_numbers(table, names)
+        raise
+
+
+def _as_table(estimator, X):
+    """X as a frame or a 2-D array of any type, with scikit-learn's messages where it is neither."""
+    if is_frame(X):
+        return X
+    if not hasattr(X, "dtype") and np.asarray(X).dtype.kind in "US":
+        # Lists that mix labels and numbers: NumPy would turn every number into text.
+        X = np.asarray(X, dtype=object)
+    return check_array(X, dtype=None, ensure_all_finite=False, input_name="X", estimator=estimator)
+
+
+def _name_column_without_numbers(X, names=None):
+    """Where a conversion failed, raise an error that names the first column that holds no numbers."""
+    if not hasattr(X, "shape") or len(X.shape) != 2:
+        return
+    names = [str(name) for name in (names if names is not None else getattr(X, "columns", []))]
+    for j, name in enumerate(names):
+        column = np.asarray(take_columns(X, j))
+        if column.dtype.kind in "biuf":
+            continue
+        try:
+            column.astype(np.float64)
+        except (ValueError, TypeError) as error:
+            raise type(error)(
+                f"column {name!r} of X is not numeric ({error}): encode it as numbers, "
+                "or name it in group_features if it holds groups"
+            ) from error
+
+
+def _as_slice(columns):
+    """A slice for columns that lie side by side, so that taking them from an array is a view, not a copy."""
+    if columns and columns == list(range(columns[0], columns[-1] + 1)):
+        return slice(columns[0], columns[-1] + 1)
+    return columns
+
+
+def column_names(estimator):
+    """Names of the columns of X: those of the data frame, or x0, x1, ..."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return [f"x{j}" for j in range(estimator.n_features_in_)] if names is None else list(names)
+
+
+def resolve_columns(group_features, X, names):
+    """Positions of the columns that `group_features` names.
+
+    Parameters
+    ----------
+    group_features : str, int, list of them, or callable
+        A callable gets X, as scikit-learn's column selectors do.
+    """
+    chosen = group_features(X) if callable(group_features) else group_features
+    if isinstance(chosen, (str, Integral)):
+        chosen = [chosen]
+    chosen = np.asarray(chosen) if not isinstance(chosen, (list, tuple)) else chosen
+    if isinstance(chosen, np.ndarray) and chosen.dtype == bool:
+        chosen = np.flatnonzero(chosen)
+    positions = []
+    for item in chosen:
+        if isinstance(item, str):
+            if item not in names:
+                raise ValueError(
+                    f"group_features names {item!r}, which is no column of X; its columns are {names}"
+                )
+            positions.append(names.index(item))
+        elif isinstance(item, Integral) and not isinstance(item, (bool, np.bool_)):
+            if not -len(names) <= item < len(names):
+                raise ValueError(
+                    f"group_features asks for column {item} of X, which has {len(names)} columns"
+                )
+            positions.append(int(item) % len(names))
+        else:
+            raise TypeError(
+                "group_features must be a column name, a column position, a list of them, or a callable that "
+                f"gives them; got {group_features!r}"
+            )
+    if len(set(positions)) < len(positions):
+        raise ValueError(f"group_features={group_features!r} names a column twice")
+    return positions
+
+
+def match_group_names(given, fitted):
+    """Groups of a new call under their names at fit; unnamed groups are matched by their order."""
+    if set(fitted) <= set(given):
+        return {name: given[name] for name in fitted}
+
+    def unnamed(names):
+        return names == ["group"] or names == [f"group{j}" for j in range(len(names))]
+
+    names = list(given)
+    if len(names) == len(fitted) and (unnamed(names) or unnamed(fitted)):
+        return dict(zip(fitted, given.values(), strict=True))
+    raise ValueError(f"groups is named {names}, but the model was fitted with groups named {fitted}")
+
+
+# Reading y and weights --------------------------------------------------------------------------------------
+
+
+def one_dimensional(values, name, n_rows):
+    """`values` as a 1-D array with one entry a row; a categorical or string Series stays as it is."""
+    if not hasattr(values, "dtype") or getattr(values, "ndim", 1) != 1 or not hasattr(values, "__len__"):
+        values = column_or_1d(values, warn=True)
+    if len(values) != n_rows:
+        raise ValueError(f"{name} has {len(values)} rows, but X has {n_rows}")
+    return values
+
+
+def read_weights(sample_weight, n_rows):
+    """Row counts as float64, or None for all ones."""
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_rows, float(sample_weight))
+    weights = check_array(
+        sample_weight, dtype=np.float64, ensure_2d=False, order="C", input_name="sample_weight"
+    )
+    if weights.ndim != 1:
+        raise ValueError(f"sample_weight must be 1-dimensional, got an array of shape {weights.shape}")
+    if weights.shape[0] != n_rows:
+        raise ValueError(f"sample_weight has {weights.shape[0]} rows, but X has {n_rows}")
+    if weights.min() < 0:
+        raise ValueError(
+            "sample_weight counts rows and can't be negative; "
+            f"{np.count_nonzero(weights < 0)} of its values are negative"
+        )
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every row: there is nothing to fit")
+    return weights
+
+
+def encode_target(y):
+    """Code two classes as 0 and 1.
+
+    Returns
+    -------
+    codes : ndarray of uint8
+    classes : ndarray of shape (2,)
+    """
+    values = np.asarray(y)
+    if values.dtype.kind in "biu" or (values.dtype.kind == "f" and float(values.min()).is_integer()):
+        # The common case, two numbers, without sorting or hashing a million of them.
+        low, high = values.min(), values.max()
+        codes = values == high
+        n_high = np.count_nonzero(codes)
+        if (
+            low != high
+            and (n_high + np.count_nonzero(values == low) == values.size)
+            and float(high).is_integer()
+        ):
+            return codes.view(np.uint8), np.array([low, high], dtype=values.dtype)
+    if values.dtype.kind in "fc":
+        assert_all_finite(values, input_name="y")
+    codes, found = pd.factorize(values)
+    if (codes < 0).any():
+        raise ValueError(f"Input y contains NaN: {np.count_nonzero(codes < 0)} labels are missing.")
+    kind = type_of_target(found, input_name="y", raise_unknown=True)
+    if len(found) == 1:
+        raise ValueError(f"y holds one class only ({found[0]!r}); a classifier needs two classes")
+    if kind == "continuous":
+        raise ValueError(
+            "Unknown label type: continuous. y holds numbers that are no class labels; a classifier needs "
+            "two classes"
+        )
+    if len(found) > 2:
+        raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
+    order = np.argsort(found)
+    return (codes == order[1]).view(np.uint8), np.asarray(found, dtype=values.dtype)[order]
+
+
+# Threads and progress ---------------------------------------------------------------------------------------
+
+
+def effective_threads(n_threads):
+    """The number of threads to use: all CPUs this process may use, or what OMP_NUM_THREADS says."""
+    if n_threads is not None:
+        return int(n_threads)
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() and int(wanted) else joblib.cpu_count()
+
+
+class Progress:
+    """Passes the engine's report of an outer iteration on: to scikit-learn's callbacks, and to the screen."""
+
+    def __init__(self, estimator, context):
+        self.estimator = estimator
+        self.context = context if getattr(estimator, "_skl_callbacks", None) else None
+        self._iteration = self._begin()
+
+    @property
+    def wanted(self):
+        """Whether anybody listens."""
+        return self.context is not None or self.estimator.verbose
+
+    def __call__(self, row):
+        if self.estimator.verbose:
+            print(
+                f"[{type(self.estimator).__name__}] iteration {row['iteration']}: {row['rows']} rows, "
+                f"log-likelihood {row['log_likelihood']:.6f}, decrement {row['decrement']:.2e}, "
+                f"{row['seconds']:.2f} s",
+                flush=True,
+            )
+        if self.context is not None:
+            self._end()
+            self._iteration = self._begin()
+
+    def close(self):
+        """End the iteration that was announced and never came."""
+        if self.context is not None:
+            self._end()
+
+    def _begin(self):
+        if self.context is None:
+            return None
+        return self.context.subcontext(task_name="outer iteration").call_on_fit_task_begin(
+            estimator=self.estimator
+        )
+
+    def _end(self):
+        self._iteration.call_on_fit_task_end(estimator=self.estimator)

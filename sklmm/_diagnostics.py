@@ -1,0 +1,82 @@
+"""What is unusual about a fit, as warnings."""
+
+import warnings
+
+import numpy as np
+
+from .exceptions import (
+    AliasedFeaturesWarning,
+    ConvergenceWarning,
+    SeparationWarning,
+    SingularFitWarning,
+    UnidentifiedEffectsWarning,
+)
+
+_CALLER = 4  # from here over fit and its callback wrapper to the user's line
+
+
+def warn_of_many_effects(factors, n_obs):
+    """Warn where a factor has at least as many random effects as there are rows."""
+    for factor in factors:
+        n_levels, q = len(factor.levels), len(factor.columns)
+        if n_levels >= n_obs:
+            what = f"{factor.name} has as many groups ({n_levels}) as there are rows"
+        elif n_levels * q >= n_obs:
+            what = (
+                f"{factor.name} has {n_levels} groups with {q} random coefficients each, "
+                f"but there are {n_obs:g} rows"
+            )
+        else:
+            continue
+        warnings.warn(
+            f"{what}: the data say little about the covariance of the random effects; "
+            "take a coarser grouping or fewer random coefficients",
+            UnidentifiedEffectsWarning,
+            stacklevel=_CALLER,
+        )
+
+
+def warn_of_fit(fit, X, names):
+    """Warn of columns without a finite or unique coefficient, of singularity, and only then of convergence.
+
+    Parameters
+    ----------
+    fit : MixedFit
+    X : ndarray
+        The features that were fitted.
+    names : list of str
+        Their names.
+    """
+
+    def listed(columns):
+        return ", ".join("the intercept" if j < 0 else repr(names[j]) for j in columns)
+
+    if fit.aliased:
+        constant = [j for j in fit.aliased if np.ptp(X[:, j]) == 0]
+        collinear = [j for j in fit.aliased if j not in constant]
+        parts = [f"constant: {listed(constant)}"] * bool(constant)
+        parts += [f"collinear with other columns: {listed(collinear)}"] * bool(collinear)
+        warnings.warn(
+            f"columns of X whose coefficients are not identified ({'; '.join(parts)}): "
+            "they are left out, with coefficient 0 and standard error NaN",
+            AliasedFeaturesWarning,
+            stacklevel=_CALLER,
+        )
+    if fit.separated:
+        warnings.warn(
+            f"the classes are separated by {listed(fit.separated)}: the maximum of the likelihood is "
+            "at infinity, the estimates are where the fit stopped, and their standard errors mean nothing",
+            SeparationWarning,
+            stacklevel=_CALLER,
+        )
+    if fit.is_singular:
+        warnings.warn(
+            "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "
+            "as -1 or 1 (see covariance_). The fit is valid; a simpler random_effects would fit as well",
+            SingularFitWarning,
+            stacklevel=_CALLER,
+        )
+    if not fit.report.converged:
+        warnings.warn(
+            f"the fit did not converge: {fit.report.verdict}", ConvergenceWarning, stacklevel=_CALLER
+        )

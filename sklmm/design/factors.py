@@ -1,0 +1,112 @@
+"""From random-effects terms to what the engine works on, and the fitted random effects of one factor.
+
+A *factor* is one partition of the rows (``district``, ``urban:district``); all terms on it share its codes.
+Everything here handles a list of factors: how many the engine can fit is the engine's business.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from .grouping import interact
+from .random_effects import parse_random_effects, term_names, unknown_name_error
+
+
+@dataclass
+class Factor:
+    """One grouping factor of a model; after the fit also its levels and their random effects.
+
+    Attributes
+    ----------
+    name : str
+        The factor as written, "urban:district".
+    sources : tuple of str
+        The columns whose labels make the factor.
+    terms : list of (str, list of str)
+        Name and coefficient names of each term on the factor.
+    blocks : list of (int, bool)
+        Size and "is correlated" of each term's covariance.
+    columns : list of int
+        The column of X that multiplies each random coefficient, over all terms; -1 is the intercept.
+    levels : pandas.Index
+        Labels, in the order of the rows of `modes` and `mode_cov`.
+    modes : ndarray of shape (n_levels, q)
+    mode_cov : ndarray of shape (n_levels, q, q)
+    covariance : ndarray of shape (q, q)
+        Covariance of the random coefficients, block diagonal over the terms.
+    """
+
+    name: str
+    sources: tuple
+    terms: list = field(default_factory=list)
+    blocks: list = field(default_factory=list)
+    columns: list = field(default_factory=list)
+    levels: pd.Index | None = None
+    modes: np.ndarray | None = None
+    mode_cov: np.ndarray | None = None
+    covariance: np.ndarray | None = None
+
+    def labels(self, column):
+        """Labels of the rows, from a function that gives a column by its name."""
+        labels = [column(source) for source in self.sources]
+        return labels[0] if len(labels) == 1 else interact(labels)
+
+    def term_slices(self):
+        """Yield (term name, coefficient names, slice of the coefficients)."""
+        start = 0
+        for name, coefficients in self.terms:
+            stop = start + len(coefficients)
+            yield name, coefficients, slice(start, stop)
+            start = stop
+
+
+def plan_factors(random_effects, group_names, feature_names):
+    """Check a `random_effects` specification against the columns there are.
+
+    Parameters
+    ----------
+    random_effects : None, str or list of str
+        As in `MixedLogisticRegression`.
+    group_names, feature_names : list of str
+        The grouping columns, and the features left in X.
+
+    Returns
+    -------
+    list of Factor
+        In the order in which the factors are first written; without levels.
+    """
+    terms = parse_random_effects(random_effects, group_names)
+    position = {name: j for j, name in enumerate(feature_names)}
+    factors = {}
+    for name, term in zip(term_names(terms), terms, strict=True):
+        _check_sources(term, group_names, position)
+        columns = [-1] if term.intercept else []
+        for feature in term.features:
+            if feature in position:
+                columns.append(position[feature])
+            elif feature in group_names:
+                raise ValueError(
+                    f"{feature!r} in random_effects={term.source!r} is a grouping column: it can stand right "
+                    "of the bar, but it is no number, so it can have no random slope"
+                )
+            else:
+                raise unknown_name_error(term, feature, feature_names)
+        factor = factors.setdefault(term.factor, Factor(term.factor_name, tuple(term.factor)))
+        factor.terms.append((name, list(term.coefficient_names)))
+        factor.blocks.append((len(columns), term.correlated))
+        factor.columns.extend(columns)
+    return list(factors.values())
+
+
+def _check_sources(term, group_names, features):
+    for source in term.factor:
+        if source in group_names:
+            continue
+        if source not in features:
+            raise unknown_name_error(term, source, list(group_names))
+        if not any(name in group_names for name in term.factor):
+            raise ValueError(
+                f"{source!r} in random_effects={term.source!r} is a feature of X, not a grouping column: "
+                "name it in group_features, or pass it as groups"
+            )

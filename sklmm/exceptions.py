@@ -1,0 +1,41 @@
+"""Warnings of sklmm, in one place. Errors are Python's own: ValueError, TypeError, NotImplementedError.
+
+Every warning has a class, so that one can be silenced or turned into an error without touching the others:
+``warnings.filterwarnings("error", category=sklmm.exceptions.SingularFitWarning)``.
+"""
+
+from sklearn.exceptions import ConvergenceWarning
+
+__all__ = [
+    "AliasedFeaturesWarning",
+    "ConvergenceWarning",
+    "NoGroupsWarning",
+    "SeparationWarning",
+    "SingularFitWarning",
+    "SklmmWarning",
+    "UnidentifiedEffectsWarning",
+]
+
+
+class SklmmWarning(UserWarning):
+    """Base class of the warnings below."""
+
+
+class NoGroupsWarning(SklmmWarning):
+    """A model of grouped data was fitted without groups, or was asked to predict without them."""
+
+
+class SingularFitWarning(SklmmWarning):
+    """A variance was estimated as 0, or a correlation as -1 or 1: a valid fit with fewer random effects."""
+
+
+class SeparationWarning(SklmmWarning):
+    """Some columns separate the classes perfectly, so that their coefficients have no finite maximum."""
+
+
+class AliasedFeaturesWarning(SklmmWarning):
+    """Some columns are constant or linear combinations of others: their coefficients are not identified."""
+
+
+class UnidentifiedEffectsWarning(SklmmWarning):
+    """There are at least as many random effects as rows: their variances rest on the model alone."""

@@ -1,0 +1,462 @@
+"""MixedLogisticRegression: the generalized linear mixed model for binary outcomes."""
+
+import copy
+import math
+import warnings
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
+
+from ._base import (
+    GroupedClassifier,
+    Progress,
+    check_number,
+    effective_threads,
+    one_dimensional,
+    read_weights,
+    with_callbacks,
+)
+from ._diagnostics import warn_of_fit, warn_of_many_effects
+from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
+from .design.factors import plan_factors
+from .design.grouping import encode_groups, lookup_codes
+from .exceptions import NoGroupsWarning
+from .likelihood.base import FactorDesign, fit_mixed, posterior_modes
+
+
+class MixedLogisticRegression(GroupedClassifier):
+    """Mixed-effects (multilevel) logistic regression.
+
+    Generalized linear mixed model: Bernoulli outcomes, logit link, normal random effects of groups, fitted by
+    maximum marginal likelihood (Laplace or adaptive Gauss-Hermite quadrature).
+
+    Parameters
+    ----------
+    random_effects : None, str or list of str, default=None
+        None is a random intercept for every grouping factor. Else lme4's bar notation, brackets
+        optional: ``"1 + age | district"``, ``"age || id"`` (uncorrelated), ``"0 + age | id"``,
+        ``"1 | urban:district"``, ``"1 | school/class"``, or a list of such terms. Left of the bar stand
+        numeric features of X, right of it grouping columns and, within an interaction, also features
+        of X. Columns without names are ``x0``, ``x1``, ...
+    group_features : None, str, int, list of them, or callable, default=None
+        The columns of X that hold groups. They are taken out of X and never used as numbers. A callable
+        gets X and returns columns, like scikit-learn's column selectors. None: groups, if any, come as
+        ``groups=``.
+    fit_intercept : bool, default=True
+        Whether the fixed effects have an intercept.
+    n_quadrature : int, default=1
+        1 is the Laplace approximation; k > 1 is adaptive Gauss-Hermite quadrature with k nodes a dimension.
+    predict_effects : {"posterior", "mode", "zero", "marginal"}, default="posterior"
+        What a predicted probability is, for a row of a known group / of an unknown one:
+
+        - "posterior": averaged over the group's posterior / over the population of groups;
+        - "mode": at the group's conditional modes / at 0;
+        - "zero": at 0, the typical group, whoever the group is;
+        - "marginal": averaged over the population of groups, whoever the group is.
+    tol : float, default=1e-10
+        The fit is done when a Newton step promises less than this in log-likelihood.
+    max_iter : int, default=100
+        Most outer (Newton) iterations.
+    n_threads : int or None, default=None
+        Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says. Results do
+        not depend on it.
+    verbose : int, default=0
+        1 prints a line an outer iteration.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (2,)
+        The class labels; probabilities are those of the second.
+    n_features_in_ : int
+        Number of columns of X, grouping columns included.
+    feature_names_in_ : ndarray of str
+        Names of all columns of X. Only where X had names.
+    coef_ : ndarray of shape (1, n_fixed)
+        Fixed effects; 0 for columns that are constant or collinear with others.
+    intercept_ : ndarray of shape (1,)
+    vcov_ : DataFrame
+        Covariance of the fixed effects, from the joint observed information of fixed effects and covariance
+        parameters.
+    random_effects_ : dict of str -> DataFrame
+        For each term the conditional modes: a row a level, a column a random coefficient.
+    random_effects_sd_ : dict of str -> DataFrame
+        Their conditional standard deviations.
+    covariance_ : dict of str -> DataFrame
+        For each term the covariance of its random coefficients.
+    log_likelihood_ : float
+        Of the marginal likelihood.
+    aic_, bic_ : float
+        Information criteria; `bic_` counts rows.
+    n_iter_ : int
+        Number of outer iterations.
+    fit_report_ : FitReport
+        History, full passes over the data, final decrement and the verdict in words.
+    converged_ : bool
+    is_singular_ : bool
+        Whether a variance is on the boundary. The fit is valid.
+    n_groups_ : dict of str -> int
+        Number of levels of each factor.
+    n_obs_ : float
+        Number of rows, or the sum of their weights.
+
+    Notes
+    -----
+    Groups reach the model through one of two doors: as columns of X (`group_features`), which works
+    everywhere in scikit-learn, scorers and meta-estimators included; or as metadata (``groups=``), which with
+    metadata routing enabled is requested by default.
+
+    A fitted model holds no training rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklmm import MixedLogisticRegression
+    >>> rng = np.random.default_rng(0)
+    >>> groups = np.repeat(np.arange(100), 20)
+    >>> X = rng.normal(size=(2000, 2))
+    >>> logit = X[:, 0] + rng.normal(size=100)[groups]
+    >>> y = rng.random(2000) < 1 / (1 + np.exp(-logit))
+    >>> model = MixedLogisticRegression().fit(X, y, groups=groups)
+    >>> model.predict_proba(X[:1], groups=groups[:1]).shape
+    (1, 2)
+    """
+
+    __metadata_request__predict = {"groups": True}
+    __metadata_request__predict_proba = {"groups": True}
+    __metadata_request__predict_log_proba = {"groups": True}
+    __metadata_request__decision_function = {"groups": True}
+    __metadata_request__score = {"groups": True}
+
+    def __init__(
+        self,
+        random_effects=None,
+        *,
+        group_features=None,
+        fit_intercept=True,
+        n_quadrature=1,
+        predict_effects="posterior",
+        tol=1e-10,
+        max_iter=100,
+        n_threads=None,
+        verbose=0,
+    ):
+        self.random_effects = random_effects
+        self.group_features = group_features
+        self.fit_intercept = fit_intercept
+        self.n_quadrature = n_quadrature
+        self.predict_effects = predict_effects
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    # Fitting ------------------------------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X, y, groups=None, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+            Any two labels.
+        groups : array-like, default=None
+            Group labels: 1-D for one factor, or a DataFrame or 2-D array with a column a factor. Not
+            together with `group_features`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row counts: weight 2 is the row twice, 0 is the row left out.
+
+        Returns
+        -------
+        self : MixedLogisticRegression
+        """
+        self._check_common_parameters()
+        check_number(self, "n_quadrature", Integral, "an integer >= 1", lambda value: value >= 1)
+        check_effects(self.predict_effects)
+        context = self._init_callback_context(max_subtasks=None)
+        if context is not None:
+            metadata = {"groups": groups, "sample_weight": sample_weight}
+            metadata = {key: value for key, value in metadata.items() if value is not None}
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata or None)
+
+        rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight)
+        factors = self._plan_factors(rows)
+        codes = []
+        for factor in factors:
+            code, factor.levels = encode_groups(factor.labels(rows.column), factor.name)
+            codes.append(code)
+        n_obs = float(target.size) if weights is None else float(weights.sum())
+        warn_of_many_effects(factors, n_obs)
+
+        progress = Progress(self, context)
+        try:
+            fit = fit_mixed(
+                rows.X,
+                target,
+                factors=_designs(factors, codes),
+                sample_weight=weights,
+                fit_intercept=bool(self.fit_intercept),
+                n_quadrature=int(self.n_quadrature),
+                tol=float(self.tol),
+                max_iter=int(self.max_iter),
+                n_threads=effective_threads(self.n_threads),
+                progress=progress if progress.wanted else None,
+            )
+        except NotImplementedError as error:
+            raise NotImplementedError(
+                f"{error}; the grouping factors are {', '.join(factor.name for factor in factors)}"
+            ) from error
+        finally:
+            progress.close()
+        warn_of_fit(fit, rows.X, rows.names)
+
+        _fill_tables(factors, fit)
+        n_fixed = len(rows.names) + bool(self.fit_intercept)
+        n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
+        state.update(
+            classes_=classes,
+            coef_=fit.beta[None, n_fixed - len(rows.names) :].copy(),
+            intercept_=fit.beta[:1].copy() if self.fit_intercept else np.zeros(1),
+            log_likelihood_=float(fit.log_likelihood),
+            aic_=2.0 * n_parameters - 2.0 * fit.log_likelihood,
+            bic_=math.log(n_obs) * n_parameters - 2.0 * fit.log_likelihood,
+            n_iter_=int(fit.report.n_iter),
+            fit_report_=fit.report,
+            converged_=bool(fit.report.converged),
+            is_singular_=bool(fit.is_singular),
+            n_groups_={factor.name: len(factor.levels) for factor in factors},
+            n_obs_=n_obs,
+            _factors=factors,
+            _fixed_names=["intercept"] * bool(self.fit_intercept) + rows.names,
+            _theta=fit.theta,
+            _vcov=fit.vcov,
+        )
+        self._set_fitted(state)
+        if context is not None:
+            context.call_on_fit_task_end(
+                estimator=self, X=X, y=y, metadata=metadata or None, reconstruction_attributes={}
+            )
+        return self
+
+    def _plan_factors(self, rows):
+        """The factors that `random_effects` asks for, checked against the columns there are."""
+        if rows.groups:
+            return plan_factors(self.random_effects, list(rows.groups), rows.names)
+        if self.random_effects is not None:
+            raise ValueError(
+                f"random_effects={self.random_effects!r} needs groups, but fit got none: name their columns "
+                "of X in group_features, or pass groups= (within cross-validation and meta-estimators: "
+                "through metadata routing)"
+            )
+        warnings.warn(
+            "fit got no groups: this is plain logistic regression. Name the grouping columns of X in "
+            "group_features, or pass groups=",
+            NoGroupsWarning,
+            stacklevel=4,
+        )
+        return []
+
+    def update_groups(self, X, y, groups=None, sample_weight=None):
+        """Learn the random effects of groups from their rows, without a refit.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight
+            As in `fit`. Groups may be new or known; the posterior of each is computed from these rows alone.
+
+        Returns
+        -------
+        model : MixedLogisticRegression
+            A copy that knows these groups, with the same fixed effects and covariance. `self` is left as it
+            was.
+        """
+        check_is_fitted(self)
+        if not self._factors:
+            raise ValueError("the model was fitted without groups, so that there are no groups to update")
+        if groups is None and not self._group_columns:
+            raise ValueError("update_groups needs groups, as fit did")
+        rows = self._read_new_rows(X, groups)
+        y = one_dimensional(y, "y", rows.X.shape[0])
+        weights = read_weights(sample_weight, rows.X.shape[0])
+        # A weight of 0 leaves the row's label in: with a mode at its prior, the group would count as known.
+        if weights is not None and not weights.all():
+            mask = weights > 0
+            rows.keep(mask)
+            y, weights = np.asarray(y)[mask], weights[mask]
+        position = pd.Index(self.classes_).get_indexer(np.asarray(y))
+        if (position < 0).any():
+            raise ValueError(f"y holds labels that fit did not see; the classes are {self.classes_.tolist()}")
+        encoded = [encode_groups(factor.labels(rows.column), factor.name) for factor in self._factors]
+        modes, mode_cov = posterior_modes(
+            rows.X,
+            position.astype(np.uint8),
+            factors=[
+                FactorDesign(code, len(levels), factor.columns, factor.blocks)
+                for factor, (code, levels) in zip(self._factors, encoded, strict=True)
+            ],
+            sample_weight=weights,
+            beta=np.concatenate([self.intercept_ if self.fit_intercept else [], self.coef_[0]]),
+            theta=self._theta,
+            fit_intercept=bool(self.fit_intercept),
+            n_threads=effective_threads(self.n_threads),
+        )
+        updated = copy.copy(self)
+        updated._factors = [
+            _with_levels(factor, levels, mode, cov)
+            for factor, (_, levels), mode, cov in zip(self._factors, encoded, modes, mode_cov, strict=True)
+        ]
+        updated.n_groups_ = {factor.name: len(factor.levels) for factor in updated._factors}
+        return updated
+
+    # Prediction ---------------------------------------------------------------------------------------------
+
+    def predict_proba(self, X, groups=None, *, predict_effects=None):
+        """Probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+        groups : array-like, default=None
+            As in `fit`. A label that is missing, or that fit did not see, is an unknown group.
+        predict_effects : {"posterior", "mode", "zero", "marginal"}, default=None
+            Overrides the parameter of the same name.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, 2)
+        """
+        mean, sd = self._linear_predictor(X, groups, predict_effects)
+        return probabilities(mean, sd, effective_threads(self.n_threads))
+
+    def predict_log_proba(self, X, groups=None, *, predict_effects=None):
+        """Logarithms of `predict_proba`, with the same arguments."""
+        mean, sd = self._linear_predictor(X, groups, predict_effects)
+        return log_probabilities(mean, sd, effective_threads(self.n_threads))
+
+    def decision_function(self, X, groups=None, *, predict_effects=None):
+        """Logit of the probability of the second class, with the arguments of `predict_proba`."""
+        mean, sd = self._linear_predictor(X, groups, predict_effects)
+        return logits(mean, sd, effective_threads(self.n_threads))
+
+    def predict(self, X, groups=None, *, predict_effects=None):
+        """The more likely class, with the arguments of `predict_proba`."""
+        mean, _ = self._linear_predictor(X, groups, predict_effects)
+        # Averaging over a symmetric distribution does not carry a probability across 1/2.
+        return self.classes_[(mean > 0).astype(np.intp)]
+
+    def score(self, X, y, sample_weight=None, *, groups=None):
+        """Accuracy of `predict`.
+
+        Parameters
+        ----------
+        X, y, groups
+            As in `fit`.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        return accuracy_score(y, self.predict(X, groups=groups), sample_weight=sample_weight)
+
+    def _linear_predictor(self, X, groups, effects):
+        check_is_fitted(self)
+        effects = self.predict_effects if effects is None else effects
+        check_effects(effects)
+        rows = self._read_new_rows(X, groups)
+        codes = []
+        if effects in ("posterior", "mode"):
+            codes = self._lookup(rows)
+        elif effects == "marginal":
+            codes = [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
+        return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], self._factors, codes, effects)
+
+    def _lookup(self, rows):
+        """For each factor the level of each row, -1 where it is unknown."""
+        if not self._factors:
+            if rows.groups:
+                warnings.warn(
+                    "the model was fitted without groups: those given are ignored",
+                    NoGroupsWarning,
+                    stacklevel=4,
+                )
+            return []
+        if not rows.groups:
+            warnings.warn(
+                "the model was fitted with groups and got none: every row is predicted as one of an unknown "
+                "group. Pass groups=, or ask for predict_effects='marginal'",
+                NoGroupsWarning,
+                stacklevel=4,
+            )
+            return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
+        return [lookup_codes(factor.levels, factor.labels(rows.column)) for factor in self._factors]
+
+    # What the fit says: frames, made when they are asked for ------------------------------------------------
+
+    @property
+    def vcov_(self):
+        """Covariance of the fixed effects."""
+        names = self._fitted("_fixed_names")
+        n = len(names)
+        return pd.DataFrame(self._vcov[:n, :n], index=names, columns=names)
+
+    @property
+    def random_effects_(self):
+        """Conditional modes by term."""
+        return self._tables(lambda factor: factor.modes)
+
+    @property
+    def random_effects_sd_(self):
+        """Conditional standard deviations by term."""
+        return self._tables(lambda factor: np.sqrt(np.diagonal(factor.mode_cov, axis1=1, axis2=2)))
+
+    @property
+    def covariance_(self):
+        """Covariance of the random coefficients by term."""
+        return {
+            name: pd.DataFrame(factor.covariance[part, part], index=coefficients, columns=coefficients)
+            for factor in self._fitted("_factors")
+            for name, coefficients, part in factor.term_slices()
+        }
+
+    def _tables(self, values_of):
+        tables = {}
+        for factor in self._fitted("_factors"):
+            values = values_of(factor)
+            for name, coefficients, part in factor.term_slices():
+                tables[name] = pd.DataFrame(values[:, part], index=factor.levels, columns=coefficients)
+        return tables
+
+    def _fitted(self, attribute):
+        """A stored attribute; before fit an AttributeError, so that hasattr tells the truth."""
+        try:
+            return self.__dict__[attribute]
+        except KeyError:
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet") from None
+
+
+def _designs(factors, codes):
+    return [
+        FactorDesign(codes=code, n_levels=len(factor.levels), columns=factor.columns, blocks=factor.blocks)
+        for factor, code in zip(factors, codes, strict=True)
+    ]
+
+
+def _fill_tables(factors, fit):
+    for factor, lambda_, modes, mode_cov in zip(factors, fit.lambda_, fit.modes, fit.mode_cov, strict=True):
+        factor.covariance = lambda_ @ lambda_.T
+        factor.modes, factor.mode_cov = modes, mode_cov
+
+
+def _with_levels(factor, levels, modes, mode_cov):
+    """A copy of a fitted factor whose given levels have these random effects; other levels keep theirs."""
+    kept = lookup_codes(levels, factor.levels) < 0
+    updated = copy.copy(factor)
+    updated.levels = factor.levels[kept].append(levels)
+    updated.modes = np.concatenate([factor.modes[kept], modes])
+    updated.mode_cov = np.concatenate([factor.mode_cov[kept], mode_cov])
+    return updated
