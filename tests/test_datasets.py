@@ -1,7 +1,8 @@
 """The data sets that come with the package, and the generator of grouped data."""
 
+import doctest
 import gzip
-from importlib import resources
+from importlib import import_module, resources
 
 import numpy as np
 import pandas as pd
@@ -106,6 +107,12 @@ def test_contraception_relations_between_columns():
     np.testing.assert_array_equal(frame["woman"], np.arange(1, 1935))
     np.testing.assert_array_equal(frame["ch"] == "Y", frame["livch"] != "0")
     assert set(range(1, 62)) - set(frame["district"]) == {54}
+
+
+@pytest.mark.parametrize("module", ["_loaders", "_samples_generator"])
+def test_docstring_examples(module):
+    failed, attempted = doctest.testmod(import_module(f"sklmm.datasets.{module}"))
+    assert (failed, attempted > 3) == (0, True)
 
 
 def test_loader_options_are_checked():
