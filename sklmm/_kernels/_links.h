@@ -1,0 +1,37 @@
+/* Mean of a logistic function of a normal variable, eight rows at a time. */
+#ifndef SKLMM_LINKS_H
+#define SKLMM_LINKS_H
+
+#include "_vecmath.h"
+
+/* out = sum_k w_k expit(m + s z_k) with the trapezoidal rule (z, w) that the largest s of each eight rows calls for: rule
+ * l serves s <= reach[l], nodes first[l] .. first[l + 1] - 1. Returns 0, or 1 if a row's s is beyond the last rule. */
+SKLMM_CLONES int logistic_normal_rows(double *out, const double *m, const double *s, ptrdiff_t n, const double *reach,
+                                      ptrdiff_t rules, const int64_t *first, const double *z, const double *w)
+{
+    int beyond = 0;
+    for (ptrdiff_t j = 0; j < n; j += 8) {
+        const ptrdiff_t k = n - j < 8 ? n - j : 8;
+        double mean[8] = {0}, sd[8] = {0}, top = 0.0;
+        for (ptrdiff_t i = 0; i < k; i++) {
+            mean[i] = m[j + i];
+            sd[i] = s[j + i];
+            top = sd[i] > top ? sd[i] : top;
+        }
+        ptrdiff_t rule = 0;
+        while (rule < rules && top > reach[rule]) rule++;
+        if (rule == rules) {
+            beyond = 1;
+            rule--;
+        }
+        const v8d mu = v8_load(mean), sigma = v8_load(sd);
+        v8d total = v8_set(0.0);
+        for (int64_t i = first[rule]; i < first[rule + 1]; i++)
+            total += w[i] / (1.0 + v8_exp(-(mu + sigma * z[i])));
+        v8_store(mean, total);
+        for (ptrdiff_t i = 0; i < k; i++) out[j + i] = mean[i];
+    }
+    return beyond;
+}
+
+#endif

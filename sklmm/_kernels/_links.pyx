@@ -1,0 +1,69 @@
+"""Expectations of the inverse link under a normal linear predictor."""
+from cython.parallel cimport prange
+from libc.stdint cimport int64_t
+
+import numpy as np
+from scipy.special import ndtr
+
+
+cdef extern from "_links.h" nogil:
+    int logistic_normal_rows(double *out, const double *m, const double *s, ptrdiff_t n, const double *reach,
+                             ptrdiff_t rules, const int64_t *first, const double *z, const double *w)
+
+
+def _trapezoidal_rules(largest=100.0, ratio=2.0**0.25, digits=24.0, tail=6.7):
+    """Steps h for growing s: the trapezoidal rule on phi(z) expit(m + s z) errs by about exp(d^2/2 - 2 pi d / h), d = pi / s the
+    distance of the poles (at most 2 pi / h, where the normal density alone decides: exp(-2 pi^2 / h^2)); Trefethen & Weideman (2014).
+    """
+    h = np.pi * np.sqrt(2.0 / digits)
+    reach, counts, z, w, served = [], [0], [], [], 0.0
+    while served < largest:
+        # the largest s that h serves: its d is the smaller root of d^2/2 - 2 pi d / h + digits = 0
+        root = (2 * np.pi / h) ** 2 - 2 * digits
+        served = np.pi / (2 * np.pi / h - np.sqrt(max(root, 0.0)))
+        reach.append(served)
+        k = np.arange(-np.ceil(tail / h), np.ceil(tail / h) + 1)
+        weight = np.exp(-0.5 * (k * h) ** 2)
+        z.append(k * h)
+        w.append(weight / weight.sum())
+        counts.append(k.size)
+        h /= ratio
+    return np.array(reach), np.cumsum(counts, dtype=np.int64), np.concatenate(z), np.concatenate(w)
+
+
+_REACH, _FIRST, _Z, _W = _trapezoidal_rules()
+
+
+def logistic_normal_mean(m, s, int n_threads=1):
+    """E expit(m + s z), z standard normal, row by row.
+
+    Parameters
+    ----------
+    m, s : array-like of shape (n,)
+        Means and standard deviations (s >= 0) of the linear predictor.
+    n_threads : int, default=1
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Absolute error below 1e-9 up to s = 100, and below 1e-8 beyond (where the logistic density's variance is
+        added to the normal one's: expit is then nearly a step).
+    """
+    cdef:
+        double[::1] mean = np.ascontiguousarray(m, dtype=np.float64)
+        double[::1] sd = np.ascontiguousarray(s, dtype=np.float64)
+        ptrdiff_t n = mean.shape[0], piece = 1 << 15, pieces = (n + piece - 1) // piece, i
+        double[::1] out = np.empty(n)
+        int[::1] beyond = np.zeros(pieces, dtype=np.intc)
+        const double[::1] reach = _REACH, z = _Z, w = _W
+        const int64_t[::1] first = _FIRST
+    if sd.shape[0] != n:
+        raise ValueError(f"m and s differ in length: {n} and {sd.shape[0]}")
+    for i in prange(pieces, nogil=True, schedule="static", num_threads=n_threads):
+        beyond[i] = logistic_normal_rows(&out[i * piece], &mean[i * piece], &sd[i * piece], min(piece, n - i * piece),
+                                         &reach[0], reach.shape[0], &first[0], &z[0], &w[0])
+    result = np.asarray(out)
+    if np.any(beyond):
+        far = np.asarray(sd) > _REACH.max()
+        result[far] = ndtr(np.asarray(mean)[far] / np.sqrt(np.asarray(sd)[far] ** 2 + np.pi**2 / 3))
+    return result

@@ -1,0 +1,209 @@
+"""The contract between estimators and likelihood engines: designs in, a fitted model's numbers out."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
+from sklmm.optimize import FitReport, maximise
+
+# A last Newton step this long, on the scale of a standardised feature, that gains no likelihood: separation.
+SEPARATED = 1e-2
+# Where a level of the multilevel start begins, a standard deviation should not be at its stationary point 0.
+MIN_START_SD = 0.1
+
+
+@dataclass
+class FactorDesign:
+    """Random coefficients of one grouping factor.
+
+    Attributes
+    ----------
+    codes : ndarray of shape (n,), intp
+    n_levels : int
+    columns : list of int
+        Column of X for each coefficient, -1 for the intercept.
+    blocks : list of (size, correlated)
+        One per term.
+    name : str
+        For messages.
+    """
+
+    codes: np.ndarray
+    n_levels: int
+    columns: list
+    blocks: list
+    name: str = "group"
+
+
+@dataclass
+class MixedFit:
+    """A fitted mixed model in numbers; lists have one entry per grouping factor. Parameters are in the user's units.
+
+    Attributes
+    ----------
+    beta : intercept (if any) and slopes; 0 for aliased columns.
+    theta, lambda_ : entries and matrix (q, q) of the relative covariance factors.
+    log_likelihood : float
+    vcov : inverse of the observed information of (beta, theta); NaN for aliased columns.
+    modes, mode_cov : conditional modes (n_levels, q) and covariances (n_levels, q, q) of the random coefficients.
+    aliased : columns of X that are constant or linear combinations of earlier ones.
+    separated : columns of X (-1: intercept) along which the likelihood has no maximum.
+    report : FitReport
+    is_singular : a variance on the boundary.
+    """
+
+    beta: np.ndarray
+    theta: list
+    lambda_: list
+    log_likelihood: float
+    vcov: np.ndarray
+    modes: list
+    mode_cov: list
+    aliased: list
+    separated: list
+    report: FitReport = field(default_factory=FitReport)
+    is_singular: bool = False
+
+
+def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads):
+    """The likelihood for these factors: the place where more engines join."""
+    if len(factors) > 1:
+        names = ", ".join(repr(f.name) for f in factors)
+        raise NotImplementedError(
+            f"random effects for several grouping factors ({names}) are not implemented yet; use one of them"
+        )
+    f = factors[0] if factors else FactorDesign(None, 1, [-1], [(1, True)])
+    return ClusteredLikelihood(
+        X, y, f.codes, f.n_levels, f.columns, f.blocks, sample_weight=sample_weight, fit_intercept=fit_intercept,
+        n_quadrature=n_quadrature if factors else 1, n_threads=n_threads,
+    )  # fmt: skip
+
+
+def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadrature=1, tol=1e-10, max_iter=100,
+              n_threads=1, progress=None):
+    """Maximum likelihood for a logistic model with normal random effects.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p), float64 or float32, finite, any strides
+    y : ndarray of shape (n,), uint8
+    factors : list of FactorDesign
+        Empty: plain logistic regression.
+    sample_weight : ndarray of shape (n,), float64, or None
+    fit_intercept : bool
+    n_quadrature : int
+    tol : float
+        Newton decrement, in log-likelihood units.
+    max_iter : int
+    n_threads : int
+    progress : callable or None
+        Called with a row of the report's history after each evaluation.
+
+    Returns
+    -------
+    MixedFit
+    """
+    engine = _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads)
+    k, covariance = engine.n_fixed, engine.covariance
+    random = slice(k, None)
+    x = np.zeros(engine.n_params)
+    held = np.zeros(engine.n_params, dtype=bool)
+    if factors:
+        x[random] = covariance.start()
+    else:
+        held[random] = True
+    if fit_intercept:
+        successes = y.sum() if sample_weight is None else sample_weight @ y
+        share = successes / (y.size if sample_weight is None else sample_weight.sum())
+        x[k - 1] = np.log(share / (1 - share))
+
+    def snap(x):
+        x = x.copy()
+        x[random][covariance.on_boundary(x[random])] = 0.0
+        return x
+
+    def refresh(x):
+        small = covariance.diagonal & (np.abs(x[random]) < MIN_START_SD) & ~held[random]
+        x = x.copy()
+        x[random][small] = MIN_START_SD
+        return x
+
+    alias_order = ([engine.p] if fit_intercept else []) + list(range(engine.p))
+    optimum = maximise(
+        engine.evaluate, x, levels=engine.levels, n_rows=engine.n_rows, n_fixed=k, alias_order=alias_order, held=held,
+        snap=snap, refresh=refresh, polish=engine.n_rows <= POLISH_ROWS, tol=tol, max_iter=max_iter, progress=progress,
+    )  # fmt: skip
+    x, sign = optimum.x, covariance.signs(optimum.x[random])
+    vcov = _inverse_information(engine, optimum, held, sign)
+    x[random] *= sign
+    engine.modes *= _column_signs(covariance, sign)
+    beta, theta = engine.natural(x)
+    modes, mode_cov = engine.random_effects(x) if factors else (None, None)
+    aliased = np.flatnonzero(optimum.aliased[: engine.p])
+    beta[aliased + fit_intercept] = 0.0
+    n_factors = len(factors)
+    return MixedFit(
+        beta=beta,
+        theta=[theta][:n_factors],
+        lambda_=[covariance.lambda_(theta)][:n_factors],
+        log_likelihood=float(optimum.value),
+        vcov=vcov if factors else vcov[:k, :k],
+        modes=[modes][:n_factors],
+        mode_cov=[mode_cov][:n_factors],
+        aliased=aliased.tolist(),
+        separated=_separated(engine, optimum),
+        report=optimum.report,
+        is_singular=bool(factors) and bool(covariance.on_boundary(x[random]).any()),
+    )
+
+
+def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_intercept=True, n_threads=1):
+    """Conditional modes and covariances of the random coefficients given parameters: lists, one entry per factor."""
+    engine = _engine(X, y, factors, sample_weight, fit_intercept, 1, n_threads)
+    x = engine.internal(beta, theta[0])
+    engine.evaluate(x)
+    modes, mode_cov = engine.random_effects(x)
+    return [modes], [mode_cov]
+
+
+def _column_signs(covariance, sign):
+    """The sign of each column of Lambda from those of theta's entries; u changes sign with it."""
+    out = np.ones(covariance.q)
+    out[covariance.col] = sign
+    return out
+
+
+def _inverse_information(engine, optimum, held, sign):
+    """Covariance of (beta, theta) in the user's units; NaN where a column is aliased, infinite directions where flat."""
+    active = ~(optimum.aliased | held)
+    information = -optimum.hessian[np.ix_(active, active)]
+    scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(information)), 1e-300))
+    inverse = np.full_like(optimum.hessian, np.nan)
+    scaled = information * scale[:, None] * scale
+    try:
+        inner = np.linalg.inv(np.linalg.cholesky(scaled))
+        inverse[np.ix_(active, active)] = (inner.T @ inner) * scale[:, None] * scale
+    except np.linalg.LinAlgError:
+        inverse[np.ix_(active, active)] = np.linalg.pinv(scaled, hermitian=True) * scale[:, None] * scale
+    flip = np.ones(engine.n_params)
+    flip[engine.n_fixed :] = sign
+    J = engine.jacobian() * flip
+    # an aliased slope is exactly 0 and does not move the intercept
+    nan = np.isnan(inverse)
+    out = J @ np.where(nan, 0.0, inverse) @ J.T
+    lost = np.concatenate([np.zeros(int(engine.fit_intercept), dtype=bool), (optimum.aliased | held)[: engine.p],
+                           held[engine.n_fixed :]])  # fmt: skip
+    out[lost, :] = out[:, lost] = np.nan
+    return out
+
+
+def _separated(engine, optimum):
+    """Columns (-1: intercept) in which a step that gains nothing is long: the likelihood rises without end along them."""
+    step = np.abs(optimum.last_step[: engine.n_fixed])
+    if step.max(initial=0.0) < SEPARATED:
+        return []
+    slopes = step[: engine.p]
+    if slopes.max(initial=0.0) < SEPARATED:
+        return [-1]
+    return np.flatnonzero(slopes >= 0.3 * slopes.max()).tolist()

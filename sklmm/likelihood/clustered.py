@@ -1,0 +1,168 @@
+"""One grouping factor: the marginal log-likelihood as a sum over independent clusters.
+
+Prepares the rows for the compiled passes and translates between the user's parameters and the kernels': columns of X are
+centred and scaled, random-effect columns are scaled, so that neither conditioning nor starting values depend on units.
+"""
+
+import numpy as np
+
+from sklmm._kernels._cluster import ClusterKernel
+from sklmm._kernels._grouping import group_rows, whole_blocks
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.likelihood.quadrature import hermite_grid
+
+TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
+MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
+ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
+SAMPLE_ROWS = 4096  # for centring and scaling, which any rough value serves
+MIN_LEVEL_ROWS = 1500  # a coarse level of fewer rows saves nothing
+POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
+
+
+class ClusteredLikelihood:
+    """Laplace or adaptive Gauss-Hermite log-likelihood of (beta, theta) for the rows given.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p), float64 or float32, any strides
+        Referred to, not copied (rows in no order are gathered by the passes).
+    y : ndarray of shape (n,), uint8
+        0 or 1.
+    codes : ndarray of shape (n,), intp, or None
+        Level of the grouping factor by row; None: no random effects (theta is held at 0).
+    n_levels : int
+    columns : sequence of int
+        Column of X for each random coefficient, -1 for the intercept.
+    blocks : sequence of (size, correlated)
+        The coefficients' terms, see `RelativeCovariance`.
+    sample_weight : ndarray of shape (n,) or None
+        Counts of rows.
+    fit_intercept : bool
+    n_quadrature : int
+        Nodes a dimension; 1 is Laplace.
+    n_threads : int
+    standardise : bool
+        False leaves the units alone (for tests).
+
+    Attributes
+    ----------
+    n_params, n_fixed : int
+        Internal parameters are the slopes, the intercept if there is one, and theta.
+    modes : ndarray of shape (n_clusters, q)
+        Spherical conditional modes of the last evaluation of each cluster.
+    curvature : ndarray of shape (n_clusters, q (q + 1) / 2)
+        Packed H = I + Lambda' Z'WZ Lambda there.
+    level_of_cluster : ndarray
+    """
+
+    def __init__(self, X, y, codes, n_levels, columns, blocks, *, sample_weight=None, fit_intercept=True, n_quadrature=1,
+                 n_threads=1, standardise=True):
+        n, p = X.shape
+        self.n_rows, self.p, self.fit_intercept, self.n_threads = n, p, bool(fit_intercept), n_threads
+        self.n_levels, self.columns = n_levels, np.array(columns, dtype=np.int64)
+        self.covariance = RelativeCovariance(blocks)
+        self.n_fixed = p + self.fit_intercept
+        self.n_params = self.n_fixed + self.covariance.m
+        self._scale_columns(X, standardise)
+        tile = int(np.clip(TILE_BYTES // (8 * (self.n_params + self.covariance.q)), 64, 1024) // 8 * 8)
+        if codes is None:
+            order, start = None, np.append(np.arange(0, n, tile), n)
+            self.level_of_cluster = np.arange(start.size - 1)
+        else:
+            order, start, self.level_of_cluster = group_rows(np.ascontiguousarray(codes, dtype=np.intp), n_levels)
+        if order is not None:
+            y = y[order]
+            sample_weight = None if sample_weight is None else sample_weight[order]
+            if X.strides[1] != X.itemsize or X.strides[0] < X.itemsize:
+                X, order = np.take(X, order, axis=0), None  # strided gathers would miss the cache once an element
+        block = whole_blocks(start, tile)
+        n_blocks = block.size - 1
+        accumulators = 2 * 8 * self.n_params * (self.n_params + 8)
+        n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
+        self.kernel = ClusterKernel(
+            X, order, self._center, self._inv_scale, self.fit_intercept, self.columns, self._z_inv_scale,
+            self.covariance.row, self.covariance.col, y, sample_weight, start, block,
+            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), *self._nodes(n_quadrature), tile, n_threads,
+        )  # fmt: skip
+        q = self.covariance.q
+        self.modes = np.zeros((start.size - 1, q))
+        self.curvature = np.zeros((start.size - 1, q * (q + 1) // 2))
+        self.levels = [s for s in (64, 8) if n_blocks >= s and n // s >= MIN_LEVEL_ROWS] + [1]
+        self._beta = np.zeros(self.kernel.ld)
+
+    def _scale_columns(self, X, standardise):
+        n, p = X.shape
+        padded = max(8, (p + 7) // 8 * 8)
+        self._center, self._inv_scale = np.zeros(padded), np.zeros(padded)
+        self._inv_scale[:p], self._z_inv_scale = 1.0, np.ones(self.columns.size)
+        if not standardise or p == 0:
+            return
+        sample = X[:: max(1, n // SAMPLE_ROWS)].astype(np.float64)
+        if self.fit_intercept:
+            self._center[:p] = sample.mean(axis=0)
+        spread = np.sqrt(np.mean((sample - self._center[:p]) ** 2, axis=0))
+        size = np.sqrt(np.mean(sample**2, axis=0))
+        # a constant column has no spread but rounding error; its size keeps it from being blown up
+        spread = np.where(spread > 1e-12 * size, spread, size)
+        self._inv_scale[:p] = 1.0 / np.where(spread > 0, spread, 1.0)
+        for a, column in enumerate(self.columns):
+            if column >= 0 and size[column] > 0:
+                self._z_inv_scale[a] = 1.0 / size[column]
+
+    def _nodes(self, n_quadrature):
+        q = self.covariance.q
+        zeta, log_w = hermite_grid(n_quadrature, q)
+        if q == 1 and self.columns[0] < 0:  # lanes are nodes there: whole vectors of them
+            padding = -len(log_w) % 8
+            zeta = np.pad(zeta, ((0, padding), (0, 0)))
+            log_w = np.pad(log_w, (0, padding), constant_values=-np.inf)
+        return zeta, log_w
+
+    def evaluate(self, x, level=1):
+        """Value, gradient and Hessian in the internal parameters, over every level-th block of clusters."""
+        self._beta[: self.n_fixed] = x[: self.n_fixed]
+        theta = x[self.n_fixed :].copy()
+        return self.kernel.evaluate(
+            self._beta, theta, self.covariance.lambda_(theta), self.modes, self.curvature, level, level // 2
+        )
+
+    def jacobian(self):
+        """d(natural)/d(internal): natural parameters are the intercept if any, the slopes, theta in the user's units."""
+        k, p = int(self.fit_intercept), self.p
+        J = np.zeros((self.n_params, self.n_params))
+        J[k : k + p, :p] = np.diag(self._inv_scale[:p])
+        if k:
+            J[0, :p] = -self._inv_scale[:p] * self._center[:p]
+            J[0, p] = 1.0
+        J[self.n_fixed :, self.n_fixed :] = np.diag(self._z_inv_scale[self.covariance.row])
+        return J
+
+    def natural(self, x):
+        """(beta, theta) in the user's units."""
+        natural = self.jacobian() @ x
+        return natural[: self.n_fixed], natural[self.n_fixed :]
+
+    def internal(self, beta, theta):
+        """Internal parameters of (beta, theta)."""
+        return np.linalg.solve(self.jacobian(), np.concatenate([beta, theta]))
+
+    def random_effects(self, x):
+        """Conditional modes b (n_levels, q) and covariances (n_levels, q, q) at the last evaluation, in the user's units.
+
+        A level without rows has its prior: mode 0, covariance Lambda Lambda'.
+        """
+        q = self.covariance.q
+        Lambda = self.covariance.lambda_(x[self.n_fixed :]) * self._z_inv_scale[:, None]
+        modes = np.zeros((self.n_levels, q))
+        modes[self.level_of_cluster] = self.modes @ Lambda.T
+        cov = np.broadcast_to(Lambda @ Lambda.T, (self.n_levels, q, q)).copy()
+        if q == 1:
+            cov[self.level_of_cluster, 0, 0] = Lambda[0, 0] ** 2 / self.curvature[:, 0]
+            return modes, cov
+        H = np.empty((len(self.curvature), q, q))
+        lower = np.tril_indices(q)
+        H[:, lower[0], lower[1]] = H[:, lower[1], lower[0]] = self.curvature
+        # curvature is that of the last pass; at an unvisited cluster it is 0 and the inverse would not exist
+        root = np.linalg.solve(np.linalg.cholesky(H), np.broadcast_to(Lambda.T, H.shape))
+        cov[self.level_of_cluster] = np.swapaxes(root, 1, 2) @ root
+        return modes, cov

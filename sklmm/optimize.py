@@ -1,0 +1,231 @@
+"""Newton's method for an objective that is a sum over blocks, from coarse to fine, and one verdict on convergence.
+
+Knows nothing of models: it sees value, gradient and Hessian.
+"""
+
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
+
+# Below this share of a column's own information, given the columns before it, the column says nothing new.
+ALIASED = 1e-11
+# A sample of the blocks need not be fitted better than its own sampling error: a decrement of this much is noise.
+COARSE_TOL = 0.05
+# The largest step in a (standardised) parameter: a tenfold change of odds is log(10).
+MAX_STEP = 4.0
+
+
+@dataclass
+class FitReport:
+    """How a fit went.
+
+    Attributes
+    ----------
+    history : list of dict
+        One row per evaluation: iteration, level (1: all rows; s: every s-th block of them), rows, log_likelihood (of those
+        rows), decrement, step, seconds.
+    n_full_passes : int
+        Evaluations over all rows; a noise-free measure of the work.
+    n_iter : int
+        Evaluations on all levels.
+    decrement : float
+        Newton decrement g'H^-1 g / 2 at the last evaluation: the log-likelihood still to gain, to second order. The step
+        that would gain it has been taken.
+    converged : bool
+    verdict : str
+        In words.
+    """
+
+    history: list = field(default_factory=list)
+    n_full_passes: int = 0
+    n_iter: int = 0
+    decrement: float = np.inf
+    converged: bool = False
+    verdict: str = "not started"
+
+
+@dataclass
+class Optimum:
+    x: np.ndarray
+    value: float
+    hessian: np.ndarray
+    aliased: np.ndarray  # mask of parameters that were left at 0
+    last_step: np.ndarray
+    report: FitReport
+
+
+def aliased_columns(information, order, n_fixed):
+    """Mask of the fixed effects that are linear combinations of those before them in `order`.
+
+    A Cholesky factorisation of the information, scaled to a unit diagonal: the square of each pivot is the share of the column's
+    information that the earlier columns lack.
+    """
+    scale = np.sqrt(np.clip(np.diag(information)[:n_fixed], 0, None))
+    aliased = np.zeros(information.shape[0], dtype=bool)
+    largest = scale.max(initial=0.0)
+    kept, L = [], np.zeros((n_fixed, n_fixed))
+    for j in order:
+        if scale[j] <= 1e-9 * largest:
+            aliased[j] = True
+            continue
+        row = information[j, kept] / (scale[j] * scale[kept]) if kept else np.zeros(0)
+        m = len(kept)
+        for i in range(m):
+            row[i] = (row[i] - row[:i] @ L[i, :i]) / L[i, i]
+        pivot = 1.0 - row @ row
+        if pivot < ALIASED:
+            aliased[j] = True
+            continue
+        L[m, :m], L[m, m] = row, np.sqrt(pivot)
+        kept.append(j)
+    return aliased
+
+
+def newton_step(gradient, information, active):
+    """Step and decrement; `information` may be indefinite, then its eigenvalues' absolute values are used.
+
+    Returns (step, decrement, definite).
+    """
+    step = np.zeros_like(gradient)
+    g, A = gradient[active], information[np.ix_(active, active)]
+    diagonal = np.abs(np.diag(A))
+    scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    A, g = A * scale[:, None] * scale, g * scale
+    try:
+        direction, definite = cho_solve(cho_factor(A), g), True
+    except LinAlgError:
+        w, V = eigh(A)
+        size = np.maximum(np.abs(w), 1e-10 * max(np.abs(w).max(), 1e-300))
+        direction, definite = V @ ((V.T @ g) / size), bool(w.min() > -1e-8 * np.abs(w).max())
+        if not definite and np.abs(g @ direction) < 1e-8:  # a saddle: leave it along the steepest ascent
+            direction = direction + 0.3 * V[:, 0] * np.sign(V[np.argmax(np.abs(V[:, 0])), 0])
+    step[active] = direction * scale
+    return step, 0.5 * abs(g @ direction), definite
+
+
+@dataclass
+class _Point:
+    """Where a climb stands: the last evaluation and the Newton step from it."""
+
+    x: np.ndarray
+    value: float
+    gradient: np.ndarray
+    hessian: np.ndarray
+    aliased: np.ndarray
+    step: np.ndarray = None
+    decrement: float = np.inf
+    definite: bool = False
+
+
+class _Climber:
+    """Newton's method on one level after another; owns the report."""
+
+    def __init__(self, evaluate, n_rows, n_fixed, alias_order, held, max_iter, progress):
+        self.evaluate, self.n_rows, self.n_fixed, self.alias_order = evaluate, n_rows, n_fixed, alias_order
+        self.held, self.max_iter, self.progress = held, max_iter, progress
+        self.report, self.began = FitReport(), perf_counter()
+
+    def at(self, x, level, aliased=None):
+        """Evaluate at x and find the Newton step; `aliased` None: find out which columns are."""
+        value, gradient, hessian = self.evaluate(x, level)
+        self.report.n_iter += 1
+        self.report.n_full_passes += level == 1
+        if aliased is None:
+            aliased = aliased_columns(-hessian, self.alias_order, self.n_fixed)
+            if np.any(x[aliased]):
+                return self.at(np.where(aliased, 0.0, x), level, aliased)
+        point = _Point(x, value, gradient, hessian, aliased)
+        point.step, point.decrement, point.definite = newton_step(gradient, -hessian, ~(aliased | self.held))
+        row = {
+            "iteration": self.report.n_iter,
+            "level": level,
+            "rows": self.n_rows // level,
+            "log_likelihood": float(value),
+            "decrement": float(point.decrement),
+            "seconds": perf_counter() - self.began,
+        }
+        self.report.history.append(row)
+        if self.progress is not None:
+            self.progress(row)
+        return point
+
+    def climb(self, x, level, tol):
+        """Newton steps, shortened while the value falls, until the decrement is below tol."""
+        point = self.at(x, level)
+        while not (point.definite and point.decrement <= tol):
+            step = point.step * min(1.0, MAX_STEP / max(np.abs(point.step).max(), 1e-300))
+            while True:
+                if self.report.n_iter >= self.max_iter:
+                    return point
+                trial = self.at(point.x + step, level, point.aliased)
+                if trial.value >= point.value - 1e-12 * (1.0 + abs(point.value)):
+                    break
+                step = 0.25 * step
+            point = trial
+        return point
+
+
+def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, refresh, polish, tol=1e-10, max_iter=100,
+             progress=None):
+    """Maximise a sum over blocks by Newton's method with the exact Hessian.
+
+    Parameters
+    ----------
+    evaluate : callable (x, level) -> (value, gradient, hessian)
+        Over every level-th block.
+    x : ndarray
+        Start.
+    levels : sequence of int
+        Ends with 1, e.g. (64, 8, 1): the samples of blocks to climb through. They change the path, not the optimum.
+    n_rows : int
+        For the report.
+    n_fixed : int
+        The first so many parameters are fixed effects, among which aliased ones are found, in `alias_order`.
+    held : mask of parameters to keep at their start.
+    snap : callable x -> x
+        Puts parameters that have reached a boundary on it; for the final point.
+    refresh : callable x -> x
+        Leaves stationary points that a sample may have led to; applied between levels.
+    polish : bool
+        Evaluate once more at the final point, so that the Hessian, too, belongs to it.
+    tol : float
+        Converged when the decrement falls below it. The step that belongs to it is then taken without an evaluation: Newton's
+        method squares the error.
+
+    Returns
+    -------
+    Optimum
+    """
+    climber = _Climber(evaluate, n_rows, n_fixed, alias_order, held, max_iter, progress)
+    for level in levels[:-1]:
+        point = climber.climb(x, level, COARSE_TOL)
+        x = refresh(point.x + point.step if point.definite else point.x)
+    point = climber.climb(x, 1, tol)
+    report, last_step = climber.report, point.step
+    report.decrement = float(point.decrement)
+    report.converged = bool(point.definite and point.decrement <= tol)
+    report.verdict = _verdict(report, point.definite, tol)
+    if report.converged:
+        x = snap(point.x + point.step)
+        if polish:
+            point = climber.at(x, 1, point.aliased)
+            x = snap(x + point.step)
+    else:
+        x = point.x
+    return Optimum(x, point.value + report.converged * point.decrement, point.hessian, point.aliased, last_step, report)
+
+
+def _verdict(report, definite, tol):
+    if report.converged:
+        return f"converged: at most {report.decrement:.1e} log-likelihood units were left to gain (tol={tol:g})"
+    if not definite:
+        return (
+            f"stopped after {report.n_iter} iterations at a point that is not a maximum (the Hessian is not negative definite); "
+            "the model may ask for more random coefficients than the groups can tell apart"
+        )
+    return (
+        f"stopped after {report.n_iter} iterations with {report.decrement:.1e} log-likelihood units left to gain "
+        f"(tol={tol:g}); raise max_iter, or look for separation or a variance without bound"
+    )
