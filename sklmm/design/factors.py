@@ -83,15 +83,12 @@ def plan_factors(random_effects, group_names, feature_names):
         _check_sources(term, group_names, position)
         columns = [-1] if term.intercept else []
         for feature in term.features:
-            if feature in position:
-                columns.append(position[feature])
-            elif feature in group_names:
-                raise ValueError(
-                    f"{feature!r} in random_effects={term.source!r} is a grouping column: it can stand right "
-                    "of the bar, but it is no number, so it can have no random slope"
-                )
-            else:
-                raise unknown_name_error(term, feature, feature_names)
+            if feature not in position:
+                error = unknown_name_error(term, feature, feature_names, "feature")
+                if feature in group_names:
+                    error = _explained(error, f"{feature!r} holds groups, no numbers: it can't have a random slope")
+                raise error
+            columns.append(position[feature])
         factor = factors.setdefault(term.factor, Factor(term.factor_name, tuple(term.factor)))
         factor.terms.append((name, list(term.coefficient_names)))
         factor.blocks.append((len(columns), term.correlated))
@@ -100,13 +97,18 @@ def plan_factors(random_effects, group_names, feature_names):
 
 
 def _check_sources(term, group_names, features):
+    """Right of the bar stand grouping columns, and in an interaction with one also features of X."""
+    interaction = any(source in group_names for source in term.factor)
     for source in term.factor:
-        if source in group_names:
+        if source in group_names or (interaction and source in features):
             continue
-        if source not in features:
-            raise unknown_name_error(term, source, list(group_names))
-        if not any(name in group_names for name in term.factor):
-            raise ValueError(
-                f"{source!r} in random_effects={term.source!r} is a feature of X, not a grouping column: "
-                "name it in group_features, or pass it as groups"
-            )
+        known = [*group_names, *features] if interaction else group_names
+        error = unknown_name_error(term, source, known, "group")
+        if source in features:
+            hint = "name it in group_features, or pass it as groups"
+            error = _explained(error, f"{source!r} is a feature of X: to group by it, {hint}")
+        raise error
+
+
+def _explained(error, hint):
+    return ValueError(f"{error}\n{hint}")
