@@ -42,6 +42,7 @@ def time_threads(args, problem):
     for model in args.models or runners.SKLMM_MODELS:
         result = jobs.run(
             "speedup",
+            env_threads=args.threads,
             n_threads=args.threads,
             problem=problem.as_dict(),
             model=model,

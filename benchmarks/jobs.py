@@ -21,9 +21,10 @@ from problems import Problem
 THREAD_VARIABLES = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"]
 
 
-def run(job, n_threads=1, extra_env=(), **arguments):
-    """Result of `job` in a child process, or {"error": last line of its stderr}."""
-    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(n_threads)), **dict(extra_env)}
+def run(job, env_threads=1, extra_env=(), **arguments):
+    """Result of `job` in a child process limited to `env_threads`, or {"error": last line of its stderr}."""
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(env_threads)), **dict(extra_env)}
+    environment.pop("PYTHONSAFEPATH", None)  # the child finds its sibling modules beside its script
     command = [sys.executable, __file__, json.dumps({"job": job, **arguments})]
     child = subprocess.run(command, env=environment, capture_output=True, text=True)
     if child.returncode:
