@@ -28,8 +28,12 @@ cdef extern from "_rows.h" nogil:
     void rows_dot(double *out, const double *T, ptrdiff_t ld, const double *beta, ptrdiff_t n)
     void rows_exp(double *out, const double *x, double limit, ptrdiff_t n)
     void rows_update(double *F, ptrdiff_t ld, const double *L, ptrdiff_t row, ptrdiff_t col, ptrdiff_t na,
-                     const double *R, const double *w, ptrdiff_t n, int upper)
-    void rows_sum(double *out, const double *w, const double *R, ptrdiff_t ld, ptrdiff_t n)
+                     const double *R, const double *w, ptrdiff_t n)
+    ctypedef struct sklmm_ahead:
+        pass
+    sklmm_ahead rows_ahead(const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
+    void rows_second_order(double *S, double *G, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w,
+                           const double *g, ptrdiff_t n, const sklmm_ahead *ahead)
     void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const int64_t *start, const double *W,
                            ptrdiff_t stride, int nw, const double *R)
 
@@ -295,8 +299,9 @@ cdef void load_block(const Problem *p, Scratch *s, const double *beta, ptrdiff_t
 
 
 cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *beta, double theta, double *u_all,
-                         double *H_all, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+                         double *H_all, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t n_ahead) noexcept nogil:
     cdef:
+        sklmm_ahead ahead
         ptrdiff_t nc = c1 - c0, first = p.start[c0], n = p.start[c1] - first, i, r, k, ld = p.ld, K = p.nodes.padded
         int nw = 4 if K else 3
         double *omega = s.W + 2 * s.rows
@@ -332,13 +337,13 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
             for i in range(nc):
                 if n > p.tile:
                     intercept_node_rows(&s.block, i, r, k, &p.nodes, &s.values, s.node_rows, omega, s.g, vz)
-                    rows_update(s.node_sums, ld, s.node_rows, K, 1, K, s.tile, NULL, k, 0)
+                    rows_update(s.node_sums, ld, s.node_rows, K, 1, K, s.tile, NULL, k)
                 else:
                     intercept_node_rows(&s.block, i, start[i], start[i + 1] - start[i], &p.nodes, &s.values,
                                         s.node_rows + start[i] * K, omega, s.g, vz)
         rows_cluster_sums(s.sums, ld, nc, start, s.W + r, s.rows, nw, s.tile)
-        rows_sum(t.gradient, s.g + r, s.tile, ld, k)
-        rows_update(t.symmetric, ld, s.tile, ld, 1, p.n_params, s.tile, omega + r, k, 1)
+        ahead = rows_ahead(&p.source, first + r + k, n_ahead)
+        rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega + r, s.g + r, k, &ahead)
         r += k
     for i in range(nc):
         s.modes.N[i] = 0.0
@@ -346,21 +351,22 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
             s.modes.N[i] += omega[r]
     t.gradient[p.slot] += intercept_assemble(nc, ld, p.slot, &s.modes, theta, s.sums, s.left, s.right,
                                              t.half + p.slot * ld, s.moves)
-    rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, NULL, (nw - 1) * nc, 0)
+    rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, NULL, (nw - 1) * nc)
     if K:
         for i in range(nc):
             if n <= p.tile:
                 memset(s.node_sums, 0, K * ld * sizeof(double))
                 rows_update(s.node_sums, ld, s.node_rows + start[i] * K, K, 1, K, s.tile + start[i] * ld, NULL,
-                            start[i + 1] - start[i], 0)
+                            start[i + 1] - start[i])
             intercept_node_gradients(i, ld, p.slot, &p.nodes, &s.values, s.moves, s.node_sums, s.half_pi)
-            rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, p.nodes.k, 0)
+            rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, p.nodes.k)
     return 0
 
 
 cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *beta, const double *Lambda, double *u_all,
-                      double *H_all, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+                      double *H_all, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t n_ahead) noexcept nogil:
     cdef:
+        sklmm_ahead ahead
         ptrdiff_t q = p.q, d = q * (q + 1) // 2, q1 = 1 if p.grid.k == 1 else q + 1, nw = q + d + q1 * q, ld = p.ld
         ptrdiff_t first = p.start[c0], n_block = p.start[c1] - first, i, a, b, e, r, n, k, at, rows, apart = s.tile_rows
         bint laplace = p.grid.k == 1, long_cluster = n_block > p.tile
@@ -409,7 +415,7 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
                 while k < p.grid.k:
                     e = min(8, p.grid.k - k)
                     slopes_node_rows(&part, &f, &p.grid, v, k, e, s.node_rows, apart, omega + at, s.g + at, s.vz + at)
-                    rows_update(s.node_sums + k * ld, ld, s.node_rows, 1, apart, e, s.tile + at * ld, NULL, n, 0)
+                    rows_update(s.node_sums + k * ld, ld, s.node_rows, 1, apart, e, s.tile + at * ld, NULL, n)
                     k += e
             slopes_times_z(&part, q, omega + at, own + (q + d) * apart, apart)
             if not laplace:
@@ -418,20 +424,20 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
             span[0], span[1] = 0, n
             rows_cluster_sums(s.sums, ld, 1, span, own, apart, nw, s.tile + at * ld)
             if long_cluster:
-                rows_sum(t.gradient, s.g, s.tile, ld, n)
-                rows_update(t.symmetric, ld, s.tile, ld, 1, p.n_params, s.tile, omega, n, 1)
+                ahead = rows_ahead(&p.source, first + r + n, n_ahead)
+                rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega, s.g, n, &ahead)
             r += n
         rows = slopes_assemble(&f, &s.mode, v, ld, p.slot, p.source.z_slot, s.sums, s.left, s.right,
                                t.half + p.slot * ld, s.moves, s.work, t.gradient)
-        rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, NULL, rows, 0)
+        rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, NULL, rows)
         if not laplace:
             slopes_node_gradients(&f, &p.grid, v, ld, p.slot, s.moves, s.node_sums, s.work, t.gradient)
             for k in range(p.grid.k):
                 s.half_pi[k] = 0.5 * v.pi[k]
-            rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, p.grid.k, 0)
+            rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, p.grid.k)
     if not long_cluster:
-        rows_sum(t.gradient, s.g, s.tile, ld, n_block)
-        rows_update(t.symmetric, ld, s.tile, ld, 1, p.n_params, s.tile, omega, n_block, 1)
+        ahead = rows_ahead(&p.source, first + n_block, n_ahead)
+        rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega, s.g, n_block, &ahead)
     return 0
 
 
@@ -528,6 +534,7 @@ cdef class ClusterKernel:
         cdef Scratch s
         cdef Totals t
         cdef ptrdiff_t b, ld = self.p.ld
+        cdef ptrdiff_t n_ahead = self.p.tile if step == 1 else 0  # the next block's rows are fetched ahead
         cdef int status = 0, thread = threadid()
         s.start = &self.start_arena[thread, 0]
         lay_out(&s, &self.arena[thread, 0], &self.p, self.rows, self.clusters)
@@ -539,7 +546,9 @@ cdef class ClusterKernel:
             if b % step != offset:
                 continue
             if self.p.q:
-                status |= slopes_block(&self.p, &s, &t, beta, Lambda, u, H, self.p.block[b], self.p.block[b + 1])
+                status |= slopes_block(&self.p, &s, &t, beta, Lambda, u, H, self.p.block[b], self.p.block[b + 1],
+                    n_ahead)
             else:
-                status |= intercept_block(&self.p, &s, &t, beta, theta[0], u, H, self.p.block[b], self.p.block[b + 1])
+                status |= intercept_block(&self.p, &s, &t, beta, theta[0], u, H, self.p.block[b], self.p.block[b + 1],
+                    n_ahead)
         return status

@@ -52,11 +52,6 @@ SKLMM_CLONES void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrd
         double *t = T + r * ld;
         if (contiguous && i < whole) {
             const double *x = (const double *)s->data + i * s->row;
-            if (s->order && r + 16 < n) {
-                const double *ahead = (const double *)s->data + s->order[first + r + 16] * s->row;
-                for (ptrdiff_t c = 0; c < p; c += 8) __builtin_prefetch(ahead + c);
-                __builtin_prefetch(ahead + p - 1);
-            }
             for (ptrdiff_t c = 0; c < p; c += 8) {
                 v8d v = (v8_load(x + c) - v8_load(s->center + c)) * v8_load(s->inv_scale + c);
                 v8_store(t + c, v8_keep(v8_first(p - c), v));
@@ -68,6 +63,24 @@ SKLMM_CLONES void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrd
         for (ptrdiff_t a = 0; a < s->q; a++)
             t[s->z_slot + a] = s->z_column[a] < 0 ? 1.0 : source_at(s, i, s->z_column[a]) * s->z_inv_scale[a];
     }
+}
+
+/* Rows that the next block will load: fetched into cache while this one computes. */
+typedef struct {
+    const char *base;        /* NULL: nothing */
+    ptrdiff_t stride, bytes; /* of a row */
+    const int64_t *order;
+    ptrdiff_t first, n;
+} sklmm_ahead;
+
+SKLMM_INLINE sklmm_ahead rows_ahead(const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
+{
+    sklmm_ahead a = {NULL, s->row * 8, s->p * 8, s->order, first, 0};
+    if (s->col == 1 && s->row >= 1 && !s->is_float32 && first < s->n) {
+        a.base = (const char *)s->data;
+        a.n = n < s->n - first ? n : s->n - first;
+    }
+    return a;
 }
 
 /* --- products ----------------------------------------------------------------------------------------------- */
@@ -87,21 +100,31 @@ SKLMM_CLONES void rows_dot(double *out, const double *T, ptrdiff_t ld, const dou
     }
 }
 
-/* F[a, c0:c0+8 nc] += sum_r w[r] L[r, a] R[r, ...] for na <= 8 rows of F, nc <= 2 vectors; accumulators in registers.
- * L is read at L[r * row + a * col]; w may be NULL. */
+/* F[a, c0:c0+8 nc] += sum_r w[r] L[r, a] R[r, ...] for na <= 8 rows of F, nc <= 2 vectors, and G[c0:...] += sum_r g[r] R[r, ...];
+ * accumulators in registers. L is read at L[r * row + a * col]; w, g and `ahead` may be NULL. */
 SKLMM_INLINE void tile_update(double *F, ptrdiff_t ldf, const double *L, ptrdiff_t row, ptrdiff_t col,
-                              const double *R, ptrdiff_t ldr, const double *w, ptrdiff_t n, const int na, const int nc)
+                              const double *R, ptrdiff_t ldr, const double *w, const double *g, double *G, ptrdiff_t n,
+                              const sklmm_ahead *ahead, ptrdiff_t offset, const int na, const int nc)
 {
-    v8d acc[8][2];
-#pragma GCC unroll 8
-    for (int a = 0; a < na; a++)
+    v8d acc[8][2], sum[2];
 #pragma GCC unroll 2
-        for (int c = 0; c < nc; c++) acc[a][c] = v8_load(F + a * ldf + 8 * c);
+    for (int c = 0; c < nc; c++) {
+        if (g) sum[c] = v8_load(G + 8 * c);
+#pragma GCC unroll 8
+        for (int a = 0; a < na; a++) acc[a][c] = v8_load(F + a * ldf + 8 * c);
+    }
     for (ptrdiff_t r = 0; r < n; r++) {
         v8d x[2];
+        if (ahead && r < ahead->n) {
+            const ptrdiff_t i = ahead->first + r;
+            const char *next = ahead->base + (ahead->order ? ahead->order[i] : i) * ahead->stride + offset;
+            __builtin_prefetch(next);
+            __builtin_prefetch(next + 64);
+        }
 #pragma GCC unroll 2
         for (int c = 0; c < nc; c++) {
             x[c] = v8_load(R + r * ldr + 8 * c);
+            if (g) sum[c] += g[r] * x[c];
             if (w) x[c] *= w[r];
         }
 #pragma GCC unroll 8
@@ -111,19 +134,22 @@ SKLMM_INLINE void tile_update(double *F, ptrdiff_t ldf, const double *L, ptrdiff
             for (int c = 0; c < nc; c++) acc[a][c] += l * x[c];
         }
     }
-#pragma GCC unroll 8
-    for (int a = 0; a < na; a++)
 #pragma GCC unroll 2
-        for (int c = 0; c < nc; c++) v8_store(F + a * ldf + 8 * c, acc[a][c]);
+    for (int c = 0; c < nc; c++) {
+        if (g) v8_store(G + 8 * c, sum[c]);
+#pragma GCC unroll 8
+        for (int a = 0; a < na; a++) v8_store(F + a * ldf + 8 * c, acc[a][c]);
+    }
 }
 
 SKLMM_INLINE void tile_update_any(double *F, ptrdiff_t ldf, const double *L, ptrdiff_t row, ptrdiff_t col,
-                                  const double *R, ptrdiff_t ldr, const double *w, ptrdiff_t n, int na, int nc)
+                                  const double *R, ptrdiff_t ldr, const double *w, const double *g, double *G,
+                                  ptrdiff_t n, const sklmm_ahead *ahead, ptrdiff_t offset, int na, int nc)
 {
 #define SKLMM_CASE(A)                                                                                                \
     case A:                                                                                                          \
-        if (nc == 2) tile_update(F, ldf, L, row, col, R, ldr, w, n, A, 2);                                           \
-        else tile_update(F, ldf, L, row, col, R, ldr, w, n, A, 1);                                                   \
+        if (nc == 2) tile_update(F, ldf, L, row, col, R, ldr, w, g, G, n, ahead, offset, A, 2);                      \
+        else tile_update(F, ldf, L, row, col, R, ldr, w, g, G, n, ahead, offset, A, 1);                              \
         break;
     switch (na) {
         SKLMM_CASE(1)
@@ -138,34 +164,34 @@ SKLMM_INLINE void tile_update_any(double *F, ptrdiff_t ldf, const double *L, ptr
 #undef SKLMM_CASE
 }
 
-/* F (na x ld) += L' diag(w) R over n rows. With `upper`, only the 8-column blocks on and right of the diagonal. */
+/* F (na x ld) += L' diag(w) R over n rows; w may be NULL. */
 SKLMM_CLONES void rows_update(double *F, ptrdiff_t ld, const double *L, ptrdiff_t row, ptrdiff_t col, ptrdiff_t na,
-                              const double *R, const double *w, ptrdiff_t n, int upper)
+                              const double *R, const double *w, ptrdiff_t n)
 {
     for (ptrdiff_t a = 0; a < na; a += 8) {
         const int ka = na - a < 8 ? (int)(na - a) : 8;
-        for (ptrdiff_t c = upper ? a : 0; c < ld; c += 16) {
+        for (ptrdiff_t c = 0; c < ld; c += 16) {
             const int kc = ld - c < 16 ? 1 : 2;
-            if (w) tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, w, n, ka, kc);
-            else tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, NULL, n, ka, kc);
+            if (w) tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, w, NULL, NULL, n, NULL, 0, ka, kc);
+            else tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, NULL, NULL, NULL, n, NULL, 0, ka, kc);
         }
     }
 }
 
-/* out (ld) += sum_r w[r] R[r, :]; four chains hide the latency of the additions. */
-SKLMM_CLONES void rows_sum(double *out, const double *w, const double *R, ptrdiff_t ld, ptrdiff_t n)
+/* S += R' diag(w) R (the 8-column blocks on and right of the diagonal) and G += R' g, fetching `ahead` meanwhile. */
+SKLMM_CLONES void rows_second_order(double *S, double *G, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w,
+                                    const double *g, ptrdiff_t n, const sklmm_ahead *ahead)
 {
-    for (ptrdiff_t c = 0; c < ld; c += 8) {
-        v8d s0 = v8_load(out + c), s1 = v8_set(0.0), s2 = s1, s3 = s1;
-        ptrdiff_t r = 0;
-        for (; r + 4 <= n; r += 4) {
-            s0 += w[r] * v8_load(R + r * ld + c);
-            s1 += w[r + 1] * v8_load(R + (r + 1) * ld + c);
-            s2 += w[r + 2] * v8_load(R + (r + 2) * ld + c);
-            s3 += w[r + 3] * v8_load(R + (r + 3) * ld + c);
+    for (ptrdiff_t a = 0; a < na; a += 8) {
+        const int ka = na - a < 8 ? (int)(na - a) : 8;
+        for (ptrdiff_t c = a; c < ld; c += 16) {
+            const int kc = ld - c < 16 ? 1 : 2;
+            double *F = S + a * ld + c;
+            if (a) tile_update_any(F, ld, R + a, ld, 1, R + c, ld, w, NULL, NULL, n, NULL, 0, ka, kc);
+            else if (ahead->base && c * 8 < ahead->bytes)
+                tile_update_any(F, ld, R, ld, 1, R + c, ld, w, g, G + c, n, ahead, c * 8, ka, kc);
+            else tile_update_any(F, ld, R, ld, 1, R + c, ld, w, g, G + c, n, NULL, 0, ka, kc);
         }
-        for (; r < n; r++) s0 += w[r] * v8_load(R + r * ld + c);
-        v8_store(out + c, (s0 + s1) + (s2 + s3));
     }
 }
 
@@ -179,7 +205,7 @@ SKLMM_CLONES void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const
             const int ka = nw - a < 8 ? nw - a : 8;
             for (ptrdiff_t c = 0; c < ld; c += 16)
                 tile_update_any(S + (i * nw + a) * ld + c, ld, W + a * stride + s, 1, stride, R + s * ld + c, ld, NULL,
-                                n, ka, ld - c < 16 ? 1 : 2);
+                                NULL, NULL, n, NULL, 0, ka, ld - c < 16 ? 1 : 2);
         }
     }
 }
