@@ -1,0 +1,1 @@
+"""From the user's data to integer codes and random-effects terms; no statistics here."""
