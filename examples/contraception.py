@@ -120,7 +120,7 @@ print(
 )
 for words, contrast in {
     "with children, against without; both of average age": {"children": 1},
-    "with children, against without; both 10 years older": {"children": 1, "age:children": 10},
+    "with children, against without; both 10 years above it": {"children": 1, "age:children": 10},
     "in town, against in the country": {"urban": 1},
 }.items():
     print("  {:4.2f} times ({:.2f} to {:.2f})  {}".format(*odds_ratio(contrast), words))
