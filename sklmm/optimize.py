@@ -13,6 +13,8 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 ALIASED = 1e-11
 # A sample of the blocks need not be fitted better than its own sampling error: a decrement of this much is noise.
 COARSE_TOL = 0.05
+# Near a saddle: gain of about this squared, in log-likelihood units, from a step along an upward direction.
+SADDLE_STEP = 1.0
 # The largest step in a (standardised) parameter: a tenfold change of odds is log(10).
 MAX_STEP = 4.0
 
@@ -31,8 +33,7 @@ class FitReport:
     n_iter : int
         Evaluations on all levels.
     decrement : float
-        Newton decrement g'H^-1 g / 2 at the last evaluation: the log-likelihood still to gain, to second order. The step
-        that would gain it has been taken.
+        Newton decrement g'H^-1 g / 2 at the last evaluation: what the last step gained in log-likelihood, to second order.
     converged : bool
     verdict : str
         In words.
@@ -97,10 +98,11 @@ def newton_step(gradient, information, active):
         direction, definite = cho_solve(cho_factor(A), g), True
     except LinAlgError:
         w, V = eigh(A)
-        size = np.maximum(np.abs(w), 1e-10 * max(np.abs(w).max(), 1e-300))
-        direction, definite = V @ ((V.T @ g) / size), bool(w.min() > -1e-8 * np.abs(w).max())
-        if not definite and np.abs(g @ direction) < 1e-8:  # a saddle: leave it along the steepest ascent
-            direction = direction + 0.3 * V[:, 0] * np.sign(V[np.argmax(np.abs(V[:, 0])), 0])
+        largest = max(np.abs(w).max(), 1e-300)
+        along = (V.T @ g) / np.maximum(np.abs(w), 1e-10 * largest)
+        up = w < -1e-8 * largest  # curved upwards: leave a saddle with a step of some length, whatever the slope
+        along[up] = np.where(along[up] < 0, -1, 1) * np.maximum(np.abs(along[up]), SADDLE_STEP * np.sqrt(-w[up]))
+        direction, definite = V @ along, not up.any()
     step[active] = direction * scale
     return step, 0.5 * abs(g @ direction), definite
 
@@ -153,8 +155,8 @@ class _Climber:
 
     def climb(self, x, level, tol):
         """Newton steps, shortened while the value falls, until the decrement is below tol."""
-        point = self.at(x, level)
-        while not (point.definite and point.decrement <= tol):
+        point, before = self.at(x, level), np.inf
+        while not (point.definite and self.near_enough(point.decrement, before, tol)):
             step = point.step * min(1.0, MAX_STEP / max(np.abs(point.step).max(), 1e-300))
             while True:
                 if self.report.n_iter >= self.max_iter:
@@ -163,11 +165,20 @@ class _Climber:
                 if trial.value >= point.value - 1e-12 * (1.0 + abs(point.value)):
                     break
                 step = 0.25 * step
-            point = trial
+            point, before = trial, point.decrement
         return point
 
+    @staticmethod
+    def near_enough(decrement, before, tol):
+        """Whether the Newton step from here ends with a decrement below tol.
 
-def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, refresh, polish, tol=1e-10, max_iter=100,
+        Newton's method squares the error, so successive decrements d0, d1, d2 have d2 / d1 = (d1 / d0)^2; a factor of
+        1,000 is kept in reserve.
+        """
+        return decrement <= tol or (decrement <= 1e-4 and 1e3 * decrement * (decrement / before) ** 2 <= tol)
+
+
+def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, polish, tol=1e-10, max_iter=100,
              progress=None):
     """Maximise a sum over blocks by Newton's method with the exact Hessian.
 
@@ -186,13 +197,10 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, r
     held : mask of parameters to keep at their start.
     snap : callable x -> x
         Puts parameters that have reached a boundary on it; for the final point.
-    refresh : callable x -> x
-        Leaves stationary points that a sample may have led to; applied between levels.
     polish : bool
         Evaluate once more at the final point, so that the Hessian, too, belongs to it.
     tol : float
-        Converged when the decrement falls below it. The step that belongs to it is then taken without an evaluation: Newton's
-        method squares the error.
+        Converged when the decrement, after the last step, is below it; that step is taken without an evaluation.
 
     Returns
     -------
@@ -201,25 +209,23 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, r
     climber = _Climber(evaluate, n_rows, n_fixed, alias_order, held, max_iter, progress)
     for level in levels[:-1]:
         point = climber.climb(x, level, COARSE_TOL)
-        x = refresh(point.x + point.step if point.definite else point.x)
+        x = point.x + point.step if point.definite else point.x
     point = climber.climb(x, 1, tol)
-    report, last_step = climber.report, point.step
+    report = climber.report
+    if polish and report.n_iter < max_iter:
+        point = climber.climb(snap(point.x + point.step), 1, tol)
+    x, last_step = point.x, point.step
     report.decrement = float(point.decrement)
-    report.converged = bool(point.definite and point.decrement <= tol)
+    report.converged = report.n_iter < max_iter or bool(point.definite and point.decrement <= tol)
     report.verdict = _verdict(report, point.definite, tol)
     if report.converged:
-        x = snap(point.x + point.step)
-        if polish:
-            point = climber.at(x, 1, point.aliased)
-            x = snap(x + point.step)
-    else:
-        x = point.x
+        x = snap(x + point.step)
     return Optimum(x, point.value + report.converged * point.decrement, point.hessian, point.aliased, last_step, report)
 
 
 def _verdict(report, definite, tol):
     if report.converged:
-        return f"converged: at most {report.decrement:.1e} log-likelihood units were left to gain (tol={tol:g})"
+        return f"converged: the last step gained {report.decrement:.1e} log-likelihood units (tol={tol:g})"
     if not definite:
         return (
             f"stopped after {report.n_iter} iterations at a point that is not a maximum (the Hessian is not negative definite); "

@@ -17,7 +17,6 @@ cdef extern from "_rows.h" nogil:
         const void *data
         ptrdiff_t row, col, n, p
         int is_float32
-        const int64_t *order
         const double *center
         const double *inv_scale
         int intercept
@@ -35,7 +34,7 @@ cdef extern from "_rows.h" nogil:
     void rows_second_order(double *S, double *G, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w,
                            const double *g, ptrdiff_t n, const sklmm_ahead *ahead)
     void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const int64_t *start, const double *W,
-                           ptrdiff_t stride, int nw, const double *R)
+                           ptrdiff_t row, ptrdiff_t col, ptrdiff_t nw, const double *R)
 
 cdef extern from "_intercept.h" nogil:
     double SKLMM_CLAMP
@@ -86,7 +85,7 @@ cdef extern from "_intercept.h" nogil:
                              const sklmm_node_values *values, double *r, double *omega, double *g, double *vz)
     double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slot, const sklmm_modes *m, double theta,
                               const double *sums, double *left, double *right, double *theta_row, double *moves)
-    void intercept_node_gradients(ptrdiff_t i, ptrdiff_t ld, ptrdiff_t slot, const sklmm_nodes *nodes,
+    void intercept_node_gradients(ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t ld, ptrdiff_t slot, const sklmm_nodes *nodes,
                                   const sklmm_node_values *values, const double *moves, double *rx, double *weights)
 
 
@@ -153,6 +152,9 @@ cdef struct Problem:
     double mode_tol
 
 
+cdef enum: NODE_ROWS = 256  # rows of node gradients that are summed up together
+
+
 cdef struct Scratch:
     double *tile                 # rows of X, see _rows.h
     double *eta
@@ -167,13 +169,13 @@ cdef struct Scratch:
     double *right
     double *moves
     double *node_rows            # tile x padded nodes
-    double *node_sums            # padded nodes x ld
+    double *node_sums            # rows of nodes x ld
     int64_t *start
     double *z                    # q x rows
     double *vz                   # q x tile
     double *work
     double *half_pi
-    ptrdiff_t rows, clusters, tile_rows
+    ptrdiff_t rows, clusters, tile_rows, node_batch
     sklmm_mode mode
     sklmm_quadrature quadrature
     sklmm_block block
@@ -239,8 +241,9 @@ cdef double *lay_out_intercept(Scratch *s, double *cursor, const Problem *p) noe
         s.modes.means = <sklmm_node_means *> carve(&cursor, s.clusters * (sizeof(sklmm_node_means) // sizeof(double)))
         s.moves = carve(&cursor, 2 * s.clusters * ld)
         s.node_rows = carve(&cursor, s.tile_rows * K)
-        s.node_sums = carve(&cursor, K * ld)
-        s.half_pi = carve(&cursor, K)
+        s.node_batch = min(s.clusters, max(1, NODE_ROWS // p.nodes.k))
+        s.node_sums = carve(&cursor, s.node_batch * p.nodes.k * ld)
+        s.half_pi = carve(&cursor, s.node_batch * p.nodes.k)
         s.values.u = carve(&cursor, s.clusters * K)
         s.values.B = carve(&cursor, s.clusters * K)
         s.values.R = carve(&cursor, s.clusters * K)
@@ -306,8 +309,6 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         int nw = 4 if K else 3
         double *omega = s.W + 2 * s.rows
         double *vz = s.W + 3 * s.rows
-        int64_t whole[2]
-        const int64_t *start = s.start
     load_block(p, s, beta, c0, c1)
     rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
     for i in range(nc):
@@ -320,28 +321,29 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         t.value[0] += intercept_laplace(nc, &s.modes, theta)
     t.value[0] += intercept_rows(&s.block, &s.modes, theta, s.W, s.W + s.rows, omega, s.g, s.q)
     for i in range(nc):
-        u_all[c0 + i] = s.modes.u[i]
+        u_all[c0 + i] = s.modes.lo[i]
         H_all[c0 + i] = s.modes.H[i]
-    memset(s.sums, 0, nw * nc * ld * sizeof(double))
     if n > p.tile:  # one cluster longer than a tile: its rows come by again, tile by tile
-        start = whole
+        memset(s.sums, 0, nw * ld * sizeof(double))
         if K:
-            memset(s.node_sums, 0, K * ld * sizeof(double))
+            memset(s.node_sums, 0, p.nodes.k * ld * sizeof(double))
     r = 0
     while r < n:
         k = min(p.tile, n - r)
         if n > p.tile:
             rows_load(s.tile, ld, &p.source, first + r, k)
-            whole[0], whole[1] = 0, k
         if K:
             for i in range(nc):
                 if n > p.tile:
                     intercept_node_rows(&s.block, i, r, k, &p.nodes, &s.values, s.node_rows, omega, s.g, vz)
-                    rows_update(s.node_sums, ld, s.node_rows, K, 1, K, s.tile, NULL, k)
+                    rows_update(s.node_sums, ld, s.node_rows, K, 1, p.nodes.k, s.tile, NULL, k)
                 else:
-                    intercept_node_rows(&s.block, i, start[i], start[i + 1] - start[i], &p.nodes, &s.values,
-                                        s.node_rows + start[i] * K, omega, s.g, vz)
-        rows_cluster_sums(s.sums, ld, nc, start, s.W + r, s.rows, nw, s.tile)
+                    intercept_node_rows(&s.block, i, s.start[i], s.start[i + 1] - s.start[i], &p.nodes, &s.values,
+                                        s.node_rows + s.start[i] * K, omega, s.g, vz)
+        if n > p.tile:
+            rows_update(s.sums, ld, s.W + r, 1, s.rows, nw, s.tile, NULL, k)
+        else:
+            rows_cluster_sums(s.sums, ld, nc, s.start, s.W, 1, s.rows, nw, s.tile)
         ahead = rows_ahead(&p.source, first + r + k, n_ahead)
         rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega + r, s.g + r, k, &ahead)
         r += k
@@ -352,14 +354,14 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
     t.gradient[p.slot] += intercept_assemble(nc, ld, p.slot, &s.modes, theta, s.sums, s.left, s.right,
                                              t.half + p.slot * ld, s.moves)
     rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, NULL, (nw - 1) * nc)
-    if K:
-        for i in range(nc):
-            if n <= p.tile:
-                memset(s.node_sums, 0, K * ld * sizeof(double))
-                rows_update(s.node_sums, ld, s.node_rows + start[i] * K, K, 1, K, s.tile + start[i] * ld, NULL,
-                            start[i + 1] - start[i])
-            intercept_node_gradients(i, ld, p.slot, &p.nodes, &s.values, s.moves, s.node_sums, s.half_pi)
-            rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, p.nodes.k)
+    i = 0
+    while K and i < nc:
+        k = min(nc, i + s.node_batch)
+        if n <= p.tile:
+            rows_cluster_sums(s.node_sums, ld, k - i, s.start + i, s.node_rows, K, 1, p.nodes.k, s.tile)
+        intercept_node_gradients(i, k, ld, p.slot, &p.nodes, &s.values, s.moves, s.node_sums, s.half_pi)
+        rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, (k - i) * p.nodes.k)
+        i = k
     return 0
 
 
@@ -396,7 +398,8 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
         else:
             t.value[0] += slopes_quadrature(&whole, &f, &p.grid, &s.mode, v)
             memset(s.node_sums, 0, p.grid.k * ld * sizeof(double))
-        memset(s.sums, 0, nw * ld * sizeof(double))
+        if long_cluster:
+            memset(s.sums, 0, nw * ld * sizeof(double))
         r = 0
         while r < whole.n:
             n = min(p.tile, whole.n - r)
@@ -422,7 +425,10 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
                 for b in range(q):
                     slopes_times_z(&part, q, s.vz + b * apart + at, own + (2 * q + d + b * q) * apart, apart)
             span[0], span[1] = 0, n
-            rows_cluster_sums(s.sums, ld, 1, span, own, apart, nw, s.tile + at * ld)
+            if long_cluster:
+                rows_update(s.sums, ld, own, 1, apart, nw, s.tile, NULL, n)
+            else:
+                rows_cluster_sums(s.sums, ld, 1, span, own, 1, apart, nw, s.tile + at * ld)
             if long_cluster:
                 ahead = rows_ahead(&p.source, first + r + n, n_ahead)
                 rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega, s.g, n, &ahead)
@@ -452,12 +458,11 @@ cdef class ClusterKernel:
         double[:, ::1] arena
         int64_t[:, ::1] start_arena
 
-    def __init__(self, X, const int64_t[::1] order, const double[::1] center, const double[::1] inv_scale,
+    def __init__(self, X, const double[::1] center, const double[::1] inv_scale,
                  bint intercept, const int64_t[::1] z_column, const double[::1] z_inv_scale,
                  const int64_t[::1] entry_row, const int64_t[::1] entry_col, const uint8_t[::1] y,
                  const double[::1] w, const int64_t[::1] start, const int64_t[::1] block, const int64_t[::1] chunk,
-                 const double[:, ::1] zeta, const double[::1] log_w, ptrdiff_t tile, int n_threads,
-                 double mode_tol=1e-9):
+                 const double[:, ::1] zeta, const double[::1] log_w, ptrdiff_t tile, int n_threads):
         cdef sklmm_source *s = &self.p.source
         cdef ptrdiff_t i, q = z_column.shape[0], n_nodes = np.count_nonzero(np.isfinite(log_w))
         cdef size_t address = X.__array_interface__["data"][0]
@@ -468,7 +473,6 @@ cdef class ClusterKernel:
         s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
         s.n, s.p = X.shape
         s.is_float32 = X.dtype == np.float32
-        s.order = NULL if order is None else &order[0]
         s.center, s.inv_scale = &center[0], &inv_scale[0]
         s.intercept = intercept
         # a random intercept has kernels of its own, which need no z
@@ -481,13 +485,13 @@ cdef class ClusterKernel:
         self.p.ld = (self.p.n_params + s.q + 7) // 8 * 8
         self.p.y, self.p.w = &y[0], NULL if w is None else &w[0]
         self.p.start, self.p.block = &start[0], &block[0]
-        self.p.tile, self.p.mode_tol = tile, mode_tol
+        self.p.tile = tile
         if self.p.q:
             self.p.grid.k, self.p.grid.zeta, self.p.grid.log_w = n_nodes, &zeta[0, 0], &log_w[0]
         else:
             self.p.nodes.k, self.p.nodes.padded = n_nodes, 0 if n_nodes < 2 else zeta.shape[0]
             self.p.nodes.zeta, self.p.nodes.log_w = &zeta[0, 0], &log_w[0]
-        self.keep = (X, order, center, inv_scale, z_column, z_inv_scale, entry_row, entry_col, y, w, start, block, zeta,
+        self.keep = (X, center, inv_scale, z_column, z_inv_scale, entry_row, entry_col, y, w, start, block, zeta,
                      log_w)
         self.n_clusters, self.n_blocks, self.n_chunks = start.shape[0] - 1, block.shape[0] - 1, chunk.shape[0] - 1
         self.chunk, self.n_threads = chunk, n_threads
@@ -508,16 +512,17 @@ cdef class ClusterKernel:
         return self.p.n_params
 
     def evaluate(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda, double[:, ::1] u,
-                 double[:, ::1] H, ptrdiff_t step=1, ptrdiff_t offset=0):
+                 double[:, ::1] H, double mode_tol=1e-9, ptrdiff_t step=1, ptrdiff_t offset=0):
         """Value, gradient (n_params,) and Hessian (n_params, n_params) over the blocks offset, offset + step, ...
 
         beta (ld,) is zero behind the fixed effects. u (n_clusters, q) holds starting values of the conditional modes
-        and receives the modes; H (n_clusters, q (q + 1) / 2) receives the packed curvatures.
+        and receives the modes, found to `mode_tol` relative to 1 + |u|; H (n_clusters, q (q + 1) / 2) receives the packed curvatures.
         """
         cdef:
             ptrdiff_t P = self.p.n_params, ld = self.p.ld, size = 8 + ld + 2 * P * ld, i
             double[:, ::1] totals = np.zeros((self.n_chunks, size))
             int[::1] status = np.zeros(self.n_chunks, dtype=np.intc)
+        self.p.mode_tol = mode_tol
         for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
             status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], step,
                                        offset)

@@ -4,6 +4,10 @@ from libc.stdint cimport int64_t, uint8_t
 import numpy as np
 
 
+cdef extern from "_rows.h" nogil:
+    void rows_gather(char *out, const char *X, ptrdiff_t stride, ptrdiff_t bytes, const int64_t *order, ptrdiff_t n)
+
+
 def group_rows(const Py_ssize_t[::1] codes, Py_ssize_t n_levels):
     """Order of rows that brings each level together, and where its rows start.
 
@@ -57,6 +61,25 @@ def group_rows(const Py_ssize_t[::1] codes, Py_ssize_t n_levels):
             order[cursor[codes[i]]] = i
             cursor[codes[i]] += 1
     return np.asarray(order), np.asarray(start), np.arange(n_levels)
+
+
+def gather_rows(X, const int64_t[::1] order):
+    """X[order] in C order, for a 2-D X of any strides."""
+    n, p = X.shape
+    out = np.empty((n, p), dtype=X.dtype)
+    if n == 0 or p == 0:
+        return out
+    cdef size_t to = out.__array_interface__["data"][0], source = X.__array_interface__["data"][0]
+    cdef ptrdiff_t rows = n, row_bytes = p * X.itemsize, stride = X.strides[0], i, piece = 4096
+    if X.strides[1] == X.itemsize and stride > 0:
+        with nogil:
+            rows_gather(<char *> to, <const char *> source, stride, row_bytes, &order[0], rows)
+        return out
+    index = np.asarray(order)
+    for i in range(0, rows, piece):  # column by column, a cache's worth of rows at a time
+        for j in range(p):
+            np.take(X[:, j], index[i:i + piece], out=out[i:i + piece, j])
+    return out
 
 
 def whole_blocks(const int64_t[::1] start, Py_ssize_t rows):

@@ -63,7 +63,8 @@ SKLMM_INLINE void intercept_sums(ptrdiff_t n, const double *E, const double *w, 
 }
 
 /* All clusters of the block step together so that their latencies overlap. Newton on s(u) = theta R(u) - u, which decreases
- * strictly, inside a bracket that each evaluation narrows: it cannot fail. On return R, V, V1 and B belong to u. */
+ * strictly, inside a bracket that each evaluation narrows: it cannot fail. On return R, V, V1 and B belong to u; lo holds u
+ * after the last Newton step, which was below tol: a better start for next time. */
 SKLMM_CLONES int intercept_modes(const sklmm_block *b, const sklmm_modes *m, double theta, double tol)
 {
     for (ptrdiff_t i = 0; i < b->nc; i++) {
@@ -83,7 +84,7 @@ SKLMM_CLONES int intercept_modes(const sklmm_block *b, const sklmm_modes *m, dou
             if (s > 0) m->lo[i] = m->u[i];
             else m->hi[i] = m->u[i];
             if (fabs(step) <= small || m->hi[i] - m->lo[i] <= small) {
-                m->lo[i] = m->hi[i] = m->u[i];
+                m->lo[i] = m->hi[i] = m->u[i] + step;
                 continue;
             }
             open++;
@@ -341,27 +342,29 @@ SKLMM_CLONES double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slo
     return gradient;
 }
 
-/* Derivatives of cluster i's log-likelihood at each node, centred: rx (padded x ld) holds sum_j r_jk x_j on entry. Weights
- * pi / 2 go to `weights`: F += rx' diag(weights) rx is the variance over the nodes. */
-SKLMM_CLONES void intercept_node_gradients(ptrdiff_t i, ptrdiff_t ld, ptrdiff_t slot, const sklmm_nodes *nodes,
-                                           const sklmm_node_values *values, const double *moves, double *rx,
-                                           double *weights)
+/* Derivatives of the log-likelihood of clusters i0 .. i1 - 1 at each node, centred: rx (nodes of each x ld) holds
+ * sum_j r_jk x_j on entry. Weights pi / 2 go to `weights`: F += rx' diag(weights) rx is the variance over the nodes. */
+SKLMM_CLONES void intercept_node_gradients(ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t ld, ptrdiff_t slot,
+                                           const sklmm_nodes *nodes, const sklmm_node_values *values,
+                                           const double *moves, double *rx, double *weights)
 {
-    const ptrdiff_t K = nodes->padded;
-    const double *u_k = values->u + i * K, *R_k = values->R + i * K, *s_k = values->s + i * K, *pi_k = values->pi + i * K;
-    for (ptrdiff_t k = 0; k < nodes->k; k++) {
-        rx[k * ld + slot] += R_k[k] * u_k[k];
-        weights[k] = 0.5 * pi_k[k];
-    }
-    for (ptrdiff_t a = 0; a < ld; a += 8) {
-        const v8d du = v8_load(moves + 2 * i * ld + a), dz = v8_load(moves + (2 * i + 1) * ld + a);
-        v8d mean = v8_set(0.0);
-        for (ptrdiff_t k = 0; k < nodes->k; k++) {
-            const v8d d = v8_load(rx + k * ld + a) + s_k[k] * (du + nodes->zeta[k] * dz);
-            v8_store(rx + k * ld + a, d);
-            mean += pi_k[k] * d;
+    const ptrdiff_t K = nodes->padded, n = nodes->k;
+    for (ptrdiff_t i = i0; i < i1; i++, rx += n * ld, weights += n) {
+        const double *s_k = values->s + i * K, *pi_k = values->pi + i * K;
+        for (ptrdiff_t k = 0; k < n; k++) {
+            rx[k * ld + slot] += values->R[i * K + k] * values->u[i * K + k];
+            weights[k] = 0.5 * pi_k[k];
         }
-        for (ptrdiff_t k = 0; k < nodes->k; k++) v8_store(rx + k * ld + a, v8_load(rx + k * ld + a) - mean);
+        for (ptrdiff_t a = 0; a < ld; a += 8) {
+            const v8d du = v8_load(moves + 2 * i * ld + a), dz = v8_load(moves + (2 * i + 1) * ld + a);
+            v8d mean = v8_set(0.0);
+            for (ptrdiff_t k = 0; k < n; k++) {
+                const v8d d = v8_load(rx + k * ld + a) + s_k[k] * (du + nodes->zeta[k] * dz);
+                v8_store(rx + k * ld + a, d);
+                mean += pi_k[k] * d;
+            }
+            for (ptrdiff_t k = 0; k < n; k++) v8_store(rx + k * ld + a, v8_load(rx + k * ld + a) - mean);
+        }
     }
 }
 

@@ -15,7 +15,6 @@ typedef struct {
     ptrdiff_t row, col;      /* strides in elements */
     ptrdiff_t n, p;
     int is_float32;
-    const int64_t *order;    /* row numbers in cluster order, or NULL when the rows are already grouped */
     const double *center;    /* p, then zeros up to a multiple of 8 */
     const double *inv_scale; /* likewise */
     int intercept;           /* slot p holds 1 */
@@ -30,12 +29,12 @@ SKLMM_INLINE double source_at(const sklmm_source *s, ptrdiff_t i, ptrdiff_t c)
     return s->is_float32 ? (double)((const float *)s->data)[k] : ((const double *)s->data)[k];
 }
 
-/* Rows first .. first + n - 1 in cluster order into the tile T (n x ld). */
+/* Rows first .. first + n - 1 into the tile T (n x ld). */
 SKLMM_CLONES void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
 {
     const ptrdiff_t p = s->p, whole = s->n - 8; /* reading up to 7 elements past a row stays inside X before this row */
     const int contiguous = s->col == 1 && s->row >= 1 && !s->is_float32;
-    if (!contiguous && !s->order) { /* column by column: the friendly direction of a Fortran-ordered X */
+    if (!contiguous) /* column by column: the friendly direction of a Fortran-ordered X */
         for (ptrdiff_t c = 0; c < p; c++) {
             const double m = s->center[c], f = s->inv_scale[c];
             if (s->is_float32) {
@@ -46,9 +45,8 @@ SKLMM_CLONES void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrd
                 for (ptrdiff_t r = 0; r < n; r++) T[r * ld + c] = (x[r * s->row] - m) * f;
             }
         }
-    }
     for (ptrdiff_t r = 0; r < n; r++) {
-        const ptrdiff_t i = s->order ? s->order[first + r] : first + r;
+        const ptrdiff_t i = first + r;
         double *t = T + r * ld;
         if (contiguous && i < whole) {
             const double *x = (const double *)s->data + i * s->row;
@@ -56,7 +54,7 @@ SKLMM_CLONES void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrd
                 v8d v = (v8_load(x + c) - v8_load(s->center + c)) * v8_load(s->inv_scale + c);
                 v8_store(t + c, v8_keep(v8_first(p - c), v));
             }
-        } else if (contiguous || s->order) {
+        } else if (contiguous) {
             for (ptrdiff_t c = 0; c < p; c++) t[c] = (source_at(s, i, c) - s->center[c]) * s->inv_scale[c];
         }
         if (s->intercept) t[p] = 1.0;
@@ -65,17 +63,29 @@ SKLMM_CLONES void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrd
     }
 }
 
+/* out[i, :] = X[order[i], :] for rows of `bytes` bytes apart by `stride` bytes: fetched well ahead, since they lie anywhere. */
+SKLMM_INLINE void rows_gather(char *out, const char *X, ptrdiff_t stride, ptrdiff_t bytes, const int64_t *order, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        if (i + 24 < n) {
+            const char *ahead = X + order[i + 24] * stride;
+            for (ptrdiff_t b = 0; b < bytes; b += 64) __builtin_prefetch(ahead + b);
+            __builtin_prefetch(ahead + bytes - 1);
+        }
+        __builtin_memcpy(out + i * bytes, X + order[i] * stride, bytes);
+    }
+}
+
 /* Rows that the next block will load: fetched into cache while this one computes. */
 typedef struct {
     const char *base;        /* NULL: nothing */
     ptrdiff_t stride, bytes; /* of a row */
-    const int64_t *order;
     ptrdiff_t first, n;
 } sklmm_ahead;
 
 SKLMM_INLINE sklmm_ahead rows_ahead(const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
 {
-    sklmm_ahead a = {NULL, s->row * 8, s->p * 8, s->order, first, 0};
+    sklmm_ahead a = {NULL, s->row * 8, s->p * 8, first, 0};
     if (s->col == 1 && s->row >= 1 && !s->is_float32 && first < s->n) {
         a.base = (const char *)s->data;
         a.n = n < s->n - first ? n : s->n - first;
@@ -116,8 +126,7 @@ SKLMM_INLINE void tile_update(double *F, ptrdiff_t ldf, const double *L, ptrdiff
     for (ptrdiff_t r = 0; r < n; r++) {
         v8d x[2];
         if (ahead && r < ahead->n) {
-            const ptrdiff_t i = ahead->first + r;
-            const char *next = ahead->base + (ahead->order ? ahead->order[i] : i) * ahead->stride + offset;
+            const char *next = ahead->base + (ahead->first + r) * ahead->stride + offset;
             __builtin_prefetch(next);
             __builtin_prefetch(next + 64);
         }
@@ -195,16 +204,17 @@ SKLMM_CLONES void rows_second_order(double *S, double *G, ptrdiff_t ld, ptrdiff_
     }
 }
 
-/* For each cluster i of nc: S[i] (nw x ld) += sum over its rows of W[a][r] R[r, :]; W[a] = W + a * stride. */
+/* For each cluster i of nc: S[i] (nw x ld) = sum over its rows of W[r * row + a * col] R[r, :]. */
 SKLMM_CLONES void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const int64_t *start, const double *W,
-                                    ptrdiff_t stride, int nw, const double *R)
+                                    ptrdiff_t row, ptrdiff_t col, ptrdiff_t nw, const double *R)
 {
+    for (ptrdiff_t k = 0; k < nc * nw * ld; k += 8) v8_store(S + k, v8_set(0.0));
     for (ptrdiff_t i = 0; i < nc; i++) {
         const ptrdiff_t s = start[i], n = start[i + 1] - s;
-        for (int a = 0; a < nw; a += 8) {
-            const int ka = nw - a < 8 ? nw - a : 8;
+        for (ptrdiff_t a = 0; a < nw; a += 8) {
+            const int ka = nw - a < 8 ? (int)(nw - a) : 8;
             for (ptrdiff_t c = 0; c < ld; c += 16)
-                tile_update_any(S + (i * nw + a) * ld + c, ld, W + a * stride + s, 1, stride, R + s * ld + c, ld, NULL,
+                tile_update_any(S + (i * nw + a) * ld + c, ld, W + s * row + a * col, row, col, R + s * ld + c, ld, NULL,
                                 NULL, NULL, n, NULL, 0, ka, ld - c < 16 ? 1 : 2);
         }
     }

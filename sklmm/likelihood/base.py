@@ -9,8 +9,6 @@ from sklmm.optimize import FitReport, maximise
 
 # A last Newton step this long, on the scale of a standardised feature, that gains no likelihood: separation.
 SEPARATED = 1e-2
-# Where a level of the multilevel start begins, a standard deviation should not be at its stationary point 0.
-MIN_START_SD = 0.1
 
 
 @dataclass
@@ -123,16 +121,10 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         x[random][covariance.on_boundary(x[random])] = 0.0
         return x
 
-    def refresh(x):
-        small = covariance.diagonal & (np.abs(x[random]) < MIN_START_SD) & ~held[random]
-        x = x.copy()
-        x[random][small] = MIN_START_SD
-        return x
-
     alias_order = ([engine.p] if fit_intercept else []) + list(range(engine.p))
     optimum = maximise(
         engine.evaluate, x, levels=engine.levels, n_rows=engine.n_rows, n_fixed=k, alias_order=alias_order, held=held,
-        snap=snap, refresh=refresh, polish=engine.n_rows <= POLISH_ROWS, tol=tol, max_iter=max_iter, progress=progress,
+        snap=snap, polish=engine.n_rows <= POLISH_ROWS, tol=tol, max_iter=max_iter, progress=progress,
     )  # fmt: skip
     x, sign = optimum.x, covariance.signs(optimum.x[random])
     vcov = _inverse_information(engine, optimum, held, sign)

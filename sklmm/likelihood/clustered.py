@@ -7,7 +7,7 @@ centred and scaled, random-effect columns are scaled, so that neither conditioni
 import numpy as np
 
 from sklmm._kernels._cluster import ClusterKernel
-from sklmm._kernels._grouping import group_rows, whole_blocks
+from sklmm._kernels._grouping import gather_rows, group_rows, whole_blocks
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood.quadrature import hermite_grid
 
@@ -19,13 +19,21 @@ MIN_LEVEL_ROWS = 1500  # a coarse level of fewer rows saves nothing
 POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
 
 
+def coarse_levels(n_rows, n_blocks):
+    """Samples to climb through: every s-th block for each s, none of them too few rows to point the way."""
+    for ladder in ((64, 8), (8,), (4,)):
+        if n_rows >= ladder[0] * MIN_LEVEL_ROWS and n_blocks >= ladder[0]:
+            return [*ladder, 1]
+    return [1]
+
+
 class ClusteredLikelihood:
     """Laplace or adaptive Gauss-Hermite log-likelihood of (beta, theta) for the rows given.
 
     Parameters
     ----------
     X : ndarray of shape (n, p), float64 or float32, any strides
-        Referred to, not copied (rows in no order are gathered by the passes).
+        Referred to, not copied, unless the levels' rows must be brought together.
     y : ndarray of shape (n,), uint8
         0 or 1.
     codes : ndarray of shape (n,), intp, or None
@@ -71,23 +79,21 @@ class ClusteredLikelihood:
         else:
             order, start, self.level_of_cluster = group_rows(np.ascontiguousarray(codes, dtype=np.intp), n_levels)
         if order is not None:
-            y = y[order]
+            X, y = gather_rows(X, order), y[order]
             sample_weight = None if sample_weight is None else sample_weight[order]
-            if X.strides[1] != X.itemsize or X.strides[0] < X.itemsize:
-                X, order = np.take(X, order, axis=0), None  # strided gathers would miss the cache once an element
         block = whole_blocks(start, tile)
         n_blocks = block.size - 1
         accumulators = 2 * 8 * self.n_params * (self.n_params + 8)
         n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
         self.kernel = ClusterKernel(
-            X, order, self._center, self._inv_scale, self.fit_intercept, self.columns, self._z_inv_scale,
+            X, self._center, self._inv_scale, self.fit_intercept, self.columns, self._z_inv_scale,
             self.covariance.row, self.covariance.col, y, sample_weight, start, block,
             np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), *self._nodes(n_quadrature), tile, n_threads,
         )  # fmt: skip
         q = self.covariance.q
         self.modes = np.zeros((start.size - 1, q))
         self.curvature = np.zeros((start.size - 1, q * (q + 1) // 2))
-        self.levels = [s for s in (64, 8) if n_blocks >= s and n // s >= MIN_LEVEL_ROWS] + [1]
+        self.levels = coarse_levels(n, n_blocks)
         self._beta = np.zeros(self.kernel.ld)
 
     def _scale_columns(self, X, standardise):
@@ -118,12 +124,15 @@ class ClusteredLikelihood:
             log_w = np.pad(log_w, (0, padding), constant_values=-np.inf)
         return zeta, log_w
 
-    def evaluate(self, x, level=1):
-        """Value, gradient and Hessian in the internal parameters, over every level-th block of clusters."""
+    def evaluate(self, x, level=1, mode_tol=1e-9):
+        """Value, gradient and Hessian in the internal parameters, over every level-th block of clusters.
+
+        Conditional modes to `mode_tol`, relative to 1 + |u|.
+        """
         self._beta[: self.n_fixed] = x[: self.n_fixed]
         theta = x[self.n_fixed :].copy()
         return self.kernel.evaluate(
-            self._beta, theta, self.covariance.lambda_(theta), self.modes, self.curvature, level, level // 2
+            self._beta, theta, self.covariance.lambda_(theta), self.modes, self.curvature, mode_tol, level, level // 2
         )
 
     def jacobian(self):
