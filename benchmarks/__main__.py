@@ -27,12 +27,13 @@ def parse_arguments():
 def time_fits(args, problems):
     peers = runners.installed_peers() if args.peers_max_n > 0 else []
     models = args.models or list(runners.SKLMM_MODELS)
-    print("peers:", ", ".join(peers) or "none installed", "\n", flush=True)
+    print("peers:", ", ".join(peers) or "none", "\n", flush=True)
     for problem in problems:
         repeats = args.repeats or min(25, max(5, 2_000_000 // problem.n_rows))
         result = jobs.run("fits", problem=problem.as_dict(), models=models, repeats=repeats)
         # The order of the rows is nothing to a peer: one fit suffices.
-        takers = peers if problem.n_rows <= args.peers_max_n and not problem.shuffled else []
+        asked = problem.n_rows <= args.peers_max_n and not problem.shuffled and not problem.slope_sd
+        takers = peers if asked else []
         theirs = {name: jobs.run("peer", problem=problem.as_dict(), name=name) for name in takers}
         print(report.fits(problem, result, theirs), "\n", flush=True)
 
@@ -83,7 +84,7 @@ def main():
         problems = [p for p in problems if p.n_rows in args.n]
     print(report.machine())
     time_fits(args, problems)
-    million = [p for p in problems if p.n_rows == 1_000_000]
+    million = [p for p in problems if p.n_rows == 1_000_000 and not p.slope_sd]
     if million:
         time_threads(args, million[0])
         weigh(million)

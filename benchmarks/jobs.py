@@ -62,6 +62,7 @@ def fits(problem, models, repeats):
                 log_likelihood=float(fitted.log_likelihood_),
                 n_full_passes=fitted.fit_report_.n_full_passes,
                 converged=bool(fitted.converged_),
+                singular=bool(fitted.is_singular_),
             )
     return dict(seconds=seconds, reached=reached)
 

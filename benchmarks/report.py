@@ -39,8 +39,8 @@ def fits(problem, result, peers):
                 f"{reached['log_likelihood']:.7f}",
             )
         )
-        if not reached["converged"]:
-            lines.append("    did not converge")
+        lines[-1] += "  (singular)" * reached["singular"]
+        lines[-1] += "  (did not converge)" * (not reached["converged"])
     ours = result["reached"].get("Laplace, 1 | g")
     for name, peer in peers.items():
         if "error" in peer:
