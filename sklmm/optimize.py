@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
+from scipy.linalg import eigh, lapack
 
 # Below this share of a column's own information, given the columns before it, the column says nothing new.
 ALIASED = 1e-11
@@ -63,16 +63,21 @@ def aliased_columns(information, order, n_fixed):
     A Cholesky factorisation of the information, scaled to a unit diagonal: the square of each pivot is the share of the column's
     information that the earlier columns lack.
     """
-    scale = np.sqrt(np.clip(np.diag(information)[:n_fixed], 0, None))
     aliased = np.zeros(information.shape[0], dtype=bool)
+    scale = np.sqrt(np.maximum(information.diagonal()[:n_fixed], 0.0))
     largest = scale.max(initial=0.0)
+    if scale.min(initial=np.inf) > 1e-9 * largest:
+        correlation = information[:n_fixed, :n_fixed] / (scale[:, None] * scale)
+        factor, failed = lapack.dpotrf(correlation[np.ix_(order, order)], lower=1)
+        if not failed and factor.diagonal().min(initial=1.0) ** 2 > ALIASED:
+            return aliased
     kept, L = [], np.zeros((n_fixed, n_fixed))
-    for j in order:
+    for j in order:  # one column after another, leaving out those that add nothing
         if scale[j] <= 1e-9 * largest:
             aliased[j] = True
             continue
-        row = information[j, kept] / (scale[j] * scale[kept]) if kept else np.zeros(0)
         m = len(kept)
+        row = information[j, kept] / (scale[j] * scale[kept]) if kept else np.zeros(0)
         for i in range(m):
             row[i] = (row[i] - row[:i] @ L[i, :i]) / L[i, i]
         pivot = 1.0 - row @ row
@@ -89,22 +94,24 @@ def newton_step(gradient, information, active):
 
     Returns (step, decrement, definite).
     """
-    step = np.zeros_like(gradient)
-    g, A = gradient[active], information[np.ix_(active, active)]
-    diagonal = np.abs(np.diag(A))
-    scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-    A, g = A * scale[:, None] * scale, g * scale
-    try:
-        direction, definite = cho_solve(cho_factor(A), g), True
-    except LinAlgError:
+    everything = active.all()
+    g, A = (gradient, information) if everything else (gradient[active], information[np.ix_(active, active)])
+    scale = np.abs(A.diagonal())
+    scale = 1.0 / np.sqrt(np.where(scale > 0, scale, 1.0))
+    A, g = A * (scale[:, None] * scale), g * scale
+    factor, failed = lapack.dpotrf(A, lower=1)
+    if not failed:
+        direction, definite = lapack.dpotrs(factor, g, lower=1)[0], True
+    else:
         w, V = eigh(A)
         largest = max(np.abs(w).max(), 1e-300)
         along = (V.T @ g) / np.maximum(np.abs(w), 1e-10 * largest)
         up = w < -1e-8 * largest  # curved upwards: leave a saddle with a step of some length, whatever the slope
         along[up] = np.where(along[up] < 0, -1, 1) * np.maximum(np.abs(along[up]), SADDLE_STEP * np.sqrt(-w[up]))
         direction, definite = V @ along, not up.any()
+    step = np.zeros_like(gradient)
     step[active] = direction * scale
-    return step, 0.5 * abs(g @ direction), definite
+    return step, 0.5 * abs(float(g @ direction)), definite
 
 
 @dataclass
@@ -173,9 +180,9 @@ class _Climber:
         """Whether the Newton step from here ends with a decrement below tol.
 
         Newton's method squares the error, so successive decrements d0, d1, d2 have d2 / d1 = (d1 / d0)^2; a factor of
-        1,000 is kept in reserve.
+        100 is kept in reserve.
         """
-        return decrement <= tol or (decrement <= 1e-4 and 1e3 * decrement * (decrement / before) ** 2 <= tol)
+        return decrement <= tol or (decrement <= 1e-4 and 1e2 * decrement * (decrement / before) ** 2 <= tol)
 
 
 def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, polish, tol=1e-10, max_iter=100,

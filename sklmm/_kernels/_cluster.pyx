@@ -528,11 +528,14 @@ cdef class ClusterKernel:
                                        offset)
         if np.any(status):
             raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
-        out = np.add.reduce(np.asarray(totals), axis=0)
-        gradient = out[8:8 + P].copy()
-        symmetric = out[8 + ld:8 + ld + P * ld].reshape(P, ld)[:, :P]
-        half = out[8 + ld + P * ld:].reshape(P, ld)[:, :P]
-        return out[0], gradient, np.triu(symmetric) + np.triu(symmetric, 1).T + half + half.T
+        cdef double[::1] out = np.add.reduce(np.asarray(totals), axis=0)
+        hessian = np.empty((P, P))
+        cdef double[:, ::1] h = hessian
+        cdef ptrdiff_t a, b, symmetric = 8 + ld, half = 8 + ld + P * ld
+        for a in range(P):
+            for b in range(a, P):
+                h[a, b] = h[b, a] = out[symmetric + a * ld + b] + (out[half + a * ld + b] + out[half + b * ld + a])
+        return out[0], np.array(out[8:8 + P]), hessian
 
     cdef int run_chunk(self, ptrdiff_t i, double *total, const double *beta, const double *theta, const double *Lambda,
                        double *u, double *H, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:

@@ -14,14 +14,14 @@ from sklmm.likelihood.quadrature import hermite_grid
 TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
 MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
 ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
-SAMPLE_ROWS = 4096  # for centring and scaling, which any rough value serves
+SAMPLE_ROWS = 1024  # for centring and scaling, which any rough value serves
 MIN_LEVEL_ROWS = 1500  # a coarse level of fewer rows saves nothing
 POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
 
 
 def coarse_levels(n_rows, n_blocks):
     """Samples to climb through: every s-th block for each s, none of them too few rows to point the way."""
-    for ladder in ((64, 8), (8,), (4,)):
+    for ladder in ((64, 8), (8,)):
         if n_rows >= ladder[0] * MIN_LEVEL_ROWS and n_blocks >= ladder[0]:
             return [*ladder, 1]
     return [1]
