@@ -1,8 +1,8 @@
 """Group labels -> integer codes, without ever making a column per level.
 
-A grouping factor is one integer a row (its code, -1 for unknown) and one `pandas.Index` of levels. Labels compare as
-Python compares them: 1, 1.0 and True are one label, "1" is another. Whatever the container (numpy, pandas, polars, a
-list) and the order of the rows, equal labels get equal codes.
+A grouping factor is one integer a row (its code, -1 for unknown) and one `pandas.Index` of levels. Labels
+compare as Python compares them: 1, 1.0 and True are one label, "1" is another. Whatever the container (numpy,
+pandas, polars, a list) and the order of the rows, equal labels get equal codes.
 """
 
 import numpy as np
@@ -13,6 +13,8 @@ __all__ = ["as_group_frame", "encode_groups", "interact", "lookup_codes"]
 # A table indexed by label beats a hash table as long as it stays in the cache or near the size of the data.
 _TABLE_MIN = 1 << 16
 _TABLE_PER_ROW = 4
+
+_HASHABLE = "group labels must be numbers, strings, dates or other hashable values"
 
 
 def encode_groups(labels, name):
@@ -41,15 +43,13 @@ def encode_groups(labels, name):
     try:
         codes, levels = _encode(values, absent)
     except TypeError as error:  # pandas.factorize on lists, sets, ...
-        raise ValueError(
-            f"factor {name!r}: group labels must be numbers, strings, dates or other hashable values ({error})"
-        ) from error
+        raise ValueError(f"factor {name!r}: {_HASHABLE} ({error})") from error
     if codes.size and codes.min() < 0:
         missing = np.flatnonzero(codes < 0)
         rows = "1 row has" if missing.size == 1 else f"{missing.size} rows have"
         raise ValueError(
-            f"factor {name!r}: {rows} a missing group label (first at row {missing[0]}); drop such rows before the "
-            "fit or give them a label of their own"
+            f"factor {name!r}: {rows} a missing group label (first at row {missing[0]}); drop such rows "
+            "before the fit or give them a label of their own"
         )
     return codes, levels
 
@@ -79,7 +79,7 @@ def lookup_codes(levels, labels):
         try:
             position, uniques = pd.factorize(values)
         except TypeError as error:
-            raise ValueError(f"group labels must be numbers, strings, dates or other hashable values ({error})") from error
+            raise ValueError(f"{_HASHABLE} ({error})") from error
         codes = _take(_match(levels, uniques), position)
     codes = np.asarray(codes, dtype=np.intp)
     return codes if absent is None else np.where(absent, -1, codes)
@@ -88,8 +88,8 @@ def lookup_codes(levels, labels):
 def as_group_frame(groups, n_rows):
     """The grouping columns that came as metadata, by name.
 
-    A 1-D `groups` is one factor, named after its Series, else "group"; a data frame has a factor a column; a 2-D array
-    the factors "group0", "group1", ...
+    A 1-D `groups` is one factor, named after its Series, else "group"; a data frame has a factor a column; a
+    2-D array the factors "group0", "group1", ...
 
     Returns
     -------
@@ -143,8 +143,9 @@ def interact(columns):
     Returns
     -------
     pandas.Categorical
-        Of strings, ordered by the levels of the first column, then of the second, ...; missing where any column is.
-        A colon or backslash inside a label is escaped with a backslash, so that different pairs stay different.
+        Of strings, ordered by the levels of the first column, then of the second, ...; missing where any
+        column is. A colon or backslash inside a label is escaped with a backslash, so that different pairs
+        stay different.
     """
     codes, names = None, None
     for column in columns:
@@ -153,8 +154,8 @@ def interact(columns):
         texts = [_label_text(level) for level in levels]
         if len(set(texts)) < len(texts):
             raise ValueError(
-                "an interaction of grouping columns has labels that differ only in type, such as 1 and '1'; give the "
-                "column one type"
+                "an interaction of grouping columns has labels that differ only in type, such as 1 and '1'; "
+                "give the column one type"
             )
         if codes is None:
             codes, names = column_codes, texts
@@ -168,7 +169,7 @@ def interact(columns):
     return pd.Categorical.from_codes(codes, categories=pd.Index(names, dtype=object))
 
 
-# --- columns -------------------------------------------------------------------------------------------------
+# --- columns ------------------------------------------------------------------------------------------------
 
 
 def _is_polars(obj):
@@ -209,7 +210,7 @@ def _is_kind(values, kinds):
     return isinstance(values, np.ndarray) and values.dtype.kind in kinds
 
 
-# --- encoding ------------------------------------------------------------------------------------------------
+# --- encoding -----------------------------------------------------------------------------------------------
 
 
 def _encode(values, absent=None):
@@ -251,7 +252,7 @@ def _encode_sortable(values):
 
 
 def _encode_scattered(values):
-    """`_encode_sortable` for values in any order: through a table if integers lie close enough, else hashed."""
+    """`_encode_sortable` for any order: through a table if integers lie close enough, else hashed."""
     if values.dtype.kind in "iu":
         low, high = values.min(), values.max()
         span = int(high) - int(low) + 1
@@ -289,8 +290,8 @@ def _as_levels(uniques):
 
 def _is_nullable(uniques):
     """pandas' nullable and Arrow arrays: their levels are to be plain ones."""
-    dated = (pd.arrays.DatetimeArray, pd.arrays.TimedeltaArray, pd.arrays.PeriodArray, pd.arrays.IntervalArray)
-    return isinstance(uniques, pd.api.extensions.ExtensionArray) and not isinstance(uniques, dated)
+    own = (pd.arrays.DatetimeArray, pd.arrays.TimedeltaArray, pd.arrays.PeriodArray, pd.arrays.IntervalArray)
+    return isinstance(uniques, pd.api.extensions.ExtensionArray) and not isinstance(uniques, own)
 
 
 def _sorted(levels):
@@ -314,7 +315,7 @@ def _label_text(label):
     return text.replace("\\", "\\\\").replace(":", "\\:")
 
 
-# --- looking up ----------------------------------------------------------------------------------------------
+# --- looking up ---------------------------------------------------------------------------------------------
 
 
 def _take(table, codes):
@@ -329,7 +330,7 @@ def _match(levels, uniques):
         return levels.get_indexer(uniques)
     # Across dtypes pandas converts (text to dates, say); a label is to match only what Python calls equal.
     position = {label: i for i, label in enumerate(levels.tolist())}
-    return np.fromiter((position.get(label, -1) for label in uniques.tolist()), dtype=np.intp, count=len(uniques))
+    return np.array([position.get(label, -1) for label in uniques.tolist()], dtype=np.intp)
 
 
 def _lookup_integers(levels, values):

@@ -70,8 +70,8 @@ def parse_random_effects(spec, factor_names):
     spec : None, str or list of str
         Bar notation; None is a random intercept for every factor.
     factor_names : sequence of str
-        The grouping factors that came with the data. Names in `spec` are not checked against them: right of the
-        bar the features of X count too, see `unknown_name_error`.
+        The grouping factors that came with the data. Names in `spec` are not checked against them: right of
+        the bar the features of X count too, see `unknown_name_error`.
 
     Returns
     -------
@@ -89,8 +89,8 @@ def parse_random_effects(spec, factor_names):
     elif isinstance(spec, (list, tuple)):
         if not spec:
             raise ValueError(
-                "random_effects is empty: give at least one term such as '1 | district', or None for a random "
-                "intercept for every grouping factor"
+                "random_effects is empty: give at least one term such as '1 | district', or None for a "
+                "random intercept for every grouping factor"
             )
         for i, entry in enumerate(spec):
             if not isinstance(entry, str):
@@ -105,7 +105,7 @@ def parse_random_effects(spec, factor_names):
 
 
 def term_names(terms):
-    """Public names of terms: the factor's name; a second term on the same factor is "id.1", a third "id.2"."""
+    """Public names of terms: the factor's name; a second term on the same factor is "id.1", then "id.2"."""
     seen, names = {}, []
     for term in terms:
         name = term.factor_name
@@ -160,15 +160,15 @@ def _unified(terms):
                     term.where,
                     term.source,
                     position,
-                    f"the coefficient {coefficient!r} of the factor {':'.join(factor)!r} is already in an earlier "
-                    f"term{hint}",
+                    f"the coefficient {coefficient!r} of the factor {':'.join(factor)!r} is already in an "
+                    f"earlier term{hint}",
                 )
             seen.add((key, coefficient))
         out.append(term if factor == term.factor else replace(term, factor=factor))
     return out
 
 
-# --- the scanner ---------------------------------------------------------------------------------------------
+# --- the scanner --------------------------------------------------------------------------------------------
 
 
 class _Token(NamedTuple):
@@ -196,9 +196,11 @@ def _error(where, text, position, message):
 
 _UNSUPPORTED = {
     "^": "powers are not supported: transform the column before the fit",
-    "*": "'*' is not supported: left of the bar make the product a column before the fit; right of it write a/b or a:b",
+    "*": "'*' is not supported: left of the bar make the product a column before the fit, right of it write "
+    "a/b or a:b",
     "~": "random_effects holds only the terms with a bar; the fixed effects are the columns of X",
 }
+_BRACKETED = "'(1 | a) + (1 | b)'"
 
 
 def _scan(where, text):
@@ -242,16 +244,17 @@ def _scan(where, text):
                     where,
                     text,
                     start,
-                    f"{word!r} is neither 0 nor 1; a name that begins with a digit goes in back-quotes: `{word}`",
+                    f"{word!r} is neither 0 nor 1; a name that begins with a digit goes in back-quotes: "
+                    f"`{word}`",
                 )
             continue
-        message = _UNSUPPORTED.get(char, f"unexpected character {char!r}; odd names go in back-quotes: `a name`")
-        raise _error(where, text, i, message)
+        unexpected = f"unexpected character {char!r}; odd names go in back-quotes: `a name`"
+        raise _error(where, text, i, _UNSUPPORTED.get(char, unexpected))
     tokens.append(_Token("end", "", len(text)))
     return tokens
 
 
-# --- the parser ----------------------------------------------------------------------------------------------
+# --- the parser ---------------------------------------------------------------------------------------------
 
 
 class _Parser:
@@ -275,7 +278,7 @@ class _Parser:
             return self.term()
         terms = []
         while True:
-            opening = self.take("(", "expected a term in brackets, as in '(1 | a) + (1 | b)'")
+            opening = self.take("(", f"expected a term in brackets, as in {_BRACKETED}")
             terms += self.spec()
             self.take(")", f"the '(' at position {opening.start + 1} is never closed")
             if self.peek.kind in ("end", ")"):
@@ -283,7 +286,7 @@ class _Parser:
             self.take("+", "expected '+' between two terms in brackets")
             if self.peek.kind in ("name", "number"):
                 raise self.error(
-                    "expected a term in brackets, as in '(1 | a) + (1 | b)'; the fixed effects are the columns of X"
+                    f"expected a term in brackets, as in {_BRACKETED}; the fixed effects are the columns of X"
                 )
 
     def term(self):
@@ -296,15 +299,15 @@ class _Parser:
             alone = len(features) == 1 and intercept is None and features[0]
             suggestion = f"1 | {_quoted(alone)}" if alone else f"1 + age | {self.example}"
             raise self.error(
-                "no '|' here: a term is the coefficients, a bar and the grouping factor, as in " + repr(suggestion)
+                f"no '|' here: a term is the coefficients, a bar and the grouping factor: {suggestion!r}"
             )
         self.take(("|", "||"), "expected '+', '|' or '||'")
         factors, group_places = self.right(bar)
         if self.peek.kind in ("|", "||"):
-            raise self.error("a second bar: put each term in brackets, '(1 | a) + (1 | b)', or give a list of terms")
+            raise self.error(f"a second bar: put each term in brackets, {_BRACKETED}, or give a list")
         if self.peek.kind in ("+", "-"):
             raise self.error(
-                "expected the end of the term: put each term in brackets, '(1 | a) + (1 | b)', or give a list of terms"
+                f"expected the end of the term: put each term in brackets, {_BRACKETED}, or give a list"
             )
         if self.peek.kind not in ("end", ")"):
             raise self.error("expected '/', ':' or the end of the term")
@@ -317,8 +320,8 @@ class _Parser:
                 self.where,
                 self.text,
                 position,
-                "the coefficient 'intercept' is there twice: the intercept is written 1, and a feature of that name "
-                "needs '0 +' or another name",
+                "the coefficient 'intercept' is there twice: the intercept is written 1, and a feature of "
+                "that name needs '0 +' or another name",
             )
         places = {**places, **group_places, "left": start.start}
         return [
@@ -349,7 +352,8 @@ class _Parser:
                 self.next()
                 if self.peek.kind == "(":
                     raise self.error(
-                        f"function calls such as {item.text}(...) are not supported: transform the column before the fit",
+                        f"function calls such as {item.text}(...) are not supported: transform the column "
+                        "before the fit",
                         item,
                     )
                 if item.text in features:
@@ -366,7 +370,7 @@ class _Parser:
                 "interactions are not supported left of the bar: make the product a column before the fit"
             )
         if self.peek.kind == "/":
-            raise self.error("'/' belongs right of the bar; left of it make the quotient a column before the fit")
+            raise self.error("'/' belongs right of the bar; left of it make the ratio a column first")
         return intercept, features, places
 
     def fail_at_item(self, sign):
@@ -375,7 +379,7 @@ class _Parser:
             raise self.error(f"nothing left of the bar; a random intercept is '1 | {self.example}'")
         if item.kind == "(":
             raise self.error(
-                "a bracket goes around a whole term, as in '(1 | a) + (1 | b)'; the fixed effects are the columns of X"
+                f"brackets go around a whole term, {_BRACKETED}; the fixed effects are the columns of X"
             )
         if sign is None:
             raise self.error("expected 1, 0 or the name of a feature")
@@ -392,17 +396,20 @@ class _Parser:
                 item = self.peek
                 if item.kind != "name":
                     if before is bar and item.kind in ("end", ")"):
-                        raise self.error(f"nothing right of the bar; a random intercept is '1 | {self.example}'")
+                        raise self.error(
+                            f"nothing right of the bar; a random intercept is '1 | {self.example}'"
+                        )
                     raise self.error(
-                        f"expected the name of a grouping column after {before.text!r} at position {before.start + 1}"
+                        f"expected the name of a grouping column after {before.text!r} at position "
+                        f"{before.start + 1}"
                     )
                 if ("group", item.text) in places:
                     raise self.error(f"the grouping column {item.text!r} is there twice")
                 self.next()
                 if self.peek.kind == "(":
                     raise self.error(
-                        f"function calls such as {item.text}(...) are not supported: make the groups a column before "
-                        "the fit",
+                        f"function calls such as {item.text}(...) are not supported: make the groups a "
+                        "column before the fit",
                         item,
                     )
                 names.append(item.text)

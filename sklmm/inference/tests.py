@@ -1,0 +1,185 @@
+"""Wald tests: one coefficient at a time, and linear hypotheses on several."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import linalg, stats
+
+from .intervals import conf_int, odds_ratios
+from .vcov import standard_errors
+
+__all__ = ["WaldTest", "contrast_matrix", "wald_table", "wald_test"]
+
+_RANK_TOLERANCE = 1e-10
+
+
+class WaldTest(NamedTuple):
+    """Result of a Wald test.
+
+    Attributes
+    ----------
+    statistic : float
+        Chi-squared under the hypothesis.
+    df : int
+        Degrees of freedom: the number of contrasts.
+    p_value : float
+    """
+
+    statistic: float
+    df: int
+    p_value: float
+
+
+def wald_table(names, coef, vcov, level=0.95):
+    """The coefficient table.
+
+    Parameters
+    ----------
+    names : sequence of str
+    coef : array-like of shape (n,)
+    vcov : array-like of shape (n, n)
+        NaN in the rows and columns of coefficients that are not identified.
+    level : float, default=0.95
+
+    Returns
+    -------
+    DataFrame
+        A row a coefficient; columns "estimate", "std_error", "z", "p_value", "lower", "upper", "odds_ratio",
+        "odds_ratio_lower", "odds_ratio_upper". What follows from a NaN standard error is NaN.
+    """
+    coef = np.asarray(coef, dtype=float)
+    se = standard_errors(vcov)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = coef / se
+    p_value = 2 * stats.norm.sf(np.abs(z))
+    table = pd.DataFrame({"estimate": coef, "std_error": se, "z": z, "p_value": p_value}, index=list(names))
+    # By position: two columns of X may share a name.
+    table[["lower", "upper"]] = conf_int(names, coef, vcov, level).to_numpy()
+    ratios = odds_ratios(names, coef, vcov, level).to_numpy()
+    table[["odds_ratio", "odds_ratio_lower", "odds_ratio_upper"]] = ratios
+    return table
+
+
+def contrast_matrix(names, contrast):
+    """A linear hypothesis as a matrix with a column a coefficient.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of all coefficients.
+    contrast : str, list of str, array-like or DataFrame
+        Coefficients that are all 0 under the hypothesis; or the contrasts themselves, one (1-D) or one a row
+        (2-D), over all coefficients in order. A DataFrame has a column for each coefficient it involves.
+
+    Returns
+    -------
+    ndarray of shape (n_contrasts, n)
+    """
+    names = [str(name) for name in names]
+    if isinstance(contrast, str):
+        contrast = [contrast]
+    if isinstance(contrast, pd.DataFrame):
+        columns = [str(column) for column in contrast.columns]
+        matrix = np.zeros((len(contrast), len(names)))
+        matrix[:, _positions(names, columns)] = contrast.to_numpy(dtype=float)
+        return matrix
+    if isinstance(contrast, (list, tuple, np.ndarray, pd.Index, pd.Series)):
+        entries = list(contrast)
+        if entries and all(isinstance(entry, str) for entry in entries):
+            return np.eye(len(names))[_positions(names, entries)]
+    try:
+        matrix = np.atleast_2d(np.asarray(contrast, dtype=float))
+    except (TypeError, ValueError):
+        raise TypeError(
+            "wald_test takes the name of a coefficient, a list of names, or a matrix of numbers with a "
+            f"column for each of {_listed(names)}"
+        ) from None
+    if matrix.ndim != 2 or matrix.shape[1] != len(names):
+        raise ValueError(
+            f"a contrast matrix needs {len(names)} columns, one for each of {_listed(names)}; got the shape "
+            f"{np.shape(contrast)}"
+        )
+    return matrix
+
+
+def wald_test(names, coef, vcov, contrast):
+    """Test that linear combinations of the coefficients are all 0.
+
+    Parameters
+    ----------
+    names : sequence of str
+    coef : array-like of shape (n,)
+    vcov : array-like of shape (n, n)
+    contrast : str, list of str, array-like or DataFrame
+        See `contrast_matrix`.
+
+    Returns
+    -------
+    WaldTest
+
+    Raises
+    ------
+    ValueError
+        If contrasts are linearly dependent, or involve a coefficient that the data do not identify.
+    """
+    coef, vcov = np.asarray(coef, dtype=float), np.asarray(vcov, dtype=float)
+    matrix = contrast_matrix(names, contrast)
+    if not np.isfinite(matrix).all():
+        raise ValueError("a contrast matrix must hold finite numbers")
+    involved = (matrix != 0).any(axis=0)
+    unknown = involved & np.isnan(np.diagonal(vcov))
+    if unknown.any():
+        dropped = [str(name) for name, out in zip(names, unknown, strict=True) if out]
+        raise ValueError(f"no standard error for {_listed(dropped)}: left out of the fit as not identified")
+    _check_rank(matrix)
+    matrix, coef, vcov = matrix[:, involved], coef[involved], vcov[np.ix_(involved, involved)]
+    value, spread = matrix @ coef, matrix @ vcov @ matrix.T
+    # In units of each contrast's standard error: columns of X may differ in scale by orders of magnitude.
+    se = standard_errors(spread)
+    try:
+        factor = linalg.cholesky(spread / se[:, None] / se, lower=True)
+        statistic = float(np.sum(linalg.solve_triangular(factor, value / se, lower=True) ** 2))
+    except (linalg.LinAlgError, ValueError):
+        raise ValueError(
+            "the covariance of these contrasts is singular: they cannot be tested jointly"
+        ) from None
+    df = matrix.shape[0]
+    return WaldTest(statistic, df, float(stats.chi2.sf(statistic, df)))
+
+
+def _positions(names, wanted):
+    positions = []
+    for name in wanted:
+        if names.count(name) != 1:
+            what = "is the name of several coefficients" if name in names else "is not a coefficient"
+            raise ValueError(f"{name!r} {what}; there are {_listed(names)}")
+        position = names.index(name)
+        if position in positions:
+            raise ValueError(f"{name!r} is there twice")
+        positions.append(position)
+    return positions
+
+
+def _check_rank(matrix):
+    """Every row must add something to the rows above it."""
+    basis = np.zeros((0, matrix.shape[1]))
+    if matrix.shape[0] == 0:
+        raise ValueError("there is no contrast to test")
+    for i, row in enumerate(matrix):
+        norm = np.linalg.norm(row)
+        if norm == 0:
+            raise ValueError(f"row {i} of the contrast matrix is all 0")
+        row = row / norm
+        for _ in range(2):  # the second pass removes what rounding left of the first
+            row = row - basis.T @ (basis @ row)
+        rest = np.linalg.norm(row)
+        if rest < _RANK_TOLERANCE:
+            raise ValueError(
+                f"the contrasts are linearly dependent: row {i} follows from the rows above it; leave it out"
+            )
+        basis = np.vstack([basis, row / rest])
+
+
+def _listed(names, most=10):
+    return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")
