@@ -1,6 +1,7 @@
 """What the estimators share: reading X, y, weights and groups; tags and routing; threads and progress."""
 
 import copy
+import functools
 import os
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -26,7 +27,13 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks
             return None
 
     def with_callbacks(method):
-        return method
+        @functools.wraps(method)
+        def called(
+            estimator, *args, **kwargs
+        ):  # as deep in the stack as scikit-learn's, for the warnings' sake
+            return method(estimator, *args, **kwargs)
+
+        return called
 
 
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
