@@ -123,6 +123,7 @@ class _Point:
     gradient: np.ndarray
     hessian: np.ndarray
     aliased: np.ndarray
+    rough: bool
     step: np.ndarray = None
     decrement: float = np.inf
     definite: bool = False
@@ -137,15 +138,16 @@ class _Climber:
         self.report, self.began = FitReport(), perf_counter()
 
     def at(self, x, level, aliased=None):
-        """Evaluate at x and find the Newton step; `aliased` None: find out which columns are."""
-        value, gradient, hessian = self.evaluate(x, level)
+        """Evaluate at x and find the Newton step; `aliased` None: a level begins, find out which columns are."""
+        rough = level > 1 or aliased is None
+        value, gradient, hessian = self.evaluate(x, level, rough)
         self.report.n_iter += 1
         self.report.n_full_passes += level == 1
         if aliased is None:
             aliased = aliased_columns(-hessian, self.alias_order, self.n_fixed)
             if np.any(x[aliased]):
                 return self.at(np.where(aliased, 0.0, x), level, aliased)
-        point = _Point(x, value, gradient, hessian, aliased)
+        point = _Point(x, value, gradient, hessian, aliased, rough)
         point.step, point.decrement, point.definite = newton_step(gradient, -hessian, ~(aliased | self.held))
         row = {
             "iteration": self.report.n_iter,
@@ -160,10 +162,10 @@ class _Climber:
             self.progress(row)
         return point
 
-    def climb(self, x, level, tol):
+    def climb(self, x, level, tol, aliased=None):
         """Newton steps, shortened while the value falls, until the decrement is below tol."""
-        point, before = self.at(x, level), np.inf
-        while not (point.definite and self.near_enough(point.decrement, before, tol)):
+        point, before = self.at(x, level, aliased), np.inf
+        while not (point.definite and self.near_enough(point.decrement, before, tol) and not (level == 1 and point.rough)):
             step = point.step * min(1.0, MAX_STEP / max(np.abs(point.step).max(), 1e-300))
             while True:
                 if self.report.n_iter >= self.max_iter:
@@ -191,8 +193,8 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, p
 
     Parameters
     ----------
-    evaluate : callable (x, level) -> (value, gradient, hessian)
-        Over every level-th block.
+    evaluate : callable (x, level, rough) -> (value, gradient, hessian)
+        Over every level-th block. Rough evaluations, on samples and where the climb on all rows begins, are never the last.
     x : ndarray
         Start.
     levels : sequence of int
@@ -220,7 +222,7 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, p
     point = climber.climb(x, 1, tol)
     report = climber.report
     if polish and report.n_iter < max_iter:
-        point = climber.climb(snap(point.x + point.step), 1, tol)
+        point = climber.climb(snap(point.x + point.step), 1, tol, point.aliased)
     x, last_step = point.x, point.step
     report.decrement = float(point.decrement)
     report.converged = report.n_iter < max_iter or bool(point.definite and point.decrement <= tol)

@@ -27,7 +27,8 @@ cdef extern from "_rows.h" nogil:
     void rows_dot(double *out, const double *T, ptrdiff_t ld, const double *beta, ptrdiff_t n)
     void rows_exp(double *out, const double *x, double limit, ptrdiff_t n)
     void rows_update(double *F, ptrdiff_t ld, const double *L, ptrdiff_t row, ptrdiff_t col, ptrdiff_t na,
-                     const double *R, const double *w, ptrdiff_t n)
+                     const double *R, ptrdiff_t n)
+    void rows_square(double *S, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w, ptrdiff_t n)
     ctypedef struct sklmm_ahead:
         pass
     sklmm_ahead rows_ahead(const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
@@ -174,7 +175,7 @@ cdef struct Scratch:
     double *z                    # q x rows
     double *vz                   # q x tile
     double *work
-    double *half_pi
+    double *pi                   # weights of those rows
     ptrdiff_t rows, clusters, tile_rows, node_batch
     sklmm_mode mode
     sklmm_quadrature quadrature
@@ -243,7 +244,7 @@ cdef double *lay_out_intercept(Scratch *s, double *cursor, const Problem *p) noe
         s.node_rows = carve(&cursor, s.tile_rows * K)
         s.node_batch = min(s.clusters, max(1, NODE_ROWS // p.nodes.k))
         s.node_sums = carve(&cursor, s.node_batch * p.nodes.k * ld)
-        s.half_pi = carve(&cursor, s.node_batch * p.nodes.k)
+        s.pi = carve(&cursor, s.node_batch * p.nodes.k)
         s.values.u = carve(&cursor, s.clusters * K)
         s.values.B = carve(&cursor, s.clusters * K)
         s.values.R = carve(&cursor, s.clusters * K)
@@ -268,7 +269,6 @@ cdef double *lay_out_slopes(Scratch *s, double *cursor, const Problem *p) noexce
         s.vz = carve(&cursor, q * s.tile_rows)
         s.node_rows = carve(&cursor, 8 * s.tile_rows)
         s.node_sums = carve(&cursor, k * ld)
-        s.half_pi = carve(&cursor, k)
         s.quadrature.u = carve(&cursor, k * q)
         s.quadrature.s = carve(&cursor, k * q)
         s.quadrature.R = carve(&cursor, k * q)
@@ -336,12 +336,12 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
             for i in range(nc):
                 if n > p.tile:
                     intercept_node_rows(&s.block, i, r, k, &p.nodes, &s.values, s.node_rows, omega, s.g, vz)
-                    rows_update(s.node_sums, ld, s.node_rows, K, 1, p.nodes.k, s.tile, NULL, k)
+                    rows_update(s.node_sums, ld, s.node_rows, K, 1, p.nodes.k, s.tile, k)
                 else:
                     intercept_node_rows(&s.block, i, s.start[i], s.start[i + 1] - s.start[i], &p.nodes, &s.values,
                                         s.node_rows + s.start[i] * K, omega, s.g, vz)
         if n > p.tile:
-            rows_update(s.sums, ld, s.W + r, 1, s.rows, nw, s.tile, NULL, k)
+            rows_update(s.sums, ld, s.W + r, 1, s.rows, nw, s.tile, k)
         else:
             rows_cluster_sums(s.sums, ld, nc, s.start, s.W, 1, s.rows, nw, s.tile)
         ahead = rows_ahead(&p.source, first + r + k, n_ahead)
@@ -353,14 +353,14 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
             s.modes.N[i] += omega[r]
     t.gradient[p.slot] += intercept_assemble(nc, ld, p.slot, &s.modes, theta, s.sums, s.left, s.right,
                                              t.half + p.slot * ld, s.moves)
-    rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, NULL, (nw - 1) * nc)
+    rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, (nw - 1) * nc)
     i = 0
     while K and i < nc:
         k = min(nc, i + s.node_batch)
         if n <= p.tile:
             rows_cluster_sums(s.node_sums, ld, k - i, s.start + i, s.node_rows, K, 1, p.nodes.k, s.tile)
-        intercept_node_gradients(i, k, ld, p.slot, &p.nodes, &s.values, s.moves, s.node_sums, s.half_pi)
-        rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, (k - i) * p.nodes.k)
+        intercept_node_gradients(i, k, ld, p.slot, &p.nodes, &s.values, s.moves, s.node_sums, s.pi)
+        rows_square(t.symmetric, ld, p.n_params, s.node_sums, s.pi, (k - i) * p.nodes.k)
         i = k
     return 0
 
@@ -418,7 +418,7 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
                 while k < p.grid.k:
                     e = min(8, p.grid.k - k)
                     slopes_node_rows(&part, &f, &p.grid, v, k, e, s.node_rows, apart, omega + at, s.g + at, s.vz + at)
-                    rows_update(s.node_sums + k * ld, ld, s.node_rows, 1, apart, e, s.tile + at * ld, NULL, n)
+                    rows_update(s.node_sums + k * ld, ld, s.node_rows, 1, apart, e, s.tile + at * ld, n)
                     k += e
             slopes_times_z(&part, q, omega + at, own + (q + d) * apart, apart)
             if not laplace:
@@ -426,7 +426,7 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
                     slopes_times_z(&part, q, s.vz + b * apart + at, own + (2 * q + d + b * q) * apart, apart)
             span[0], span[1] = 0, n
             if long_cluster:
-                rows_update(s.sums, ld, own, 1, apart, nw, s.tile, NULL, n)
+                rows_update(s.sums, ld, own, 1, apart, nw, s.tile, n)
             else:
                 rows_cluster_sums(s.sums, ld, 1, span, own, 1, apart, nw, s.tile + at * ld)
             if long_cluster:
@@ -435,12 +435,10 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
             r += n
         rows = slopes_assemble(&f, &s.mode, v, ld, p.slot, p.source.z_slot, s.sums, s.left, s.right,
                                t.half + p.slot * ld, s.moves, s.work, t.gradient)
-        rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, NULL, rows)
+        rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, rows)
         if not laplace:
             slopes_node_gradients(&f, &p.grid, v, ld, p.slot, s.moves, s.node_sums, s.work, t.gradient)
-            for k in range(p.grid.k):
-                s.half_pi[k] = 0.5 * v.pi[k]
-            rows_update(t.half, ld, s.node_sums, ld, 1, p.n_params, s.node_sums, s.half_pi, p.grid.k)
+            rows_square(t.symmetric, ld, p.n_params, s.node_sums, v.pi, p.grid.k)
     if not long_cluster:
         ahead = rows_ahead(&p.source, first + n_block, n_ahead)
         rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega, s.g, n_block, &ahead)
@@ -512,7 +510,7 @@ cdef class ClusterKernel:
         return self.p.n_params
 
     def evaluate(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda, double[:, ::1] u,
-                 double[:, ::1] H, double mode_tol=1e-9, ptrdiff_t step=1, ptrdiff_t offset=0):
+                 double[:, ::1] H, double mode_tol=1e-11, ptrdiff_t step=1, ptrdiff_t offset=0):
         """Value, gradient (n_params,) and Hessian (n_params, n_params) over the blocks offset, offset + step, ...
 
         beta (ld,) is zero behind the fixed effects. u (n_clusters, q) holds starting values of the conditional modes

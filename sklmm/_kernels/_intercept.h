@@ -210,10 +210,14 @@ SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes
         m->c[i] = theta * theta * m->C[i];
         m->kappa[i] = (v8_sum(s0) + theta * m->c[i] * m->V1[i]) / H;
         m->k[i] = theta * m->kappa[i];
+        value += linear + largest;
         m->xi[i] = 0.5 + 0.75 * M_SQRT2 * Y;
-        value += linear + largest + log(total) - 0.5 * log(H);
+        m->N[i] = total * total / H;
     }
-    return value;
+    v8d logs = v8_set(0.0);
+    for (ptrdiff_t i = 0; i < b->nc; i += 8)
+        logs += v8_log(v8_select(v8_first(b->nc - i), v8_load(m->N + i), v8_set(1.0)));
+    return value + 0.5 * v8_sum(logs);
 }
 
 /* --- row weights -------------------------------------------------------------------------------------------- */
@@ -343,7 +347,7 @@ SKLMM_CLONES double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slo
 }
 
 /* Derivatives of the log-likelihood of clusters i0 .. i1 - 1 at each node, centred: rx (nodes of each x ld) holds
- * sum_j r_jk x_j on entry. Weights pi / 2 go to `weights`: F += rx' diag(weights) rx is the variance over the nodes. */
+ * sum_j r_jk x_j on entry. Their weights pi go to `weights`: rx' diag(weights) rx is the variance over the nodes. */
 SKLMM_CLONES void intercept_node_gradients(ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t ld, ptrdiff_t slot,
                                            const sklmm_nodes *nodes, const sklmm_node_values *values,
                                            const double *moves, double *rx, double *weights)
@@ -353,7 +357,7 @@ SKLMM_CLONES void intercept_node_gradients(ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t
         const double *s_k = values->s + i * K, *pi_k = values->pi + i * K;
         for (ptrdiff_t k = 0; k < n; k++) {
             rx[k * ld + slot] += values->R[i * K + k] * values->u[i * K + k];
-            weights[k] = 0.5 * pi_k[k];
+            weights[k] = pi_k[k];
         }
         for (ptrdiff_t a = 0; a < ld; a += 8) {
             const v8d du = v8_load(moves + 2 * i * ld + a), dz = v8_load(moves + (2 * i + 1) * ld + a);

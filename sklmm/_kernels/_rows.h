@@ -173,21 +173,29 @@ SKLMM_INLINE void tile_update_any(double *F, ptrdiff_t ldf, const double *L, ptr
 #undef SKLMM_CASE
 }
 
-/* F (na x ld) += L' diag(w) R over n rows; w may be NULL. */
+/* F (na x ld) += L' R over n rows. */
 SKLMM_CLONES void rows_update(double *F, ptrdiff_t ld, const double *L, ptrdiff_t row, ptrdiff_t col, ptrdiff_t na,
-                              const double *R, const double *w, ptrdiff_t n)
+                              const double *R, ptrdiff_t n)
 {
     for (ptrdiff_t a = 0; a < na; a += 8) {
         const int ka = na - a < 8 ? (int)(na - a) : 8;
-        for (ptrdiff_t c = 0; c < ld; c += 16) {
-            const int kc = ld - c < 16 ? 1 : 2;
-            if (w) tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, w, NULL, NULL, n, NULL, 0, ka, kc);
-            else tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, NULL, NULL, NULL, n, NULL, 0, ka, kc);
-        }
+        for (ptrdiff_t c = 0; c < ld; c += 16)
+            tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, NULL, NULL, NULL, n, NULL, 0, ka,
+                            ld - c < 16 ? 1 : 2);
     }
 }
 
-/* S += R' diag(w) R (the 8-column blocks on and right of the diagonal) and G += R' g, fetching `ahead` meanwhile. */
+/* S += R' diag(w) R, the 8-column blocks on and right of the diagonal. */
+SKLMM_CLONES void rows_square(double *S, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w, ptrdiff_t n)
+{
+    for (ptrdiff_t a = 0; a < na; a += 8) {
+        const int ka = na - a < 8 ? (int)(na - a) : 8;
+        for (ptrdiff_t c = a; c < ld; c += 16)
+            tile_update_any(S + a * ld + c, ld, R + a, ld, 1, R + c, ld, w, NULL, NULL, n, NULL, 0, ka, ld - c < 16 ? 1 : 2);
+    }
+}
+
+/* As rows_square, with G += R' g, fetching `ahead` meanwhile. */
 SKLMM_CLONES void rows_second_order(double *S, double *G, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w,
                                     const double *g, ptrdiff_t n, const sklmm_ahead *ahead)
 {

@@ -16,6 +16,7 @@ MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not dep
 ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
 SAMPLE_ROWS = 1024  # for centring and scaling, which any rough value serves
 MIN_LEVEL_ROWS = 1500  # a coarse level of fewer rows saves nothing
+MODE_TOL, ROUGH_MODE_TOL = 1e-11, 1e-5  # of the conditional modes, relative to 1 + |u|
 POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
 
 
@@ -124,11 +125,12 @@ class ClusteredLikelihood:
             log_w = np.pad(log_w, (0, padding), constant_values=-np.inf)
         return zeta, log_w
 
-    def evaluate(self, x, level=1, mode_tol=1e-9):
+    def evaluate(self, x, level=1, rough=False):
         """Value, gradient and Hessian in the internal parameters, over every level-th block of clusters.
 
-        Conditional modes to `mode_tol`, relative to 1 + |u|.
+        `rough` asks for conditional modes that are good enough to point the way.
         """
+        mode_tol = ROUGH_MODE_TOL if rough and self.n_rows > POLISH_ROWS else MODE_TOL
         self._beta[: self.n_fixed] = x[: self.n_fixed]
         theta = x[self.n_fixed :].copy()
         return self.kernel.evaluate(
