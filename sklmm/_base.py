@@ -1,40 +1,19 @@
-"""What the estimators share: reading X, y, weights and groups; tags and routing; threads and progress."""
+"""What the estimators share: reading X, y, weights and groups; tags and routing; Wald inference."""
 
 import copy
-import functools
-import os
 from dataclasses import dataclass
 from numbers import Integral, Real
 
-import joblib
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._progress import CallbackSupportMixin
 from .design.grouping import as_group_frame
-
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn < 1.9 has no callbacks
-
-    class CallbackSupportMixin:
-        """Stands in for scikit-learn's class of the same name."""
-
-        def _init_callback_context(self, **kwargs):
-            return None
-
-    def with_callbacks(method):
-        @functools.wraps(method)
-        def called(
-            estimator, *args, **kwargs
-        ):  # as deep in the stack as scikit-learn's, for the warnings' sake
-            return method(estimator, *args, **kwargs)
-
-        return called
-
+from .inference import intervals, tests
 
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
 
@@ -170,6 +149,61 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             del state["feature_names_in_"]
             self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(state)
+
+    # Inference on the fixed effects, from `coef_`, `intercept_` and `vcov_` ---------------------------------
+
+    def _fixed_effects(self):
+        """Names, estimates and covariance of the fixed effects, the intercept first."""
+        check_is_fitted(self)
+        vcov = self.vcov_
+        slopes = self.coef_[0]
+        coef = np.concatenate([self.intercept_, slopes]) if len(vcov) > slopes.size else slopes
+        return vcov.index.tolist(), coef, vcov.to_numpy()
+
+    def conf_int(self, level=0.95, method="wald"):
+        """Confidence intervals of the fixed effects.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+        method : {"wald"}, default="wald"
+
+        Returns
+        -------
+        intervals : DataFrame
+            A row a coefficient, columns "lower" and "upper".
+        """
+        return intervals.conf_int(*self._fixed_effects(), level=level, method=method)
+
+    def odds_ratios(self, level=0.95):
+        """Odds ratios of the fixed effects with Wald intervals.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+
+        Returns
+        -------
+        ratios : DataFrame
+            A row a coefficient, columns "odds_ratio", "lower" and "upper".
+        """
+        return intervals.odds_ratios(*self._fixed_effects(), level=level)
+
+    def wald_test(self, contrast):
+        """Test that coefficients, or linear combinations of them, are all 0.
+
+        Parameters
+        ----------
+        contrast : str, list of str, array-like or DataFrame
+            Names of coefficients; or a matrix with a row a contrast and a column a coefficient, the intercept
+            first (a DataFrame names the columns it has).
+
+        Returns
+        -------
+        test : WaldTest
+            With `statistic`, `df` and `p_value`.
+        """
+        return tests.wald_test(*self._fixed_effects(), contrast)
 
 
 def check_number(estimator, name, kind, what, is_valid):
@@ -425,55 +459,3 @@ def encode_target(y):
         raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
     order = np.argsort(found)
     return (codes == order[1]).view(np.uint8), np.asarray(found, dtype=values.dtype)[order]
-
-
-# Threads and progress ---------------------------------------------------------------------------------------
-
-
-def effective_threads(n_threads):
-    """The number of threads to use: all CPUs this process may use, or what OMP_NUM_THREADS says."""
-    if n_threads is not None:
-        return int(n_threads)
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() and int(wanted) else joblib.cpu_count()
-
-
-class Progress:
-    """Passes the engine's report of an outer iteration on: to scikit-learn's callbacks, and to the screen."""
-
-    def __init__(self, estimator, context):
-        self.estimator = estimator
-        self.context = context if getattr(estimator, "_skl_callbacks", None) else None
-        self._iteration = self._begin()
-
-    @property
-    def wanted(self):
-        """Whether anybody listens."""
-        return self.context is not None or self.estimator.verbose
-
-    def __call__(self, row):
-        if self.estimator.verbose:
-            print(
-                f"[{type(self.estimator).__name__}] iteration {row['iteration']}: {row['rows']} rows, "
-                f"log-likelihood {row['log_likelihood']:.6f}, decrement {row['decrement']:.2e}, "
-                f"{row['seconds']:.2f} s",
-                flush=True,
-            )
-        if self.context is not None:
-            self._end()
-            self._iteration = self._begin()
-
-    def close(self):
-        """End the iteration that was announced and never came."""
-        if self.context is not None:
-            self._end()
-
-    def _begin(self):
-        if self.context is None:
-            return None
-        return self.context.subcontext(task_name="outer iteration").call_on_fit_task_begin(
-            estimator=self.estimator
-        )
-
-    def _end(self):
-        self._iteration.call_on_fit_task_end(estimator=self.estimator)

@@ -1,7 +1,6 @@
 """MixedLogisticRegression: the generalized linear mixed model for binary outcomes."""
 
 import copy
-import math
 import warnings
 from numbers import Integral
 
@@ -10,21 +9,16 @@ import pandas as pd
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import (
-    GroupedClassifier,
-    Progress,
-    check_number,
-    effective_threads,
-    one_dimensional,
-    read_weights,
-    with_callbacks,
-)
+from ._base import GroupedClassifier, check_number, one_dimensional, read_weights
 from ._diagnostics import warn_of_fit, warn_of_many_effects
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
+from ._progress import Progress, effective_threads, with_callbacks
 from .design.factors import plan_factors
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
+from .inference import criteria
 from .likelihood.base import FactorDesign, fit_mixed, posterior_modes
+from .reporting.summary import summary_of_mixed
 
 
 class MixedLogisticRegression(GroupedClassifier):
@@ -222,8 +216,8 @@ class MixedLogisticRegression(GroupedClassifier):
             coef_=fit.beta[None, n_fixed - len(rows.names) :].copy(),
             intercept_=fit.beta[:1].copy() if self.fit_intercept else np.zeros(1),
             log_likelihood_=float(fit.log_likelihood),
-            aic_=2.0 * n_parameters - 2.0 * fit.log_likelihood,
-            bic_=math.log(n_obs) * n_parameters - 2.0 * fit.log_likelihood,
+            aic_=criteria.aic(float(fit.log_likelihood), n_parameters),
+            bic_=criteria.bic(float(fit.log_likelihood), n_parameters, n_obs),
             n_iter_=int(fit.report.n_iter),
             fit_report_=fit.report,
             converged_=bool(fit.report.converged),
@@ -291,6 +285,7 @@ class MixedLogisticRegression(GroupedClassifier):
         if (position < 0).any():
             raise ValueError(f"y holds labels that fit did not see; the classes are {self.classes_.tolist()}")
         encoded = [encode_groups(factor.labels(rows.column), factor.name) for factor in self._factors]
+        _, beta, _ = self._fixed_effects()
         modes, mode_cov = posterior_modes(
             rows.X,
             position.astype(np.uint8),
@@ -299,9 +294,9 @@ class MixedLogisticRegression(GroupedClassifier):
                 for factor, (code, levels) in zip(self._factors, encoded, strict=True)
             ],
             sample_weight=weights,
-            beta=np.concatenate([self.intercept_ if self.fit_intercept else [], self.coef_[0]]),
+            beta=beta,
             theta=self._theta,
-            fit_intercept=bool(self.fit_intercept),
+            fit_intercept=len(beta) > self.coef_.size,
             n_threads=effective_threads(self.n_threads),
         )
         updated = copy.copy(self)
@@ -395,7 +390,23 @@ class MixedLogisticRegression(GroupedClassifier):
             return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
         return [lookup_codes(factor.levels, factor.labels(rows.column)) for factor in self._factors]
 
-    # What the fit says: frames, made when they are asked for ------------------------------------------------
+    # What the fit says, made when it is asked for -----------------------------------------------------------
+
+    def summary(self, level=0.95):
+        """Tables of the fit: coefficients, variance components, fit statistics.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Confidence level of the intervals.
+
+        Returns
+        -------
+        summary : FitSummary
+            ``print`` it; or take its `coefficients`, a DataFrame, `to_markdown()`, `to_latex()`.
+        """
+        check_is_fitted(self)
+        return summary_of_mixed(self, level)
 
     @property
     def vcov_(self):
