@@ -89,6 +89,8 @@ def contrast_matrix(names, contrast):
         if entries and all(isinstance(entry, str) for entry in entries):
             return np.eye(len(names))[_positions(names, entries)]
     try:
+        if np.ndim(contrast) == 0:
+            raise TypeError
         matrix = np.atleast_2d(np.asarray(contrast, dtype=float))
     except (TypeError, ValueError):
         raise TypeError(
