@@ -143,6 +143,12 @@ def test_several_terms_each_begin_their_triangle_in_the_first_column():
     assert "5 of b, 1,234 of a" in text
 
 
+def test_small_variances_keep_their_digits():
+    covariance = {"g": square(np.diag([1.0, 9e-6]), "intercept", "x")}
+    row = str(summary_of_mixed(fitted(covariance_=covariance))).split(" x ")[1].split("\n")[0]
+    assert [float(number) for number in row.split()] == [9e-6, 0.003]
+
+
 def test_verdicts():
     report = SimpleNamespace(verdict="stopped after 100 iterations")
     text = str(summary_of_mixed(fitted(converged_=False, fit_report_=report)))

@@ -240,9 +240,8 @@ def _variance_table(table):
         # A triangle: each term's correlations begin in the first column, whatever the names.
         cells = ["" if np.isnan(row[c]) else _fixed(row[c], 2) for c in earlier if c in corr]
         width = max(width, len(cells))
-        number = _number(row["sd"], decimals)
-        shown = "" if term == before else term
-        rows.append([shown, name, number(row["variance"]), number(row["sd"]), *cells])
+        spread = [_number(row[column], decimals)(row[column]) for column in ("variance", "sd")]
+        rows.append(["" if term == before else term, name, *spread, *cells])
         earlier.append(f"corr_{name}")
         before = term
     rows = [row + [""] * (4 + width - len(row)) for row in rows]
