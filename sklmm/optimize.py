@@ -15,8 +15,8 @@ ALIASED = 1e-11
 COARSE_TOL = 0.05
 # Near a saddle: gain of about this squared, in log-likelihood units, from a step along an upward direction.
 SADDLE_STEP = 1.0
-# The largest step in a (standardised) parameter: a tenfold change of odds is log(10).
-MAX_STEP = 4.0
+# The largest step in a relative standard deviation, in which the likelihood is far from quadratic.
+MAX_STEP = 2.0
 
 
 @dataclass
@@ -166,7 +166,8 @@ class _Climber:
         """Newton steps, shortened while the value falls, until the decrement is below tol."""
         point, before = self.at(x, level, aliased), np.inf
         while not (point.definite and self.near_enough(point.decrement, before, tol) and not (level == 1 and point.rough)):
-            step = point.step * min(1.0, MAX_STEP / max(np.abs(point.step).max(), 1e-300))
+            longest = np.abs(point.step[self.n_fixed :]).max(initial=0.0)
+            step = point.step * min(1.0, MAX_STEP / max(longest, 1e-300))
             while True:
                 if self.report.n_iter >= self.max_iter:
                     return point

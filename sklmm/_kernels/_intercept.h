@@ -53,7 +53,8 @@ SKLMM_INLINE void intercept_sums(ptrdiff_t n, const double *E, const double *w, 
         const v8l here = v8_first(n - j);
         const v8d e = v8_load(E + j) * B, weight = v8_keep(here, v8_load(w + j));
         const v8d inv = 1.0 / (1.0 + e), mu = e * inv, v = weight * mu * inv;
-        sr += v8_keep(here, v8_load(wy + j)) - weight * mu;
+        const v8d success = v8_keep(here, v8_load(wy + j));
+        sr += success * inv - (weight - success) * mu; /* not wy - w mu, which cancels where mu is near 1 */
         sv += v;
         s1 += v * (1.0 - 2.0 * mu);
     }
@@ -126,7 +127,7 @@ SKLMM_INLINE void node_sums(ptrdiff_t n, const double *E, const double *w, const
     ptrdiff_t factors = 0;
     for (ptrdiff_t j = 0; j < n; j++) {
         const v8d e = E[j] * B, q = 1.0 + e, inv = 1.0 / q, mu = e * inv;
-        r += wy[j] - w[j] * mu;
+        r += wy[j] * inv - (w[j] - wy[j]) * mu;
         v += w[j] * mu * inv;
         if (!unweighted) {
             l += w[j] * v8_log(q);
@@ -166,8 +167,8 @@ SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes
         const double growth = eta_max + fabs(theta) * (fabs(u) + spread * nodes->zeta[nodes->k - 1]) + 0.7;
         const ptrdiff_t limit = growth > 350.0 ? 1 : (ptrdiff_t)(700.0 / growth);
         for (ptrdiff_t a = 0; a < K; a += 8) {
-            const v8d uk = u + spread * v8_load(nodes->zeta + a), tu = theta * uk;
-            const v8d B = v8_exp(v8_min(v8_max(tu, -clamp), clamp));
+            const v8d uk = u + spread * v8_load(nodes->zeta + a);
+            const v8d tu = v8_min(v8_max(theta * uk, -clamp), clamp), B = v8_exp(tu);
             v8d r, v, l;
             node_sums(n, b->E + first, b->w + first, b->wy + first, B, b->unweighted, limit, &r, &v, &l);
             const v8d F = tu * wy_sum - l - 0.5 * uk * uk + v8_load(nodes->log_w + a);
@@ -232,7 +233,8 @@ SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, d
     const ptrdiff_t n = b->start[b->nc];
     v8d value = v8_set(0.0), largest = v8_set(0.0);
     for (ptrdiff_t i = 0; i < b->nc; i++) {
-        const double shift = theta * m->u[i], B = m->B[i], c = m->c[i], k = m->k[i];
+        const double raw = theta * m->u[i], shift = fmin(fmax(raw, -SKLMM_CLAMP), SKLMM_CLAMP);
+        const double B = m->B[i], c = m->c[i], k = m->k[i];
         for (ptrdiff_t j = b->start[i]; j < b->start[i + 1]; j += 8) {
             const v8l here = v8_first(b->start[i + 1] - j);
             const v8d e = v8_load(b->E + j) * B, w = v8_load(b->w + j), wy = v8_load(b->wy + j);
@@ -244,7 +246,7 @@ SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, d
             v8_store(v_out + j, v);
             v8_store(v1_out + j, v1);
             v8_store(omega + j, v2 * c - v1 * k - own * v);
-            v8_store(g + j, v1 * c - v * k + own * (wy - w * mu));
+            v8_store(g + j, v1 * c - v * k + own * (wy * inv - (w - wy) * mu));
         }
     }
     if (m->means) return 0.0; /* quadrature has the value */
@@ -279,7 +281,7 @@ SKLMM_CLONES void intercept_node_rows(const sklmm_block *b, ptrdiff_t i, ptrdiff
         v8d v0 = v8_set(0.0), v1 = v0, r0 = v0;
         for (ptrdiff_t a = 0; a < K; a += 8) {
             const v8d e = E * v8_load(B_k + a), inv = 1.0 / (1.0 + e), mu = e * inv, pi = v8_load(pi_k + a);
-            const v8d residual = wy - w * mu, pv = pi * (w * mu * inv);
+            const v8d residual = wy * inv - (w - wy) * mu, pv = pi * (w * mu * inv);
             v8_store(r + j * K + a, residual);
             r0 += pi * residual;
             v0 += pv;

@@ -230,10 +230,15 @@ SKLMM_CLONES void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const
 
 /* --- elementwise -------------------------------------------------------------------------------------------- */
 
-SKLMM_CLONES void rows_exp(double *out, const double *x, double limit, ptrdiff_t n)
+/* x <- x within +-limit, out = exp(x). */
+SKLMM_CLONES void rows_exp(double *out, double *x, double limit, ptrdiff_t n)
 {
     const v8d hi = v8_set(limit), lo = -hi;
-    for (ptrdiff_t r = 0; r < n; r += 8) v8_store(out + r, v8_exp(v8_min(v8_max(v8_load(x + r), lo), hi)));
+    for (ptrdiff_t r = 0; r < n; r += 8) {
+        const v8d clamped = v8_min(v8_max(v8_load(x + r), lo), hi);
+        v8_store(x + r, clamped);
+        v8_store(out + r, v8_exp(clamped));
+    }
 }
 
 #endif

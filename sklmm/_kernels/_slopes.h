@@ -138,7 +138,7 @@ SKLMM_INLINE double slopes_sums_q(const sklmm_cluster *c, const double *b, const
         const v8l here = v8_first(c->n - j);
         const v8d x = linear(c, j, b, q), w = v8_keep(here, v8_load(c->w + j)), wy = v8_keep(here, v8_load(c->wy + j));
         v8d mu, rest;
-        const v8d e = logistic(x, &mu, &rest), r = wy - w * mu, v = w * mu * rest;
+        const v8d e = logistic(x, &mu, &rest), r = wy * rest - (w - wy) * mu, v = w * mu * rest;
         if (likelihood) value += wy * x - w * (v8_max(x, v8_set(0.0)) + v8_log(1.0 + e));
         for (ptrdiff_t a = 0; a < q; a++) {
             const v8d za = v8_keep(here, v8_load(c->z + a * c->stride + j)), vz = v * za;
@@ -393,7 +393,7 @@ SKLMM_CLONES double slopes_rows(const sklmm_cluster *c, const sklmm_factor *f, c
                 v8_store(W + (q + a * (a + 1) / 2 + b) * apart + j, v1 * z * v8_load(c->z + b * c->stride + j));
         }
         v8_store(omega + j, v2 * cc - v1 * zk - own * v);
-        v8_store(g + j, v1 * cc - v * zk + own * (wy - w * mu));
+        v8_store(g + j, v1 * cc - v * zk + own * (wy * rest - (w - wy) * mu));
     }
     return v8_sum(value);
 }
@@ -416,7 +416,7 @@ SKLMM_CLONES void slopes_node_rows(const sklmm_cluster *c, const sklmm_factor *f
             const v8l here = v8_first(c->n - j);
             v8d mu, rest;
             logistic(linear(c, j, b, q), &mu, &rest);
-            const v8d w = v8_load(c->w + j), residual = v8_load(c->wy + j) - w * mu;
+            const v8d w = v8_load(c->w + j), wy = v8_load(c->wy + j), residual = wy * rest - (w - wy) * mu;
             const v8d pv = v8_keep(here, pi * (w * mu * rest));
             v8_store(r + (k - k0) * apart + j, residual);
             v8_store(omega + j, v8_load(omega + j) - pv);

@@ -128,10 +128,9 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     )  # fmt: skip
     x, sign = optimum.x, covariance.signs(optimum.x[random])
     vcov = _inverse_information(engine, optimum, held, sign)
-    x[random] *= sign
-    engine.modes *= _column_signs(covariance, sign)
-    beta, theta = engine.natural(x)
     modes, mode_cov = engine.random_effects(x) if factors else (None, None)
+    x[random] *= sign  # from here on: b = Lambda u is the same with both signs of a column of Lambda and of its u
+    beta, theta = engine.natural(x)
     aliased = np.flatnonzero(optimum.aliased[: engine.p])
     beta[aliased + fit_intercept] = 0.0
     n_factors = len(factors)
@@ -157,13 +156,6 @@ def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_inter
     engine.evaluate(x)
     modes, mode_cov = engine.random_effects(x)
     return [modes], [mode_cov]
-
-
-def _column_signs(covariance, sign):
-    """The sign of each column of Lambda from those of theta's entries; u changes sign with it."""
-    out = np.ones(covariance.q)
-    out[covariance.col] = sign
-    return out
 
 
 def _inverse_information(engine, optimum, held, sign):

@@ -72,7 +72,7 @@ class ClusteredLikelihood:
         self.covariance = RelativeCovariance(blocks)
         self.n_fixed = p + self.fit_intercept
         self.n_params = self.n_fixed + self.covariance.m
-        self._scale_columns(X, standardise)
+        self._scale_columns(X, sample_weight, standardise)
         tile = int(np.clip(TILE_BYTES // (8 * (self.n_params + self.covariance.q)), 64, 1024) // 8 * 8)
         if codes is None:
             order, start = None, np.append(np.arange(0, n, tile), n)
@@ -97,18 +97,22 @@ class ClusteredLikelihood:
         self.levels = coarse_levels(n, n_blocks)
         self._beta = np.zeros(self.kernel.ld)
 
-    def _scale_columns(self, X, standardise):
+    def _scale_columns(self, X, sample_weight, standardise):
         n, p = X.shape
         padded = max(8, (p + 7) // 8 * 8)
         self._center, self._inv_scale = np.zeros(padded), np.zeros(padded)
         self._inv_scale[:p], self._z_inv_scale = 1.0, np.ones(self.columns.size)
         if not standardise or p == 0:
             return
-        sample = X[:: max(1, n // SAMPLE_ROWS)].astype(np.float64)
+        every = max(1, n // SAMPLE_ROWS)
+        sample = X[::every].astype(np.float64)
+        # weights as counts here, too: where the classes are separated the estimates depend on the path
+        share = np.ones(len(sample)) if sample_weight is None else sample_weight[::every]
+        share = share / share.sum() if share.any() else np.full(len(share), 1 / len(share))
         if self.fit_intercept:
-            self._center[:p] = sample.mean(axis=0)
-        spread = np.sqrt(np.mean((sample - self._center[:p]) ** 2, axis=0))
-        size = np.sqrt(np.mean(sample**2, axis=0))
+            self._center[:p] = share @ sample
+        spread = np.sqrt(share @ (sample - self._center[:p]) ** 2)
+        size = np.sqrt(share @ sample**2)
         # a constant column has no spread but rounding error; its size keeps it from being blown up
         spread = np.where(spread > 1e-12 * size, spread, size)
         self._inv_scale[:p] = 1.0 / np.where(spread > 0, spread, 1.0)
