@@ -13,8 +13,6 @@ from scipy.linalg import eigh, lapack
 ALIASED = 1e-11
 # A sample of the blocks need not be fitted better than its own sampling error: a decrement of this much is noise.
 COARSE_TOL = 0.05
-# Near a saddle: gain of about this squared, in log-likelihood units, from a step along an upward direction.
-SADDLE_STEP = 1.0
 # The largest step in a relative standard deviation, in which the likelihood is far from quadratic.
 MAX_STEP = 2.0
 
@@ -89,29 +87,44 @@ def aliased_columns(information, order, n_fixed):
     return aliased
 
 
-def newton_step(gradient, information, active):
-    """Step and decrement; `information` may be indefinite, then its eigenvalues' absolute values are used.
+def newton_step(gradient, information, active, n_fixed):
+    """Step towards the maximum, and its gain to second order (Newton's decrement where the Hessian is definite).
 
-    Returns (step, decrement, definite).
+    The parameters behind the n_fixed first ones, in which the likelihood is far from quadratic, move by MAX_STEP at most:
+    their curvature is raised until they do, and until the Hessian is definite, so that the step goes uphill. Where a
+    direction curves upwards, and more is to gain along it, that is the step: it leaves saddle points, such as a variance
+    of 0 that should not be.
     """
-    everything = active.all()
-    g, A = (gradient, information) if everything else (gradient[active], information[np.ix_(active, active)])
+    g, A = (gradient, information) if active.all() else (gradient[active], information[np.ix_(active, active)])
+    far = np.flatnonzero(active) >= n_fixed
     scale = np.abs(A.diagonal())
     scale = 1.0 / np.sqrt(np.where(scale > 0, scale, 1.0))
     A, g = A * (scale[:, None] * scale), g * scale
-    factor, failed = lapack.dpotrf(A, lower=1)
-    if not failed:
-        direction, definite = lapack.dpotrs(factor, g, lower=1)[0], True
-    else:
-        w, V = eigh(A)
-        largest = max(np.abs(w).max(), 1e-300)
-        along = (V.T @ g) / np.maximum(np.abs(w), 1e-10 * largest)
-        up = w < -1e-8 * largest  # curved upwards: leave a saddle with a step of some length, whatever the slope
-        along[up] = np.where(along[up] < 0, -1, 1) * np.maximum(np.abs(along[up]), SADDLE_STEP * np.sqrt(-w[up]))
-        direction, definite = V @ along, not up.any()
     step = np.zeros_like(gradient)
+    definite, ridge, on = True, 0.0, np.where(far, scale**2, 0.0)
+    while True:
+        factor, failed = lapack.dpotrf(A + np.diag(ridge * on) if ridge else A, lower=1)
+        definite &= not failed
+        if not failed:
+            direction = lapack.dpotrs(factor, g, lower=1)[0]
+            if np.abs((direction * scale)[far]).max(initial=0.0) <= MAX_STEP:
+                break
+        elif ridge > 1e12:  # not the far ones alone
+            on = np.ones_like(g)
+            ridge = 1e-10
+        ridge = 10 * ridge if ridge else 1e-8
     step[active] = direction * scale
-    return step, 0.5 * abs(float(g @ direction)), definite
+    gain = 0.5 * float(g @ direction)
+    if definite:
+        return step, gain
+    w, V = eigh(A)
+    kick = V[:, 0] * scale * (1.0 if g @ V[:, 0] >= 0 else -1.0)
+    length = min(1.0, MAX_STEP / max(np.abs(kick[far]).max(initial=0.0), 1e-300))
+    upward = -0.5 * w[0] * length**2 if w[0] < -1e-8 * np.abs(w).max() else 0.0
+    if upward > gain:
+        step[active] = kick * length
+        return step, upward
+    return step, gain
 
 
 @dataclass
@@ -126,7 +139,6 @@ class _Point:
     rough: bool
     step: np.ndarray = None
     decrement: float = np.inf
-    definite: bool = False
 
 
 class _Climber:
@@ -148,7 +160,7 @@ class _Climber:
             if np.any(x[aliased]):
                 return self.at(np.where(aliased, 0.0, x), level, aliased)
         point = _Point(x, value, gradient, hessian, aliased, rough)
-        point.step, point.decrement, point.definite = newton_step(gradient, -hessian, ~(aliased | self.held))
+        point.step, point.decrement = newton_step(gradient, -hessian, ~(aliased | self.held), self.n_fixed)
         row = {
             "iteration": self.report.n_iter,
             "level": level,
@@ -165,9 +177,8 @@ class _Climber:
     def climb(self, x, level, tol, aliased=None):
         """Newton steps, shortened while the value falls, until the decrement is below tol."""
         point, before = self.at(x, level, aliased), np.inf
-        while not (point.definite and self.near_enough(point.decrement, before, tol) and not (level == 1 and point.rough)):
-            longest = np.abs(point.step[self.n_fixed :]).max(initial=0.0)
-            step = point.step * min(1.0, MAX_STEP / max(longest, 1e-300))
+        while (level == 1 and point.rough) or not self.near_enough(point.decrement, before, tol):
+            step = point.step
             while True:
                 if self.report.n_iter >= self.max_iter:
                     return point
@@ -219,28 +230,22 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, p
     climber = _Climber(evaluate, n_rows, n_fixed, alias_order, held, max_iter, progress)
     for level in levels[:-1]:
         point = climber.climb(x, level, COARSE_TOL)
-        x = point.x + point.step if point.definite else point.x
+        x = point.x + point.step
     point = climber.climb(x, 1, tol)
     report = climber.report
     if polish and report.n_iter < max_iter:
         point = climber.climb(snap(point.x + point.step), 1, tol, point.aliased)
-    x, last_step = point.x, point.step
     report.decrement = float(point.decrement)
-    report.converged = report.n_iter < max_iter or bool(point.definite and point.decrement <= tol)
-    report.verdict = _verdict(report, point.definite, tol)
-    if report.converged:
-        x = snap(x + point.step)
-    return Optimum(x, point.value + report.converged * point.decrement, point.hessian, point.aliased, last_step, report)
+    report.converged = report.n_iter < max_iter or report.decrement <= tol
+    report.verdict = _verdict(report, tol)
+    x = snap(point.x + point.step) if report.converged else point.x
+    value = point.value + (point.decrement if report.converged else 0.0)
+    return Optimum(x, value, point.hessian, point.aliased, point.step, report)
 
 
-def _verdict(report, definite, tol):
+def _verdict(report, tol):
     if report.converged:
         return f"converged: the last step gained {report.decrement:.1e} log-likelihood units (tol={tol:g})"
-    if not definite:
-        return (
-            f"stopped after {report.n_iter} iterations at a point that is not a maximum (the Hessian is not negative definite); "
-            "the model may ask for more random coefficients than the groups can tell apart"
-        )
     return (
         f"stopped after {report.n_iter} iterations with {report.decrement:.1e} log-likelihood units left to gain "
         f"(tol={tol:g}); raise max_iter, or look for separation or a variance without bound"
