@@ -13,6 +13,9 @@ from scipy.linalg import eigh, lapack
 ALIASED = 1e-11
 # A sample of the blocks need not be fitted better than its own sampling error: a decrement of this much is noise.
 COARSE_TOL = 0.05
+# A step this long, in a standardised fixed effect, that gains less than this leads to infinity: separation. Going on would
+# only wear the information down to rounding error.
+FAR, FLAT = 0.5, 1e-6
 # The largest step in a relative standard deviation, in which the likelihood is far from quadratic.
 MAX_STEP = 2.0
 
@@ -136,6 +139,7 @@ class _Point:
     gradient: np.ndarray
     hessian: np.ndarray
     aliased: np.ndarray
+    level: int
     rough: bool
     step: np.ndarray = None
     decrement: float = np.inf
@@ -159,7 +163,7 @@ class _Climber:
             aliased = aliased_columns(-hessian, self.alias_order, self.n_fixed)
             if np.any(x[aliased]):
                 return self.at(np.where(aliased, 0.0, x), level, aliased)
-        point = _Point(x, value, gradient, hessian, aliased, rough)
+        point = _Point(x, value, gradient, hessian, aliased, level, rough)
         point.step, point.decrement = newton_step(gradient, -hessian, ~(aliased | self.held), self.n_fixed)
         row = {
             "iteration": self.report.n_iter,
@@ -177,7 +181,7 @@ class _Climber:
     def climb(self, x, level, tol, aliased=None):
         """Newton steps, shortened while the value falls, until the decrement is below tol."""
         point, before = self.at(x, level, aliased), np.inf
-        while (level == 1 and point.rough) or not self.near_enough(point.decrement, before, tol):
+        while not self.done(point, before, tol):
             step = point.step
             while True:
                 if self.report.n_iter >= self.max_iter:
@@ -188,6 +192,13 @@ class _Climber:
                 step = 0.25 * step
             point, before = trial, point.decrement
         return point
+
+    def done(self, point, before, tol):
+        if point.level == 1 and point.rough:
+            return False
+        if np.abs(point.step[: self.n_fixed]).max(initial=0.0) >= FAR:
+            tol = max(tol, FLAT)
+        return self.near_enough(point.decrement, before, tol)
 
     @staticmethod
     def near_enough(decrement, before, tol):

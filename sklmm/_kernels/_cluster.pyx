@@ -76,6 +76,8 @@ cdef extern from "_intercept.h" nogil:
         double *V
         double *s
         double *pi
+        double *r
+        double *v
     int intercept_modes(const sklmm_block *b, const sklmm_modes *m, double theta, double tol)
     double intercept_laplace(ptrdiff_t nc, const sklmm_modes *m, double theta)
     double intercept_quadrature(const sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
@@ -109,6 +111,7 @@ cdef extern from "_slopes.h" nogil:
         const double *log_w
     ctypedef struct sklmm_mode:
         double *u
+        double *next
         double *H
     ctypedef struct sklmm_quadrature:
         double *u
@@ -242,6 +245,7 @@ cdef double *lay_out_intercept(Scratch *s, double *cursor, const Problem *p) noe
         s.modes.means = <sklmm_node_means *> carve(&cursor, s.clusters * (sizeof(sklmm_node_means) // sizeof(double)))
         s.moves = carve(&cursor, 2 * s.clusters * ld)
         s.node_rows = carve(&cursor, s.tile_rows * K)
+        s.values.v = carve(&cursor, s.tile_rows * K)
         s.node_batch = min(s.clusters, max(1, NODE_ROWS // p.nodes.k))
         s.node_sums = carve(&cursor, s.node_batch * p.nodes.k * ld)
         s.pi = carve(&cursor, s.node_batch * p.nodes.k)
@@ -316,6 +320,7 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
     if intercept_modes(&s.block, &s.modes, theta, p.mode_tol):
         return 1
     if K:
+        s.values.r = s.node_rows if n <= p.tile else NULL
         t.value[0] += intercept_quadrature(&s.block, &s.modes, &p.nodes, &s.values, theta)
     else:
         t.value[0] += intercept_laplace(nc, &s.modes, theta)
@@ -390,7 +395,7 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
         if slopes_mode(&whole, &f, &s.mode, p.mode_tol):
             return 1
         for a in range(q):
-            u_all[(c0 + i) * q + a] = s.mode.u[a]
+            u_all[(c0 + i) * q + a] = s.mode.next[a]
             for b in range(a + 1):
                 H_all[(c0 + i) * d + a * (a + 1) // 2 + b] = s.mode.H[a * q + b]
         if laplace:
@@ -510,7 +515,7 @@ cdef class ClusterKernel:
         return self.p.n_params
 
     def evaluate(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda, double[:, ::1] u,
-                 double[:, ::1] H, double mode_tol=1e-11, ptrdiff_t step=1, ptrdiff_t offset=0):
+                 double[:, ::1] H, double mode_tol=1e-10, ptrdiff_t step=1, ptrdiff_t offset=0):
         """Value, gradient (n_params,) and Hessian (n_params, n_params) over the blocks offset, offset + step, ...
 
         beta (ld,) is zero behind the fixed effects. u (n_clusters, q) holds starting values of the conditional modes

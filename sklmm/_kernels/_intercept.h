@@ -41,6 +41,7 @@ typedef struct {
 
 typedef struct { /* by cluster and node, each nc x padded */
     double *u, *B, *R, *V, *s, *pi;
+    double *r, *v; /* by row and node (rows of the tile x padded): residuals and variances; NULL in a block beyond a tile */
 } sklmm_node_values;
 
 /* --- conditional modes -------------------------------------------------------------------------------------- */
@@ -119,16 +120,22 @@ SKLMM_CLONES double intercept_laplace(ptrdiff_t nc, const sklmm_modes *m, double
 }
 
 /* Sums over one cluster's rows of r, v and log q at eight nodes; `limit` factors q = 1 + E B can be multiplied before a
- * logarithm is due. */
+ * logarithm is due. The rows' r and v are kept, K apart, unless r_out is NULL. */
 SKLMM_INLINE void node_sums(ptrdiff_t n, const double *E, const double *w, const double *wy, v8d B, int unweighted,
-                            ptrdiff_t limit, v8d *r_sum, v8d *v_sum, v8d *log_sum)
+                            ptrdiff_t limit, v8d *r_sum, v8d *v_sum, v8d *log_sum, ptrdiff_t K, double *r_out,
+                            double *v_out)
 {
     v8d r = v8_set(0.0), v = r, l = r, product = v8_set(1.0);
     ptrdiff_t factors = 0;
     for (ptrdiff_t j = 0; j < n; j++) {
         const v8d e = E[j] * B, q = 1.0 + e, inv = 1.0 / q, mu = e * inv;
-        r += wy[j] * inv - (w[j] - wy[j]) * mu;
-        v += w[j] * mu * inv;
+        const v8d rj = wy[j] * inv - (w[j] - wy[j]) * mu, vj = w[j] * mu * inv;
+        r += rj;
+        v += vj;
+        if (r_out) {
+            v8_store(r_out + j * K, rj);
+            v8_store(v_out + j * K, vj);
+        }
         if (!unweighted) {
             l += w[j] * v8_log(q);
             continue;
@@ -158,7 +165,8 @@ SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes
         const double u = m->u[i], H = m->H[i] = 1.0 + theta * theta * m->V[i], root = sqrt(H), spread = M_SQRT2 / root;
         double *u_k = values->u + i * K, *B_k = values->B + i * K, *R_k = values->R + i * K, *V_k = values->V + i * K;
         double *s_k = values->s + i * K, *pi_k = values->pi + i * K;
-        double eta_max = 0.0, wy_sum = 0.0, linear = 0.0, largest = -INFINITY;
+        double eta_max = 0.0, wy_sum = 0.0, linear = 0.0;
+        v8d top = v8_set(-INFINITY), sum = v8_set(0.0);
         for (ptrdiff_t j = first; j < first + n; j++) {
             eta_max = b->eta[j] > eta_max ? b->eta[j] : eta_max;
             wy_sum += b->wy[j];
@@ -170,7 +178,8 @@ SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes
             const v8d uk = u + spread * v8_load(nodes->zeta + a);
             const v8d tu = v8_min(v8_max(theta * uk, -clamp), clamp), B = v8_exp(tu);
             v8d r, v, l;
-            node_sums(n, b->E + first, b->w + first, b->wy + first, B, b->unweighted, limit, &r, &v, &l);
+            node_sums(n, b->E + first, b->w + first, b->wy + first, B, b->unweighted, limit, &r, &v, &l, K,
+                      values->r ? values->r + first * K + a : NULL, values->v + first * K + a);
             const v8d F = tu * wy_sum - l - 0.5 * uk * uk + v8_load(nodes->log_w + a);
             v8_store(u_k + a, uk);
             v8_store(B_k + a, B);
@@ -178,9 +187,9 @@ SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes
             v8_store(V_k + a, v);
             v8_store(s_k + a, theta * r - uk);
             v8_store(pi_k + a, F);
-            for (int lane = 0; lane < 8; lane++) largest = F[lane] > largest ? F[lane] : largest;
+            top = v8_max(top, F);
         }
-        v8d sum = v8_set(0.0);
+        const double largest = v8_largest(top);
         for (ptrdiff_t a = 0; a < K; a += 8) {
             const v8d weight = v8_exp(v8_load(pi_k + a) - largest);
             const v8d pi = v8_keep(v8_first(nodes->k - a), weight);
@@ -268,8 +277,8 @@ SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, d
     return v8_sum(value);
 }
 
-/* Rows first .. first + n - 1 of cluster i at its nodes: r_jk into r (n x padded); omega -= mean v, g += mean r and
- * vz = -mean zeta v. */
+/* Rows first .. first + n - 1 of cluster i at its nodes: omega -= mean v, g += mean r and vz = -mean zeta v. Residuals
+ * that intercept_quadrature has not kept are written to r (n x padded). */
 SKLMM_CLONES void intercept_node_rows(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n,
                                       const sklmm_nodes *nodes, const sklmm_node_values *values, double *r,
                                       double *omega, double *g, double *vz)
@@ -280,12 +289,20 @@ SKLMM_CLONES void intercept_node_rows(const sklmm_block *b, ptrdiff_t i, ptrdiff
         const double E = b->E[first + j], w = b->w[first + j], wy = b->wy[first + j];
         v8d v0 = v8_set(0.0), v1 = v0, r0 = v0;
         for (ptrdiff_t a = 0; a < K; a += 8) {
-            const v8d e = E * v8_load(B_k + a), inv = 1.0 / (1.0 + e), mu = e * inv, pi = v8_load(pi_k + a);
-            const v8d residual = wy * inv - (w - wy) * mu, pv = pi * (w * mu * inv);
-            v8_store(r + j * K + a, residual);
+            const v8d pi = v8_load(pi_k + a);
+            v8d residual, v;
+            if (values->r) {
+                residual = v8_load(values->r + (first + j) * K + a);
+                v = v8_load(values->v + (first + j) * K + a);
+            } else {
+                const v8d e = E * v8_load(B_k + a), inv = 1.0 / (1.0 + e), mu = e * inv;
+                residual = wy * inv - (w - wy) * mu;
+                v = w * mu * inv;
+                v8_store(r + j * K + a, residual);
+            }
             r0 += pi * residual;
-            v0 += pv;
-            v1 += pv * v8_load(nodes->zeta + a);
+            v0 += pi * v;
+            v1 += pi * v * v8_load(nodes->zeta + a);
         }
         omega[first + j] -= v8_sum(v0);
         g[first + j] += v8_sum(r0);

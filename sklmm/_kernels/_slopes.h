@@ -38,6 +38,7 @@ typedef struct { /* one cluster at its mode */
     double Ct[SKLMM_MAX_D];       /* Lambda C Lambda', off-diagonal entries doubled: row weight z'Ct z */
     double kappa[SKLMM_MAX_Q], kt[SKLMM_MAX_Q]; /* kappa and Lambda kappa */
     double rho[SKLMM_MAX_Q];
+    double next[SKLMM_MAX_Q]; /* u after the last Newton step, which was below tol: a better start for next time */
 } sklmm_mode;
 
 typedef struct { /* quadrature of one cluster */
@@ -204,7 +205,10 @@ SKLMM_CLONES int slopes_mode(const sklmm_cluster *c, const sklmm_factor *f, sklm
             size = 1.0 + fabs(t->u[a]) > size ? 1.0 + fabs(t->u[a]) : size;
             before += s[a] * step[a];
         }
-        if (largest <= tol * size) return 0;
+        if (largest <= tol * size) {
+            for (ptrdiff_t a = 0; a < q; a++) t->next[a] = t->u[a] + step[a];
+            return 0;
+        }
         scale = 1.0;
         for (ptrdiff_t a = 0; a < q; a++) t->u[a] += step[a];
     }

@@ -42,6 +42,12 @@ SKLMM_INLINE double v8_sum(v8d a)
 {
     return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]));
 }
+SKLMM_INLINE double v8_largest(v8d a)
+{
+    double m = a[0];
+    for (int l = 1; l < 8; l++) m = a[l] > m ? a[l] : m;
+    return m;
+}
 /* All ones in the first n lanes (n may exceed 8). */
 SKLMM_INLINE v8l v8_first(ptrdiff_t n)
 {

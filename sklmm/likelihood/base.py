@@ -184,6 +184,8 @@ def _inverse_information(engine, optimum, held, sign):
 
 def _separated(engine, optimum):
     """Columns (-1: intercept) in which a step that gains nothing is long: the likelihood rises without end along them."""
+    if not optimum.report.converged and np.abs(optimum.x[: engine.p]).max(initial=0.0) < 10:
+        return []  # a long step is then just the way that is left
     step = np.abs(optimum.last_step[: engine.n_fixed])
     if step.max(initial=0.0) < SEPARATED:
         return []

@@ -16,7 +16,7 @@ MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not dep
 ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
 SAMPLE_ROWS = 1024  # for centring and scaling, which any rough value serves
 MIN_LEVEL_ROWS = 1500  # a coarse level of fewer rows saves nothing
-MODE_TOL, ROUGH_MODE_TOL = 1e-11, 1e-5  # of the conditional modes, relative to 1 + |u|
+MODE_TOL, ROUGH_MODE_TOL = 1e-10, 1e-4  # of the conditional modes, relative to 1 + |u|
 POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
 
 
