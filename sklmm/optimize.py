@@ -13,8 +13,8 @@ from scipy.linalg import eigh, lapack
 ALIASED = 1e-11
 # A sample of the blocks need not be fitted better than its own sampling error: a decrement of this much is noise.
 COARSE_TOL = 0.05
-# A step this long, in a standardised fixed effect, that gains less than this leads to infinity: separation. Going on would
-# only wear the information down to rounding error.
+# A step this long, in a standardised fixed effect, that gains less than this leads to infinity: separation. Going on
+# would only wear the information down to rounding error.
 FAR, FLAT = 0.5, 1e-6
 # The largest step in a relative standard deviation, in which the likelihood is far from quadratic.
 MAX_STEP = 2.0
@@ -27,14 +27,14 @@ class FitReport:
     Attributes
     ----------
     history : list of dict
-        One row per evaluation: iteration, level (1: all rows; s: every s-th block of them), rows, log_likelihood (of those
-        rows), decrement, step, seconds.
+        One row per evaluation: iteration, level (1: all rows; s: every s-th block of them), rows, log_likelihood (of
+        those rows), decrement, seconds.
     n_full_passes : int
         Evaluations over all rows; a noise-free measure of the work.
     n_iter : int
         Evaluations on all levels.
     decrement : float
-        Newton decrement g'H^-1 g / 2 at the last evaluation: what the last step gained in log-likelihood, to second order.
+        Newton decrement g'H^-1 g / 2 at the last evaluation: what the last step gained in log-likelihood, nearly.
     converged : bool
     verdict : str
         In words.
@@ -61,8 +61,8 @@ class Optimum:
 def aliased_columns(information, order, n_fixed):
     """Mask of the fixed effects that are linear combinations of those before them in `order`.
 
-    A Cholesky factorisation of the information, scaled to a unit diagonal: the square of each pivot is the share of the column's
-    information that the earlier columns lack.
+    A Cholesky factorisation of the information, scaled to a unit diagonal: the square of each pivot is the share of the
+    column's information that the earlier columns lack.
     """
     aliased = np.zeros(information.shape[0], dtype=bool)
     scale = np.sqrt(np.maximum(information.diagonal()[:n_fixed], 0.0))
@@ -93,10 +93,10 @@ def aliased_columns(information, order, n_fixed):
 def newton_step(gradient, information, active, n_fixed):
     """Step towards the maximum, and its gain to second order (Newton's decrement where the Hessian is definite).
 
-    The parameters behind the n_fixed first ones, in which the likelihood is far from quadratic, move by MAX_STEP at most:
-    their curvature is raised until they do, and until the Hessian is definite, so that the step goes uphill. Where a
-    direction curves upwards, and more is to gain along it, that is the step: it leaves saddle points, such as a variance
-    of 0 that should not be.
+    The parameters behind the n_fixed first ones, in which the likelihood is far from quadratic, move by MAX_STEP at
+    most: their curvature is raised until they do, and until the Hessian is definite, so that the step goes uphill.
+    Where a direction curves upwards, and more is to gain along it, that is the step: it leaves saddle points, such as a
+    variance of 0 that should not be.
     """
     g, A = (gradient, information) if active.all() else (gradient[active], information[np.ix_(active, active)])
     far = np.flatnonzero(active) >= n_fixed
@@ -196,9 +196,12 @@ class _Climber:
     def done(self, point, before, tol):
         if point.level == 1 and point.rough:
             return False
-        if np.abs(point.step[: self.n_fixed]).max(initial=0.0) >= FAR:
+        if self.runs_away(point):
             tol = max(tol, FLAT)
         return self.near_enough(point.decrement, before, tol)
+
+    def runs_away(self, point):
+        return np.abs(point.step[: self.n_fixed]).max(initial=0.0) >= FAR
 
     @staticmethod
     def near_enough(decrement, before, tol):
@@ -217,7 +220,8 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, p
     Parameters
     ----------
     evaluate : callable (x, level, rough) -> (value, gradient, hessian)
-        Over every level-th block. Rough evaluations, on samples and where the climb on all rows begins, are never the last.
+        Over every level-th block. Rough evaluations, on samples and where the climb on all rows begins, are never the
+        last.
     x : ndarray
         Start.
     levels : sequence of int
@@ -248,13 +252,18 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, p
         point = climber.climb(snap(point.x + point.step), 1, tol, point.aliased)
     report.decrement = float(point.decrement)
     report.converged = report.n_iter < max_iter or report.decrement <= tol
-    report.verdict = _verdict(report, tol)
+    report.verdict = _verdict(report, tol, climber.runs_away(point))
     x = snap(point.x + point.step) if report.converged else point.x
     value = point.value + (point.decrement if report.converged else 0.0)
     return Optimum(x, value, point.hessian, point.aliased, point.step, report)
 
 
-def _verdict(report, tol):
+def _verdict(report, tol, runaway):
+    if report.converged and runaway:
+        return (
+            f"stopped where long steps gain next to nothing (the last {report.decrement:.1e} log-likelihood units): "
+            "the likelihood has no maximum along them"
+        )
     if report.converged:
         return f"converged: the last step gained {report.decrement:.1e} log-likelihood units (tol={tol:g})"
     return (

@@ -1,13 +1,13 @@
 """Covariance structures of random coefficients: theta -> Lambda, the relative covariance factor.
 
-The random coefficients of a group are ``b = Lambda u`` with ``u`` standard normal (Bates, Maechler, Bolker and Walker, 2015, section
-2), so their covariance is ``Lambda Lambda'``. Lambda is linear in theta, which is what the kernels assume: entry l of
-theta is the entry (row[l], col[l]) of Lambda.
+The random coefficients of a group are ``b = Lambda u`` with ``u`` standard normal (Bates, Maechler, Bolker and
+Walker, 2015, section 2), so their covariance is ``Lambda Lambda'``. Lambda is linear in theta, which the kernels
+assume: entry l of theta is the entry (row[l], col[l]) of Lambda.
 """
 
 import numpy as np
 
-# A diagonal entry of Lambda (on the scale of standardised features) below this is a variance on the boundary, as in lme4.
+# A diagonal entry of Lambda (on the scale of standardised features) below this: a variance on the boundary (as in lme4).
 SINGULAR = 1e-4
 
 

@@ -159,7 +159,7 @@ def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_inter
 
 
 def _inverse_information(engine, optimum, held, sign):
-    """Covariance of (beta, theta) in the user's units; NaN where a column is aliased, infinite directions where flat."""
+    """Covariance of (beta, theta) in the user's units; NaN where a column is aliased."""
     active = ~(optimum.aliased | held)
     information = -optimum.hessian[np.ix_(active, active)]
     scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(information)), 1e-300))
@@ -183,7 +183,7 @@ def _inverse_information(engine, optimum, held, sign):
 
 
 def _separated(engine, optimum):
-    """Columns (-1: intercept) in which a step that gains nothing is long: the likelihood rises without end along them."""
+    """Columns (-1: intercept) in which a step that gains nothing is long: the likelihood rises without end."""
     if not optimum.report.converged and np.abs(optimum.x[: engine.p]).max(initial=0.0) < 10:
         return []  # a long step is then just the way that is left
     step = np.abs(optimum.last_step[: engine.n_fixed])

@@ -1,7 +1,7 @@
 """One grouping factor: the marginal log-likelihood as a sum over independent clusters.
 
-Prepares the rows for the compiled passes and translates between the user's parameters and the kernels': columns of X are
-centred and scaled, random-effect columns are scaled, so that neither conditioning nor starting values depend on units.
+Prepares the rows for the compiled passes and translates between the user's parameters and the kernels': columns of X
+are centred and scaled, random-effect columns scaled, so that neither conditioning nor starting values depend on units.
 """
 
 import numpy as np
@@ -64,8 +64,8 @@ class ClusteredLikelihood:
     level_of_cluster : ndarray
     """
 
-    def __init__(self, X, y, codes, n_levels, columns, blocks, *, sample_weight=None, fit_intercept=True, n_quadrature=1,
-                 n_threads=1, standardise=True):
+    def __init__(self, X, y, codes, n_levels, columns, blocks, *, sample_weight=None, fit_intercept=True,
+                 n_quadrature=1, n_threads=1, standardise=True):
         n, p = X.shape
         self.n_rows, self.p, self.fit_intercept, self.n_threads = n, p, bool(fit_intercept), n_threads
         self.n_levels, self.columns = n_levels, np.array(columns, dtype=np.int64)
@@ -142,7 +142,7 @@ class ClusteredLikelihood:
         )
 
     def jacobian(self):
-        """d(natural)/d(internal): natural parameters are the intercept if any, the slopes, theta in the user's units."""
+        """d(natural)/d(internal); natural are the intercept if any, the slopes and theta, in the user's units."""
         k, p = int(self.fit_intercept), self.p
         J = np.zeros((self.n_params, self.n_params))
         J[k : k + p, :p] = np.diag(self._inv_scale[:p])
@@ -162,7 +162,7 @@ class ClusteredLikelihood:
         return np.linalg.solve(self.jacobian(), np.concatenate([beta, theta]))
 
     def random_effects(self, x):
-        """Conditional modes b (n_levels, q) and covariances (n_levels, q, q) at the last evaluation, in the user's units.
+        """Conditional modes b (n_levels, q) and covariances (n_levels, q, q) at the last evaluation, in user's units.
 
         A level without rows has its prior: mode 0, covariance Lambda Lambda'.
         """
@@ -177,7 +177,6 @@ class ClusteredLikelihood:
         H = np.empty((len(self.curvature), q, q))
         lower = np.tril_indices(q)
         H[:, lower[0], lower[1]] = H[:, lower[1], lower[0]] = self.curvature
-        # curvature is that of the last pass; at an unvisited cluster it is 0 and the inverse would not exist
         root = np.linalg.solve(np.linalg.cholesky(H), np.broadcast_to(Lambda.T, H.shape))
         cov[self.level_of_cluster] = np.swapaxes(root, 1, 2) @ root
         return modes, cov
