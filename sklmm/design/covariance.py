@@ -7,7 +7,7 @@ assume: entry l of theta is the entry (row[l], col[l]) of Lambda.
 
 import numpy as np
 
-# Diagonal entries of Lambda (on the scale of standardised features) below this are variances on the boundary, as in lme4.
+# Diagonal entries of Lambda (on standardised features) below this are variances on the boundary, as in lme4.
 SINGULAR = 1e-4
 
 
