@@ -1,0 +1,520 @@
+"""The clustered likelihood: values against dense linear algebra and brute force, derivatives against differences.
+
+`_dense_value` states the approximation in a few lines of NumPy; the brute-force integrals know nothing of modes.
+"""
+
+from dataclasses import dataclass, field
+
+import mpmath
+import numpy as np
+import pytest
+from scipy.special import log_expit
+
+from sklmm.likelihood.clustered import ClusteredLikelihood
+
+# ---- references ------------------------------------------------------------------------------------------------
+
+
+def _dense_value(x, y, Z, w, codes, eta, Lambda, k=1):
+    """Sum over clusters of the adaptive Gauss-Hermite log-likelihood; one node is Laplace."""
+    node, weight = np.polynomial.hermite.hermgauss(k)
+    q = Lambda.shape[0]
+    grid = np.stack([a.ravel() for a in np.meshgrid(*[node] * q, indexing="ij")], axis=1)
+    log_weight = sum(np.meshgrid(*[np.log(weight) + node**2] * q, indexing="ij")).ravel()
+    total = 0.0
+    for level in np.unique(codes):
+        rows = codes == level
+        A, sign, wi, fixed = Z[rows] @ Lambda, 2.0 * y[rows] - 1, w[rows], eta[rows]
+
+        def h(u, A=A, sign=sign, wi=wi, fixed=fixed):
+            return wi @ log_expit(sign[:, None] * (fixed[:, None] + A @ u.T)) - 0.5 * np.sum(u**2, axis=1)
+
+        def slope_and_curvature(u, A=A, wi=wi, fixed=fixed, yi=y[rows]):
+            mu = np.exp(log_expit(fixed + A @ u))
+            return A.T @ (wi * (yi - mu)) - u, np.eye(q) + (A.T * (wi * mu * (1 - mu))) @ A
+
+        u = np.zeros(q)
+        for _ in range(200):
+            s, H = slope_and_curvature(u)
+            step, length = np.linalg.solve(H, s), 1.0
+            while length > 1e-10 and h((u + length * step)[None])[0] < h(u[None])[0] - 1e-13:
+                length /= 2
+            u = u + length * step
+            if np.abs(step).max() < 1e-13:
+                break
+        L = np.linalg.cholesky(slope_and_curvature(u)[1])
+        nodes = u + np.sqrt(2) * np.linalg.solve(L.T, grid.T).T
+        terms = log_weight - 0.5 * q * np.log(np.pi) + h(nodes)
+        top = terms.max()
+        total += top + np.log(np.sum(np.exp(terms - top))) - np.log(np.diag(L)).sum()
+    return total
+
+
+def _settled(engine, x):
+    """Evaluation at x from the modes that one there has found: without what its tolerance on the modes leaves."""
+    engine.evaluate(x)
+    return [np.copy(a) for a in engine.evaluate(x)]
+
+
+def _differences(f, x, h=2e-3):
+    """Sixth-order central differences of f, an array or a number, along each coordinate of x."""
+    columns = []
+    for e in np.eye(x.size) * h:
+        columns.append(
+            (45 * (f(x + e) - f(x - e)) - 9 * (f(x + 2 * e) - f(x - 2 * e)) + f(x + 3 * e) - f(x - 3 * e)) / (60 * h)
+        )
+    return np.stack(columns, axis=-1)
+
+
+# ---- cases -----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Case:
+    """One model on one made-up data set; `theta` as in the engine, `blocks` and `columns` as in FactorDesign."""
+
+    columns: list
+    blocks: list
+    theta: list
+    k: int = 1
+    weights: bool = False
+    fit_intercept: bool = True
+    sizes: list = field(default_factory=lambda: [1, 1, 2, 3, 5, 9, 16, 4, 7, 12, 1, 6, 30])
+    p: int = 3
+    layout: str = "float64 C"
+    seed: int = 0
+
+    def data(self):
+        """X, y, codes, weights, beta; the first clusters of more than two rows are all 0 and all 1."""
+        rng = np.random.default_rng(self.seed)
+        codes = rng.permutation(np.repeat(np.arange(len(self.sizes)), self.sizes))
+        X = rng.normal(size=(codes.size, self.p))
+        X[:, 1] = rng.integers(0, 2, codes.size)
+        dtype, order = self.layout.split()
+        if order == "strided":
+            wide = np.zeros((2 * codes.size, 3 * self.p), dtype=dtype)
+            X_given = wide[::2, 1 :: 3]
+            X_given[:] = X
+        else:
+            X_given = np.array(X, dtype=dtype, order=order)
+        y = rng.integers(0, 2, codes.size).astype(np.uint8)
+        y[codes == 3], y[codes == 4] = 0, 1
+        w = None
+        if self.weights:
+            w = rng.choice([0.0, 1.0, 2.0, 0.37, 3.5], codes.size)
+            w[codes == 7] = 0.0  # a cluster without any weight
+        beta = 0.4 * rng.normal(size=self.p + self.fit_intercept) / np.sqrt(max(1, self.p / 3))
+        return X_given, y, codes, w, beta
+
+    def engine(self, **keywords):
+        X, y, codes, w, beta = self.data()
+        engine = ClusteredLikelihood(
+            X, y, codes, len(self.sizes), self.columns, self.blocks, sample_weight=w,
+            fit_intercept=self.fit_intercept, n_quadrature=self.k, standardise=False, **keywords,
+        )  # fmt: skip
+        return engine, np.concatenate([beta, self.theta])
+
+    def dense(self, x, k=None):
+        X, y, codes, w, beta = self.data()
+        X = X.astype(float)
+        if self.fit_intercept:
+            X = np.column_stack([X, np.ones(len(y))])
+        Z = np.column_stack([np.ones(len(y)) if c < 0 else X[:, c] for c in self.columns])
+        q = len(self.columns)
+        Lambda, entries, first = np.zeros((q, q)), iter(x[X.shape[1] :]), 0
+        for size, correlated in self.blocks:  # column by column of the lower triangle
+            for j in range(size):
+                for i in range(j, size) if correlated else [j]:
+                    Lambda[first + i, first + j] = next(entries)
+            first += size
+        w = np.ones(len(y)) if w is None else w
+        return _dense_value(X, y, Z, w, codes, X @ x[: X.shape[1]], Lambda, self.k if k is None else k)
+
+
+LONG = [3, 1100, 1, 40, 2, 1300, 5]  # two clusters that are longer than any tile
+INTERCEPT = dict(columns=[-1], blocks=[(1, True)])
+SLOPE = dict(columns=[0], blocks=[(1, True)])
+CORRELATED = dict(columns=[-1, 0], blocks=[(2, True)])
+UNCORRELATED = dict(columns=[-1, 1], blocks=[(2, False)])
+THREE = dict(columns=[-1, 0, 1], blocks=[(3, True)])
+MIXED = dict(columns=[-1, 0, 2], blocks=[(2, True), (1, False)])
+
+CASES = {
+    "intercept": Case(**INTERCEPT, theta=[0.8]),
+    "intercept, near 0": Case(**INTERCEPT, theta=[0.01]),
+    "intercept, large": Case(**INTERCEPT, theta=[4.0]),
+    "intercept, negative": Case(**INTERCEPT, theta=[-0.8], seed=1),
+    "intercept, weights": Case(**INTERCEPT, theta=[1.2], weights=True),
+    "intercept, no fixed intercept": Case(**INTERCEPT, theta=[0.7], fit_intercept=False),
+    "intercept, float32 F": Case(**INTERCEPT, theta=[0.7], layout="float32 F"),
+    "intercept, F": Case(**INTERCEPT, theta=[0.7], layout="float64 F"),
+    "intercept, strided": Case(**INTERCEPT, theta=[0.7], layout="float64 strided"),
+    "intercept, only fixed intercept": Case(**INTERCEPT, theta=[0.7], p=2),
+    "intercept, 8 columns": Case(**INTERCEPT, theta=[0.7], p=8),
+    "intercept, 19 columns": Case(**INTERCEPT, theta=[0.7], p=19),
+    "intercept, long": Case(**INTERCEPT, theta=[0.9], sizes=LONG),
+    "intercept, long, weights": Case(**INTERCEPT, theta=[0.9], sizes=LONG, weights=True),
+    "intercept, many blocks": Case(**INTERCEPT, theta=[1.1], sizes=[7, 1, 20, 55] * 30),
+    "intercept, AGHQ 2": Case(**INTERCEPT, theta=[0.8], k=2),
+    "intercept, AGHQ 5": Case(**INTERCEPT, theta=[0.8], k=5),
+    "intercept, AGHQ 8": Case(**INTERCEPT, theta=[0.8], k=8, weights=True),
+    "intercept, AGHQ 11, near 0": Case(**INTERCEPT, theta=[0.01], k=11),
+    "intercept, AGHQ 11, large": Case(**INTERCEPT, theta=[4.0], k=11),
+    "intercept, AGHQ 7, negative": Case(**INTERCEPT, theta=[-1.5], k=7),
+    "intercept, AGHQ 20, weights": Case(**INTERCEPT, theta=[1.2], k=20, weights=True, fit_intercept=False),
+    "intercept, AGHQ 5, float32": Case(**INTERCEPT, theta=[0.8], k=5, layout="float32 C", p=9),
+    "intercept, AGHQ 5, long": Case(**INTERCEPT, theta=[0.9], k=5, sizes=LONG),
+    "intercept, AGHQ 9, long, weights": Case(**INTERCEPT, theta=[0.9], k=9, sizes=LONG, weights=True),
+    "intercept, AGHQ 3, many blocks": Case(**INTERCEPT, theta=[1.1], k=3, sizes=[7, 1, 20, 55] * 30),
+    "slope": Case(**SLOPE, theta=[0.8]),
+    "slope, near 0": Case(**SLOPE, theta=[0.01], weights=True),
+    "slope, large": Case(**SLOPE, theta=[4.0], fit_intercept=False),
+    "slope, AGHQ 5": Case(**SLOPE, theta=[0.8], k=5),
+    "slope, AGHQ 12, large": Case(**SLOPE, theta=[4.0], k=12, weights=True),
+    "slope, AGHQ 4, long": Case(**SLOPE, theta=[0.8], k=4, sizes=LONG),
+    "correlated": Case(**CORRELATED, theta=[0.9, 0.3, 0.5]),
+    "correlated, negative": Case(**CORRELATED, theta=[-0.9, 0.7, -0.5]),
+    "correlated, near 0": Case(**CORRELATED, theta=[0.01, 0.01, 0.01]),
+    "correlated, singular": Case(**CORRELATED, theta=[0.7, -0.6, 0.0]),
+    "correlated, large, weights": Case(**CORRELATED, theta=[4.0, -2.0, 3.0], weights=True),
+    "correlated, F": Case(**CORRELATED, theta=[0.9, 0.3, 0.5], layout="float64 F"),
+    "correlated, float32": Case(**CORRELATED, theta=[0.9, 0.3, 0.5], layout="float32 C"),
+    "correlated, long": Case(**CORRELATED, theta=[0.9, 0.3, 0.5], sizes=LONG, weights=True),
+    "correlated, many blocks": Case(**CORRELATED, theta=[0.9, 0.3, 0.5], sizes=[7, 1, 20, 55] * 30),
+    "correlated, AGHQ 3": Case(**CORRELATED, theta=[0.9, 0.3, 0.5], k=3),
+    "correlated, AGHQ 5, weights": Case(**CORRELATED, theta=[1.5, -0.8, 0.9], k=5, weights=True),
+    "correlated, AGHQ 4, near 0": Case(**CORRELATED, theta=[0.01, 0.01, 0.01], k=4),
+    "correlated, AGHQ 7, large": Case(**CORRELATED, theta=[4.0, -2.0, 3.0], k=7),
+    "correlated, AGHQ 3, long": Case(**CORRELATED, theta=[0.9, 0.3, 0.5], k=3, sizes=LONG),
+    "uncorrelated": Case(**UNCORRELATED, theta=[0.9, 0.5]),
+    "uncorrelated, weights": Case(**UNCORRELATED, theta=[0.01, 1.5], weights=True, fit_intercept=False),
+    "uncorrelated, AGHQ 4": Case(**UNCORRELATED, theta=[0.9, 0.5], k=4, weights=True),
+    "three": Case(**THREE, theta=[0.9, 0.3, -0.2, 0.6, 0.25, 0.4]),
+    "three, long, weights": Case(**THREE, theta=[0.9, 0.3, -0.2, 0.6, 0.25, 0.4], weights=True, sizes=LONG),
+    "three, AGHQ 3": Case(**THREE, theta=[0.9, 0.3, -0.2, 0.6, 0.25, 0.4], k=3),
+    "three, AGHQ 4, weights": Case(**THREE, theta=[2.0, 0.3, -1.2, 0.01, 0.25, 1.4], k=4, weights=True),
+    "terms of 2 and 1": Case(**MIXED, theta=[0.9, 0.3, 0.5, 0.7]),
+    "terms of 2 and 1, AGHQ 3": Case(**MIXED, theta=[0.9, -0.3, 0.5, 0.7], k=3, weights=True),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+# ---- values and derivatives ------------------------------------------------------------------------------------
+
+
+def test_value(case):
+    engine, x = case.engine()
+    assert engine.evaluate(x)[0] == pytest.approx(case.dense(x), rel=1e-11)
+
+
+def test_gradient(case):
+    engine, x = case.engine()
+    gradient = _settled(engine, x)[1]
+    expected = _differences(lambda x: _settled(engine, x)[0], x)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-9, atol=1e-10 * np.abs(gradient).max())
+
+
+def test_hessian(case):
+    engine, x = case.engine()
+    hessian = _settled(engine, x)[2]
+    np.testing.assert_array_equal(hessian, hessian.T)
+    expected = _differences(lambda x: _settled(engine, x)[1], x)
+    error = np.abs(hessian - expected)
+    assert error.max() <= 1e-10 * np.abs(hessian).max()
+    assert (error / np.sqrt(np.abs(np.outer(hessian.diagonal(), hessian.diagonal())))).max() <= 1e-9
+
+
+def test_bitwise_the_same_with_any_number_of_threads(case):
+    expected = []
+    for n_threads in (1, 2, 4):
+        engine, x = case.engine(n_threads=n_threads)
+        for _ in range(2):  # from modes of 0, and from warm ones
+            found = [*engine.evaluate(x), engine.modes, engine.curvature, *engine.random_effects(x)]
+        expected = expected or found
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_history_leaves_no_trace(case):
+    """One evaluation, the first or after others, is as that from settled modes: modes are found, not remembered."""
+    engine, x = case.engine()
+    fresh = engine.evaluate(x)
+    for factor in (3.0, -1.0, 0.0):
+        engine.evaluate(factor * x)
+    again = engine.evaluate(x)
+    for a, b, expected in zip(fresh, again, engine.evaluate(x), strict=True):
+        np.testing.assert_allclose(a, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+        np.testing.assert_allclose(b, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["intercept", "intercept, AGHQ 3", "correlated"])
+@pytest.mark.parametrize("step", [2, 8])
+def test_levels_are_a_partition(name, step):
+    """What the samples of blocks give adds up to the whole."""
+    engine, x = CASES[f"{name}, many blocks"].engine()
+    assert engine.kernel.n_blocks > 2
+    Lambda = engine.covariance.lambda_(x[engine.n_fixed :])
+    beta = np.zeros(engine.kernel.ld)
+    beta[: engine.n_fixed] = x[: engine.n_fixed]
+    whole = _settled(engine, x)
+    parts = [
+        engine.kernel.evaluate(beta, x[engine.n_fixed :].copy(), Lambda, engine.modes, engine.curvature, 1e-10, step, i)
+        for i in range(step)
+    ]
+    for total, expected in zip(map(sum, zip(*parts, strict=True)), whole, strict=True):
+        np.testing.assert_allclose(total, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", ["intercept", "intercept, AGHQ 5", "slope, AGHQ 5", "correlated", "three, AGHQ 3"])
+def test_modes_and_conditional_covariances(name):
+    """The slope of a cluster's log-density vanishes at b, and the covariance is its inverse curvature there."""
+    case = CASES[name]
+    engine, x = case.engine()
+    engine.evaluate(x)
+    b, cov = engine.random_effects(x)
+    X, y, codes, _, beta = case.data()
+    Z = np.column_stack([np.ones(len(y)) if c < 0 else X[:, c] for c in case.columns])
+    Lambda = engine.covariance.lambda_(np.array(case.theta))
+    precision = np.linalg.inv(Lambda @ Lambda.T)
+    for level in range(len(case.sizes)):
+        rows = codes == level
+        mu = np.exp(log_expit(X[rows] @ beta[:-1] + beta[-1] + Z[rows] @ b[level]))
+        np.testing.assert_allclose(Z[rows].T @ (y[rows] - mu), precision @ b[level], atol=1e-8)
+        curvature = precision + (Z[rows].T * (mu * (1 - mu))) @ Z[rows]
+        np.testing.assert_allclose(cov[level] @ curvature, np.eye(len(Lambda)), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["intercept", "intercept, AGHQ 5", "correlated", "correlated, AGHQ 3", "three"])
+@pytest.mark.parametrize("moved", [True, False], ids=["rows moved", "rows in place"])
+def test_levels_without_rows(name, moved):
+    """They add nothing, and their random coefficients keep their prior."""
+    case = CASES[name]
+    engine, x = case.engine()
+    X, y, codes, _, beta = case.data()
+    rows = np.arange(len(y)) if moved else np.argsort(codes, kind="stable")
+    codes, occupied, empty = 2 * codes[rows] + 1, np.arange(1, 26, 2), np.arange(0, 28, 2)
+    with_empty = ClusteredLikelihood(
+        X[rows], y[rows], codes, 28, case.columns, case.blocks, n_quadrature=case.k, standardise=False
+    )
+    for found, expected in zip(_settled(with_empty, x), _settled(engine, x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10 * np.abs(expected).max())
+    Lambda = engine.covariance.lambda_(np.array(case.theta))
+    (b, cov), expected = with_empty.random_effects(x), engine.random_effects(x)
+    np.testing.assert_array_equal(b[empty], 0.0)
+    np.testing.assert_allclose(cov[empty], np.broadcast_to(Lambda @ Lambda.T, (14, *Lambda.shape)), rtol=1e-12)
+    np.testing.assert_allclose(b[occupied], expected[0], rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(cov[occupied], expected[1], rtol=1e-10, atol=1e-12)
+
+
+def test_standardising_changes_coordinates_only():
+    case = CASES["three, AGHQ 3"]
+    X, y, codes, _, beta = case.data()
+    X = 3.0 + 20.0 * X
+    keywords = dict(columns=case.columns, blocks=case.blocks, n_quadrature=3)
+    raw = ClusteredLikelihood(X, y, codes, len(case.sizes), **keywords, standardise=False)
+    scaled = ClusteredLikelihood(X, y, codes, len(case.sizes), **keywords)
+    natural, theta = 0.05 * np.append(beta[-1], beta[:-1]), 0.1 * np.array(case.theta)
+    value, gradient, hessian = raw.evaluate(raw.internal(natural, theta))
+    x = scaled.internal(natural, theta)
+    found = scaled.evaluate(x)
+    np.testing.assert_allclose(np.concatenate(scaled.natural(x)), np.concatenate([natural, theta]), rtol=1e-12)
+    # chain rule: natural = J internal, on both sides
+    J = np.linalg.solve(raw.jacobian(), scaled.jacobian())
+    np.testing.assert_allclose(found[0], value, rtol=1e-12)
+    np.testing.assert_allclose(found[1], J.T @ gradient, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(found[2], J.T @ hessian @ J, rtol=1e-8, atol=1e-8)
+    for a, b in zip(scaled.random_effects(x), raw.random_effects(raw.internal(natural, theta)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+# ---- equivalent models -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("theta", [0.01, 0.8, 4.0])
+@pytest.mark.parametrize("k", [1, 2, 5, 15])
+@pytest.mark.parametrize("weights", [False, True])
+def test_intercept_kernel_is_the_general_kernel_on_ones(theta, k, weights):
+    case = Case(**INTERCEPT, theta=[theta], k=k, weights=weights, sizes=[1, 2, 30, 1200, 9, 5, 17])
+    X, y, codes, w, beta = case.data()
+    X[:, 2] = 1.0
+    engines = [
+        ClusteredLikelihood(
+            X, y, codes, len(case.sizes), columns, [(1, True)], sample_weight=w, n_quadrature=k, fit_intercept=False,
+            standardise=False,
+        )
+        for columns in ([-1], [2])
+    ]  # fmt: skip
+    x = np.append(beta[:3], theta)
+    special, general = (_settled(engine, x) for engine in engines)
+    for a, b in zip(special, general, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(b).max())
+    np.testing.assert_allclose(engines[0].modes, engines[1].modes, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(engines[0].curvature, engines[1].curvature, rtol=1e-9)
+
+
+class _AtTheMode(ClusteredLikelihood):
+    """Quadrature whose three nodes all lie at the mode."""
+
+    def _nodes(self, n_quadrature):
+        zeta, log_w = super()._nodes(3)
+        return np.zeros_like(zeta), np.where(np.isfinite(log_w), -np.log(np.isfinite(log_w).sum()), -np.inf)
+
+
+@pytest.mark.parametrize("name", ["intercept", "intercept, weights", "intercept, long", "slope", "correlated", "three"])
+def test_quadrature_with_all_nodes_at_the_mode_is_laplace(name):
+    """The two approximations run different code, with the same derivatives here."""
+    case = CASES[name]
+    X, y, codes, w, _ = case.data()
+    engine, x = case.engine()
+    quadrature = _AtTheMode(
+        X, y, codes, len(case.sizes), case.columns, case.blocks, sample_weight=w, standardise=False
+    )
+    for found, expected in zip(_settled(quadrature, x), _settled(engine, x), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
+
+
+def test_weight_is_a_count_of_rows():
+    case = CASES["correlated, AGHQ 3"]
+    X, y, codes, _, beta = case.data()
+    count = np.random.default_rng(3).integers(0, 4, y.size)
+    count[np.unique(codes, return_index=True)[1]] = 2  # no level loses all its rows
+    keywords = dict(columns=case.columns, blocks=case.blocks, n_quadrature=3, standardise=False)
+    rows = np.repeat(np.arange(y.size), count)
+    weighted = ClusteredLikelihood(X, y, codes, len(case.sizes), sample_weight=count.astype(float), **keywords)
+    repeated = ClusteredLikelihood(X[rows], y[rows], codes[rows], len(case.sizes), **keywords)
+    x = np.concatenate([beta, case.theta])
+    for a, b in zip(_settled(weighted, x), _settled(repeated, x), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(b).max())
+
+
+def test_no_groups_is_logistic_regression():
+    case = CASES["intercept, many blocks"]
+    X, y, _, _, beta = case.data()
+    engine = ClusteredLikelihood(X, y, None, 1, [-1], [(1, True)], standardise=False)
+    value, gradient, hessian = engine.evaluate(np.append(beta, 0.0))
+    X1 = np.column_stack([X, np.ones(len(y))])
+    mu = np.exp(log_expit(X1 @ beta))
+    assert value == pytest.approx(log_expit((2.0 * y - 1) * (X1 @ beta)).sum(), rel=1e-13)
+    np.testing.assert_allclose(gradient[:-1], X1.T @ (y - mu), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(hessian[:-1, :-1], -(X1.T * (mu * (1 - mu))) @ X1, rtol=1e-11)
+
+
+# ---- brute force -----------------------------------------------------------------------------------------------
+
+# (y, weights) of small clusters
+SMALL = {
+    "one 1": ([1], None),
+    "one 0": ([0], None),
+    "all 0": ([0, 0, 0, 0], None),
+    "all 1": ([1, 1, 1, 1, 1, 1], None),
+    "half": ([0, 1, 0, 1], None),
+    "weights": ([0, 1, 0, 1, 1], [2.0, 0.5, 0.0, 3.0, 1.5]),
+}
+
+
+def _trapezoid(y, w, eta, A, reach=14.0, h=0.05):
+    """log of the integral over u ~ N(0, I) by the trapezoidal rule; its error is about exp(-2 pi^2 / (h |A|))."""
+    u = np.arange(-reach, reach + h / 2, h)
+    q = A.shape[1]
+    grid = np.stack([a.ravel() for a in np.meshgrid(*[u] * q, indexing="ij")])
+    terms = -0.5 * (grid**2).sum(axis=0) - 0.5 * q * np.log(2 * np.pi) + q * np.log(h)
+    for j in range(len(y)):
+        terms += w[j] * log_expit((2 * y[j] - 1) * (eta[j] + A[j] @ grid))
+    return terms.max() + np.log(np.exp(terms - terms.max()).sum())
+
+
+def _engine_on(X, y, w, columns, k):
+    codes, w = np.zeros(len(y), dtype=np.intp), None if w is None else np.array(w)
+    return ClusteredLikelihood(
+        X, np.array(y, dtype=np.uint8), codes, 1, columns, [(len(columns), True)], sample_weight=w, n_quadrature=k,
+        fit_intercept=False, standardise=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("sd", [0.5, 2.0, 5.0])
+@pytest.mark.parametrize("eta", [0.0, -1.5])
+def test_intercept_quadrature_against_brute_force(name, sd, eta):
+    y, w = SMALL[name]
+    X = eta + np.linspace(-0.5, 0.5, len(y))[:, None]
+    mpmath.mp.dps = 30
+
+    def density(u):
+        terms = (
+            (1 + mpmath.exp((1 - 2 * yj) * (mpmath.mpf(ej) + sd * u))) ** -wj
+            for yj, ej, wj in zip(y, X[:, 0], w or [1] * len(y), strict=True)
+        )
+        return mpmath.fprod(terms) * mpmath.npdf(u)
+
+    expected = float(mpmath.log(mpmath.quad(density, range(-14, 15, 2))))
+    weights = np.ones(len(y)) if w is None else np.array(w)
+    assert _trapezoid(y, weights, X[:, 0], np.full((len(y), 1), sd)) == pytest.approx(expected, abs=1e-13)
+    for columns in ([-1], [1]):  # the kernel of its own, and the general one on a column of ones
+        engine = _engine_on(np.column_stack([X, np.ones(len(y))]), y, w, columns, 200)
+        assert engine.evaluate(np.array([1.0, 0.0, sd]))[0] == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("theta", [(0.5, 0.2, 0.7), (2.0, -1.0, 1.0), (5.0, -2.0, 3.0)])
+def test_slope_quadrature_against_brute_force(name, theta):
+    y, w = SMALL[name]
+    x = np.linspace(-0.6, 1.0, len(y))
+    X = np.column_stack([np.ones(len(y)), x])
+    Lambda = np.array([[theta[0], 0.0], [theta[1], theta[2]]])
+    weights = np.ones(len(y)) if w is None else np.array(w)
+    expected = _trapezoid(y, weights, -1.0 + 0.5 * x, X @ Lambda)
+    engine = _engine_on(X, y, w, [-1, 1], 141)
+    assert engine.evaluate(np.array([-1.0, 0.5, *theta]))[0] == pytest.approx(expected, abs=1e-10)
+
+
+def test_three_dimensions_against_brute_force():
+    y, rng = [0, 1, 1, 0, 1], np.random.default_rng(0)
+    X = np.column_stack([np.ones(5), rng.normal(size=(5, 2))])
+    theta = [1.0, 0.3, -0.4, 0.8, 0.2, 0.6]
+    Lambda = np.array([[1.0, 0, 0], [0.3, 0.8, 0], [-0.4, 0.2, 0.6]])
+    expected = _trapezoid(y, np.ones(5), X @ [0.2, -0.5, 0.3], X @ Lambda, reach=9.0, h=0.25)
+    engine = _engine_on(X, y, None, [-1, 1, 2], 20)
+    assert engine.evaluate(np.array([0.2, -0.5, 0.3, *theta]))[0] == pytest.approx(expected, abs=1e-10)
+
+
+# ---- extreme linear predictors ---------------------------------------------------------------------------------
+
+
+def _laplace_mp(y, eta, sd):
+    """Laplace log-likelihood of one cluster with a random intercept, in 60 digits."""
+    mpmath.mp.dps = 60
+    eta = [mpmath.mpf(float(e)) for e in eta]
+
+    def expit(x):
+        return 1 / (1 + mpmath.exp(-x))
+
+    def slope(u):
+        return sd * sum(yj - expit(e + sd * u) for yj, e in zip(y, eta, strict=True)) - u
+
+    # decreasing in u, and no further from 0 than sd times the number of rows
+    reach = sd * len(y) + 1
+    u = mpmath.findroot(slope, (-reach, reach), solver="anderson", tol=1e-80, maxsteps=500)
+    variance = sum(expit(e + sd * u) * expit(-e - sd * u) for e in eta)
+    value = -sum(mpmath.log(1 + mpmath.exp((1 - 2 * yj) * (e + sd * u))) for yj, e in zip(y, eta, strict=True))
+    return float(value - u**2 / 2 - mpmath.log(1 + sd**2 * variance) / 2)
+
+
+@pytest.mark.parametrize("y, sign", [([1, 1, 1], 1), ([0, 0], -1), ([1], 1), ([0, 0, 1, 1], 1), ([0], 1)])
+@pytest.mark.parametrize("size", [50.0, 340.0, 500.0, 1000.0])
+@pytest.mark.parametrize("sd", [0.5, 3.0])
+def test_extreme_linear_predictors(y, sign, size, sd):
+    eta = sign * size * (1 + 0.01 * np.arange(len(y)))
+    X = np.column_stack([eta, np.ones(len(y))])
+    expected = _laplace_mp(y, eta, sd)
+    for columns in ([-1], [1]):
+        for k in (1, 7):
+            engine = _engine_on(X, y, None, columns, k)
+            value, gradient, hessian = engine.evaluate(np.array([1.0, 0.0, sd]))
+            assert np.isfinite(value) and np.all(np.isfinite(gradient)) and np.all(np.isfinite(hessian))
+            # beyond exp(-350) the intercept's kernel keeps a probability at exp(-350), to save an exponential
+            if k == 1 and (columns == [1] or expected > -340):
+                assert value == pytest.approx(expected, rel=1e-12, abs=1e-15)
