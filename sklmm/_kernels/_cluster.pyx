@@ -62,8 +62,7 @@ cdef extern from "_intercept.h" nogil:
         double *kappa
         double *xi
         double *N
-        double *lo
-        double *hi
+        double *next
         sklmm_node_means *means
     ctypedef struct sklmm_nodes:
         ptrdiff_t k, padded
@@ -238,8 +237,7 @@ cdef double *lay_out_intercept(Scratch *s, double *cursor, const Problem *p) noe
     s.modes.kappa = carve(&cursor, s.clusters)
     s.modes.xi = carve(&cursor, s.clusters)
     s.modes.N = carve(&cursor, s.clusters)
-    s.modes.lo = carve(&cursor, s.clusters)
-    s.modes.hi = carve(&cursor, s.clusters)
+    s.modes.next = carve(&cursor, s.clusters)
     s.modes.means = NULL
     if K:
         s.modes.means = <sklmm_node_means *> carve(&cursor, s.clusters * (sizeof(sklmm_node_means) // sizeof(double)))
@@ -326,7 +324,7 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         t.value[0] += intercept_laplace(nc, &s.modes, theta)
     t.value[0] += intercept_rows(&s.block, &s.modes, theta, s.W, s.W + s.rows, omega, s.g, s.q)
     for i in range(nc):
-        u_all[c0 + i] = s.modes.lo[i]
+        u_all[c0 + i] = s.modes.next[i]
         H_all[c0 + i] = s.modes.H[i]
     if n > p.tile:  # one cluster longer than a tile: its rows come by again, tile by tile
         memset(s.sums, 0, nw * ld * sizeof(double))

@@ -29,7 +29,7 @@ typedef struct {
 } sklmm_node_means;
 
 typedef struct { /* by cluster */
-    double *u, *B, *R, *V, *V1, *H, *C, *c, *k, *kappa, *xi, *N, *lo, *hi;
+    double *u, *next, *B, *R, *V, *V1, *H, *C, *c, *k, *kappa, *xi, *N;
     sklmm_node_means *means; /* NULL: Laplace */
 } sklmm_modes;
 
@@ -64,38 +64,93 @@ SKLMM_INLINE void intercept_sums(ptrdiff_t n, const double *E, const double *w, 
     *V1 = v8_sum(s1);
 }
 
-/* All clusters of the block step together so that their latencies overlap. Newton on s(u) = theta R(u) - u, which decreases
- * strictly, inside a bracket that each evaluation narrows: it cannot fail. On return R, V, V1 and B belong to u; lo holds u
- * after the last Newton step, which was below tol: a better start for next time. */
-SKLMM_CLONES int intercept_modes(const sklmm_block *b, const sklmm_modes *m, double theta, double tol)
+/* Eight clusters of up to this many rows are summed with a lane each; in longer ones lanes are rows. */
+#define SKLMM_SMALL 16
+
+/* Newton on s(u) = theta R(u) - u, which decreases strictly, inside a bracket that each evaluation narrows: it cannot fail.
+ * One step of it: narrows [lo, hi], says in `done` which lanes are within tol, and moves the others. */
+SKLMM_INLINE void newton_in_bracket(v8d s, v8d slope, double tol, v8d *u, v8d *lo, v8d *hi, v8d *next, v8l *done)
 {
-    for (ptrdiff_t i = 0; i < b->nc; i++) {
-        m->lo[i] = -INFINITY;
-        m->hi[i] = INFINITY;
-    }
-    for (int round = 0; round < 200; round++) {
-        ptrdiff_t open = 0;
-        for (ptrdiff_t i = 0; i < b->nc; i++) m->N[i] = theta * m->u[i];
-        rows_exp(m->B, m->N, SKLMM_CLAMP, b->nc);
-        for (ptrdiff_t i = 0; i < b->nc; i++) {
-            if (m->lo[i] == m->hi[i]) continue; /* closed in an earlier round */
-            const ptrdiff_t s0 = b->start[i];
-            intercept_sums(b->start[i + 1] - s0, b->E + s0, b->w + s0, b->wy + s0, m->B[i], m->R + i, m->V + i, m->V1 + i);
-            const double s = theta * m->R[i] - m->u[i], step = s / (1.0 + theta * theta * m->V[i]);
-            const double small = tol * (1.0 + fabs(m->u[i]));
-            if (s > 0) m->lo[i] = m->u[i];
-            else m->hi[i] = m->u[i];
-            if (fabs(step) <= small || m->hi[i] - m->lo[i] <= small) {
-                m->lo[i] = m->hi[i] = m->u[i] + step;
-                continue;
-            }
-            open++;
-            m->u[i] += step;
-            if (!(m->u[i] > m->lo[i] && m->u[i] < m->hi[i])) m->u[i] = 0.5 * (m->lo[i] + m->hi[i]);
+    const v8d step = s / slope, small = tol * (1.0 + v8_max(*u, -*u));
+    *lo = v8_select(s > 0.0, *u, *lo);
+    *hi = v8_select(s > 0.0, *hi, *u);
+    *next = *u + step;
+    *done |= (v8_max(step, -step) <= small) | (*hi - *lo <= small);
+    const v8d moved = v8_select((*next > *lo) & (*next < *hi), *next, 0.5 * (*lo + *hi));
+    *u = v8_select(*done, *u, moved);
+}
+
+/* Modes of clusters i .. i + k - 1 (k <= 8), of at most `rows` <= SKLMM_SMALL rows, or longer ones if rows is 0. They step
+ * together, a lane each, so that latencies overlap. */
+SKLMM_INLINE int intercept_modes_of_eight(const sklmm_block *b, const sklmm_modes *m, ptrdiff_t i, ptrdiff_t k,
+                                          ptrdiff_t rows, double theta, double tol)
+{
+    double E[8 * SKLMM_SMALL], w[8 * SKLMM_SMALL], wy[8 * SKLMM_SMALL], r_sum[8] = {0}, v_sum[8] = {0}, v1_sum[8] = {0};
+    for (ptrdiff_t l = 0; rows && l < 8; l++) {
+        const ptrdiff_t first = l < k ? b->start[i + l] : 0, n = l < k ? b->start[i + l + 1] - first : 0;
+        for (ptrdiff_t j = 0; j < rows; j++) {
+            E[j * 8 + l] = j < n ? b->E[first + j] : 1.0;
+            w[j * 8 + l] = j < n ? b->w[first + j] : 0.0;
+            wy[j * 8 + l] = j < n ? b->wy[first + j] : 0.0;
         }
-        if (!open) return 0;
+    }
+    const v8d clamp = v8_set(SKLMM_CLAMP);
+    v8d u = v8_keep(v8_first(k), v8_load(m->u + i)), lo = v8_set(-INFINITY), hi = v8_set(INFINITY), next = u;
+    v8l done = ~v8_first(k);
+    for (int round = 0; round < 200; round++) {
+        const v8d B = v8_exp(v8_min(v8_max(theta * u, -clamp), clamp));
+        v8d R = v8_set(0.0), V = R, V1 = R;
+        for (ptrdiff_t j = 0; j < rows; j++) {
+            const v8d e = v8_load(E + 8 * j) * B, weight = v8_load(w + 8 * j), success = v8_load(wy + 8 * j);
+            const v8d inv = 1.0 / (1.0 + e), mu = e * inv, v = weight * mu * inv;
+            R += success * inv - (weight - success) * mu;
+            V += v;
+            V1 += v * (1.0 - 2.0 * mu);
+        }
+        if (!rows) {
+            for (ptrdiff_t l = 0; l < k; l++) {
+                if (done[l]) continue;
+                const ptrdiff_t first = b->start[i + l];
+                intercept_sums(b->start[i + l + 1] - first, b->E + first, b->w + first, b->wy + first, B[l], r_sum + l,
+                               v_sum + l, v1_sum + l);
+            }
+            R = v8_load(r_sum);
+            V = v8_load(v_sum);
+            V1 = v8_load(v1_sum);
+        }
+        const v8d at = u;
+        newton_in_bracket(theta * R - u, 1.0 + theta * theta * V, tol, &u, &lo, &hi, &next, &done);
+        int64_t open = 0;
+        for (int l = 0; l < 8; l++) open |= ~done[l];
+        if (open) continue;
+        for (ptrdiff_t l = 0; l < k; l++) {
+            m->u[i + l] = at[l];
+            m->B[i + l] = B[l];
+            m->R[i + l] = R[l];
+            m->V[i + l] = V[l];
+            m->V1[i + l] = V1[l];
+            m->next[i + l] = next[l];
+        }
+        return 0;
     }
     return 1;
+}
+
+/* Conditional modes: on return R, V, V1 and B belong to u, and `next` holds u after the last Newton step, which was below
+ * tol: a better start for next time. */
+SKLMM_CLONES int intercept_modes(const sklmm_block *b, const sklmm_modes *m, double theta, double tol)
+{
+    for (ptrdiff_t i = 0, k; i < b->nc; i += k) {
+        const int small = b->start[i + 1] - b->start[i] <= SKLMM_SMALL;
+        ptrdiff_t rows = 1;
+        for (k = 0; k < 8 && i + k < b->nc; k++) {
+            const ptrdiff_t n = b->start[i + k + 1] - b->start[i + k];
+            if ((n <= SKLMM_SMALL) != small) break;
+            rows = n > rows ? n : rows;
+        }
+        if (intercept_modes_of_eight(b, m, i, k, small ? rows : 0, theta, tol)) return 1;
+    }
+    return 0;
 }
 
 /* --- adjoints ----------------------------------------------------------------------------------------------- */
