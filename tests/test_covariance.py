@@ -1,0 +1,91 @@
+"""Relative covariance factors: theta -> Lambda."""
+
+import numpy as np
+import pytest
+
+from sklmm.design.covariance import SINGULAR, RelativeCovariance
+
+BLOCKS = {
+    "intercept": [(1, True)],
+    "correlated 2": [(2, True)],
+    "correlated 4": [(4, True)],
+    "uncorrelated 3": [(3, False)],
+    "2 + 1": [(2, True), (1, True)],
+    "uncorrelated 2 + correlated 3": [(2, False), (3, True)],
+    "1 + 1 + 1": [(1, True), (1, False), (1, True)],
+}
+
+
+@pytest.fixture(params=BLOCKS)
+def blocks(request):
+    return BLOCKS[request.param]
+
+
+def _free(blocks):
+    """Mask of the entries of Lambda that vary, from the definition."""
+    q = sum(size for size, _ in blocks)
+    free, first = np.zeros((q, q), dtype=bool), 0
+    for size, correlated in blocks:
+        part = np.tril(np.ones((size, size), dtype=bool)) if correlated else np.eye(size, dtype=bool)
+        free[first : first + size, first : first + size] = part
+        first += size
+    return free
+
+
+def test_lambda_has_the_pattern_of_the_terms(blocks):
+    covariance, free = RelativeCovariance(blocks), _free(blocks)
+    assert (covariance.q, covariance.m) == (len(free), free.sum())
+    theta = np.random.default_rng(0).normal(size=covariance.m)
+    Lambda = covariance.lambda_(theta)
+    np.testing.assert_array_equal(Lambda != 0, free)
+    assert sorted(Lambda[free]) == sorted(theta)
+    np.testing.assert_array_equal(Lambda[covariance.row, covariance.col], theta)
+
+
+def test_lambda_is_linear(blocks):
+    """What the kernels build on."""
+    covariance = RelativeCovariance(blocks)
+    a, b = np.random.default_rng(1).normal(size=(2, covariance.m))
+    np.testing.assert_allclose(
+        covariance.lambda_(2 * a - b), 2 * covariance.lambda_(a) - covariance.lambda_(b), rtol=1e-14
+    )
+
+
+def test_order_of_theta_is_that_of_lme4():
+    """Column by column of the lower triangle, term by term."""
+    Lambda = RelativeCovariance([(3, True), (2, False)]).lambda_(np.arange(1.0, 9.0))
+    expected = [[1, 0, 0, 0, 0], [2, 4, 0, 0, 0], [3, 5, 6, 0, 0], [0, 0, 0, 7, 0], [0, 0, 0, 0, 8]]
+    np.testing.assert_array_equal(Lambda, expected)
+
+
+def test_start_is_the_identity(blocks):
+    covariance = RelativeCovariance(blocks)
+    np.testing.assert_array_equal(covariance.lambda_(covariance.start()), np.eye(covariance.q))
+
+
+def test_any_covariance_is_reached(blocks):
+    """The factor of a positive definite matrix with the terms' pattern gives that matrix back."""
+    covariance, free = RelativeCovariance(blocks), _free(blocks)
+    root = np.where(free, np.random.default_rng(2).normal(size=free.shape), 0.0) + 2 * np.eye(len(free))
+    L = np.linalg.cholesky(root @ root.T)
+    Lambda = covariance.lambda_(L[covariance.row, covariance.col])
+    np.testing.assert_allclose(Lambda @ Lambda.T, root @ root.T, rtol=1e-12, atol=1e-14)
+
+
+def test_signs_make_the_diagonal_positive_and_keep_the_covariance(blocks):
+    covariance, rng = RelativeCovariance(blocks), np.random.default_rng(3)
+    for _ in range(20):
+        theta = rng.normal(size=covariance.m)
+        before, after = covariance.lambda_(theta), covariance.lambda_(theta * covariance.signs(theta))
+        assert np.all(np.diag(after) > 0)
+        np.testing.assert_allclose(after @ after.T, before @ before.T, rtol=1e-13)
+    assert np.all(covariance.signs(np.zeros(covariance.m)) == 1)
+
+
+def test_boundary():
+    covariance = RelativeCovariance([(2, True), (1, False)])
+    theta = np.array([0.5, 0.0, 0.1 * SINGULAR, -0.1 * SINGULAR])
+    np.testing.assert_array_equal(covariance.on_boundary(theta), [False, False, True, True])
+    np.testing.assert_array_equal(covariance.on_boundary(np.array([0.0, 1.0, 1.0, -1.0])), [True, False, False, False])
+    # covariances between the coefficients may be anything
+    assert not covariance.on_boundary(np.array([1.0, 0.0, 1.0, 1.0])).any()
