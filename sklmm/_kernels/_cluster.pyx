@@ -77,14 +77,17 @@ cdef extern from "_intercept.h" nogil:
         double *pi
         double *r
         double *v
+        double *r_mean
+        double *v_mean
+        double *vz
     int intercept_modes(const sklmm_block *b, const sklmm_modes *m, double theta, double tol)
     double intercept_laplace(ptrdiff_t nc, const sklmm_modes *m, double theta)
     double intercept_quadrature(const sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
                                 const sklmm_node_values *values, double theta)
-    double intercept_rows(const sklmm_block *b, const sklmm_modes *m, double theta, double *v, double *v1, double *omega,
-                          double *g, double *q)
-    void intercept_node_rows(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n, const sklmm_nodes *nodes,
-                             const sklmm_node_values *values, double *r, double *omega, double *g, double *vz)
+    double intercept_rows(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values, double theta,
+                          double *v, double *v1, double *omega, double *g, double *q)
+    void intercept_node_residuals(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n,
+                                  const sklmm_nodes *nodes, const sklmm_node_values *values, double *r)
     double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slot, const sklmm_modes *m, double theta,
                               const double *sums, double *left, double *right, double *theta_row, double *moves)
     void intercept_node_gradients(ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t ld, ptrdiff_t slot, const sklmm_nodes *nodes,
@@ -244,6 +247,9 @@ cdef double *lay_out_intercept(Scratch *s, double *cursor, const Problem *p) noe
         s.moves = carve(&cursor, 2 * s.clusters * ld)
         s.node_rows = carve(&cursor, s.tile_rows * K)
         s.values.v = carve(&cursor, s.tile_rows * K)
+        s.values.r_mean = carve(&cursor, s.rows)
+        s.values.v_mean = carve(&cursor, s.rows)
+        s.values.vz = s.W + 3 * s.rows
         s.node_batch = min(s.clusters, max(1, NODE_ROWS // p.nodes.k))
         s.node_sums = carve(&cursor, s.node_batch * p.nodes.k * ld)
         s.pi = carve(&cursor, s.node_batch * p.nodes.k)
@@ -310,7 +316,6 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         ptrdiff_t nc = c1 - c0, first = p.start[c0], n = p.start[c1] - first, i, r, k, ld = p.ld, K = p.nodes.padded
         int nw = 4 if K else 3
         double *omega = s.W + 2 * s.rows
-        double *vz = s.W + 3 * s.rows
     load_block(p, s, beta, c0, c1)
     rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
     for i in range(nc):
@@ -322,7 +327,7 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         t.value[0] += intercept_quadrature(&s.block, &s.modes, &p.nodes, &s.values, theta)
     else:
         t.value[0] += intercept_laplace(nc, &s.modes, theta)
-    t.value[0] += intercept_rows(&s.block, &s.modes, theta, s.W, s.W + s.rows, omega, s.g, s.q)
+    t.value[0] += intercept_rows(&s.block, &s.modes, &s.values if K else NULL, theta, s.W, s.W + s.rows, omega, s.g, s.q)
     for i in range(nc):
         u_all[c0 + i] = s.modes.next[i]
         H_all[c0 + i] = s.modes.H[i]
@@ -335,14 +340,9 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         k = min(p.tile, n - r)
         if n > p.tile:
             rows_load(s.tile, ld, &p.source, first + r, k)
-        if K:
-            for i in range(nc):
-                if n > p.tile:
-                    intercept_node_rows(&s.block, i, r, k, &p.nodes, &s.values, s.node_rows, omega, s.g, vz)
-                    rows_update(s.node_sums, ld, s.node_rows, K, 1, p.nodes.k, s.tile, k)
-                else:
-                    intercept_node_rows(&s.block, i, s.start[i], s.start[i + 1] - s.start[i], &p.nodes, &s.values,
-                                        s.node_rows + s.start[i] * K, omega, s.g, vz)
+        if K and n > p.tile:
+            intercept_node_residuals(&s.block, 0, r, k, &p.nodes, &s.values, s.node_rows)
+            rows_update(s.node_sums, ld, s.node_rows, K, 1, p.nodes.k, s.tile, k)
         if n > p.tile:
             rows_update(s.sums, ld, s.W + r, 1, s.rows, nw, s.tile, k)
         else:
@@ -401,7 +401,7 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
         else:
             t.value[0] += slopes_quadrature(&whole, &f, &p.grid, &s.mode, v)
             memset(s.node_sums, 0, p.grid.k * ld * sizeof(double))
-        if long_cluster:
+        if long_cluster or whole.n == 0:
             memset(s.sums, 0, nw * ld * sizeof(double))
         r = 0
         while r < whole.n:

@@ -56,6 +56,40 @@ SKLMM_INLINE v8l v8_first(ptrdiff_t n)
 }
 SKLMM_INLINE v8d v8_keep(v8l mask, v8d a) { return (v8d)(mask & (v8l)a); }
 
+SKLMM_INLINE v8d v8_sqrt(v8d a)
+{
+    for (int l = 0; l < 8; l++) a[l] = __builtin_sqrt(a[l]);
+    return a;
+}
+
+#if defined(__clang__)
+#define SKLMM_MIX(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SKLMM_MIX(a, b, ...) __builtin_shuffle(a, b, (v8l){__VA_ARGS__})
+#endif
+/* x[i][j] <-> x[j][i] */
+SKLMM_INLINE void v8_transpose(v8d x[8])
+{
+    v8d a[8], b[8];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        a[2 * i] = SKLMM_MIX(x[2 * i], x[2 * i + 1], 0, 8, 2, 10, 4, 12, 6, 14);
+        a[2 * i + 1] = SKLMM_MIX(x[2 * i], x[2 * i + 1], 1, 9, 3, 11, 5, 13, 7, 15);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++)
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++) {
+            b[4 * i + j] = SKLMM_MIX(a[4 * i + j], a[4 * i + j + 2], 0, 1, 8, 9, 4, 5, 12, 13);
+            b[4 * i + j + 2] = SKLMM_MIX(a[4 * i + j], a[4 * i + j + 2], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        x[i] = SKLMM_MIX(b[i], b[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        x[i + 4] = SKLMM_MIX(b[i], b[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+}
+
 /* exp(x), x clamped to [-708, 708]: x = k log 2 + r, |r| <= log(2)/2, Taylor polynomial of degree 13 in r (remainder
  * below 5e-18 relative), scaled by 2^k through the exponent bits. Cody & Waite (1980), chapter 6. */
 SKLMM_INLINE v8d v8_exp(v8d x)
