@@ -11,136 +11,49 @@ from libc.string cimport memset
 
 import numpy as np
 
-
-cdef extern from "_rows.h" nogil:
-    ctypedef struct sklmm_source:
-        const void *data
-        ptrdiff_t row, col, n, p
-        int is_float32
-        const double *center
-        const double *inv_scale
-        int intercept
-        ptrdiff_t q, z_slot
-        const int64_t *z_column
-        const double *z_inv_scale
-    void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
-    void rows_dot(double *out, const double *T, ptrdiff_t ld, const double *beta, ptrdiff_t n)
-    void rows_exp(double *out, double *x, double limit, ptrdiff_t n)
-    void rows_update(double *F, ptrdiff_t ld, const double *L, ptrdiff_t row, ptrdiff_t col, ptrdiff_t na,
-                     const double *R, ptrdiff_t n)
-    void rows_square(double *S, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w, ptrdiff_t n)
-    ctypedef struct sklmm_ahead:
-        pass
-    sklmm_ahead rows_ahead(const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
-    void rows_second_order(double *S, double *G, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w,
-                           const double *g, ptrdiff_t n, const sklmm_ahead *ahead)
-    void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const int64_t *start, const double *W,
-                           ptrdiff_t row, ptrdiff_t col, ptrdiff_t nw, const double *R)
-
-cdef extern from "_intercept.h" nogil:
-    double SKLMM_CLAMP
-    ctypedef struct sklmm_block:
-        ptrdiff_t nc
-        const int64_t *start
-        const double *eta
-        const double *E
-        const double *w
-        const double *wy
-        int unweighted
-    ctypedef struct sklmm_node_means:
-        double r0, r1, v0, v1, v2, z1, z2, ru
-    ctypedef struct sklmm_modes:
-        double *u
-        double *B
-        double *R
-        double *V
-        double *V1
-        double *H
-        double *C
-        double *c
-        double *k
-        double *kappa
-        double *xi
-        double *N
-        double *next
-        sklmm_node_means *means
-    ctypedef struct sklmm_nodes:
-        ptrdiff_t k, padded
-        const double *zeta
-        const double *log_w
-    ctypedef struct sklmm_node_values:
-        double *u
-        double *B
-        double *R
-        double *V
-        double *s
-        double *pi
-        double *r
-        double *v
-        double *r_mean
-        double *v_mean
-        double *vz
-    int intercept_modes(const sklmm_block *b, const sklmm_modes *m, double theta, double tol)
-    double intercept_laplace(ptrdiff_t nc, const sklmm_modes *m, double theta)
-    double intercept_quadrature(const sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
-                                const sklmm_node_values *values, double theta)
-    double intercept_rows(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values, double theta,
-                          double *v, double *v1, double *omega, double *g, double *q)
-    void intercept_node_residuals(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n,
-                                  const sklmm_nodes *nodes, const sklmm_node_values *values, double *r)
-    double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slot, const sklmm_modes *m, double theta,
-                              const double *sums, double *left, double *right, double *theta_row, double *moves)
-    void intercept_node_gradients(ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t ld, ptrdiff_t slot, const sklmm_nodes *nodes,
-                                  const sklmm_node_values *values, const double *moves, double *rx, double *weights)
-
-
-cdef extern from "_slopes.h" nogil:
-    int SKLMM_MAX_Q
-    ctypedef struct sklmm_factor:
-        ptrdiff_t q, d, m
-        const int64_t *entry_row
-        const int64_t *entry_col
-        const double *Lambda
-    ctypedef struct sklmm_cluster:
-        ptrdiff_t n, stride
-        const double *eta
-        const double *w
-        const double *wy
-        const double *z
-    ctypedef struct sklmm_grid:
-        ptrdiff_t k
-        const double *zeta
-        const double *log_w
-    ctypedef struct sklmm_mode:
-        double *u
-        double *next
-        double *H
-    ctypedef struct sklmm_quadrature:
-        double *u
-        double *s
-        double *R
-        double *V
-        double *pi
-        double *moment
-        double *V2
-        double *R1
-        double *Xi
-        double *Lt
-    int slopes_mode(const sklmm_cluster *c, const sklmm_factor *f, sklmm_mode *t, double tol)
-    double slopes_laplace(const sklmm_cluster *c, const sklmm_factor *f, sklmm_mode *t)
-    double slopes_quadrature(const sklmm_cluster *c, const sklmm_factor *f, const sklmm_grid *grid, sklmm_mode *t,
-                             sklmm_quadrature *v)
-    double slopes_rows(const sklmm_cluster *c, const sklmm_factor *f, const sklmm_mode *t, int laplace, double *W,
-                       ptrdiff_t apart, double *omega, double *g)
-    void slopes_node_rows(const sklmm_cluster *c, const sklmm_factor *f, const sklmm_grid *grid,
-                          const sklmm_quadrature *v, ptrdiff_t k0, ptrdiff_t nk, double *r, ptrdiff_t apart,
-                          double *omega, double *g, double *vz)
-    void slopes_times_z(const sklmm_cluster *c, ptrdiff_t q, const double *x, double *out, ptrdiff_t apart)
-    ptrdiff_t slopes_assemble(const sklmm_factor *f, const sklmm_mode *t, const sklmm_quadrature *v, ptrdiff_t ld,
-                              ptrdiff_t slot, ptrdiff_t z_slot, const double *sums, double *left, double *right,
-                              double *theta_rows, double *moves, double *work, double *gradient)
-    void slopes_node_gradients(const sklmm_factor *f, const sklmm_grid *grid, const sklmm_quadrature *v, ptrdiff_t ld,
-                               ptrdiff_t slot, const double *moves, double *rx, double *mean, double *gradient)
+from sklmm._kernels._intercept cimport (
+    SKLMM_CLAMP,
+    intercept_assemble,
+    intercept_laplace,
+    intercept_modes,
+    intercept_node_gradients,
+    intercept_node_residuals,
+    intercept_quadrature,
+    intercept_rows,
+    sklmm_block,
+    sklmm_modes,
+    sklmm_node_means,
+    sklmm_node_values,
+    sklmm_nodes,
+)
+from sklmm._kernels._rows cimport (
+    rows_ahead,
+    rows_cluster_sums,
+    rows_dot,
+    rows_exp,
+    rows_load,
+    rows_second_order,
+    rows_square,
+    rows_update,
+    sklmm_ahead,
+    sklmm_source,
+)
+from sklmm._kernels._slopes cimport (
+    SKLMM_MAX_Q,
+    sklmm_cluster,
+    sklmm_factor,
+    sklmm_grid,
+    sklmm_mode,
+    sklmm_quadrature,
+    slopes_assemble,
+    slopes_laplace,
+    slopes_mode,
+    slopes_node_gradients,
+    slopes_node_rows,
+    slopes_quadrature,
+    slopes_rows,
+    slopes_times_z,
+)
 
 
 cdef struct Problem:

@@ -3,9 +3,7 @@ from libc.stdint cimport int64_t, uint8_t
 
 import numpy as np
 
-
-cdef extern from "_rows.h" nogil:
-    void rows_gather(char *out, const char *X, ptrdiff_t stride, ptrdiff_t bytes, const int64_t *order, ptrdiff_t n)
+from sklmm._kernels._rows cimport rows_gather
 
 
 def group_rows(const Py_ssize_t[::1] codes, Py_ssize_t n_levels):
