@@ -119,7 +119,7 @@ SKLMM_INLINE void tile_update(double *F, ptrdiff_t ldf, const double *L, ptrdiff
     v8d acc[8][2], sum[2];
 #pragma GCC unroll 2
     for (int c = 0; c < nc; c++) {
-        if (g) sum[c] = v8_load(G + 8 * c);
+        sum[c] = g ? v8_load(G + 8 * c) : v8_set(0.0);
 #pragma GCC unroll 8
         for (int a = 0; a < na; a++) acc[a][c] = v8_load(F + a * ldf + 8 * c);
     }

@@ -26,7 +26,7 @@ typedef int64_t v8l __attribute__((vector_size(64)));
 typedef double v8d_unaligned __attribute__((vector_size(64), aligned(8), may_alias));
 
 #define SKLMM_INLINE static inline __attribute__((always_inline, unused))
-#if defined(__x86_64__) && defined(__linux__) && !defined(__clang__) && !defined(SKLMM_NO_CLONES)
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
 #define SKLMM_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), unused))
 #else
 #define SKLMM_CLONES __attribute__((unused))

@@ -67,6 +67,8 @@ class ClusteredLikelihood:
     def __init__(self, X, y, codes, n_levels, columns, blocks, *, sample_weight=None, fit_intercept=True,
                  n_quadrature=1, n_threads=1, standardise=True):
         n, p = X.shape
+        if not X.flags.aligned or any(step % X.itemsize for step in X.strides):
+            X = np.ascontiguousarray(X)  # a field of a structured array, for one
         self.n_rows, self.p, self.fit_intercept, self.n_threads = n, p, bool(fit_intercept), n_threads
         self.n_levels, self.columns = n_levels, np.array(columns, dtype=np.int64)
         self.covariance = RelativeCovariance(blocks)
