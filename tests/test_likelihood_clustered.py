@@ -326,6 +326,28 @@ def test_levels_without_rows(name, moved):
     np.testing.assert_allclose(cov[occupied], expected[1], rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("columns", [[-1], [1]], ids=["own kernel", "general kernel"])
+@pytest.mark.parametrize("rows", [1, 2, 12])
+@pytest.mark.parametrize("weight", [None, 0.5, 100.0])
+@pytest.mark.parametrize("theta", [0.3, 3.0, 7.0, 7.0836, 30.0, 100.0])
+def test_modes_are_found_from_a_cold_start(columns, rows, weight, theta):
+    """A Newton step that is too long, to where the curvature is low, may lead back to where it came from, and so on."""
+    eta = np.repeat(np.linspace(-120, 120, 1501), rows)
+    X = np.column_stack([eta + np.tile(np.linspace(-1, 1, rows), 1501), np.ones(eta.size)])
+    y = np.tile(np.arange(rows) % 3 == 1, 1501).astype(np.uint8)
+    w = None if weight is None else np.full(eta.size, weight)
+    codes = np.repeat(np.arange(1501), rows)
+    engine = ClusteredLikelihood(
+        X, y, codes, 1501, columns, [(1, True)], sample_weight=w, fit_intercept=False, standardise=False
+    )
+    engine.evaluate(np.array([1.0, 0.0, theta]))
+    u = engine.modes[:, 0]
+    residual = (1.0 if w is None else w) * (y - np.exp(log_expit(X[:, 0] + theta * np.repeat(u, rows))))
+    slope = theta * np.add.reduceat(residual, np.arange(0, eta.size, rows)) - u
+    noise = 1e-14 * theta * rows * (weight or 1) + 1e-9 * (1 + np.abs(u))
+    assert np.all(np.abs(slope / engine.curvature[:, 0]) < noise)
+
+
 def test_standardising_changes_coordinates_only():
     case = CASES["three, AGHQ 3"]
     X, y, codes, _, beta = case.data()
