@@ -207,10 +207,11 @@ class _Climber:
     def near_enough(decrement, before, tol):
         """Whether the Newton step from here ends with a decrement below tol.
 
-        Newton's method squares the error, so successive decrements d0, d1, d2 have d2 / d1 = (d1 / d0)^2; a factor of
-        100 is kept in reserve.
+        Newton's method squares the error, so successive decrements d0, d1, d2 have d2 / d1 = (d1 / d0)^2, once they are
+        small; a factor of 10 is kept in reserve.
         """
-        return decrement <= tol or (decrement <= 1e-4 and 1e2 * decrement * (decrement / before) ** 2 <= tol)
+        small = 1e-4 if tol < COARSE_TOL else 1.0
+        return decrement <= tol or (decrement <= small and 10 * decrement * (decrement / before) ** 2 <= tol)
 
 
 def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, polish, tol=1e-10, max_iter=100,
