@@ -337,3 +337,17 @@ def test_aliased_columns_change_nothing(noise, groups):
     parameters = [*kept, 7] if groups else kept
     np.testing.assert_allclose(fit.vcov[np.ix_(parameters, parameters)], expected.vcov, rtol=1e-6, atol=1e-10)
     assert np.isnan(fit.vcov[[2, 4, 6]]).all() and np.isnan(fit.vcov[:, [2, 4, 6]]).all()
+
+
+@pytest.mark.parametrize("blocks", [[(2, True)], [(2, False)]])
+@pytest.mark.parametrize("seed", range(4))
+def test_heavy_tails_are_not_aliased(seed, blocks):
+    """A slope with unit variance where it does not belong bends the likelihood upwards in the fixed effect, too."""
+    rng = np.random.default_rng(seed)
+    X = np.column_stack([np.exp(3 * rng.normal(size=2000)), rng.normal(size=2000)])
+    groups = rng.integers(0, 400, 2000)
+    y = (rng.random(2000) < expit(-0.5 + 0.5 * X[:, 1] + rng.normal(size=400)[groups])).astype(np.uint8)
+    fit = _fit(X, y, groups, [-1, 0], blocks)
+    assert fit.aliased == []
+    assert np.isfinite(fit.vcov).all()
+    assert fit.log_likelihood > _fit(X, y, groups, [-1], [(1, True)]).log_likelihood - 1e-6
