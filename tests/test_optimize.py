@@ -123,6 +123,19 @@ def test_rough_evaluations_are_never_the_last(logistic, levels, polish):
     assert distance < (1e-8 if polish else 1e-2)
 
 
+def test_polishing_goes_on_until_the_tolerance_is_met():
+    """Even where the first step has promised more than the next ones hold, with twice the true curvature."""
+
+    def function(x, level):
+        if abs(x[0]) > 1:
+            return -0.5 * (x[0] - 1e-3) ** 2, -(x - 1e-3), -np.eye(1)
+        return -0.5 * x[0] ** 2, -x, -2 * np.eye(1)
+
+    optimum, objective = _maximise(function, [3.0], polish=True, tol=1e-10)
+    assert optimum.report.converged and optimum.report.decrement <= 1e-10
+    assert function(objective.calls[-1][0], 1)[0] > -1e-9
+
+
 def test_backtracking():
     """Newton's method alone diverges on -sqrt(1 + x^2) from 3: each step goes from x to -x^3."""
     function = _one(
