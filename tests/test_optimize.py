@@ -87,8 +87,8 @@ def test_quadratic_takes_one_step():
 def test_optimum_of_a_logistic_likelihood(logistic):
     optimum, objective = _maximise(logistic, np.zeros(4))
     value, gradient, hessian = logistic(optimum.x, 1)
-    assert 0.5 * gradient @ np.linalg.solve(-hessian, gradient) < 1e-16
-    assert optimum.value == pytest.approx(value, abs=1e-10)
+    assert 0.5 * gradient @ np.linalg.solve(-hessian, gradient) < 1e-10  # tol
+    assert optimum.value == pytest.approx(value, abs=1e-7)  # the last step is not evaluated
     assert optimum.report.converged
     assert len(objective.calls) <= 7
 
@@ -105,8 +105,8 @@ def test_value_includes_the_last_step():
 def test_samples_lead_to_the_same_optimum(logistic):
     straight, _ = _maximise(logistic, np.zeros(4))
     climbed, objective = _maximise(logistic, np.zeros(4), levels=[64, 8, 1])
-    np.testing.assert_allclose(climbed.x, straight.x, rtol=1e-8, atol=1e-9)
-    assert climbed.value == pytest.approx(straight.value, abs=1e-9)
+    np.testing.assert_allclose(climbed.x, straight.x, rtol=0, atol=1e-6)
+    assert climbed.value == pytest.approx(straight.value, abs=1e-8)
     levels = [level for _, level, _ in objective.calls]
     assert levels == sorted(levels, reverse=True) and set(levels) == {64, 8, 1}
     assert climbed.report.n_full_passes == levels.count(1) < straight.report.n_full_passes
@@ -120,7 +120,7 @@ def test_rough_evaluations_are_never_the_last(logistic, levels, polish):
     x = objective.calls[-1][0]
     np.testing.assert_array_equal(optimum.hessian, logistic(x, 1)[2])
     distance = np.abs(optimum.x - x).max()
-    assert distance < (1e-8 if polish else 1e-2)
+    assert distance < (1e-6 if polish else 1e-2)
 
 
 def test_polishing_goes_on_until_the_tolerance_is_met():
