@@ -9,8 +9,6 @@ from time import perf_counter
 import numpy as np
 from scipy.linalg import eigh, lapack
 
-# Below this share of a column's own information, given the columns before it, the column says nothing new.
-ALIASED = 1e-11
 # A sample of the blocks need not be fitted better than its own sampling error: a decrement of this much is noise.
 COARSE_TOL = 0.05
 # A step this long, in a standardised fixed effect, that gains less than this leads to infinity: separation. Going on
@@ -53,41 +51,8 @@ class Optimum:
     x: np.ndarray
     value: float
     hessian: np.ndarray
-    aliased: np.ndarray  # mask of parameters that were left at 0
     last_step: np.ndarray
     report: FitReport
-
-
-def aliased_columns(information, order, n_fixed):
-    """Mask of the fixed effects that are linear combinations of those before them in `order`.
-
-    A Cholesky factorisation of the information, scaled to a unit diagonal: the square of each pivot is the share of the
-    column's information that the earlier columns lack.
-    """
-    aliased = np.zeros(information.shape[0], dtype=bool)
-    scale = np.sqrt(np.maximum(information.diagonal()[:n_fixed], 0.0))
-    largest = scale.max(initial=0.0)
-    if scale.min(initial=np.inf) > 1e-9 * largest:
-        correlation = information[:n_fixed, :n_fixed] / (scale[:, None] * scale)
-        factor, failed = lapack.dpotrf(correlation[np.ix_(order, order)], lower=1)
-        if not failed and factor.diagonal().min(initial=1.0) ** 2 > ALIASED:
-            return aliased
-    kept, L = [], np.zeros((n_fixed, n_fixed))
-    for j in order:  # one column after another, leaving out those that add nothing
-        if scale[j] <= 1e-9 * largest:
-            aliased[j] = True
-            continue
-        m = len(kept)
-        row = information[j, kept] / (scale[j] * scale[kept]) if kept else np.zeros(0)
-        for i in range(m):
-            row[i] = (row[i] - row[:i] @ L[i, :i]) / L[i, i]
-        pivot = 1.0 - row @ row
-        if pivot < ALIASED:
-            aliased[j] = True
-            continue
-        L[m, :m], L[m, m] = row, np.sqrt(pivot)
-        kept.append(j)
-    return aliased
 
 
 def newton_step(gradient, information, active, n_fixed):
@@ -138,7 +103,6 @@ class _Point:
     value: float
     gradient: np.ndarray
     hessian: np.ndarray
-    aliased: np.ndarray
     level: int
     rough: bool
     step: np.ndarray = None
@@ -148,23 +112,18 @@ class _Point:
 class _Climber:
     """Newton's method on one level after another; owns the report."""
 
-    def __init__(self, evaluate, n_rows, n_fixed, alias_order, held, max_iter, progress):
-        self.evaluate, self.n_rows, self.n_fixed, self.alias_order = evaluate, n_rows, n_fixed, alias_order
-        self.held, self.max_iter, self.progress = held, max_iter, progress
+    def __init__(self, evaluate, n_rows, n_fixed, held, max_iter, progress):
+        self.evaluate, self.n_rows, self.n_fixed, self.active = evaluate, n_rows, n_fixed, ~held
+        self.max_iter, self.progress = max_iter, progress
         self.report, self.began = FitReport(), perf_counter()
 
-    def at(self, x, level, aliased=None):
-        """Evaluate at x and find the Newton step; `aliased` None: a level begins, find out which columns are."""
-        rough = level > 1 or aliased is None
+    def at(self, x, level, rough):
+        """Evaluate at x and find the Newton step."""
         value, gradient, hessian = self.evaluate(x, level, rough)
         self.report.n_iter += 1
         self.report.n_full_passes += level == 1
-        if aliased is None:
-            aliased = aliased_columns(-hessian, self.alias_order, self.n_fixed)
-            if np.any(x[aliased]):
-                return self.at(np.where(aliased, 0.0, x), level, aliased)
-        point = _Point(x, value, gradient, hessian, aliased, level, rough)
-        point.step, point.decrement = newton_step(gradient, -hessian, ~(aliased | self.held), self.n_fixed)
+        point = _Point(x, value, gradient, hessian, level, rough)
+        point.step, point.decrement = newton_step(gradient, -hessian, self.active, self.n_fixed)
         row = {
             "iteration": self.report.n_iter,
             "level": level,
@@ -178,27 +137,30 @@ class _Climber:
             self.progress(row)
         return point
 
-    def climb(self, x, level, tol, aliased=None):
-        """Newton steps, shortened while the value falls, until the decrement is below tol."""
-        point, before = self.at(x, level, aliased), np.inf
-        while not self.done(point, before, tol):
+    def climb(self, x, level, tol, polish=False):
+        """Newton steps, shortened while the value falls, until the decrement is below tol, or will be after the last.
+
+        `polish`: the climb goes on where another ended, and only an evaluated decrement counts.
+        """
+        point, before = self.at(x, level, not polish), np.inf
+        while not self.done(point, before, tol, polish):
             step = point.step
             while True:
                 if self.report.n_iter >= self.max_iter:
                     return point
-                trial = self.at(point.x + step, level, point.aliased)
+                trial = self.at(point.x + step, level, level > 1)
                 if trial.value >= point.value - 1e-12 * (1.0 + abs(point.value)):
                     break
                 step = 0.25 * step
             point, before = trial, point.decrement
         return point
 
-    def done(self, point, before, tol):
+    def done(self, point, before, tol, strict):
         if point.level == 1 and point.rough:
             return False
         if self.runs_away(point):
             tol = max(tol, FLAT)
-        return self.near_enough(point.decrement, before, tol)
+        return point.decrement <= tol or (not strict and self.near_enough(point.decrement, before, tol))
 
     def runs_away(self, point):
         return np.abs(point.step[: self.n_fixed]).max(initial=0.0) >= FAR
@@ -211,10 +173,10 @@ class _Climber:
         small; a factor of 10 is kept in reserve.
         """
         small = 1e-4 if tol < COARSE_TOL else 1.0
-        return decrement <= tol or (decrement <= small and 10 * decrement * (decrement / before) ** 2 <= tol)
+        return decrement <= small and before < np.inf and 10 * decrement * (decrement / before) ** 2 <= tol
 
 
-def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, polish, tol=1e-10, max_iter=100,
+def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, tol=1e-10, max_iter=100,
              progress=None):
     """Maximise a sum over blocks by Newton's method with the exact Hessian.
 
@@ -230,7 +192,7 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, p
     n_rows : int
         For the report.
     n_fixed : int
-        The first so many parameters are fixed effects, among which aliased ones are found, in `alias_order`.
+        The first so many parameters are fixed effects: the likelihood is concave in them, or nearly.
     held : mask of parameters to keep at their start.
     snap : callable x -> x
         Puts parameters that have reached a boundary on it; for the final point.
@@ -243,20 +205,20 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, alias_order, held, snap, p
     -------
     Optimum
     """
-    climber = _Climber(evaluate, n_rows, n_fixed, alias_order, held, max_iter, progress)
+    climber = _Climber(evaluate, n_rows, n_fixed, held, max_iter, progress)
     for level in levels[:-1]:
         point = climber.climb(x, level, COARSE_TOL)
         x = point.x + point.step
     point = climber.climb(x, 1, tol)
     report = climber.report
     if polish and report.n_iter < max_iter:
-        point = climber.climb(snap(point.x + point.step), 1, tol, point.aliased)
+        point = climber.climb(snap(point.x + point.step), 1, tol, polish=True)
     report.decrement = float(point.decrement)
     report.converged = report.n_iter < max_iter or report.decrement <= tol
     report.verdict = _verdict(report, tol, climber.runs_away(point))
     x = snap(point.x + point.step) if report.converged else point.x
     value = point.value + (point.decrement if report.converged else 0.0)
-    return Optimum(x, value, point.hessian, point.aliased, point.step, report)
+    return Optimum(x, value, point.hessian, point.step, report)
 
 
 def _verdict(report, tol, runaway):

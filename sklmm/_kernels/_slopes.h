@@ -107,7 +107,8 @@ SKLMM_INLINE double slopes_sums(const sklmm_cluster *c, const double *b, ptrdiff
 
 /* --- conditional mode ----------------------------------------------------------------------------------------- */
 
-/* Newton on the strictly concave h(u) from t->u; a step is halved while the slope along it has turned into a steeper descent.
+/* Newton on the strictly concave h(u) from t->u; a step is halved while it ends on a descent half as steep
+ * as the ascent it began with, or steeper.
  * Leaves b, R, M, H = L L' at u. */
 SKLMM_CLONES int slopes_mode(const sklmm_cluster *c, const sklmm_factor *f, sklmm_mode *t, double tol)
 {
@@ -126,7 +127,7 @@ SKLMM_CLONES int slopes_mode(const sklmm_cluster *c, const sklmm_factor *f, sklm
             for (ptrdiff_t k = 0; k < q; k++) s[a] += f->Lambda[k * q + a] * t->R[k];
             if (round) along += s[a] * step[a];
         }
-        if (round && scale > 1e-12 && !(along >= -before)) { /* overshot */
+        if (round && scale > 1e-12 && !(along >= -0.5 * before)) { /* overshot */
             for (ptrdiff_t a = 0; a < q; a++) t->u[a] -= 0.5 * scale * step[a];
             scale *= 0.5;
             continue;

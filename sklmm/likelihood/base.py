@@ -107,6 +107,7 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     random = slice(k, None)
     x = np.zeros(engine.n_params)
     held = np.zeros(engine.n_params, dtype=bool)
+    held[: engine.p] = engine.aliased
     if factors:
         x[random] = covariance.start()
     else:
@@ -121,18 +122,15 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         x[random][covariance.on_boundary(x[random])] = 0.0
         return x
 
-    alias_order = ([engine.p] if fit_intercept else []) + list(range(engine.p))
     optimum = maximise(
-        engine.evaluate, x, levels=engine.levels, n_rows=engine.n_rows, n_fixed=k, alias_order=alias_order, held=held,
-        snap=snap, polish=engine.n_rows <= POLISH_ROWS, tol=tol, max_iter=max_iter, progress=progress,
+        engine.evaluate, x, levels=engine.levels, n_rows=engine.n_rows, n_fixed=k, held=held, snap=snap,
+        polish=engine.n_rows <= POLISH_ROWS, tol=tol, max_iter=max_iter, progress=progress,
     )  # fmt: skip
     x, sign = optimum.x, covariance.signs(optimum.x[random])
     vcov = _inverse_information(engine, optimum, held, sign)
     modes, mode_cov = engine.random_effects(x) if factors else (None, None)
     x[random] *= sign  # from here on: b = Lambda u is the same with both signs of a column of Lambda and of its u
     beta, theta = engine.natural(x)
-    aliased = np.flatnonzero(optimum.aliased[: engine.p])
-    beta[aliased + fit_intercept] = 0.0
     n_factors = len(factors)
     return MixedFit(
         beta=beta,
@@ -142,7 +140,7 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         vcov=vcov if factors else vcov[:k, :k],
         modes=[modes][:n_factors],
         mode_cov=[mode_cov][:n_factors],
-        aliased=aliased.tolist(),
+        aliased=np.flatnonzero(engine.aliased).tolist(),
         separated=_separated(engine, optimum),
         report=optimum.report,
         is_singular=bool(factors) and bool(covariance.on_boundary(x[random]).any()),
@@ -160,7 +158,7 @@ def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_inter
 
 def _inverse_information(engine, optimum, held, sign):
     """Covariance of (beta, theta) in the user's units; NaN where a column is aliased."""
-    active = ~(optimum.aliased | held)
+    active = ~held
     information = -optimum.hessian[np.ix_(active, active)]
     scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(information)), 1e-300))
     inverse = np.full_like(optimum.hessian, np.nan)
@@ -176,8 +174,7 @@ def _inverse_information(engine, optimum, held, sign):
     # an aliased slope is exactly 0 and does not move the intercept
     nan = np.isnan(inverse)
     out = J @ np.where(nan, 0.0, inverse) @ J.T
-    lost = np.concatenate([np.zeros(int(engine.fit_intercept), dtype=bool), (optimum.aliased | held)[: engine.p],
-                           held[engine.n_fixed :]])  # fmt: skip
+    lost = np.concatenate([np.zeros(int(engine.fit_intercept), dtype=bool), held[: engine.p], held[engine.n_fixed :]])
     out[lost, :] = out[:, lost] = np.nan
     return out
 

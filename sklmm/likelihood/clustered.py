@@ -8,6 +8,7 @@ import numpy as np
 
 from sklmm._kernels._cluster import ClusterKernel
 from sklmm._kernels._grouping import gather_rows, group_rows, whole_blocks
+from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood.quadrature import hermite_grid
 
@@ -62,6 +63,8 @@ class ClusteredLikelihood:
     curvature : ndarray of shape (n_clusters, q (q + 1) / 2)
         Packed H = I + Lambda' Z'WZ Lambda there.
     level_of_cluster : ndarray
+    aliased : ndarray of shape (p,), bool
+        Columns of X that are constant or linear combinations of earlier ones.
     """
 
     def __init__(self, X, y, codes, n_levels, columns, blocks, *, sample_weight=None, fit_intercept=True,
@@ -75,6 +78,7 @@ class ClusteredLikelihood:
         self.n_fixed = p + self.fit_intercept
         self.n_params = self.n_fixed + self.covariance.m
         self._scale_columns(X, sample_weight, standardise)
+        self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
         tile = int(np.clip(TILE_BYTES // (8 * (self.n_params + self.covariance.q)), 64, 1024) // 8 * 8)
         if codes is None:
             order, start = None, np.append(np.arange(0, n, tile), n)
