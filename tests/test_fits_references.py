@@ -351,3 +351,23 @@ def test_heavy_tails_are_not_aliased(seed, blocks):
     assert fit.aliased == []
     assert np.isfinite(fit.vcov).all()
     assert fit.log_likelihood > _fit(X, y, groups, [-1], [(1, True)]).log_likelihood - 1e-6
+
+
+@pytest.mark.parametrize("n_quadrature", [1, 3])
+def test_slope_of_a_feature_far_from_zero(n_quadrature):
+    """Calendar years: a correlated intercept and slope are the same model wherever the years are counted from."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(150), 20)
+    year = 2000.0 + rng.integers(0, 20, 3000)
+    b = rng.normal(size=(150, 2))[groups] * [1.0, 0.15]
+    y = rng.random(3000) < expit(b[:, 0] + (0.05 + b[:, 1]) * (year - 2010))
+    model = dict(columns=[-1, 0], blocks=[(2, True)], n_quadrature=n_quadrature)
+    expected, fit = (_fit((year - origin)[:, None], y, groups, **model) for origin in (2010, 0))
+    assert fit.report.converged and not fit.is_singular
+    assert fit.report.n_iter <= expected.report.n_iter + 20
+    assert fit.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-6)
+    shift = np.array([[1.0, -2010.0], [0.0, 1.0]])  # intercept and slope at year 0 from those at 2010
+    np.testing.assert_allclose(fit.beta, shift @ expected.beta, rtol=1e-4)
+    covariance = shift @ expected.lambda_[0] @ expected.lambda_[0].T @ shift.T
+    np.testing.assert_allclose(fit.lambda_[0] @ fit.lambda_[0].T, covariance, rtol=1e-3)
+    np.testing.assert_allclose(fit.modes[0], expected.modes[0] @ shift.T, rtol=1e-3, atol=1e-4)
