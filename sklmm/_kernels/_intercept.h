@@ -68,17 +68,21 @@ SKLMM_INLINE void intercept_sums(ptrdiff_t n, const double *E, const double *w, 
 /* Eight clusters of up to this many rows are summed with a lane each; in longer ones lanes are rows. */
 #define SKLMM_SMALL 16
 
-/* Newton on s(u) = theta R(u) - u, which decreases strictly, inside a bracket that each evaluation narrows: it cannot fail.
- * One step of it: narrows [lo, hi], says in `done` which lanes are within tol, and moves the others. */
-SKLMM_INLINE void newton_in_bracket(v8d s, v8d slope, double tol, v8d *u, v8d *lo, v8d *hi, v8d *next, v8l *done)
+/* Newton on s(u) = theta R(u) - u, which decreases strictly, inside a bracket that each evaluation narrows, and bisection where
+ * a step leaves the bracket or is not half as long as the last: it cannot fail. One step of it: narrows [lo, hi], says in
+ * `done` which lanes are within tol, and moves the others. `last` is the length of the step before, at first infinite. */
+SKLMM_INLINE void newton_in_bracket(v8d s, v8d slope, double tol, v8d *u, v8d *lo, v8d *hi, v8d *next, v8d *last,
+                                    v8l *done)
 {
     const v8d step = s / slope, small = tol * (1.0 + v8_max(*u, -*u));
     *lo = v8_select(s > 0.0, *u, *lo);
     *hi = v8_select(s > 0.0, *hi, *u);
     *next = *u + step;
-    *done |= (v8_max(step, -step) <= small) | (*hi - *lo <= small);
-    const v8d moved = v8_select((*next > *lo) & (*next < *hi), *next, 0.5 * (*lo + *hi));
-    *u = v8_select(*done, *u, moved);
+    const v8d length = v8_max(step, -step), width = *hi - *lo;
+    *done |= (length <= small) | (width <= small);
+    const v8l fast = (*next > *lo) & (*next < *hi) & ((length <= 0.5 * *last) | ~(width < INFINITY));
+    *last = v8_select(fast, length, 0.5 * width);
+    *u = v8_select(*done, *u, v8_select(fast, *next, 0.5 * (*lo + *hi)));
 }
 
 /* Modes of clusters i .. i + k - 1 (k <= 8), of at most `rows` <= SKLMM_SMALL rows, or longer ones if rows is 0. They step
@@ -97,6 +101,7 @@ SKLMM_INLINE int intercept_modes_of_eight(const sklmm_block *b, const sklmm_mode
     }
     const v8d clamp = v8_set(SKLMM_CLAMP);
     v8d u = v8_keep(v8_first(k), v8_load(m->u + i)), lo = v8_set(-INFINITY), hi = v8_set(INFINITY), next = u;
+    v8d last = hi;
     v8l done = ~v8_first(k);
     for (int round = 0; round < 200; round++) {
         const v8d B = v8_exp(v8_min(v8_max(theta * u, -clamp), clamp));
@@ -120,7 +125,7 @@ SKLMM_INLINE int intercept_modes_of_eight(const sklmm_block *b, const sklmm_mode
             V1 = v8_load(v1_sum);
         }
         const v8d at = u;
-        newton_in_bracket(theta * R - u, 1.0 + theta * theta * V, tol, &u, &lo, &hi, &next, &done);
+        newton_in_bracket(theta * R - u, 1.0 + theta * theta * V, tol, &u, &lo, &hi, &next, &last, &done);
         int64_t open = 0;
         for (int l = 0; l < 8; l++) open |= ~done[l];
         if (open) continue;
