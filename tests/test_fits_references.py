@@ -339,6 +339,25 @@ def test_aliased_columns_change_nothing(noise, groups):
     assert np.isnan(fit.vcov[[2, 4, 6]]).all() and np.isnan(fit.vcov[:, [2, 4, 6]]).all()
 
 
+@pytest.mark.parametrize("complement", [True, False])
+def test_column_that_samples_of_the_blocks_do_not_see(large, complement):
+    """Indicators of a few rows have no information on the way up; they must not lead the others astray."""
+    X, y, groups = large[False]
+    X = X[:, :4].copy()
+    X[:, 2] = np.isin(np.arange(len(y)), [5, 40_000, 40_001, 99_000])
+    X[:, 3] = 1 - X[:, 2] if complement else np.isin(np.arange(len(y)), [6, 40_002, 40_003, 40_005, 99_001])
+    y = y.copy()
+    y[[5, 6, 40_001, 40_002]], y[[40_000, 40_003, 99_000, 99_001]] = 1, 0
+    fit = _fit(X, y, groups, **LARGE["intercept"], n_threads=2)
+    assert fit.report.converged and fit.aliased == ([3] if complement else []) and fit.separated == []
+    assert fit.report.n_full_passes <= 7
+    value, gradient, hessian = _engine_at(fit, X, y, groups, **LARGE["intercept"])
+    active = np.ones(gradient.size, dtype=bool)
+    active[fit.aliased] = False
+    step = np.linalg.solve(-hessian[np.ix_(active, active)], gradient[active])
+    assert 0.5 * gradient[active] @ step < 1e-8
+
+
 @pytest.mark.parametrize("blocks", [[(2, True)], [(2, False)]])
 @pytest.mark.parametrize("seed", range(4))
 def test_heavy_tails_are_not_aliased(seed, blocks):

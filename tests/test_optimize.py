@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit
 
-from sklmm.optimize import FAR, FLAT, MAX_STEP, aliased_columns, maximise, newton_step
+from sklmm.optimize import FAR, FLAT, MAX_STEP, maximise, newton_step
 
 
 class _Objective:
@@ -26,7 +26,6 @@ def _maximise(function, x, n_fixed=None, **keywords):
         levels=[1], n_rows=1000, n_fixed=x.size if n_fixed is None else n_fixed, held=np.zeros(x.size, dtype=bool),
         snap=np.copy, polish=False,
     )  # fmt: skip
-    settings["alias_order"] = list(range(keywords.get("n_fixed", settings["n_fixed"])))
     optimum = maximise(objective, x, **(settings | keywords))
     return optimum, objective
 
@@ -81,7 +80,6 @@ def test_quadratic_takes_one_step():
     assert len(objective.calls) == optimum.report.n_full_passes == 2
     assert optimum.value == pytest.approx(0.0, abs=1e-20)
     np.testing.assert_array_equal(optimum.hessian, -information)
-    assert not optimum.aliased.any()
 
 
 def test_optimum_of_a_logistic_likelihood(logistic):
@@ -221,62 +219,6 @@ def test_start_at_the_optimum():
     optimum, objective = _maximise(_quadratic(np.ones(2), np.eye(2)), [1.0, 1.0])
     np.testing.assert_array_equal(optimum.x, 1.0)
     assert optimum.report.converged and len(objective.calls) <= 2
-
-
-# ---- aliased columns -------------------------------------------------------------------------------------------
-
-
-def _least_squares(X, y):
-    return lambda x, level: (-0.5 * np.sum((y - X @ x) ** 2), X.T @ (y - X @ x), -X.T @ X)
-
-
-COLUMNS = {  # columns of [a, b, c, 1, ...]; the expected aliased ones in the given order
-    "none": (lambda a, b, c, one: [a, b, c], [0, 1, 2], []),
-    "twice": (lambda a, b, c, one: [a, b, a, c], [0, 1, 2, 3], [2]),
-    "twice, the later first": (lambda a, b, c, one: [a, b, a, c], [3, 2, 1, 0], [0]),
-    "sum": (lambda a, b, c, one: [a, a + b, b, c], [0, 1, 2, 3], [2]),
-    "constant beside the intercept": (lambda a, b, c, one: [a, 3 * one, one], [2, 0, 1], [1]),
-    "zero": (lambda a, b, c, one: [0 * a, b, c], [0, 1, 2], [0]),
-    "all zero but one": (lambda a, b, c, one: [0 * a, 0 * b, c], [0, 1, 2], [0, 1]),
-    "several": (lambda a, b, c, one: [a, b, a - 2 * b, one, c, c + one, a + c], [3, 0, 1, 2, 4, 5, 6], [2, 5, 6]),
-    "other units": (lambda a, b, c, one: [1e6 * a, 1e-3 * b, 1e6 * a + 1e-3 * b * 1e5, c], [0, 1, 2, 3], [2]),
-}
-
-
-@pytest.mark.parametrize("case", COLUMNS)
-def test_aliased_columns(case):
-    make, order, expected = COLUMNS[case]
-    rng = np.random.default_rng(2)
-    X = np.column_stack(make(*rng.normal(size=(3, 200)), np.ones(200)))
-    y = rng.normal(size=200)
-    found = aliased_columns(X.T @ X, order, X.shape[1])
-    assert np.flatnonzero(found).tolist() == expected
-    optimum, _ = _maximise(_least_squares(X, y), np.zeros(X.shape[1]), alias_order=order)
-    np.testing.assert_array_equal(optimum.aliased, found)
-    np.testing.assert_array_equal(optimum.x[expected], 0.0)
-    kept = np.setdiff1d(np.arange(X.shape[1]), expected)
-    np.testing.assert_allclose(optimum.x[kept], np.linalg.lstsq(X[:, kept], y)[0], rtol=1e-6)
-
-
-def test_aliased_columns_start_at_zero():
-    rng = np.random.default_rng(3)
-    a, y = rng.normal(size=(2, 100))
-    optimum, objective = _maximise(_least_squares(np.column_stack([a, a]), y), [0.3, 0.7])
-    assert optimum.aliased.tolist() == [False, True]
-    assert optimum.x[1] == 0.0 and objective.calls[-1][0][1] == 0.0
-    assert optimum.x[0] == pytest.approx(a @ y / (a @ a))
-
-
-def test_nearly_collinear_columns_are_kept():
-    """A column that differs from another by 1e-4 of itself still says something."""
-    a, b = np.random.default_rng(4).normal(size=(2, 300))
-    X = np.column_stack([a, a + 1e-4 * b])
-    assert not aliased_columns(X.T @ X, [0, 1], 2).any()
-
-
-def test_parameters_behind_the_fixed_effects_are_never_aliased():
-    information = np.ones((3, 3))
-    assert aliased_columns(information, [0, 1], 2).tolist() == [False, True, False]
 
 
 # ---- the step --------------------------------------------------------------------------------------------------

@@ -1,0 +1,82 @@
+"""Which columns of X say nothing new."""
+
+import numpy as np
+import pytest
+
+from sklmm.design.aliasing import aliased_columns, dependent
+
+COLUMNS = {  # from independent columns a, b, c; the expected aliased ones beside an intercept, and without one
+    "none": (lambda a, b, c: [a, b, c], [], []),
+    "twice": (lambda a, b, c: [a, b, a, c], [2], [2]),
+    "the later of two": (lambda a, b, c: [c, a, b, a], [3], [3]),
+    "sum": (lambda a, b, c: [a, a + b, b, c], [2], [2]),
+    "constant": (lambda a, b, c: [a, 0 * a + 3, b], [1], []),
+    "two constants": (lambda a, b, c: [0 * a + 3, a, 0 * a - 0.1, b], [0, 2], [2]),
+    "shifted": (lambda a, b, c: [a, a + 5, b], [1], []),
+    "zero": (lambda a, b, c: [0 * a, b, c], [0], [0]),
+    "all zero but one": (lambda a, b, c: [0 * a, 0 * b, c], [0, 1], [0, 1]),
+    "several": (lambda a, b, c: [a, b, a - 2 * b, c, c + 1, a + c], [2, 4, 5], [2, 5]),
+    "other units": (lambda a, b, c: [1e6 * a, 1e-3 * b, 1e6 * a + 1e2 * b, c], [2], [2]),
+    "far from zero": (lambda a, b, c: [a + 100, b, 2 * (a + 100) - b + 7, c], [2], []),
+    "heavy tails": (lambda a, b, c: [np.exp(4 * a), np.exp(4 * b), c], [], []),
+    "nearly the same": (lambda a, b, c: [a, a + 1e-4 * b, c], [], []),
+    "indicators that add up to 1": (lambda a, b, c: [1.0 * (a > 0), b, 1.0 * (a <= 0)], [2], []),
+    "rare": (lambda a, b, c: [a, 1.0 * (np.arange(a.size) == 5), b], [], []),
+}
+
+
+def _scales(X, intercept):
+    center = X[::3].mean(axis=0) if intercept else np.zeros(X.shape[1])
+    spread = np.sqrt(np.mean((X - center) ** 2, axis=0))
+    return center, 1 / np.where(spread > 1e-12 * np.abs(X).max(axis=0), spread, np.maximum(1, np.abs(X).max(axis=0)))
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+@pytest.mark.parametrize("n", [50, 3000, 140_000])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_aliased_columns(name, n, intercept):
+    make, with_intercept, without = COLUMNS[name]
+    X = np.column_stack(make(*np.random.default_rng(0).normal(size=(3, n))))
+    found = aliased_columns(X, *_scales(X, intercept), fit_intercept=intercept)
+    assert np.flatnonzero(found).tolist() == (with_intercept if intercept else without)
+
+
+def test_dependence_in_the_sample_only():
+    """A column that is constant in the rows looked at first, but not in all."""
+    X = np.random.default_rng(1).normal(size=(50_000, 2))
+    X[:, 1] = 0.0
+    X[[11, 30_001], 1] = 1.0, 2.0
+    assert not aliased_columns(X, np.zeros(2), np.ones(2)).any()
+
+
+@pytest.mark.parametrize("n", [300, 20_000])
+def test_rows_without_weight_are_not_there(n):
+    X = np.random.default_rng(2).normal(size=(n, 2))
+    w = np.arange(n) % 3.0
+    X[w > 0, 1] = 2 * X[w > 0, 0] - 1
+    arguments = np.zeros(2), np.ones(2)
+    assert aliased_columns(X, *arguments, sample_weight=w).tolist() == [False, True]
+    assert not aliased_columns(X, *arguments).any()
+
+
+@pytest.mark.parametrize("dtype, order", [(np.float32, "C"), (np.float32, "F"), (np.float64, "F")])
+def test_layouts(dtype, order):
+    X = np.random.default_rng(3).integers(-50, 50, size=(4000, 3)).astype(float)
+    X[:, 2] = X[:, 0] - X[:, 1]
+    X = np.array(X, dtype=dtype, order=order)
+    assert aliased_columns(X, np.zeros(3), np.ones(3)).tolist() == [False, False, True]
+
+
+def test_no_columns():
+    assert aliased_columns(np.zeros((10, 0)), np.zeros(0), np.zeros(0)).shape == (0,)
+
+
+def test_first_of_each_dependent_set_is_kept():
+    """The kept columns span what all do, and are independent: checked through ranks."""
+    rng = np.random.default_rng(4)
+    for _ in range(100):
+        p = int(rng.integers(1, 9))
+        Z = rng.normal(size=(40, p)) @ np.diag(rng.random(p) > 0.2) @ rng.integers(-1, 2, (p, p))
+        expected = [np.linalg.matrix_rank(Z[:, : j + 1]) == np.linalg.matrix_rank(Z[:, :j]) for j in range(p)]
+        expected[0] = not Z[:, 0].any()
+        assert dependent(Z.T @ Z).tolist() == expected
