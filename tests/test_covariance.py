@@ -72,14 +72,40 @@ def test_any_covariance_is_reached(blocks):
     np.testing.assert_allclose(Lambda @ Lambda.T, root @ root.T, rtol=1e-12, atol=1e-14)
 
 
-def test_signs_make_the_diagonal_positive_and_keep_the_covariance(blocks):
+def test_normal_form_has_a_positive_diagonal_and_keeps_the_covariance(blocks):
     covariance, rng = RelativeCovariance(blocks), np.random.default_rng(3)
     for _ in range(20):
-        theta = rng.normal(size=covariance.m)
-        before, after = covariance.lambda_(theta), covariance.lambda_(theta * covariance.signs(theta))
+        before = covariance.lambda_(rng.normal(size=covariance.m))
+        # turned within correlated terms, mirrored in the others
+        turn = np.zeros_like(before)
+        for block, correlated in covariance.blocks:
+            n = block.stop - block.start
+            turn[block, block] = (
+                np.linalg.qr(rng.normal(size=(n, n)))[0] if correlated else np.diag(rng.choice([-1, 1], n))
+            )
+        after = covariance.normal_form(before @ turn)
         assert np.all(np.diag(after) > 0)
-        np.testing.assert_allclose(after @ after.T, before @ before.T, rtol=1e-13)
-    assert np.all(covariance.signs(np.zeros(covariance.m)) == 1)
+        np.testing.assert_allclose(after @ after.T, before @ before.T, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(covariance.lambda_(after[covariance.row, covariance.col]), after, atol=1e-14)
+    assert not covariance.normal_form(np.zeros_like(before)).any()
+
+
+def test_normal_jacobian_against_differences(blocks):
+    covariance, rng = RelativeCovariance(blocks), np.random.default_rng(4)
+    turn = np.eye(covariance.q) + 0.3 * np.triu(rng.normal(size=(covariance.q, covariance.q)), 1)
+    for block, correlated in covariance.blocks:
+        if not correlated:
+            turn[block, block] = np.diag(rng.uniform(0.5, 2, block.stop - block.start))
+    mask = covariance.lambda_(np.ones(covariance.m))
+    turn *= np.maximum(mask, mask.T)  # terms stay apart
+    theta, step = rng.normal(size=covariance.m) + 2 * covariance.diagonal, 1e-5
+    for entry in np.eye(covariance.m):
+
+        def at(h, entry=entry):
+            return covariance.normal_form(turn @ covariance.lambda_(theta + h * entry))[covariance.row, covariance.col]
+
+        found = covariance.normal_jacobian(turn @ covariance.lambda_(theta), turn @ covariance.lambda_(entry))
+        np.testing.assert_allclose(found, (at(step) - at(-step)) / (2 * step), rtol=1e-6, atol=1e-8)
 
 
 def test_boundary():

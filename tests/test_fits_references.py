@@ -368,7 +368,7 @@ def test_heavy_tails_are_not_aliased(seed, blocks):
     y = (rng.random(2000) < expit(-0.5 + 0.5 * X[:, 1] + rng.normal(size=400)[groups])).astype(np.uint8)
     fit = _fit(X, y, groups, [-1, 0], blocks)
     assert fit.aliased == []
-    assert np.isfinite(fit.vcov).all()
+    assert np.isfinite(fit.vcov[:3, :3]).all()  # of theta there is none where a correlation is 1
     assert fit.log_likelihood > _fit(X, y, groups, [-1], [(1, True)]).log_likelihood - 1e-6
 
 

@@ -373,7 +373,7 @@ cdef class ClusterKernel:
         int64_t[:, ::1] start_arena
 
     def __init__(self, X, const double[::1] center, const double[::1] inv_scale,
-                 bint intercept, const int64_t[::1] z_column, const double[::1] z_inv_scale,
+                 bint intercept, const int64_t[::1] z_column, const double[::1] z_center, const double[::1] z_inv_scale,
                  const int64_t[::1] entry_row, const int64_t[::1] entry_col, const uint8_t[::1] y,
                  const double[::1] w, const int64_t[::1] start, const int64_t[::1] block, const int64_t[::1] chunk,
                  const double[:, ::1] zeta, const double[::1] log_w, ptrdiff_t tile, int n_threads):
@@ -391,7 +391,7 @@ cdef class ClusterKernel:
         s.intercept = intercept
         # a random intercept has kernels of its own, which need no z
         self.p.q = s.q = 0 if q == 1 and z_column[0] < 0 else q
-        s.z_column, s.z_inv_scale = &z_column[0], &z_inv_scale[0]
+        s.z_column, s.z_center, s.z_inv_scale = &z_column[0], &z_center[0], &z_inv_scale[0]
         self.p.m, self.p.entry_row, self.p.entry_col = entry_row.shape[0], &entry_row[0], &entry_col[0]
         self.p.slot = s.p + intercept
         self.p.n_params = self.p.slot + self.p.m
@@ -405,7 +405,7 @@ cdef class ClusterKernel:
         else:
             self.p.nodes.k, self.p.nodes.padded = n_nodes, 0 if n_nodes < 2 else zeta.shape[0]
             self.p.nodes.zeta, self.p.nodes.log_w = &zeta[0, 0], &log_w[0]
-        self.keep = (X, center, inv_scale, z_column, z_inv_scale, entry_row, entry_col, y, w, start, block, zeta,
+        self.keep = (X, center, inv_scale, z_column, z_center, z_inv_scale, entry_row, entry_col, y, w, start, block, zeta,
                      log_w)
         self.n_clusters, self.n_blocks, self.n_chunks = start.shape[0] - 1, block.shape[0] - 1, chunk.shape[0] - 1
         self.chunk, self.n_threads = chunk, n_threads

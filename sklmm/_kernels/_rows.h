@@ -20,7 +20,7 @@ typedef struct {
     int intercept;           /* slot p holds 1 */
     ptrdiff_t q, z_slot;     /* z columns start at this slot */
     const int64_t *z_column; /* column of X, or -1 for the constant 1 */
-    const double *z_inv_scale;
+    const double *z_center, *z_inv_scale;
 } sklmm_source;
 
 SKLMM_INLINE double source_at(const sklmm_source *s, ptrdiff_t i, ptrdiff_t c)
@@ -59,7 +59,7 @@ SKLMM_CLONES void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrd
         }
         if (s->intercept) t[p] = 1.0;
         for (ptrdiff_t a = 0; a < s->q; a++)
-            t[s->z_slot + a] = s->z_column[a] < 0 ? 1.0 : source_at(s, i, s->z_column[a]) * s->z_inv_scale[a];
+            t[s->z_slot + a] = s->z_column[a] < 0 ? 1.0 : (source_at(s, i, s->z_column[a]) - s->z_center[a]) * s->z_inv_scale[a];
     }
 }
 

@@ -12,6 +12,7 @@ cdef extern from "_rows.h" nogil:
         int intercept
         ptrdiff_t q, z_slot
         const int64_t *z_column
+        const double *z_center
         const double *z_inv_scale
     void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
     void rows_dot(double *out, const double *T, ptrdiff_t ld, const double *beta, ptrdiff_t n)

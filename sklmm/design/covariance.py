@@ -25,11 +25,14 @@ class RelativeCovariance:
         Random coefficients, and entries of theta.
     row, col : ndarray of shape (m,)
         Where each entry of theta stands in Lambda.
+    blocks : list of (slice, bool)
+        The coefficients of each term, and whether they are correlated.
     """
 
     def __init__(self, blocks):
-        entries, first = [], 0
+        entries, first, self.blocks = [], 0, []
         for size, correlated in blocks:
+            self.blocks.append((slice(first, first + size), bool(correlated)))
             for col in range(size):
                 rows = range(col, size) if correlated else [col]
                 entries += [(first + row, first + col) for row in rows]
@@ -48,11 +51,36 @@ class RelativeCovariance:
         """Unit variances, no correlation."""
         return self.diagonal.astype(float)
 
-    def signs(self, theta):
-        """+-1 for each entry of theta that make the diagonal of Lambda non-negative: a column's sign is arbitrary."""
-        sign = np.ones(self.q)
-        sign[self.col[self.diagonal]] = np.where(theta[self.diagonal] < 0, -1.0, 1.0)
-        return sign[self.col]
+    def normal_form(self, factor):
+        """The Lambda of this structure, with a non-negative diagonal, that has the covariance factor @ factor.T.
+
+        Random effects that are turned or mirrored have the same distribution.
+        """
+        out = np.zeros((self.q, self.q))
+        for block, correlated in self.blocks:
+            lower = factor[block, block]
+            if correlated:
+                lower = np.linalg.qr(lower.T, mode="r").T
+            out[block, block] = lower * np.where(lower.diagonal() < 0, -1.0, 1.0)
+        return out
+
+    def normal_jacobian(self, factor, change):
+        """Derivative of the entries of `normal_form` for a change of the factor; NaN in a singular correlated block."""
+        out = np.zeros((self.q, self.q))
+        for block, correlated in self.blocks:
+            B, dB = factor[block, block], change[block, block]
+            if not correlated or len(B) == 1:
+                out[block, block] = dB * np.where(B.diagonal() < 0, -1.0, 1.0)
+                continue
+            L = self.normal_form(factor)[block, block]
+            try:
+                inverse = np.linalg.inv(L)
+            except np.linalg.LinAlgError:
+                out[block, block] = np.nan
+                continue
+            half = np.tril(inverse @ (dB @ B.T + B @ dB.T) @ inverse.T)  # d(L L') = L (phi + phi') L'
+            out[block, block] = L @ (half - 0.5 * np.diag(half.diagonal()))
+        return out[self.row, self.col]
 
     def on_boundary(self, theta):
         """Mask of the diagonal entries of theta that are zero for all purposes."""

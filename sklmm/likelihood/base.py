@@ -126,10 +126,9 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         engine.evaluate, x, levels=engine.levels, n_rows=engine.n_rows, n_fixed=k, held=held, snap=snap,
         polish=engine.n_rows <= POLISH_ROWS, tol=tol, max_iter=max_iter, progress=progress,
     )  # fmt: skip
-    x, sign = optimum.x, covariance.signs(optimum.x[random])
-    vcov = _inverse_information(engine, optimum, held, sign)
+    x = optimum.x
+    vcov = _inverse_information(engine, optimum, held)
     modes, mode_cov = engine.random_effects(x) if factors else (None, None)
-    x[random] *= sign  # from here on: b = Lambda u is the same with both signs of a column of Lambda and of its u
     beta, theta = engine.natural(x)
     n_factors = len(factors)
     return MixedFit(
@@ -156,7 +155,7 @@ def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_inter
     return [modes], [mode_cov]
 
 
-def _inverse_information(engine, optimum, held, sign):
+def _inverse_information(engine, optimum, held):
     """Covariance of (beta, theta) in the user's units; NaN where a column is aliased."""
     active = ~held
     information = -optimum.hessian[np.ix_(active, active)]
@@ -168,9 +167,7 @@ def _inverse_information(engine, optimum, held, sign):
         inverse[np.ix_(active, active)] = (inner.T @ inner) * scale[:, None] * scale
     except np.linalg.LinAlgError:
         inverse[np.ix_(active, active)] = np.linalg.pinv(scaled, hermitian=True) * scale[:, None] * scale
-    flip = np.ones(engine.n_params)
-    flip[engine.n_fixed :] = sign
-    J = engine.jacobian() * flip
+    J = engine.jacobian(optimum.x)
     # an aliased slope is exactly 0 and does not move the intercept
     nan = np.isnan(inverse)
     out = J @ np.where(nan, 0.0, inverse) @ J.T

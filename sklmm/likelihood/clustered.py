@@ -93,7 +93,7 @@ class ClusteredLikelihood:
         accumulators = 2 * 8 * self.n_params * (self.n_params + 8)
         n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
         self.kernel = ClusterKernel(
-            X, self._center, self._inv_scale, self.fit_intercept, self.columns, self._z_inv_scale,
+            X, self._center, self._inv_scale, self.fit_intercept, self.columns, self._z_center, self._z_inv_scale,
             self.covariance.row, self.covariance.col, y, sample_weight, start, block,
             np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), *self._nodes(n_quadrature), tile, n_threads,
         )  # fmt: skip
@@ -107,7 +107,8 @@ class ClusteredLikelihood:
         n, p = X.shape
         padded = max(8, (p + 7) // 8 * 8)
         self._center, self._inv_scale = np.zeros(padded), np.zeros(padded)
-        self._inv_scale[:p], self._z_inv_scale = 1.0, np.ones(self.columns.size)
+        self._inv_scale[:p] = 1.0
+        self._z_center, self._z_inv_scale = np.zeros(self.columns.size), np.ones(self.columns.size)
         if not standardise or p == 0:
             return
         every = max(1, n // SAMPLE_ROWS)
@@ -122,9 +123,18 @@ class ClusteredLikelihood:
         # a constant column has no spread but rounding error; its size keeps it from being blown up
         spread = np.where(spread > 1e-12 * size, spread, size)
         self._inv_scale[:p] = 1.0 / np.where(spread > 0, spread, 1.0)
-        for a, column in enumerate(self.columns):
-            if column >= 0 and size[column] > 0:
-                self._z_inv_scale[a] = 1.0 / size[column]
+        for block, correlated in self.covariance.blocks:
+            columns = self.columns[block]
+            # beside a correlated intercept a slope may be counted from anywhere: it is the same model
+            # (from the mean of all rows: quadrature's error, though not the model, depends on it)
+            centred = correlated and (columns < 0).any()
+            for a, column in enumerate(columns, start=block.start):
+                if column < 0:
+                    continue
+                center = np.average(X[:, column], weights=sample_weight) if centred else 0.0
+                scale = np.sqrt(share @ (sample[:, column] - center) ** 2)
+                if scale > 1e-12 * size[column]:
+                    self._z_center[a], self._z_inv_scale[a] = center, 1.0 / scale
 
     def _nodes(self, n_quadrature):
         q = self.covariance.q
@@ -147,25 +157,46 @@ class ClusteredLikelihood:
             self._beta, theta, self.covariance.lambda_(theta), self.modes, self.curvature, mode_tol, level, level // 2
         )
 
-    def jacobian(self):
-        """d(natural)/d(internal); natural are the intercept if any, the slopes and theta, in the user's units."""
+    def _fixed_map(self):
+        """d(natural)/d(internal) of the fixed effects; natural are the intercept, if any, and the slopes."""
         k, p = int(self.fit_intercept), self.p
-        J = np.zeros((self.n_params, self.n_params))
-        J[k : k + p, :p] = np.diag(self._inv_scale[:p])
+        J = np.zeros((self.n_fixed, self.n_fixed))
+        J[k:, :p] = np.diag(self._inv_scale[:p])
         if k:
             J[0, :p] = -self._inv_scale[:p] * self._center[:p]
             J[0, p] = 1.0
-        J[self.n_fixed :, self.n_fixed :] = np.diag(self._z_inv_scale[self.covariance.row])
+        return J
+
+    def _random_map(self):
+        """Natural random coefficients from internal ones, (q, q)."""
+        T = np.diag(self._z_inv_scale)
+        for block, _ in self.covariance.blocks:
+            intercept = block.start + np.flatnonzero(self.columns[block] < 0)
+            T[intercept, block] -= (self._z_center * self._z_inv_scale)[block]
+        return T
+
+    def jacobian(self, x):
+        """d(natural)/d(internal) at x; natural are the intercept if any, the slopes and theta, in the user's units."""
+        J = np.zeros((self.n_params, self.n_params))
+        J[: self.n_fixed, : self.n_fixed] = self._fixed_map()
+        T = self._random_map()
+        factor = T @ self.covariance.lambda_(x[self.n_fixed :])
+        for entry in range(self.covariance.m):
+            change = T @ self.covariance.lambda_(np.eye(self.covariance.m)[entry])
+            J[self.n_fixed :, self.n_fixed + entry] = self.covariance.normal_jacobian(factor, change)
         return J
 
     def natural(self, x):
         """(beta, theta) in the user's units."""
-        natural = self.jacobian() @ x
-        return natural[: self.n_fixed], natural[self.n_fixed :]
+        covariance = self.covariance
+        Lambda = covariance.normal_form(self._random_map() @ covariance.lambda_(x[self.n_fixed :]))
+        return self._fixed_map() @ x[: self.n_fixed], Lambda[covariance.row, covariance.col]
 
     def internal(self, beta, theta):
         """Internal parameters of (beta, theta)."""
-        return np.linalg.solve(self.jacobian(), np.concatenate([beta, theta]))
+        covariance = self.covariance
+        Lambda = covariance.normal_form(np.linalg.solve(self._random_map(), covariance.lambda_(theta)))
+        return np.append(np.linalg.solve(self._fixed_map(), beta), Lambda[covariance.row, covariance.col])
 
     def random_effects(self, x):
         """Conditional modes b (n_levels, q) and covariances (n_levels, q, q) at the last evaluation, in user's units.
@@ -173,7 +204,7 @@ class ClusteredLikelihood:
         A level without rows has its prior: mode 0, covariance Lambda Lambda'.
         """
         q = self.covariance.q
-        Lambda = self.covariance.lambda_(x[self.n_fixed :]) * self._z_inv_scale[:, None]
+        Lambda = self._random_map() @ self.covariance.lambda_(x[self.n_fixed :])
         modes = np.zeros((self.n_levels, q))
         modes[self.level_of_cluster] = self.modes @ Lambda.T
         cov = np.broadcast_to(Lambda @ Lambda.T, (self.n_levels, q, q)).copy()
