@@ -348,6 +348,30 @@ def test_modes_are_found_from_a_cold_start(columns, rows, weight, theta):
     assert np.all(np.abs(slope / engine.curvature[:, 0]) < noise)
 
 
+@pytest.mark.parametrize("theta", [(1.0, 0.5, 2.0), (7.0, -8.0, 21.0), (20.0, 0.0, 40.0), (45.0, -20.0, 30.0)])
+@pytest.mark.parametrize("rows", [1, 3, 9])
+@pytest.mark.parametrize("weights", [False, True])
+def test_modes_of_two_coefficients_are_found_from_a_cold_start(theta, rows, weights):
+    rng, n_clusters = np.random.default_rng(rows), 4000
+    n = n_clusters * rows
+    X = np.column_stack([np.repeat(rng.normal(0, 12, n_clusters), rows) + rng.normal(size=n), rng.normal(size=n)])
+    y = rng.integers(0, 2, n).astype(np.uint8)
+    w = rng.choice([0.0, 0.5, 1.0, 2.0, 100.0], n) if weights else None
+    codes = np.repeat(np.arange(n_clusters), rows)
+    engine = ClusteredLikelihood(
+        X, y, codes, n_clusters, [-1, 1], [(2, True)], sample_weight=w, fit_intercept=False, standardise=False
+    )
+    engine.evaluate(np.array([1.0, 0.0, *theta]))
+    Lambda, Z = np.array([[theta[0], 0.0], [theta[1], theta[2]]]), np.column_stack([np.ones(n), X[:, 1]])
+    mu = np.exp(log_expit(X[:, 0] + np.sum(Z * (engine.modes @ Lambda.T)[codes], axis=1)))
+    residual = (np.ones(n) if w is None else w) * (y - mu)
+    slope = np.add.reduceat(residual[:, None] * (Z @ Lambda), np.arange(0, n, rows)) - engine.modes
+    H = np.empty((n_clusters, 2, 2))
+    H[:, 0, 0], H[:, 0, 1], H[:, 1, 0], H[:, 1, 1] = engine.curvature[:, [0, 1, 1, 2]].T
+    step = np.linalg.solve(H, slope[:, :, None])[:, :, 0]
+    assert np.all(np.abs(step).max(axis=1) < 1e-8 * (1 + np.abs(engine.modes).max(axis=1)))
+
+
 @pytest.mark.parametrize("n_quadrature, correlated", [(1, True), (1, False), (3, False)])
 def test_standardising_changes_coordinates_only(n_quadrature, correlated):
     """With correlated coefficients quadrature's nodes turn with the coordinates; the Laplace approximation does not."""
