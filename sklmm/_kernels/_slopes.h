@@ -107,31 +107,30 @@ SKLMM_INLINE double slopes_sums(const sklmm_cluster *c, const double *b, ptrdiff
 
 /* --- conditional mode ----------------------------------------------------------------------------------------- */
 
-/* Newton on the strictly concave h(u) from t->u; a step is halved while it ends on a descent half as steep
- * as the ascent it began with, or steeper.
+/* Newton on the strictly concave h(u) from t->u; a step is halved until h rises by a share of what the slope promises.
  * Leaves b, R, M, H = L L' at u. */
 SKLMM_CLONES int slopes_mode(const sklmm_cluster *c, const sklmm_factor *f, sklmm_mode *t, double tol)
 {
     const ptrdiff_t q = f->q;
     double full[SKLMM_MAX_Q * SKLMM_MAX_Q], work[SKLMM_MAX_Q * SKLMM_MAX_Q], s[SKLMM_MAX_Q], step[SKLMM_MAX_Q];
-    double before = 0.0, scale = 1.0;
+    double before = 0.0, scale = 1.0, height = -INFINITY;
     for (int round = 0; round < 500; round++) {
         for (ptrdiff_t a = 0; a < q; a++) {
             t->b[a] = 0.0;
             for (ptrdiff_t k = 0; k < q; k++) t->b[a] += f->Lambda[a * q + k] * t->u[k];
         }
-        slopes_sums(c, t->b, q, t->R, t->M, 0);
-        double along = 0.0;
+        double h = slopes_sums(c, t->b, q, t->R, t->M, 1);
         for (ptrdiff_t a = 0; a < q; a++) {
+            h -= 0.5 * t->u[a] * t->u[a];
             s[a] = -t->u[a];
             for (ptrdiff_t k = 0; k < q; k++) s[a] += f->Lambda[k * q + a] * t->R[k];
-            if (round) along += s[a] * step[a];
         }
-        if (round && scale > 1e-12 && !(along >= -0.5 * before)) { /* overshot */
+        if (scale > 1e-12 && h < height + 1e-4 * scale * before - 1e-12 * (1.0 + fabs(h))) { /* overshot */
             for (ptrdiff_t a = 0; a < q; a++) t->u[a] -= 0.5 * scale * step[a];
             scale *= 0.5;
             continue;
         }
+        height = h;
         unpack(q, t->M, full);
         multiply(q, full, 0, f->Lambda, 0, work);
         multiply(q, f->Lambda, 1, work, 0, t->H);
