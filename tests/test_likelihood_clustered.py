@@ -372,6 +372,26 @@ def test_modes_of_two_coefficients_are_found_from_a_cold_start(theta, rows, weig
     assert np.all(np.abs(step).max(axis=1) < 1e-8 * (1 + np.abs(engine.modes).max(axis=1)))
 
 
+@pytest.mark.parametrize("columns, blocks", [([-1], [(1, True)]), ([0], [(1, True)]), ([-1, 0], [(2, False)])])
+@pytest.mark.parametrize("weights", [False, True])
+def test_modes_of_separated_clusters(columns, blocks, weights):
+    """Where all rows are predicted with certainty the density is flat but for rounding errors, from whatever start."""
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=4000), 300 * rng.normal(size=4000)])
+    y, codes = (X[:, 1] > 0).astype(np.uint8), np.repeat(np.arange(200), 20)
+    w = rng.choice([0.5, 1.0, 2.0], 4000) if weights else None
+    engine = ClusteredLikelihood(
+        X, y, codes, 200, columns, blocks, sample_weight=w, fit_intercept=False, standardise=False
+    )
+    x = np.concatenate([[0.0, 1.0], np.full(len(columns), 0.02)])
+    values = []
+    for start in (0.0, 1e-9, 1.3e-9, 1e-6, 1e-3, 1.0):
+        engine.modes[:] = start * rng.normal(size=engine.modes.shape)
+        values.append(engine.evaluate(x)[0])
+        assert np.all(np.abs(engine.modes) < 200 if weights else np.abs(engine.modes) < 0.1)
+    np.testing.assert_allclose(values, values[0], rtol=1e-9)
+
+
 @pytest.mark.parametrize("n_quadrature, correlated", [(1, True), (1, False), (3, False)])
 def test_standardising_changes_coordinates_only(n_quadrature, correlated):
     """With correlated coefficients quadrature's nodes turn with the coordinates; the Laplace approximation does not."""
