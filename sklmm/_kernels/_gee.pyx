@@ -1,0 +1,519 @@
+"""Generalized estimating equations: estimating function, sensitivity, residual moments and leverage corrections by cluster.
+
+Blocks, chunks and threads are those of `_cluster.pyx`: a block's rows are loaded once, scaled and whitened in place, and results are
+bitwise the same for any number of threads.
+"""
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memset
+
+import numpy as np
+
+from sklmm._kernels._rows cimport (
+    rows_ahead,
+    rows_dot,
+    rows_exp,
+    rows_load,
+    rows_second_order,
+    rows_square,
+    rows_update,
+    sklmm_ahead,
+    sklmm_source,
+)
+
+
+cdef extern from "_gee.h" nogil:
+    double SKLMM_HALF_ETA
+    ctypedef struct sklmm_bread:
+        ptrdiff_t ld, m
+        const double *bread
+        const double *origin
+        double bound
+    double gee_rows(const double *half, const double *h, const double *y, const double *root_w, int count, double *s,
+                    double *e, ptrdiff_t n)
+    double gee_independence(const double *s, const double *e, double *v, double *g, ptrdiff_t n)
+    void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n)
+    void gee_cluster_sum(double *t, const double *T, ptrdiff_t ld, const double *q, ptrdiff_t n)
+    void gee_exchangeable(double *T, ptrdiff_t ld, const double *q, ptrdiff_t n, const double *t, double shift, double scale)
+    void gee_ar1(double *T, ptrdiff_t ld, ptrdiff_t n, const int32_t *gap, const double *rho, const double *inverse,
+                 const double *before, double *carry)
+    int gee_factor(double *L, const double *R, ptrdiff_t ldr, const int32_t *codes, ptrdiff_t n)
+    void gee_solve(double *T, ptrdiff_t ld, ptrdiff_t n, const double *L)
+    double gee_correct(const sklmm_bread *b, const double *M, const double *u, double *md, double *kc, double *fg, double *work)
+
+
+cpdef enum Whitening:  # how the inverse root of a cluster's working correlation is applied
+    INDEPENDENT = 0
+    EXCHANGEABLE = 1
+    AUTOREGRESSIVE = 2
+    DENSE = 3
+
+
+cpdef enum Moments:  # which products of residuals are summed up
+    NO_PAIRS = 0
+    ALL_PAIRS = 1      # one sum over all pairs of a cluster
+    ADJACENT_PAIRS = 2  # one sum over neighbours in time, a cluster's divided by their number
+    PAIRS_BY_LAG = 3   # a sum for each distance on the grid of times
+    PAIRS_BY_TIMES = 4  # a sum for each pair of times
+
+
+cdef enum: N_SCALARS = 8
+cdef enum: VALUE = 0, SQUARES = 1, MEAN_SQUARES = 2, OTHER_VALUE = 3, OTHER_SQUARES = 4
+
+
+cdef struct Problem:
+    sklmm_source source
+    const uint8_t *y             # in cluster order
+    const double *root_w         # in cluster order, or NULL
+    bint counts                  # weights are counts of rows
+    const int64_t *start         # first row of each cluster
+    const int64_t *block         # first cluster of each block
+    ptrdiff_t m, ld, tile        # coefficients, padded length of a tile's row, rows of a tile
+    int whitening, moments
+    const int32_t *gap           # AUTOREGRESSIVE: which gap lies before each row, or NULL: one gap
+    const int32_t *position      # by row: place on the grid of lags, or number of the time
+    const int32_t *codes         # DENSE: numbers of the times of each pattern
+    const int64_t *pattern       # DENSE: pattern of each cluster
+    const int64_t *code_start    # DENSE: first code of each pattern
+    const int64_t *factor_start  # DENSE: first entry of its factor
+    ptrdiff_t n_times, n_moments
+
+
+cdef struct State:               # what one pass is evaluated at
+    const double *half_beta      # half the coefficients
+    const double *other_half     # of the independence model evaluated beside, or NULL
+    double alpha                 # EXCHANGEABLE
+    const double *rho            # AUTOREGRESSIVE: correlation over each gap, and 1 / sqrt(1 - rho^2)
+    const double *inverse
+    const double *factor         # DENSE
+
+
+cdef struct Scratch:
+    double *tile
+    double *half
+    double *h
+    double *y
+    double *s
+    double *e
+    double *other_s
+    double *other_e
+    double *v
+    double *g
+    double *sum                  # ld: of a long cluster
+    double *carry                # 2 x ld
+    double *M                    # m x ld
+    double *scores               # 4 x clusters x ld: plain and corrected
+    double *work                 # 4 x ld
+    ptrdiff_t rows, tile_rows, clusters
+
+
+cdef struct Totals:
+    double *scalars
+    double *moments
+    double *S                    # m x ld, upper blocks; column m holds the estimating function
+    double *other_S              # of the independence model
+    double *other_g              # ld
+    double *meats                # 4 x m x ld: of the robust, Kauermann-Carroll, Mancl-DeRouen, Fay-Graubard covariances
+
+
+cdef inline double *carve(double **cursor, ptrdiff_t n) noexcept nogil:
+    """The next n doubles of an arena, rounded up to whole vectors plus a spare one for reads past the end."""
+    cdef double *here = cursor[0]
+    cursor[0] = here + ((n + 15) // 8) * 8
+    return here
+
+
+cdef double *lay_out(Scratch *s, double *arena, const Problem *p, ptrdiff_t rows, ptrdiff_t clusters) noexcept nogil:
+    """Points a thread's scratch into its arena; returns the end of what it takes (with no arena: its size)."""
+    cdef double *cursor = arena
+    s.rows, s.tile_rows, s.clusters = (rows + 15) // 8 * 8, (min(rows, p.tile) + 15) // 8 * 8, clusters
+    s.tile = carve(&cursor, s.tile_rows * p.ld)
+    s.half = carve(&cursor, s.rows)
+    s.h = carve(&cursor, s.rows)
+    s.y = carve(&cursor, s.rows)
+    s.s = carve(&cursor, s.rows)
+    s.e = carve(&cursor, s.rows)
+    s.other_s = carve(&cursor, s.rows)
+    s.other_e = carve(&cursor, s.rows)
+    s.v = carve(&cursor, s.rows)
+    s.g = carve(&cursor, s.rows)
+    s.sum = carve(&cursor, p.ld)
+    s.carry = carve(&cursor, 2 * p.ld)
+    s.M = carve(&cursor, p.m * p.ld)
+    s.scores = carve(&cursor, 4 * clusters * p.ld)
+    s.work = carve(&cursor, 4 * p.ld)
+    return cursor
+
+
+# --- moments of the residuals ---------------------------------------------------------------------------------------
+
+
+cdef void add_moments(const Problem *p, Totals *t, const double *e, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+    """Sums of products of the residuals e = sqrt(w) (y - mu) / sqrt(mu (1 - mu)) of clusters c0 .. c1 - 1; e[0] is the first row's."""
+    cdef:
+        ptrdiff_t i, j, k, n, first, base = p.start[c0], T = p.n_times
+        double total, squares, products, one
+        const double *r
+        const double *q
+        const int32_t *at
+        double *to
+    for i in range(c0, c1):
+        first, n = p.start[i], p.start[i + 1] - p.start[i]
+        r = e + (first - base)
+        q = p.root_w + first if p.root_w != NULL else NULL
+        squares = 0.0
+        for j in range(n):
+            squares += r[j] * r[j]
+        t.scalars[SQUARES] += squares
+        t.scalars[MEAN_SQUARES] += squares / n
+        if n < 2 and not p.counts:
+            continue
+        if p.moments == ALL_PAIRS:
+            total = 0.0
+            for j in range(n):
+                total += r[j] if q == NULL else q[j] * r[j]
+            if q != NULL and not p.counts:
+                squares = 0.0
+                for j in range(n):
+                    squares += (q[j] * r[j]) * (q[j] * r[j])
+            t.moments[0] += 0.5 * (total * total - squares)
+        elif n < 2:
+            continue
+        elif p.moments == ADJACENT_PAIRS:
+            products = 0.0
+            for j in range(n - 1):
+                products += r[j] * r[j + 1]
+            t.moments[0] += products / (n - 1)
+        elif p.moments == PAIRS_BY_LAG or p.moments == PAIRS_BY_TIMES:
+            at = p.position + first
+            for j in range(n):
+                one = r[j] if q == NULL or p.counts else q[j] * r[j]
+                if p.moments == PAIRS_BY_TIMES:
+                    to = t.moments + at[j] * T
+                    for k in range(j + 1, n):
+                        to[at[k]] += one * (r[k] if q == NULL or p.counts else q[k] * r[k])
+                else:
+                    to = t.moments - at[j] - 1
+                    for k in range(j + 1, n):
+                        if at[k] - at[j] > p.n_moments:
+                            break
+                        to[at[k]] += one * (r[k] if q == NULL or p.counts else q[k] * r[k])
+
+
+# --- a block ----------------------------------------------------------------------------------------------------------
+
+
+cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+    """Residuals of clusters c0 .. c1 - 1 and their moments, the independence model's sums, and the scaled rows, if they fit in a tile.
+
+    Of a cluster longer than a tile `sum` holds what exchangeability needs of all its rows.
+    """
+    cdef:
+        ptrdiff_t first = p.start[c0], n = p.start[c1] - first, r = 0, k, i
+        bint long_cluster = n > p.tile
+        sklmm_ahead nothing = rows_ahead(&p.source, p.source.n, 0)
+        const double *q
+    for i in range(n):
+        s.y[i] = p.y[first + i]
+    if long_cluster:
+        memset(s.sum, 0, p.ld * sizeof(double))
+    while r < n:
+        k = min(p.tile, n - r)
+        q = p.root_w + first + r if p.root_w != NULL else NULL
+        rows_load(s.tile, p.ld, &p.source, first + r, k)
+        if x.other_half != NULL:
+            rows_dot(s.half, s.tile, p.ld, x.other_half, k)
+            rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
+            t.scalars[OTHER_VALUE] += gee_rows(s.half, s.h, s.y + r, q, 1, s.other_s, s.other_e, k)
+            t.scalars[OTHER_SQUARES] += gee_independence(s.other_s, s.other_e, s.v, s.g, k)
+            rows_second_order(t.other_S, t.other_g, p.ld, p.m, s.tile, s.v, s.g, k, &nothing)
+        rows_dot(s.half, s.tile, p.ld, x.half_beta, k)
+        rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
+        t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, p.counts, s.s + r, s.e + r, k)
+        gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k)
+        if long_cluster and p.whitening == EXCHANGEABLE:
+            gee_cluster_sum(s.sum, s.tile, p.ld, q if p.counts else NULL, k)
+        r += k
+    add_moments(p, t, s.e, c0, c1)
+
+
+cdef void whiten(const Problem *p, const State *x, Scratch *s, double *T, ptrdiff_t i, ptrdiff_t r, ptrdiff_t n) noexcept nogil:
+    """Rows r .. r + n - 1 of cluster i, scaled, in T; all of its rows, or a tile of a long cluster whose `sum` is known."""
+    cdef:
+        ptrdiff_t first = p.start[i], size = p.start[i + 1] - first, j
+        double total = size
+        const double *q = p.root_w + first if p.root_w != NULL and p.counts else NULL
+        const int32_t *gap
+    if p.whitening == EXCHANGEABLE:
+        if q != NULL:
+            total = 0.0
+            for j in range(size):
+                total += q[j] * q[j]
+        if n == size:
+            memset(s.sum, 0, p.ld * sizeof(double))
+            gee_cluster_sum(s.sum, T, p.ld, q, n)
+        gee_exchangeable(T, p.ld, q + r if q != NULL else NULL, n, s.sum,
+                         (1.0 - ((1.0 - x.alpha) / (1.0 - x.alpha + x.alpha * total)) ** 0.5) / total,
+                         1.0 / (1.0 - x.alpha) ** 0.5)
+    elif p.whitening == AUTOREGRESSIVE:
+        gap = p.gap + first + r if p.gap != NULL else NULL
+        gee_ar1(T, p.ld, n, gap, x.rho, x.inverse, s.carry if r else NULL, s.carry)
+    elif p.whitening == DENSE:
+        gee_solve(T, p.ld, n, x.factor + p.factor_start[p.pattern[i]])
+
+
+cdef void gee_block(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t c1,
+                    ptrdiff_t n_ahead) noexcept nogil:
+    """Adds the sensitivity and the estimating function of clusters c0 .. c1 - 1."""
+    cdef:
+        sklmm_ahead ahead
+        ptrdiff_t first = p.start[c0], n = p.start[c1] - first, r = 0, k, i
+    prepare(p, x, s, t, c0, c1)
+    while r < n:
+        k = min(p.tile, n - r)
+        if n > p.tile:  # one cluster longer than a tile: its rows come by again
+            rows_load(s.tile, p.ld, &p.source, first + r, k)
+            gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k)
+            whiten(p, x, s, s.tile, c0, r, k)
+        elif p.whitening != INDEPENDENT:
+            for i in range(c0, c1):
+                whiten(p, x, s, s.tile + (p.start[i] - first) * p.ld, i, 0, p.start[i + 1] - p.start[i])
+        ahead = rows_ahead(&p.source, first + r + k, n_ahead)
+        rows_second_order(t.S, NULL, p.ld, p.m, s.tile, NULL, NULL, k, &ahead)
+        r += k
+
+
+cdef void cluster_matrix(const Problem *p, const State *x, Scratch *s, ptrdiff_t i, ptrdiff_t at) noexcept nogil:
+    """M = X*'X* of cluster i, whose block is prepared, with its rows from `at` on in the tile; column m holds the scores X*'e*."""
+    cdef ptrdiff_t first = p.start[i], n = p.start[i + 1] - first, r = 0, k
+    cdef double *T = s.tile + at * p.ld
+    memset(s.M, 0, p.m * p.ld * sizeof(double))
+    while r < n:
+        k = min(p.tile, n - r)
+        if n > p.tile:
+            rows_load(T, p.ld, &p.source, first + r, k)
+            gee_scale(T, p.ld, p.m, s.s + r, s.e + r, k)
+        whiten(p, x, s, T, i, r, k)
+        rows_update(s.M, p.ld, T, p.ld, 1, p.m, T, k)
+        r += k
+
+
+cdef void correct_block(const Problem *p, const State *x, const sklmm_bread *b, Scratch *s, Totals *t, double *trace,
+                        ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+    """Adds the sums of products of the scores, plain and corrected for leverage, of clusters c0 .. c1 - 1."""
+    cdef:
+        ptrdiff_t nc = c1 - c0, i, a, ld = p.ld
+        double *u
+        double *kc
+        double *md
+        double *fg
+    prepare(p, x, s, t, c0, c1)
+    for i in range(nc):
+        u, kc, md, fg = s.scores + i * ld, s.scores + (nc + i) * ld, s.scores + (2 * nc + i) * ld, s.scores + (3 * nc + i) * ld
+        cluster_matrix(p, x, s, c0 + i, p.start[c0 + i] - p.start[c0])
+        memset(u, 0, ld * sizeof(double))
+        memset(kc, 0, ld * sizeof(double))
+        memset(md, 0, ld * sizeof(double))
+        for a in range(p.m):
+            u[a] = s.M[a * ld + p.m]
+        for a in range(p.m * ld):
+            t.S[a] += s.M[a]
+        trace[c0 + i] = gee_correct(b, s.M, u, md, kc, fg, s.work)
+    for a in range(4):
+        rows_square(t.meats + a * p.m * ld, ld, p.m, s.scores + a * nc * ld, NULL, nc)
+
+
+cdef class GEEKernel:
+    """Rows grouped by cluster, ready for passes; see `sklmm.estimating.equations` for the meaning of the arguments."""
+    cdef:
+        Problem p
+        object keep                # every array that the pointers above look into
+        readonly ptrdiff_t n_clusters, n_blocks, n_chunks, rows, clusters
+        readonly int n_threads
+        const int64_t[::1] chunk
+        double[:, ::1] arena
+
+    def __init__(self, X, const double[::1] center, const double[::1] inv_scale, bint intercept, const uint8_t[::1] y,
+                 const double[::1] root_w, bint counts, const int64_t[::1] start, const int64_t[::1] block,
+                 const int64_t[::1] chunk, ptrdiff_t tile, int n_threads, int whitening, int moments, ptrdiff_t n_moments,
+                 const int32_t[::1] gap=None, const int32_t[::1] position=None, ptrdiff_t n_times=0,
+                 const int32_t[::1] codes=None, const int64_t[::1] code_start=None, const int64_t[::1] pattern=None):
+        cdef sklmm_source *s = &self.p.source
+        cdef ptrdiff_t i
+        cdef size_t address = X.__array_interface__["data"][0]
+        cdef const int64_t[::1] factor_start
+        cdef Scratch scratch
+        s.data = <const void *> address
+        s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
+        s.n, s.p = X.shape
+        s.is_float32 = X.dtype == np.float32
+        s.center, s.inv_scale = &center[0], &inv_scale[0]
+        s.intercept = intercept
+        s.q, s.z_slot, s.z_column, s.z_center, s.z_inv_scale = 0, 0, NULL, NULL, NULL
+        self.p.m = s.p + intercept
+        self.p.ld = (self.p.m + 8) // 8 * 8
+        self.p.y, self.p.root_w, self.p.counts = &y[0], NULL if root_w is None else &root_w[0], counts
+        self.p.start, self.p.block, self.p.tile = &start[0], &block[0], tile
+        self.p.whitening, self.p.moments, self.p.n_moments = whitening, moments, n_moments
+        self.p.n_times = n_times
+        self.p.gap = NULL if gap is None else &gap[0]
+        self.p.position = NULL if position is None else &position[0]
+        if whitening == DENSE:
+            sizes = np.diff(code_start)
+            factor_start = np.concatenate([[0], np.cumsum(sizes * sizes)]).astype(np.int64)
+            self.p.codes, self.p.code_start, self.p.pattern = &codes[0], &code_start[0], &pattern[0]
+            self.p.factor_start = &factor_start[0]
+        self.keep = (X, center, inv_scale, y, root_w, start, block, gap, position, codes, code_start, pattern, factor_start)
+        self.n_clusters, self.n_blocks, self.n_chunks = start.shape[0] - 1, block.shape[0] - 1, chunk.shape[0] - 1
+        self.chunk, self.n_threads = chunk, n_threads
+        for i in range(self.n_blocks):
+            self.clusters = max(self.clusters, block[i + 1] - block[i])
+            self.rows = max(self.rows, start[block[i + 1]] - start[block[i]])
+        self.arena = np.zeros((n_threads, <size_t> lay_out(&scratch, NULL, &self.p, self.rows, self.clusters)
+                               // sizeof(double)))
+
+    @property
+    def ld(self):
+        return self.p.ld
+
+    def factor(self, const double[:, ::1] R):
+        """Cholesky factors of every pattern's part of R (n_times, n_times), or the pattern whose part is not positive definite."""
+        cdef const int64_t[::1] code_start = self.keep[10], factor_start = self.keep[12]
+        cdef ptrdiff_t i, failed = -1
+        cdef double[::1] factors = np.zeros(max(1, factor_start[factor_start.shape[0] - 1]))
+        with nogil:
+            for i in range(code_start.shape[0] - 1):
+                if gee_factor(&factors[factor_start[i]], &R[0, 0], self.p.n_times, self.p.codes + code_start[i],
+                              code_start[i + 1] - code_start[i]):
+                    failed = i
+                    break
+        return failed if failed >= 0 else np.asarray(factors)
+
+    cdef State state(self, const double[::1] half_beta, const double[::1] other_half, double alpha, const double[::1] rho,
+                     const double[::1] inverse, const double[::1] factor):
+        cdef State x
+        x.half_beta = &half_beta[0]
+        x.other_half = NULL if other_half is None else &other_half[0]
+        x.alpha = alpha
+        x.rho = NULL if rho is None else &rho[0]
+        x.inverse = NULL if inverse is None else &inverse[0]
+        x.factor = NULL if factor is None else &factor[0]
+        return x
+
+    def evaluate(self, const double[::1] half_beta, const double[::1] other_half=None, *, double alpha=0.0,
+                 const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None,
+                 ptrdiff_t step=1, ptrdiff_t offset=0):
+        """Sums over the blocks offset, offset + step, ...
+
+        Returns
+        -------
+        scalars : quasi-likelihood, sum of squared residuals, the same with each cluster's divided by its rows; and the first two for
+            the independence model at `other_half`.
+        moments : (n_moments,)
+        S, U : sensitivity (m, m) and estimating function (m,), without the dispersion.
+        other_S, other_U : those of the independence model.
+        """
+        cdef:
+            ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments
+            ptrdiff_t size = N_SCALARS + n_moments + 2 * m * ld + ld, i
+            double[:, ::1] totals = np.zeros((self.n_chunks, size))
+            State x = self.state(half_beta, other_half, alpha, rho, inverse, factor)
+        for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
+            self.run_chunk(i, &totals[i, 0], &x, step, offset)
+        out = np.add.reduce(np.asarray(totals), axis=0)
+        scalars, moments, rest = np.split(out, [N_SCALARS, N_SCALARS + n_moments])
+        S, other = rest[:m * ld].reshape(m, ld), rest[m * ld:2 * m * ld].reshape(m, ld)
+        return (scalars, moments, mirrored(S[:, :m]), S[:, m].copy(), mirrored(other[:, :m]), rest[2 * m * ld:][:m].copy())
+
+    cdef void run_chunk(self, ptrdiff_t i, double *total, const State *x, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
+        cdef Scratch s
+        cdef Totals t
+        cdef ptrdiff_t b, n_ahead = self.p.tile if step == 1 else 0  # the next block's rows are fetched ahead
+        lay_out(&s, &self.arena[threadid(), 0], &self.p, self.rows, self.clusters)
+        self.point(&t, total)
+        for b in range(self.chunk[i], self.chunk[i + 1]):
+            if b % step == offset:
+                gee_block(&self.p, x, &s, &t, self.p.block[b], self.p.block[b + 1], n_ahead)
+
+    cdef void point(self, Totals *t, double *total) noexcept nogil:
+        t.scalars = total
+        t.moments = t.scalars + N_SCALARS
+        t.S = t.moments + self.p.n_moments
+        t.other_S = t.S + self.p.m * self.p.ld
+        t.other_g = t.other_S + self.p.m * self.p.ld
+        t.meats = t.other_S  # a pass has one or the other
+
+    def correct(self, const double[::1] half_beta, const double[:, ::1] bread, const double[::1] origin, double bound, *,
+                double alpha=0.0, const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None):
+        """Scores of all clusters and their sums of products.
+
+        `bread` (m, ld) is the inverse sensitivity, `origin` (ld,) the zero of the user's features in standardised units, or None without an
+        intercept, `bound` that of the leverages in Fay and Graubard's correction.
+
+        Returns
+        -------
+        scalars, moments, S, U : as from `evaluate`.
+        meats : (4, m, m), sums of products of the scores: plain, Kauermann-Carroll, Mancl-DeRouen, Fay-Graubard.
+        trace : (n_clusters,), of each cluster's leverage. Those with 1/2 or more are not in the second and third meat.
+        """
+        cdef:
+            ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments, i
+            double[:, ::1] totals = np.zeros((self.n_chunks, N_SCALARS + n_moments + 5 * m * ld))
+            double[::1] trace = np.zeros(self.n_clusters)
+            State x = self.state(half_beta, None, alpha, rho, inverse, factor)
+            sklmm_bread b
+        b.ld, b.m, b.bread, b.bound = ld, m, &bread[0, 0], bound
+        b.origin = NULL if origin is None else &origin[0]
+        for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
+            self.correct_chunk(i, &totals[i, 0], &x, &b, &trace[0])
+        out = np.add.reduce(np.asarray(totals), axis=0)
+        scalars, moments, rest = np.split(out, [N_SCALARS, N_SCALARS + n_moments])
+        squares = rest.reshape(5, m, ld)
+        meats = np.stack([mirrored(meat[:, :m]) for meat in squares[1:]])
+        return scalars, moments, mirrored(squares[0, :, :m]), squares[0, :, m].copy(), meats, np.asarray(trace)
+
+    cdef void correct_chunk(self, ptrdiff_t i, double *total, const State *x, const sklmm_bread *b, double *trace) noexcept nogil:
+        cdef Scratch s
+        cdef Totals t
+        cdef ptrdiff_t k
+        lay_out(&s, &self.arena[threadid(), 0], &self.p, self.rows, self.clusters)
+        self.point(&t, total)
+        for k in range(self.chunk[i], self.chunk[i + 1]):
+            correct_block(&self.p, x, b, &s, &t, trace, self.p.block[k], self.p.block[k + 1])
+
+    def cluster(self, ptrdiff_t i, const double[::1] half_beta, *, double alpha=0.0, const double[::1] rho=None,
+                const double[::1] inverse=None, const double[::1] factor=None):
+        """Sensitivity (m, m) and scores (m,) of one cluster."""
+        cdef:
+            ptrdiff_t m = self.p.m, ld = self.p.ld
+            double[::1] total = np.zeros(N_SCALARS + self.p.n_moments + 5 * m * ld)
+            State x = self.state(half_beta, None, alpha, rho, inverse, factor)
+            Scratch s
+            Totals t
+        lay_out(&s, &self.arena[0, 0], &self.p, self.rows, self.clusters)
+        self.point(&t, &total[0])
+        prepare(&self.p, &x, &s, &t, i, i + 1)
+        cluster_matrix(&self.p, &x, &s, i, 0)
+        M = np.asarray(<double[:m, :ld]> s.M).copy()
+        return M[:, :m], M[:, m].copy()
+
+    def count(self):
+        """The moments where every residual is 1: what sums of products are divided by."""
+        cdef:
+            double[::1] total = np.zeros(N_SCALARS + self.p.n_moments + 5 * self.p.m * self.p.ld)
+            double[::1] ones = np.ones(self.p.source.n)
+            ptrdiff_t i, n = self.p.source.n
+            Totals t
+        self.point(&t, &total[0])
+        if self.p.root_w != NULL:
+            for i in range(n):
+                ones[i] = self.p.root_w[i]
+        with nogil:
+            add_moments(&self.p, &t, &ones[0], 0, self.n_clusters)
+        return np.array(total[N_SCALARS:N_SCALARS + self.p.n_moments])
+
+
+def mirrored(upper):
+    """A symmetric matrix from one whose blocks on and right of the diagonal are filled."""
+    full = np.triu(upper)
+    return full + np.triu(upper, 1).T
