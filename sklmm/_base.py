@@ -160,6 +160,10 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         coef = np.concatenate([self.intercept_, slopes]) if len(vcov) > slopes.size else slopes
         return vcov.index.tolist(), coef, vcov.to_numpy()
 
+    def _inference_df(self):
+        """Residual degrees of freedom of tests and intervals (t and F); None for normal and chi-squared."""
+        return None
+
     def conf_int(self, level=0.95, method="wald"):
         """Confidence intervals of the fixed effects.
 
@@ -173,7 +177,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         intervals : DataFrame
             A row a coefficient, columns "lower" and "upper".
         """
-        return intervals.conf_int(*self._fixed_effects(), level=level, method=method)
+        return intervals.conf_int(*self._fixed_effects(), level=level, method=method, df=self._inference_df())
 
     def odds_ratios(self, level=0.95):
         """Odds ratios of the fixed effects with Wald intervals.
@@ -187,7 +191,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ratios : DataFrame
             A row a coefficient, columns "odds_ratio", "lower" and "upper".
         """
-        return intervals.odds_ratios(*self._fixed_effects(), level=level)
+        return intervals.odds_ratios(*self._fixed_effects(), level=level, df=self._inference_df())
 
     def wald_test(self, contrast):
         """Test that coefficients, or linear combinations of them, are all 0.
@@ -201,9 +205,10 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         test : WaldTest
-            With `statistic`, `df` and `p_value`.
+            With `statistic`, `df` and `p_value`, and `distribution`, which says whether it is a chi-squared or
+            an F test.
         """
-        return tests.wald_test(*self._fixed_effects(), contrast)
+        return tests.wald_test(*self._fixed_effects(), contrast, df=self._inference_df())
 
 
 def check_number(estimator, name, kind, what, is_valid):

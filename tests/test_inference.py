@@ -1,14 +1,17 @@
 """Wald inference from arrays: against textbook formulas, statsmodels' definitions and invariances."""
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from sklmm._base import GroupedClassifier
 from sklmm.inference.criteria import aic, bic, deviance
-from sklmm.inference.intervals import check_level, conf_int, odds_ratios
+from sklmm.inference.intervals import check_level, conf_int, odds_ratios, reference_distribution
 from sklmm.inference.tests import contrast_matrix, wald_table, wald_test
 from sklmm.inference.vcov import correlation, standard_errors
 
@@ -100,6 +103,100 @@ def test_coefficients_without_standard_errors_stay_nan():
 def test_names_may_repeat_in_a_table():
     table = wald_table(["a", "a"], [1.0, 2.0], np.eye(2))
     assert table["lower"].tolist() == pytest.approx([1 - 1.959963984540054, 2 - 1.959963984540054])
+
+
+# --- few clusters: t and F ----------------------------------------------------------------------------------
+
+# 97.5 % points of Student's t, as printed in every table of it
+T_975 = {1: 12.706204736, 2: 4.302652730, 5: 2.570581836, 10: 2.228138852, 43: 2.016692199}
+
+
+@pytest.mark.parametrize("df", T_975)
+def test_intervals_by_t(df):
+    reach = T_975[df] * np.array([0.2, 0.3, 0.4])
+    table = conf_int(NAMES, COEF, VCOV, df=df)
+    np.testing.assert_allclose(table["lower"], COEF - reach, rtol=1e-9)
+    np.testing.assert_allclose(table["upper"], COEF + reach, rtol=1e-9)
+    np.testing.assert_allclose(
+        np.log(odds_ratios(NAMES, COEF, VCOV, df=df)[["lower", "upper"]]), table, rtol=1e-12
+    )
+
+
+def test_coefficient_table_by_t():
+    table = wald_table(NAMES, COEF, VCOV, 0.9, df=2)
+    assert list(table.columns[:4]) == ["estimate", "std_error", "t", "p_value"]
+    t = COEF / [0.2, 0.3, 0.4]
+    np.testing.assert_allclose(table["t"], t, rtol=1e-14)
+    # with 2 degrees of freedom the distribution has a closed form
+    np.testing.assert_allclose(table["p_value"], 1 - np.abs(t) / np.sqrt(2 + t**2), rtol=1e-12)
+    np.testing.assert_array_equal(table[["lower", "upper"]], conf_int(NAMES, COEF, VCOV, 0.9, df=2))
+    np.testing.assert_array_equal(
+        table[["odds_ratio", "odds_ratio_lower", "odds_ratio_upper"]], odds_ratios(NAMES, COEF, VCOV, 0.9, df=2)
+    )
+
+
+def test_many_degrees_of_freedom_are_the_normal_distribution():
+    np.testing.assert_allclose(conf_int(NAMES, COEF, VCOV, df=1e9), conf_int(NAMES, COEF, VCOV), rtol=1e-7)
+    f = wald_test(NAMES, COEF, VCOV, ["age", "urban"], df=1e9)
+    assert f.p_value == pytest.approx(wald_test(NAMES, COEF, VCOV, ["age", "urban"]).p_value, rel=1e-7)
+
+
+def test_joint_test_by_f():
+    chi2 = wald_test(NAMES, COEF, VCOV, ["age", "urban"])
+    f = wald_test(NAMES, COEF, VCOV, ["age", "urban"], df=7)
+    assert (f.distribution, chi2.distribution) == ("F", "chi-squared")
+    assert f.statistic == pytest.approx(chi2.statistic / 2, rel=1e-13)
+    assert (f.df, f.df_resid, chi2.df_resid) == (2, 7, None)
+    # with 2 degrees of freedom in the numerator F has a closed form
+    assert f.p_value == pytest.approx((1 + 2 * f.statistic / 7) ** -3.5, rel=1e-12)
+
+
+def test_one_coefficient_is_the_square_of_t():
+    table = wald_table(NAMES, COEF, VCOV, df=4)
+    for name in NAMES:
+        test = wald_test(NAMES, COEF, VCOV, name, df=4)
+        assert test.statistic == pytest.approx(table.loc[name, "t"] ** 2, rel=1e-13)
+        assert test.p_value == pytest.approx(table.loc[name, "p_value"], rel=1e-10)
+
+
+@pytest.mark.parametrize("df", [0, -1, -2.5])
+def test_without_residual_degrees_of_freedom_nothing_is_claimed(df):
+    assert np.isnan(reference_distribution(df).isf(0.025))
+    assert conf_int(NAMES, COEF, VCOV, df=df).isna().all(axis=None)
+    table = wald_table(NAMES, COEF, VCOV, df=df)
+    known = ["estimate", "std_error", "t", "odds_ratio"]
+    assert table[known].notna().all(axis=None)
+    assert table.drop(columns=known).isna().all(axis=None)
+    ratios = odds_ratios(NAMES, COEF, VCOV, df=df)
+    np.testing.assert_allclose(ratios["odds_ratio"], np.exp(COEF))
+    assert ratios[["lower", "upper"]].isna().all(axis=None)
+    test = wald_test(NAMES, COEF, VCOV, ["age", "urban"], df=df)
+    assert np.isnan(test.p_value) and test.statistic > 0 and test.df_resid == df
+
+
+def test_a_test_result_unpacks_prints_and_is_copied():
+    for df, text in ((None, "df=1, p_value="), (9, "df=1, df_resid=9, p_value=")):
+        test = wald_test(NAMES, COEF, VCOV, "age", df=df)
+        statistic, contrasts, p_value = test
+        assert (statistic, contrasts, p_value) == (test.statistic, test.df, test.p_value)
+        assert text in repr(test) and repr(test).endswith(f"distribution={test.distribution!r})")
+        for twin in (copy.deepcopy(test), pickle.loads(pickle.dumps(test))):
+            assert repr(twin) == repr(test) and type(twin) is type(test)
+
+
+@pytest.mark.parametrize("df", [None, 6])
+def test_an_estimator_says_which_distribution_its_methods_use(df):
+    class Model(GroupedClassifier):
+        def _inference_df(self):
+            return df
+
+    model = Model()
+    model.intercept_, model.coef_ = COEF[:1], COEF[None, 1:]
+    model.vcov_ = pd.DataFrame(VCOV, NAMES, NAMES)
+    np.testing.assert_array_equal(model.conf_int(0.8), conf_int(NAMES, COEF, VCOV, 0.8, df=df))
+    np.testing.assert_array_equal(model.odds_ratios(0.8), odds_ratios(NAMES, COEF, VCOV, 0.8, df=df))
+    assert repr(model.wald_test(["age", "urban"])) == repr(wald_test(NAMES, COEF, VCOV, ["age", "urban"], df=df))
+    assert GroupedClassifier()._inference_df() is None
 
 
 # --- wald_test ----------------------------------------------------------------------------------------------

@@ -8,7 +8,23 @@ from scipy import stats
 
 from .vcov import standard_errors
 
-__all__ = ["check_level", "conf_int", "odds_ratios"]
+__all__ = ["check_level", "conf_int", "odds_ratios", "reference_distribution"]
+
+
+def reference_distribution(df=None):
+    """Distribution of an estimate's error in units of its standard error.
+
+    Parameters
+    ----------
+    df : float or None, default=None
+        None: standard normal. Else Student's t with so many degrees of freedom; with none left (`df` <= 0) whatever
+        the distribution is asked for is NaN.
+
+    Returns
+    -------
+    scipy.stats distribution
+    """
+    return stats.norm() if df is None else stats.t(df)
 
 
 def check_level(level):
@@ -21,7 +37,7 @@ def check_level(level):
     return float(level)
 
 
-def conf_int(names, coef, vcov, level=0.95, method="wald"):
+def conf_int(names, coef, vcov, level=0.95, method="wald", df=None):
     """Confidence intervals of the coefficients.
 
     Parameters
@@ -31,26 +47,29 @@ def conf_int(names, coef, vcov, level=0.95, method="wald"):
     vcov : array-like of shape (n, n)
     level : float, default=0.95
     method : {"wald"}, default="wald"
+    df : float or None, default=None
+        Residual degrees of freedom, see `reference_distribution`.
 
     Returns
     -------
     DataFrame
-        A row a coefficient, columns "lower" and "upper"; NaN where the standard error is.
+        A row a coefficient, columns "lower" and "upper"; NaN where the standard error is, and without residual
+        degrees of freedom.
     """
     if method != "wald":
         raise ValueError(f"method must be 'wald', got {method!r}")
     level = check_level(level)
     coef = np.asarray(coef, dtype=float)
-    reach = stats.norm.isf((1 - level) / 2) * standard_errors(vcov)
+    reach = reference_distribution(df).isf((1 - level) / 2) * standard_errors(vcov)
     return pd.DataFrame({"lower": coef - reach, "upper": coef + reach}, index=list(names))
 
 
-def odds_ratios(names, coef, vcov, level=0.95):
+def odds_ratios(names, coef, vcov, level=0.95, df=None):
     """Odds ratios, the exponentials of the coefficients, with intervals.
 
     Parameters
     ----------
-    names, coef, vcov, level
+    names, coef, vcov, level, df
         As in `conf_int`.
 
     Returns
@@ -58,7 +77,7 @@ def odds_ratios(names, coef, vcov, level=0.95):
     DataFrame
         A row a coefficient, columns "odds_ratio", "lower" and "upper".
     """
-    table = conf_int(names, coef, vcov, level)
+    table = conf_int(names, coef, vcov, level, df=df)
     table.insert(0, "odds_ratio", np.asarray(coef, dtype=float))
     with np.errstate(over="ignore"):  # under separation exp overflows to inf, which is what there is to say
         return np.exp(table)

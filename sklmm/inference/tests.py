@@ -1,12 +1,12 @@
 """Wald tests: one coefficient at a time, and linear hypotheses on several."""
 
-from typing import NamedTuple
+from collections import namedtuple
 
 import numpy as np
 import pandas as pd
 from scipy import linalg, stats
 
-from .intervals import conf_int, odds_ratios
+from .intervals import conf_int, odds_ratios, reference_distribution
 from .vcov import standard_errors
 
 __all__ = ["WaldTest", "contrast_matrix", "wald_table", "wald_test"]
@@ -14,24 +14,40 @@ __all__ = ["WaldTest", "contrast_matrix", "wald_table", "wald_test"]
 _RANK_TOLERANCE = 1e-10
 
 
-class WaldTest(NamedTuple):
-    """Result of a Wald test.
+class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
+    """Result of a Wald test; unpacks into `statistic`, `df` and `p_value`.
 
     Attributes
     ----------
     statistic : float
-        Chi-squared under the hypothesis.
+        The quadratic form W, chi-squared under the hypothesis; or, with residual degrees of freedom, F = W / df.
     df : int
         Degrees of freedom: the number of contrasts.
     p_value : float
+    df_resid : float or None
+        Residual degrees of freedom, those of the F distribution's denominator. None for chi-squared.
+    distribution : {"chi-squared", "F"}
+        The statistic's distribution under the hypothesis.
     """
 
-    statistic: float
-    df: int
-    p_value: float
+    def __new__(cls, statistic, df, p_value, df_resid=None):
+        self = super().__new__(cls, statistic, df, p_value)
+        self.df_resid = df_resid
+        return self
+
+    @property
+    def distribution(self):
+        return "chi-squared" if self.df_resid is None else "F"
+
+    def __repr__(self):
+        residual = "" if self.df_resid is None else f", df_resid={self.df_resid!r}"
+        return (
+            f"WaldTest(statistic={self.statistic!r}, df={self.df!r}{residual}, p_value={self.p_value!r}, "
+            f"distribution={self.distribution!r})"
+        )
 
 
-def wald_table(names, coef, vcov, level=0.95):
+def wald_table(names, coef, vcov, level=0.95, df=None):
     """The coefficient table.
 
     Parameters
@@ -41,22 +57,30 @@ def wald_table(names, coef, vcov, level=0.95):
     vcov : array-like of shape (n, n)
         NaN in the rows and columns of coefficients that are not identified.
     level : float, default=0.95
+    df : float or None, default=None
+        Residual degrees of freedom, see `intervals.reference_distribution`.
 
     Returns
     -------
     DataFrame
-        A row a coefficient; columns "estimate", "std_error", "z", "p_value", "lower", "upper", "odds_ratio",
-        "odds_ratio_lower", "odds_ratio_upper". What follows from a NaN standard error is NaN.
+        A row a coefficient; columns "estimate", "std_error", "z" (or "t", with residual degrees of freedom),
+        "p_value", "lower", "upper", "odds_ratio", "odds_ratio_lower", "odds_ratio_upper". What follows from a NaN
+        standard error is NaN, and so are p-values and intervals where `df` is not positive.
     """
     coef = np.asarray(coef, dtype=float)
     se = standard_errors(vcov)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = coef / se
-    p_value = 2 * stats.norm.sf(np.abs(z))
-    table = pd.DataFrame({"estimate": coef, "std_error": se, "z": z, "p_value": p_value}, index=list(names))
+        ratio = coef / se
+    columns = {
+        "estimate": coef,
+        "std_error": se,
+        "z" if df is None else "t": ratio,
+        "p_value": 2 * reference_distribution(df).sf(np.abs(ratio)),
+    }
+    table = pd.DataFrame(columns, index=list(names))
     # By position: two columns of X may share a name.
-    table[["lower", "upper"]] = conf_int(names, coef, vcov, level).to_numpy()
-    ratios = odds_ratios(names, coef, vcov, level).to_numpy()
+    table[["lower", "upper"]] = conf_int(names, coef, vcov, level, df=df).to_numpy()
+    ratios = odds_ratios(names, coef, vcov, level, df=df).to_numpy()
     table[["odds_ratio", "odds_ratio_lower", "odds_ratio_upper"]] = ratios
     return table
 
@@ -105,7 +129,7 @@ def contrast_matrix(names, contrast):
     return matrix
 
 
-def wald_test(names, coef, vcov, contrast):
+def wald_test(names, coef, vcov, contrast, df=None):
     """Test that linear combinations of the coefficients are all 0.
 
     Parameters
@@ -115,6 +139,8 @@ def wald_test(names, coef, vcov, contrast):
     vcov : array-like of shape (n, n)
     contrast : str, list of str, array-like or DataFrame
         See `contrast_matrix`.
+    df : float or None, default=None
+        Residual degrees of freedom: None for a chi-squared test, else an F test. Its p-value is NaN unless `df` > 0.
 
     Returns
     -------
@@ -146,8 +172,11 @@ def wald_test(names, coef, vcov, contrast):
         raise ValueError(
             "the covariance of these contrasts is singular: they cannot be tested jointly"
         ) from None
-    df = matrix.shape[0]
-    return WaldTest(statistic, df, float(stats.chi2.sf(statistic, df)))
+    n_contrasts = matrix.shape[0]
+    if df is None:
+        return WaldTest(statistic, n_contrasts, float(stats.chi2.sf(statistic, n_contrasts)))
+    statistic /= n_contrasts
+    return WaldTest(statistic, n_contrasts, float(stats.f.sf(statistic, n_contrasts, df)), df)
 
 
 def _positions(names, wanted):
