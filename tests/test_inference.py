@@ -187,6 +187,9 @@ def test_a_test_result_unpacks_prints_and_is_copied():
 @pytest.mark.parametrize("df", [None, 6])
 def test_an_estimator_says_which_distribution_its_methods_use(df):
     class Model(GroupedClassifier):
+        def fit(self, X, y):
+            raise NotImplementedError
+
         def _inference_df(self):
             return df
 
