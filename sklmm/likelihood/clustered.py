@@ -10,12 +10,12 @@ from sklmm._kernels._cluster import ClusterKernel
 from sklmm._kernels._grouping import gather_rows, group_rows, whole_blocks
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.standardising import column_scales, natural_map, row_sample
 from sklmm.likelihood.quadrature import hermite_grid
 
 TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
 MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
 ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
-SAMPLE_ROWS = 1024  # for centring and scaling, which any rough value serves
 MIN_LEVEL_ROWS = 1500  # a coarse level of fewer rows saves nothing
 MODE_TOL, ROUGH_MODE_TOL = 1e-10, 1e-4  # of the conditional modes, relative to 1 + |u|
 POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
@@ -104,25 +104,16 @@ class ClusteredLikelihood:
         self._beta = np.zeros(self.kernel.ld)
 
     def _scale_columns(self, X, sample_weight, standardise):
-        n, p = X.shape
-        padded = max(8, (p + 7) // 8 * 8)
-        self._center, self._inv_scale = np.zeros(padded), np.zeros(padded)
-        self._inv_scale[:p] = 1.0
+        p = X.shape[1]
         self._z_center, self._z_inv_scale = np.zeros(self.columns.size), np.ones(self.columns.size)
         if not standardise or p == 0:
+            padded = max(8, (p + 7) // 8 * 8)
+            self._center, self._inv_scale = np.zeros(padded), np.zeros(padded)
+            self._inv_scale[:p] = 1.0
             return
-        every = max(1, n // SAMPLE_ROWS)
-        sample = X[::every].astype(np.float64)
-        # weights as counts here, too: where the classes are separated the estimates depend on the path
-        share = np.ones(len(sample)) if sample_weight is None else sample_weight[::every]
-        share = share / share.sum() if share.any() else np.full(len(share), 1 / len(share))
-        if self.fit_intercept:
-            self._center[:p] = share @ sample
-        spread = np.sqrt(share @ (sample - self._center[:p]) ** 2)
+        sample, share = row_sample(X, sample_weight)
+        self._center, self._inv_scale = column_scales(sample, share, self.fit_intercept)
         size = np.sqrt(share @ sample**2)
-        # a constant column has no spread but rounding error; its size keeps it from being blown up
-        spread = np.where(spread > 1e-12 * size, spread, size)
-        self._inv_scale[:p] = 1.0 / np.where(spread > 0, spread, 1.0)
         for block, correlated in self.covariance.blocks:
             columns = self.columns[block]
             # beside a correlated intercept a slope may be counted from anywhere: it is the same model
@@ -159,13 +150,7 @@ class ClusteredLikelihood:
 
     def _fixed_map(self):
         """d(natural)/d(internal) of the fixed effects; natural are the intercept, if any, and the slopes."""
-        k, p = int(self.fit_intercept), self.p
-        J = np.zeros((self.n_fixed, self.n_fixed))
-        J[k:, :p] = np.diag(self._inv_scale[:p])
-        if k:
-            J[0, :p] = -self._inv_scale[:p] * self._center[:p]
-            J[0, p] = 1.0
-        return J
+        return natural_map(self._center, self._inv_scale, self.p, self.fit_intercept)
 
     def _random_map(self):
         """Natural random coefficients from internal ones, (q, q)."""

@@ -1,0 +1,40 @@
+"""Rough centres and scales of columns, from a sample of rows: for conditioning, which any rough value serves."""
+
+import numpy as np
+
+SAMPLE_ROWS = 1024
+
+
+def row_sample(X, sample_weight):
+    """About 1,000 rows and their shares of the weight: as counts here, too, so that a fit's path is that of the rows repeated."""
+    every = max(1, X.shape[0] // SAMPLE_ROWS)
+    sample = X[::every].astype(np.float64)
+    share = np.ones(len(sample)) if sample_weight is None else sample_weight[::every]
+    return sample, share / share.sum() if share.any() else np.full(len(share), 1 / len(share))
+
+
+def column_scales(sample, share, fit_intercept):
+    """Centre (0 without an intercept to absorb it) and inverse scale of each column; both padded by zeros to a multiple of 8."""
+    p = sample.shape[1]
+    padded = max(8, (p + 7) // 8 * 8)
+    center, inv_scale = np.zeros(padded), np.zeros(padded)
+    if fit_intercept:
+        center[:p] = share @ sample
+    spread = np.sqrt(share @ (sample - center[:p]) ** 2)
+    size = np.sqrt(share @ sample**2)
+    # a constant column has no spread but rounding error; its size keeps it from being blown up
+    spread = np.where(spread > 1e-12 * size, spread, size)
+    inv_scale[:p] = 1.0 / np.where(spread > 0, spread, 1.0)
+    return center, inv_scale
+
+
+def natural_map(center, inv_scale, p, fit_intercept):
+    """d(natural)/d(internal) of the fixed effects: internal are the standardised slopes and then the intercept, natural the intercept
+    and then the slopes in the user's units."""
+    k = int(fit_intercept)
+    J = np.zeros((p + k, p + k))
+    J[k:, :p] = np.diag(inv_scale[:p])
+    if k:
+        J[0, :p] = -inv_scale[:p] * center[:p]
+        J[0, p] = 1.0
+    return J
