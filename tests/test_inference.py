@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from sklmm._base import GroupedClassifier
-from sklmm.inference.criteria import aic, bic, deviance
+from sklmm.inference.criteria import aic, bic, cic, deviance, qic, qicu
 from sklmm.inference.intervals import check_level, conf_int, odds_ratios, reference_distribution
 from sklmm.inference.tests import contrast_matrix, wald_table, wald_test
 from sklmm.inference.vcov import correlation, standard_errors
@@ -38,6 +38,45 @@ def test_criteria():
     assert deviance(-10.0) == 20.0
     assert aic(-10.0, 3) == 26.0
     assert bic(-10.0, 3, 100) == pytest.approx(20.0 + 3 * math.log(100), rel=1e-15)
+
+
+def test_quasi_likelihood_criteria_against_their_definitions():
+    """On a fitted plain logistic model with clustered rows: Q, A and V from scratch."""
+    rng = np.random.default_rng(5)
+    X = np.column_stack([np.ones(60), rng.normal(size=(60, 2))])
+    y, beta = (rng.random(60) < 0.4).astype(float), np.zeros(3)
+    for _ in range(30):
+        mu = 1 / (1 + np.exp(-X @ beta))
+        information = X.T @ np.diag(mu * (1 - mu)) @ X
+        beta += np.linalg.solve(information, X.T @ (y - mu))
+    phi = np.mean((y - mu) ** 2 / (mu * (1 - mu)))
+    U = np.add.reduceat(X * (y - mu)[:, None], np.arange(0, 60, 5))
+    robust = np.linalg.inv(information) @ U.T @ U @ np.linalg.inv(information)
+    quasi = np.sum(np.log(np.where(y == 1, mu, 1 - mu)))
+
+    penalty = sum(information[j, k] / phi * robust[k, j] for j in range(3) for k in range(3))
+    assert cic(information / phi, robust) == pytest.approx(penalty, rel=1e-12)
+    assert qic(quasi, information / phi, robust) == pytest.approx(-2 * quasi + 2 * penalty, rel=1e-12)
+    assert qicu(quasi, 3) == pytest.approx(-2 * quasi + 6, rel=1e-15)
+    # where the naive covariance is right, QIC's penalty is the number of coefficients
+    assert cic(information / phi, np.linalg.inv(information / phi)) == pytest.approx(3, rel=1e-12)
+
+
+def test_trace_of_matrices_that_are_not_symmetric():
+    A, V = np.arange(9.0).reshape(3, 3), np.arange(9.0).reshape(3, 3)[::-1] ** 2
+    assert cic(A, V) == pytest.approx(np.trace(A @ V), rel=1e-15)
+
+
+def test_criteria_leave_out_unidentified_coefficients():
+    A, V = np.linalg.inv(VCOV), VCOV * 1.3
+    kept = np.ix_([0, 2], [0, 2])
+    expected = np.trace(A[kept] @ V[kept])
+    aliased = V.copy()
+    aliased[1], aliased[:, 1] = np.nan, np.nan
+    for information in (A, np.where(np.isnan(aliased), np.nan, A), np.where(np.isnan(aliased), 0.0, A)):
+        assert cic(information, aliased) == pytest.approx(expected, rel=1e-14)
+        assert qic(-10.0, information, aliased) == pytest.approx(20 + 2 * expected, rel=1e-14)
+    assert math.isnan(cic(A, np.full((3, 3), np.nan))) and math.isnan(qic(-10.0, A, np.full((3, 3), np.nan)))
 
 
 def test_intervals():
