@@ -284,3 +284,39 @@ def least_squares_alpha(gap, target, weight):
         return sum(g * alpha ** (g - 1) * (w * alpha**g - wz) for g, (w, wz) in totals.items())
 
     return brentq(slope, grid[best - 1], grid[best + 1], **TIGHT)
+
+
+class Problem(NamedTuple):
+    """Data to compare fits on; the rows are in no order."""
+
+    X: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+    time: np.ndarray
+    sample_weight: np.ndarray
+
+
+def make_problem(seed, *, times=(0, 1, 2, 4, 5), n_clusters=90, complete=False, alternating=False):
+    """A random problem of clusters that have one row at some (``complete``: all) of the times.
+
+    The second feature is far from zero, the third one of the cluster; weights are 1, 2 or 3. Rows of a cluster are
+    alike, or unlike the row before if ``alternating``.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.full(n_clusters, len(times)) if complete else rng.integers(1, len(times) + 1, n_clusters)
+    sizes[0] = len(times)
+    time = np.concatenate([np.sort(rng.choice(times, size, replace=False)) for size in sizes]).astype(float)
+    groups = np.repeat(np.arange(n_clusters), sizes)
+    X = np.column_stack([rng.normal(size=len(time)), rng.normal(20, 4, len(time)), rng.normal(size=n_clusters)[groups]])
+    eta = (
+        0.5 * X[:, 0]
+        - 0.1 * (X[:, 1] - 20)
+        + 0.4 * X[:, 2]
+        + 1.5 * rng.normal(size=n_clusters)[groups] * (not alternating)
+    )
+    y = (rng.random(len(time)) < expit(eta)).astype(int)
+    if alternating:
+        for row in np.flatnonzero(np.diff(groups, prepend=-1) == 0):
+            y[row] = 1 - y[row - 1] if rng.random() < 0.5 else y[row]
+    order = rng.permutation(len(time))
+    return Problem(X[order], y[order], 100 + groups[order], time[order], rng.integers(1, 4, len(time)).astype(float))
