@@ -226,6 +226,9 @@ class MixedLogisticRegression(GroupedClassifier):
             n_obs_=n_obs,
             _factors=factors,
             _fixed_names=["intercept"] * bool(self.fit_intercept) + rows.names,
+            # What the summary says must be what was fitted, whatever set_params has changed since.
+            _n_quadrature=int(self.n_quadrature),
+            _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
             _theta=fit.theta,
             _vcov=fit.vcov,
         )

@@ -1,7 +1,6 @@
-"""The summary of a fitted model."""
+"""The summary of a fitted model: what to show of it, and in which words."""
 
 import math
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,91 +9,14 @@ from sklmm.inference.criteria import deviance
 from sklmm.inference.tests import wald_table
 from sklmm.inference.vcov import correlation
 
-from . import _render
+from . import _numbers, _render
+from ._fit_summary import FitSummary
 
-__all__ = ["FitSummary", "summary_of_mixed"]
-
-
-class FitSummary:
-    """Tables of a fitted model: ``print`` them, or take them as DataFrames.
-
-    Parameters
-    ----------
-    title : str
-        The model in words.
-    facts : list of (str, str)
-        What was fitted to what: rows, groups, approximation.
-    coefficients : DataFrame
-        As `sklmm.inference.tests.wald_table` makes it.
-    level : float
-        Confidence level of its intervals.
-    statistics : dict of str -> float
-        Fit statistics by name.
-    variance_components : DataFrame, optional
-        A row a random coefficient, see `summary_of_mixed`. For models without random effects None.
-    tables : list of Table, optional
-        Further tables, shown between the coefficients and the fit statistics.
-    notes : list of str, optional
-        Sentences below the tables: convergence, warnings.
-
-    Attributes
-    ----------
-    coefficients : DataFrame
-    variance_components : DataFrame or None
-    statistics : Series
-    notes : list of str
-    """
-
-    def __init__(
-        self,
-        *,
-        title,
-        facts,
-        coefficients,
-        level,
-        statistics,
-        variance_components=None,
-        tables=(),
-        notes=(),
-    ):
-        self.title = title
-        self.facts = list(facts)
-        self.coefficients = coefficients
-        self.level = level
-        self.statistics = pd.Series(statistics, dtype=float)
-        self.variance_components = variance_components
-        self.tables = list(tables)
-        self.notes = list(notes)
-
-    def __str__(self):
-        return _render.to_text(self._document())
-
-    __repr__ = __str__
-
-    def _repr_html_(self):
-        return _render.to_html(self._document())
-
-    def to_markdown(self):
-        """The summary in GitHub's Markdown."""
-        return _render.to_markdown(self._document())
-
-    def to_latex(self):
-        """The summary as LaTeX `tabular`s; no packages needed."""
-        return _render.to_latex(self._document())
-
-    def _document(self):
-        tables = [_coefficient_table(self.coefficients, self.level)]
-        if self.variance_components is not None:
-            tables.append(_variance_table(self.variance_components))
-        tables += self.tables
-        if len(self.statistics):
-            values = [_fixed(value, 2) for value in self.statistics]
-            tables.append(_render.Table("Fit", list(self.statistics.index), [values], n_names=0))
-        return _render.Document(self.title, self.facts, tables, self.notes)
+__all__ = ["FitSummary", "summary_of_gee", "summary_of_mixed"]
 
 
 def summary_of_mixed(estimator, level=0.95):
-    """Summary of a fitted `MixedLogisticRegression`, from its public fitted attributes.
+    """Summary of a fitted `MixedLogisticRegression`, from its fitted attributes.
 
     Parameters
     ----------
@@ -114,15 +36,9 @@ def summary_of_mixed(estimator, level=0.95):
     coefficients = wald_table(names, coef, estimator.vcov_.to_numpy(), level)
 
     covariance = estimator.covariance_
-    groups = ", ".join(f"{count:,} of {factor}" for factor, count in estimator.n_groups_.items())
-    other, one = (_label(label) for label in estimator.classes_)
-    facts = [
-        ("Outcome", f"probability of {one} (against {other})"),
-        ("Rows", _count(estimator.n_obs_)),
-        ("Groups", groups or "none"),
-    ]
+    facts = [*_outcome_and_rows(estimator), ("Groups", _group_counts(estimator) or "none")]
     if covariance:
-        facts.append(("Likelihood", _approximation(estimator.n_quadrature)))
+        facts.append(("Likelihood", _approximation(estimator._n_quadrature)))
 
     log_likelihood = float(estimator.log_likelihood_)
     statistics = {
@@ -131,6 +47,14 @@ def summary_of_mixed(estimator, level=0.95):
         "AIC": float(estimator.aic_),
         "BIC": float(estimator.bic_),
     }
+    notes = _notes_on_fit(estimator, coefficients)
+    if estimator.is_singular_:
+        where = "; ".join(_boundary(covariance))
+        notes.append(
+            "Singular fit: a variance is on the boundary"
+            + (f" ({where})" if where else "")
+            + ". The fit is valid; fewer random coefficients would fit as well."
+        )
     title = "Mixed-effects logistic regression" if covariance else "Logistic regression, no random effects"
     return FitSummary(
         title=title,
@@ -139,11 +63,95 @@ def summary_of_mixed(estimator, level=0.95):
         level=level,
         statistics=statistics,
         variance_components=_variance_components(covariance) if covariance else None,
-        notes=_notes(estimator, coefficients, covariance),
+        notes=notes,
     )
 
 
-# --- what the fit says --------------------------------------------------------------------------------------
+def summary_of_gee(estimator, level=0.95):
+    """Summary of a fitted `GEELogisticRegression`, from its fitted attributes.
+
+    Parameters
+    ----------
+    estimator : GEELogisticRegression
+    level : float, default=0.95
+        Confidence level of the intervals.
+
+    Returns
+    -------
+    FitSummary
+    """
+    names, coef, vcov = estimator._fixed_effects()
+    df = estimator._inference_df()
+    coefficients = wald_table([str(name) for name in names], coef, vcov, level, df=df)
+    estimated = "fixed" if estimator._dispersion_is_fixed else "estimated"
+    facts = [
+        *_outcome_and_rows(estimator),
+        ("Clusters", _clusters(estimator)),
+        ("Correlation", _working_correlation(estimator)),
+        ("Dispersion", f"{_numbers.fixed(estimator.dispersion_, 4)}, {estimated}"),
+        ("Covariance", COVARIANCES[estimator.cov_type_]),
+        ("Tests", _reference(df)),
+    ]
+    notes = _notes_on_fit(estimator, coefficients)
+    trouble = getattr(estimator, "_trouble", None)
+    if trouble:
+        notes.append(f"The estimate of the working correlation was out of range: {trouble}.")
+    notes.append("Coefficients and probabilities are population-averaged: over all clusters, not within one.")
+    return FitSummary(
+        title="Marginal logistic regression (generalized estimating equations)",
+        facts=facts,
+        coefficients=coefficients,
+        level=level,
+        statistics={
+            "QIC": float(estimator.qic_),
+            "QICu": float(estimator.qicu_),
+            "CIC": float(estimator.cic_),
+        },
+        coefficients_title="Coefficients",
+        tables=_correlation_tables(estimator),
+        notes=notes,
+    )
+
+
+# --- both models --------------------------------------------------------------------------------------------
+
+
+def _outcome_and_rows(estimator):
+    other, one = (_label(label) for label in estimator.classes_)
+    return [
+        ("Outcome", f"probability of {one} (against {other})"),
+        ("Rows", _numbers.count(estimator.n_obs_)),
+    ]
+
+
+def _group_counts(estimator):
+    return ", ".join(f"{count:,} of {factor}" for factor, count in estimator.n_groups_.items())
+
+
+def _notes_on_fit(estimator, coefficients):
+    notes = []
+    verdict = str(getattr(estimator.fit_report_, "verdict", "")).strip()
+    if estimator.converged_:
+        verdict = verdict or "converged"
+        notes.append(f"{verdict[0].upper()}{verdict[1:]}.")
+    else:
+        notes.append(f"NOT CONVERGED: {verdict or 'the iterations stopped early'}.")
+    if estimator._separated:
+        notes.append(
+            f"The classes are separated by {', '.join(estimator._separated)}: coefficients run off to infinity. "
+            "The estimates are where the fit stopped, and their standard errors mean nothing."
+        )
+    dropped = coefficients.index[coefficients["std_error"].isna()]
+    if len(dropped):
+        notes.append("No standard error, not identified by the data: " + ", ".join(dropped) + ".")
+    return notes
+
+
+def _label(label):
+    return repr(label.item() if isinstance(label, np.generic) else label)
+
+
+# --- the mixed model ----------------------------------------------------------------------------------------
 
 
 def _approximation(n_quadrature):
@@ -169,27 +177,6 @@ def _variance_components(covariance):
     return table
 
 
-def _notes(estimator, coefficients, covariance):
-    notes = []
-    verdict = str(getattr(estimator.fit_report_, "verdict", "")).strip()
-    if estimator.converged_:
-        verdict = verdict or "converged"
-        notes.append(f"{verdict[0].upper()}{verdict[1:]}.")
-    else:
-        notes.append(f"NOT CONVERGED: {verdict or 'the iterations stopped early'}.")
-    dropped = coefficients.index[coefficients["std_error"].isna()]
-    if len(dropped):
-        notes.append("No standard error, not identified by the data: " + ", ".join(dropped) + ".")
-    if estimator.is_singular_:
-        where = "; ".join(_boundary(covariance))
-        notes.append(
-            "Singular fit: a variance is on the boundary"
-            + (f" ({where})" if where else "")
-            + ". The fit is valid; fewer random coefficients would fit as well."
-        )
-    return notes
-
-
 def _boundary(covariance):
     """Where a covariance matrix is singular, as far as single entries show it."""
     for term, matrix in covariance.items():
@@ -203,98 +190,70 @@ def _boundary(covariance):
                     yield f"{term}: the correlation of {names[k]} and {name} is {round(corr[j, k])}"
 
 
-# --- numbers as text ----------------------------------------------------------------------------------------
+# --- the marginal model -------------------------------------------------------------------------------------
+
+COVARIANCES = {
+    "robust": "robust (sandwich)",
+    "naive": "naive (model-based: assumes the working correlation)",
+    "kauermann-carroll": "Kauermann-Carroll, bias-corrected sandwich",
+    "mancl-derouen": "Mancl-DeRouen, bias-corrected sandwich",
+    "fay-graubard": "Fay-Graubard, bias-corrected sandwich",
+    "morel": "Morel-Bokossa-Neerchal, sandwich corrected for few clusters",
+}
+
+# Working correlations that a number or no number at all describes.
+_WITHOUT_TABLE = ("independence", "exchangeable", "AR(1)")
+_MOST_SHOWN = 8
 
 
-def _coefficient_table(table, level):
-    ends = [f"{50 * (1 - level):.6g} %", f"{50 * (1 + level):.6g} %"]
-    head = ["", "estimate", "std. error", "z", "p-value", *ends, "odds ratio", *ends]
-    decimals = _decimals(table["std_error"])
-    rows = []
-    for name, row in zip(table.index, table.to_dict("records"), strict=True):
-        number = _number(row["std_error"], decimals)
-        rows.append(
-            [
-                name,
-                number(row["estimate"]),
-                number(row["std_error"]),
-                _fixed(row["z"], 2),
-                _p_value(row["p_value"]),
-                number(row["lower"]),
-                number(row["upper"]),
-                _ratio(row["odds_ratio"]),
-                _ratio(row["odds_ratio_lower"]),
-                _ratio(row["odds_ratio_upper"]),
-            ]
-        )
-    return _render.Table("Fixed effects", head, rows)
+def _clusters(estimator):
+    smallest, largest = (_numbers.count(size) for size in estimator.cluster_sizes_)
+    if not estimator.n_groups_:
+        return "none given: every row is its own"
+    sizes = f"{smallest} to {largest} rows" if smallest != largest else f"{largest} row{'s' * (largest != '1')}"
+    return f"{_group_counts(estimator)}, {sizes} each"
 
 
-def _variance_table(table):
-    corr = [column for column in table.columns if column.startswith("corr_")]
-    decimals = _decimals(table["sd"])
-    rows, width, before = [], 0, None
-    for (term, name), row in table.iterrows():
-        if term != before:
-            earlier = []
-        # A triangle: each term's correlations begin in the first column, whatever the names.
-        cells = ["" if np.isnan(row[c]) else _fixed(row[c], 2) for c in earlier if c in corr]
-        width = max(width, len(cells))
-        spread = [_number(row[column], decimals)(row[column]) for column in ("variance", "sd")]
-        rows.append(["" if term == before else term, name, *spread, *cells])
-        earlier.append(f"corr_{name}")
-        before = term
-    rows = [row + [""] * (4 + width - len(row)) for row in rows]
-    head = ["term", "coefficient", "variance", "sd", *["correlation", *[""] * width][:width]]
-    return _render.Table("Random effects", head, rows, n_names=2)
+def _reference(df):
+    """The distribution of the test statistics, in words."""
+    if df is None:
+        return "z (normal distribution)"
+    number = _numbers.count(df)
+    if df <= 0:
+        return f"none: {number} degrees of freedom, clusters less coefficients"
+    return f"t with {number} degree{'s' * (df != 1)} of freedom (fewer than 50 clusters)"
 
 
-def _decimals(scales):
-    """Decimals that show four digits of the smallest of some scales, between 2 and 5."""
-    scales = np.asarray(scales, dtype=float)
-    scales = scales[np.isfinite(scales) & (scales > 0)]
-    return int(np.clip(3 - np.floor(np.log10(scales.min())), 2, 5)) if scales.size else 4
+def _working_correlation(estimator):
+    """The working correlation and its parameters in words."""
+    name = estimator.correlation_name_
+    alpha = [_numbers.fixed(value, 3) for value in np.ravel(estimator.correlation_params_)]
+    if not alpha:
+        return name
+    if name == "exchangeable":
+        return f"{name}, {alpha[0]} between two rows of a cluster"
+    if name == "AR(1)":
+        return f"{name}, {alpha[0]} at a distance of 1 in time"
+    if name == "m-dependent" and len(alpha) <= _MOST_SHOWN:
+        return f"{name}, " + ", ".join(f"{value} at lag {lag}" for lag, value in enumerate(alpha, start=1))
+    what = "correlation" if name in ("m-dependent", "unstructured") else "parameter"
+    if len(alpha) == 1:
+        return f"{name}, {what} {alpha[0]}"
+    low, high = (_numbers.fixed(end(estimator.correlation_params_), 3) for end in (np.min, np.max))
+    return f"{name}, {len(alpha)} {what}s from {low} to {high}"
 
 
-def _number(scale, decimals):
-    """How to write a row's numbers: a scale too fine for the column's decimals gets exponents."""
-    return _scientific if 0 < scale < 10.0 ** (1 - decimals) else partial(_fixed, decimals=decimals)
-
-
-def _fixed(value, decimals):
-    if not np.isfinite(value):
-        return _special(value)
-    if abs(value) >= 1e7:
-        return _scientific(value)
-    text = f"{value:.{decimals}f}"
-    return text.lstrip("-") if float(text) == 0 else text  # no "-0.00"
-
-
-def _scientific(value):
-    return f"{value:.3e}" if np.isfinite(value) else _special(value)
-
-
-def _special(value):
-    return "-" if np.isnan(value) else f"{value:g}"
-
-
-def _p_value(value):
-    if np.isnan(value):
-        return "-"
-    if value < 2e-16:
-        return "<2e-16"
-    return f"{value:.1e}" if value < 1e-4 else f"{value:.4f}"
-
-
-def _ratio(value):
-    if not np.isfinite(value):
-        return _special(value)
-    return f"{value:.3f}" if 0.01 <= value < 1e4 else f"{value:.2e}"
-
-
-def _count(value):
-    return f"{int(value):,}" if float(value).is_integer() else f"{value:,.10g}"
-
-
-def _label(label):
-    return repr(label.item() if isinstance(label, np.generic) else label)
+def _correlation_tables(estimator):
+    """The working correlation matrix, where words do not say it all and it is small enough to read."""
+    R = np.asarray(estimator.working_correlation_, dtype=float)
+    if estimator.correlation_name_ in _WITHOUT_TABLE or not 2 <= len(R) <= _MOST_SHOWN:
+        return []
+    times = estimator.correlation_times_
+    if times is None or len(times) != len(R):
+        corner, labels = "row", [str(position) for position in range(1, len(R) + 1)]
+    else:
+        corner, labels = "time", [f"{float(time):.10g}" for time in times]
+    rows = [
+        [label, *(_numbers.fixed(value, 3) for value in values)] for label, values in zip(labels, R, strict=True)
+    ]
+    return [_render.Table("Working correlation", [corner, *labels], rows)]

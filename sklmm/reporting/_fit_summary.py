@@ -1,0 +1,134 @@
+"""The object that a summary is: tables as DataFrames, and the document that shows them."""
+
+import numpy as np
+import pandas as pd
+
+from . import _numbers, _render
+
+__all__ = ["FitSummary"]
+
+
+class FitSummary:
+    """Tables of a fitted model: ``print`` them, or take them as DataFrames.
+
+    Parameters
+    ----------
+    title : str
+        The model in words.
+    facts : list of (str, str)
+        What was fitted to what: rows, groups, approximation.
+    coefficients : DataFrame
+        As `sklmm.inference.tests.wald_table` makes it.
+    level : float
+        Confidence level of its intervals.
+    statistics : dict of str -> float
+        Fit statistics by name.
+    coefficients_title : str, default="Fixed effects"
+        Heading of the coefficients.
+    variance_components : DataFrame, optional
+        A row a random coefficient, see `summary_of_mixed`. For models without random effects None.
+    tables : list of Table, optional
+        Further tables, shown between the coefficients and the fit statistics.
+    notes : list of str, optional
+        Sentences below the tables: convergence, warnings.
+
+    Attributes
+    ----------
+    coefficients : DataFrame
+    variance_components : DataFrame or None
+    statistics : Series
+    notes : list of str
+    """
+
+    def __init__(
+        self,
+        *,
+        title,
+        facts,
+        coefficients,
+        level,
+        statistics,
+        coefficients_title="Fixed effects",
+        variance_components=None,
+        tables=(),
+        notes=(),
+    ):
+        self.title = title
+        self.facts = list(facts)
+        self.coefficients = coefficients
+        self.level = level
+        self.statistics = pd.Series(statistics, dtype=float)
+        self.coefficients_title = coefficients_title
+        self.variance_components = variance_components
+        self.tables = list(tables)
+        self.notes = list(notes)
+
+    def __str__(self):
+        return _render.to_text(self._document())
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        return _render.to_html(self._document())
+
+    def to_markdown(self):
+        """The summary in GitHub's Markdown."""
+        return _render.to_markdown(self._document())
+
+    def to_latex(self):
+        """The summary as LaTeX `tabular`s; no packages needed."""
+        return _render.to_latex(self._document())
+
+    def _document(self):
+        tables = [_coefficient_table(self.coefficients_title, self.coefficients, self.level)]
+        if self.variance_components is not None:
+            tables.append(_variance_table(self.variance_components))
+        tables += self.tables
+        if len(self.statistics):
+            values = [_numbers.fixed(value, 2) for value in self.statistics]
+            tables.append(_render.Table("Fit", list(self.statistics.index), [values], n_names=0))
+        return _render.Document(self.title, self.facts, tables, self.notes)
+
+
+def _coefficient_table(title, table, level):
+    ends = [f"{50 * (1 - level):.6g} %", f"{50 * (1 + level):.6g} %"]
+    statistic = "t" if "t" in table.columns else "z"
+    head = ["", "estimate", "std. error", statistic, "p-value", *ends, "odds ratio", *ends]
+    decimals = _numbers.column_decimals(table["std_error"])
+    rows = []
+    for name, row in zip(table.index, table.to_dict("records"), strict=True):
+        write = _numbers.writer(row["std_error"], decimals)
+        rows.append(
+            [
+                name,
+                write(row["estimate"]),
+                write(row["std_error"]),
+                _numbers.fixed(row[statistic], 2),
+                _numbers.p_value(row["p_value"]),
+                write(row["lower"]),
+                write(row["upper"]),
+                _numbers.ratio(row["odds_ratio"]),
+                _numbers.ratio(row["odds_ratio_lower"]),
+                _numbers.ratio(row["odds_ratio_upper"]),
+            ]
+        )
+    return _render.Table(title, head, rows)
+
+
+def _variance_table(table):
+    corr = [column for column in table.columns if column.startswith("corr_")]
+    decimals = _numbers.column_decimals(table["sd"])
+    rows, width, before = [], 0, None
+    for (term, name), row in table.iterrows():
+        if term != before:
+            earlier = []
+        # A triangle: each term's correlations begin in the first column, whatever the names.
+        cells = ["" if np.isnan(row[c]) else _numbers.fixed(row[c], 2) for c in earlier if c in corr]
+        width = max(width, len(cells))
+        spread = [_numbers.writer(row[column], decimals)(row[column]) for column in ("variance", "sd")]
+        rows.append(["" if term == before else term, name, *spread, *cells])
+        earlier.append(f"corr_{name}")
+        before = term
+    rows = [row + [""] * (4 + width - len(row)) for row in rows]
+    head = ["term", "coefficient", "variance", "sd", *["correlation", *[""] * width][:width]]
+    return _render.Table("Random effects", head, rows, n_names=2)
