@@ -6,10 +6,13 @@ import importlib.util
 __version__ = "0.1.0"
 
 # Public name -> module that defines it. Resolved on first use, which keeps `import sklmm` cheap.
-_PUBLIC = {"MixedLogisticRegression": "sklmm.mixed"}
-_PUBLIC_MODULES = ("datasets", "exceptions")
+_PUBLIC = {
+    "GEELogisticRegression": "sklmm.gee",
+    "MixedLogisticRegression": "sklmm.mixed",
+}
+_PUBLIC_MODULES = ("datasets", "estimating", "exceptions")
 
-__all__ = ["MixedLogisticRegression", "__version__", "datasets", "exceptions"]
+__all__ = ["GEELogisticRegression", "MixedLogisticRegression", "__version__", "datasets", "estimating", "exceptions"]
 
 if importlib.util.find_spec("sklmm._kernels._cluster") is None:
     raise ImportError(

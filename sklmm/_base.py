@@ -33,6 +33,8 @@ class Rows:
     raw : object
         The caller's X as a frame or array, with all its columns.
     raw_names : list of str
+    time : 1-D array-like or None
+        The column of times, where X has one.
     """
 
     X: np.ndarray
@@ -40,6 +42,7 @@ class Rows:
     groups: dict
     raw: object
     raw_names: list
+    time: object = None
 
     def column(self, name):
         """The labels of a grouping column, or a feature used as one in an interaction."""
@@ -52,6 +55,7 @@ class Rows:
         self.X = self.X[mask]
         self.groups = {name: take_rows(labels, mask) for name, labels in self.groups.items()}
         self.raw = take_rows(self.raw, mask)
+        self.time = None if self.time is None else take_rows(self.time, mask)
 
 
 class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -67,18 +71,20 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def get_metadata_routing(self):
         """Get the metadata routing of this object.
 
-        `groups` is requested, unless `group_features` says that the groups are columns of X.
+        `groups` is requested, unless `group_features` says that the groups are columns of X; likewise `time`.
 
         Returns
         -------
         routing : MetadataRequest
         """
         routing = super().get_metadata_routing()
-        if self.group_features is not None:
+        for param, column in (("groups", "group_features"), ("time", "time_feature")):
+            if getattr(self, column, None) is None:
+                continue
             for method in ("fit", *PREDICTING):
                 requests = getattr(routing, method)
-                if "groups" in requests.requests:
-                    requests.add_request(param="groups", alias=False)
+                if param in requests.requests:
+                    requests.add_request(param=param, alias=False)
         return routing
 
     def _check_common_parameters(self):
@@ -90,7 +96,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise ValueError(f"fit_intercept must be True or False, got {self.fit_intercept!r}")
 
-    def _read_training_rows(self, X, y, groups, sample_weight):
+    def _read_training_rows(self, X, y, groups, sample_weight, time=None):
         """Validate the arguments of fit, without touching what an earlier fit left on the estimator.
 
         Returns
@@ -108,8 +114,15 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "too; use one of them"
             )
         probe = copy.copy(self)
-        rows, group_columns = read_rows(probe, X, groups, self.group_features, reset=True)
+        time_feature = getattr(self, "time_feature", None)
+        rows, group_columns, time_column = read_rows(probe, X, groups, self.group_features, time_feature, reset=True)
         n_rows = rows.X.shape[0]
+        if time is not None:
+            if time_column is not None:
+                raise ValueError(
+                    "times came through both doors: time_feature names a column of X, and time= was passed too; use one of them"
+                )
+            rows.time = one_dimensional(time, "time", n_rows)
         if n_rows == 0:
             raise ValueError("Found array with 0 sample(s): X has no rows, while a minimum of 1 is required")
         if y is None:
@@ -128,6 +141,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             "feature_names_in_": getattr(probe, "feature_names_in_", None),
             "_group_columns": group_columns,
             "_group_names": list(rows.groups),
+            "_time_column": time_column,
         }
         return rows, target, classes, weights, header
 
@@ -138,7 +152,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "groups came through both doors: the model takes its groups from X (group_features), "
                 "and groups= was passed too"
             )
-        rows, _ = read_rows(self, X, groups, self._group_columns or None, reset=False)
+        rows, _, _ = read_rows(self, X, groups, self._group_columns or None, self._time_column, reset=False)
         if groups is not None and self._group_names:
             rows.groups = match_group_names(rows.groups, self._group_names)
         return rows
@@ -149,6 +163,13 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             del state["feature_names_in_"]
             self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(state)
+
+    def _fitted(self, attribute):
+        """A stored attribute; before fit an AttributeError, so that hasattr tells the truth."""
+        try:
+            return self.__dict__[attribute]
+        except KeyError:
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet") from None
 
     # Inference on the fixed effects, from `coef_`, `intercept_` and `vcov_` ---------------------------------
 
@@ -239,8 +260,8 @@ def take_rows(values, mask):
     return values[mask]
 
 
-def read_rows(estimator, X, groups, group_columns, *, reset):
-    """Split X into features and grouping columns, and validate both.
+def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
+    """Split X into features, grouping columns and times, and validate all of them.
 
     Parameters
     ----------
@@ -250,32 +271,43 @@ def read_rows(estimator, X, groups, group_columns, *, reset):
         Groups given as metadata.
     group_columns : None, str, int, list or callable
         Grouping columns of X.
+    time_column : None, str, int or callable
+        Column of X that holds times.
 
     Returns
     -------
     rows : Rows
     group_columns : list of int
         Positions of the grouping columns.
+    time_column : int or None
     """
-    if group_columns is None:
+    if group_columns is None and time_column is None:
         # A model of groups alone may have no features; without groups scikit-learn wants at least one.
         raw = X
         X = _read_features(estimator, X, reset=reset, least_features=0 if groups is not None else 1)
-        positions, names = [], column_names(estimator)
-        raw_names, feature_names = names, names
+        names = column_names(estimator)
         given = {} if groups is None else as_group_frame(groups, X.shape[0])
-        return Rows(X, feature_names, given, raw if is_frame(raw) else X, raw_names), positions
+        return Rows(X, names, given, raw if is_frame(raw) else X, names), [], None
 
     original, X = X, _as_table(estimator, X)
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     raw_names = column_names(estimator)
-    positions = resolve_columns(group_columns, original, raw_names)
-    kept = [j for j in range(len(raw_names)) if j not in set(positions)]
+    positions = [] if group_columns is None else resolve_columns(group_columns, original, raw_names)
+    times = [] if time_column is None else resolve_columns(time_column, original, raw_names, "time_feature")
+    if len(times) > 1 or (time_column is not None and not times):
+        raise ValueError(f"time_feature must name one column of X, but {time_column!r} names {len(times)}")
+    if set(times) & set(positions):
+        raise ValueError(f"column {raw_names[times[0]]!r} of X is named in group_features and in time_feature")
+    taken = {*positions, *times}
+    kept = [j for j in range(len(raw_names)) if j not in taken]
     table = take_columns(X, _as_slice(kept))
     names = [raw_names[j] for j in kept]
     features = _to_numbers(estimator, table, names)
     labels = {raw_names[j]: take_columns(X, j) for j in positions}
-    return Rows(features, names, labels, X, raw_names), positions
+    if groups is not None:
+        labels = as_group_frame(groups, features.shape[0])
+    time = take_columns(X, times[0]) if times else None
+    return Rows(features, names, labels, X, raw_names, time), positions, (times[0] if times else None)
 
 
 def _read_features(estimator, X, *, reset, least_features):
@@ -340,13 +372,17 @@ def column_names(estimator):
     return [f"x{j}" for j in range(estimator.n_features_in_)] if names is None else list(names)
 
 
-def resolve_columns(group_features, X, names):
+def resolve_columns(group_features, X, names, parameter="group_features"):
     """Positions of the columns that `group_features` names.
 
     Parameters
     ----------
     group_features : str, int, list of them, or callable
         A callable gets X, as scikit-learn's column selectors do.
+    X : the caller's
+    names : list of str
+    parameter : str
+        What `group_features` is called in messages.
     """
     chosen = group_features(X) if callable(group_features) else group_features
     if isinstance(chosen, (str, Integral)):
@@ -359,22 +395,22 @@ def resolve_columns(group_features, X, names):
         if isinstance(item, str):
             if item not in names:
                 raise ValueError(
-                    f"group_features names {item!r}, which is no column of X; its columns are {names}"
+                    f"{parameter} names {item!r}, which is no column of X; its columns are {names}"
                 )
             positions.append(names.index(item))
         elif isinstance(item, Integral) and not isinstance(item, (bool, np.bool_)):
             if not -len(names) <= item < len(names):
                 raise ValueError(
-                    f"group_features asks for column {item} of X, which has {len(names)} columns"
+                    f"{parameter} asks for column {item} of X, which has {len(names)} columns"
                 )
             positions.append(int(item) % len(names))
         else:
             raise TypeError(
-                "group_features must be a column name, a column position, a list of them, or a callable that "
+                f"{parameter} must be a column name, a column position, a list of them, or a callable that "
                 f"gives them; got {group_features!r}"
             )
     if len(set(positions)) < len(positions):
-        raise ValueError(f"group_features={group_features!r} names a column twice")
+        raise ValueError(f"{parameter}={group_features!r} names a column twice")
     return positions
 
 

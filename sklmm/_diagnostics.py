@@ -7,9 +7,12 @@ import numpy as np
 from .exceptions import (
     AliasedFeaturesWarning,
     ConvergenceWarning,
+    FewClustersWarning,
+    NoTimesWarning,
     SeparationWarning,
     SingularFitWarning,
     UnidentifiedEffectsWarning,
+    WorkingCorrelationWarning,
 )
 
 _CALLER = 4  # from here over fit and its callback wrapper to the user's line
@@ -47,7 +50,57 @@ def warn_of_fit(fit, X, names):
     names : list of str
         Their names.
     """
+    _warn_of_columns(fit, X, names)
+    if fit.is_singular:
+        warnings.warn(
+            "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "
+            "as -1 or 1 (see covariance_). The fit is valid; a simpler random_effects would fit as well",
+            SingularFitWarning,
+            stacklevel=_CALLER,
+        )
+    _warn_of_convergence(fit.report)
 
+
+def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
+    """The same for estimating equations, with clusters that are too few and working correlations out of range.
+
+    Parameters
+    ----------
+    fit : GEEFit
+    X, names
+        As in `warn_of_fit`.
+    correlation : WorkingCorrelation
+    cov_type : str
+    """
+    _warn_of_columns(fit, X, names)
+    if fit.trouble:
+        warnings.warn(
+            f"the {correlation.name} working correlation is out of range: {fit.trouble}. Another structure may fit better",
+            WorkingCorrelationWarning,
+            stacklevel=_CALLER,
+        )
+    n_coefficients = fit.bread.shape[0]
+    if cov_type != "naive" and fit.n_clusters <= n_coefficients:
+        warnings.warn(
+            f"there are {fit.n_clusters} groups for {n_coefficients} coefficients: a robust covariance needs more groups than "
+            "coefficients (better, dozens of them). There are no degrees of freedom for tests; use fewer features, or cov_type='naive'",
+            FewClustersWarning,
+            stacklevel=_CALLER,
+        )
+    _warn_of_convergence(fit.report)
+
+
+def warn_of_row_order(correlation):
+    """Warn that the order of a group's rows is taken for their times."""
+    warnings.warn(
+        f"no times were given: the {correlation.name} working correlation takes the rows of a group, in their order, as equally spaced "
+        "in time. Pass time=, or name the column in time_feature",
+        NoTimesWarning,
+        stacklevel=_CALLER,
+    )
+
+
+def _warn_of_columns(fit, X, names):
     def listed(columns):
         return ", ".join("the intercept" if j < 0 else repr(names[j]) for j in columns)
 
@@ -60,23 +113,17 @@ def warn_of_fit(fit, X, names):
             f"columns of X whose coefficients are not identified ({'; '.join(parts)}): "
             "they are left out, with coefficient 0 and standard error NaN",
             AliasedFeaturesWarning,
-            stacklevel=_CALLER,
+            stacklevel=_CALLER + 1,
         )
     if fit.separated:
         warnings.warn(
             f"the classes are separated by {listed(fit.separated)}: the maximum of the likelihood is "
             "at infinity, the estimates are where the fit stopped, and their standard errors mean nothing",
             SeparationWarning,
-            stacklevel=_CALLER,
+            stacklevel=_CALLER + 1,
         )
-    if fit.is_singular:
-        warnings.warn(
-            "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "
-            "as -1 or 1 (see covariance_). The fit is valid; a simpler random_effects would fit as well",
-            SingularFitWarning,
-            stacklevel=_CALLER,
-        )
-    if not fit.report.converged:
-        warnings.warn(
-            f"the fit did not converge: {fit.report.verdict}", ConvergenceWarning, stacklevel=_CALLER
-        )
+
+
+def _warn_of_convergence(report):
+    if not report.converged:
+        warnings.warn(f"the fit did not converge: {report.verdict}", ConvergenceWarning, stacklevel=_CALLER + 1)

@@ -35,8 +35,8 @@ def effective_threads(n_threads):
 class Progress:
     """Passes the engine's report of an outer iteration on: to scikit-learn's callbacks, and to the screen."""
 
-    def __init__(self, estimator, context):
-        self.estimator = estimator
+    def __init__(self, estimator, context, objective="log_likelihood"):
+        self.estimator, self.objective = estimator, objective
         self.context = context if getattr(estimator, "_skl_callbacks", None) else None
         self._iteration = self._begin()
 
@@ -49,7 +49,7 @@ class Progress:
         if self.estimator.verbose:
             print(
                 f"[{type(self.estimator).__name__}] iteration {row['iteration']}: {row['rows']} rows, "
-                f"log-likelihood {row['log_likelihood']:.6f}, decrement {row['decrement']:.2e}, "
+                f"{self.objective.replace('_', '-')} {row[self.objective]:.6f}, decrement {row['decrement']:.2e}, "
                 f"{row['seconds']:.2f} s",
                 flush=True,
             )

@@ -9,11 +9,14 @@ from sklearn.exceptions import ConvergenceWarning
 __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
+    "FewClustersWarning",
     "NoGroupsWarning",
+    "NoTimesWarning",
     "SeparationWarning",
     "SingularFitWarning",
     "SklmmWarning",
     "UnidentifiedEffectsWarning",
+    "WorkingCorrelationWarning",
 ]
 
 
@@ -39,3 +42,15 @@ class AliasedFeaturesWarning(SklmmWarning):
 
 class UnidentifiedEffectsWarning(SklmmWarning):
     """There are at least as many random effects as rows: their variances rest on the model alone."""
+
+
+class WorkingCorrelationWarning(SklmmWarning):
+    """A working correlation was estimated outside the range in which it is positive definite, and was put inside."""
+
+
+class NoTimesWarning(SklmmWarning):
+    """A working correlation by time was fitted without times: the order of the rows stands in for them."""
+
+
+class FewClustersWarning(SklmmWarning):
+    """There are too few clusters for a robust covariance of the coefficients."""

@@ -13,21 +13,23 @@
 #define SKLMM_HALF_ETA 100.0 /* |eta| / 2 at most: a Pearson residual is exp of it, its powers must not overflow */
 
 /* From half = eta / 2 (clamped by rows_exp) and h = exp(half): s = sqrt(w) sqrt(mu (1 - mu)) = sqrt(w) h / (1 + h^2) and the residual
- * e = sqrt(w) (y - mu) / sqrt(mu (1 - mu)) = sqrt(w) / h or -sqrt(w) h. root_w may be NULL. Returns sum w log p(y | eta), with w = 1
- * where `count` is 0. */
-SKLMM_CLONES double gee_rows(const double *half, const double *h, const double *y, const double *root_w, int count,
-                             double *s, double *e, ptrdiff_t n)
+ * e = sqrt(w) (y - mu) / sqrt(mu (1 - mu)) = sqrt(w) / h or -sqrt(w) h. root_w may be NULL. Returns sum w log p(y | eta); adds sum
+ * log p(y | eta) to `plain`, which may be NULL. */
+SKLMM_CLONES double gee_rows(const double *half, const double *h, const double *y, const double *root_w, double *s, double *e,
+                             double *plain, ptrdiff_t n)
 {
-    v8d value = v8_set(0.0);
+    v8d value = v8_set(0.0), unweighted = v8_set(0.0);
     for (ptrdiff_t r = 0; r < n; r += 8) {
         const v8l here = v8_first(n - r);
         const v8d a = v8_load(h + r), hit = v8_load(y + r), q = root_w ? v8_load(root_w + r) : v8_set(1.0);
         const v8d one = 1.0 + a * a, inverse = 1.0 / a;
         const v8d log_p = 2.0 * v8_load(half + r) * hit - v8_log(one);
-        value += v8_keep(here, count ? q * q * log_p : log_p);
+        unweighted += v8_keep(here, log_p);
+        value += v8_keep(here, q * q * log_p);
         v8_store(s + r, q * a / one);
         v8_store(e + r, q * (hit * inverse - (1.0 - hit) * a));
     }
+    if (plain) *plain += v8_sum(unweighted);
     return v8_sum(value);
 }
 

@@ -29,8 +29,8 @@ cdef extern from "_gee.h" nogil:
         const double *bread
         const double *origin
         double bound
-    double gee_rows(const double *half, const double *h, const double *y, const double *root_w, int count, double *s,
-                    double *e, ptrdiff_t n)
+    double gee_rows(const double *half, const double *h, const double *y, const double *root_w, double *s, double *e,
+                    double *plain, ptrdiff_t n)
     double gee_independence(const double *s, const double *e, double *v, double *g, ptrdiff_t n)
     void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n)
     void gee_cluster_sum(double *t, const double *T, ptrdiff_t ld, const double *q, ptrdiff_t n)
@@ -58,7 +58,7 @@ cpdef enum Moments:  # which products of residuals are summed up
 
 
 cdef enum: N_SCALARS = 8
-cdef enum: VALUE = 0, SQUARES = 1, MEAN_SQUARES = 2, OTHER_VALUE = 3, OTHER_SQUARES = 4
+cdef enum: VALUE = 0, SQUARES = 1, MEAN_SQUARES = 2, OTHER_VALUE = 3, OTHER_SQUARES = 4, PLAIN_VALUE = 5
 
 
 cdef struct Problem:
@@ -224,12 +224,12 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
         if x.other_half != NULL:
             rows_dot(s.half, s.tile, p.ld, x.other_half, k)
             rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
-            t.scalars[OTHER_VALUE] += gee_rows(s.half, s.h, s.y + r, q, 1, s.other_s, s.other_e, k)
+            t.scalars[OTHER_VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.other_s, s.other_e, NULL, k)
             t.scalars[OTHER_SQUARES] += gee_independence(s.other_s, s.other_e, s.v, s.g, k)
             rows_second_order(t.other_S, t.other_g, p.ld, p.m, s.tile, s.v, s.g, k, &nothing)
         rows_dot(s.half, s.tile, p.ld, x.half_beta, k)
         rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
-        t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, p.counts, s.s + r, s.e + r, k)
+        t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
         gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k)
         if long_cluster and p.whitening == EXCHANGEABLE:
             gee_cluster_sum(s.sum, s.tile, p.ld, q if p.counts else NULL, k)
@@ -341,7 +341,7 @@ cdef class GEEKernel:
         cdef sklmm_source *s = &self.p.source
         cdef ptrdiff_t i
         cdef size_t address = X.__array_interface__["data"][0]
-        cdef const int64_t[::1] factor_start
+        cdef const int64_t[::1] factor_start = np.zeros(1, dtype=np.int64)
         cdef Scratch scratch
         s.data = <const void *> address
         s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
@@ -407,8 +407,8 @@ cdef class GEEKernel:
 
         Returns
         -------
-        scalars : quasi-likelihood, sum of squared residuals, the same with each cluster's divided by its rows; and the first two for
-            the independence model at `other_half`.
+        scalars : quasi-likelihood, sum of squared residuals, the same with each cluster's divided by its rows; the first two for the
+            independence model at `other_half`; the quasi-likelihood without weights.
         moments : (n_moments,)
         S, U : sensitivity (m, m) and estimating function (m,), without the dispersion.
         other_S, other_U : those of the independence model.

@@ -87,12 +87,15 @@ class WorkingCorrelation:
         How the inverse is applied: in closed form, or through a factorisation for each pattern of times.
     uses_time : bool
         Whether it matters when (or where in its cluster) a row was observed.
+    order_suffices : bool
+        Whether the order of the rows can stand in for times even where clusters differ in size.
     """
 
     name = "user-defined"
     moments = "times"
     whitening = "dense"
     uses_time = True
+    order_suffices = False
 
     def moments_for(self, ddof_correction):
         """The kind of moments; one class needs others for each family of definitions."""
@@ -181,6 +184,7 @@ class AR1(WorkingCorrelation):
     name = "AR(1)"
     moments = "adjacent"
     whitening = "autoregressive"
+    order_suffices = True
 
     def moments_for(self, ddof_correction):
         return "adjacent" if ddof_correction else "lags"
@@ -285,6 +289,7 @@ class MDependent(WorkingCorrelation):
 
     name = "m-dependent"
     moments = "lags"
+    order_suffices = True
 
     def __init__(self, m=1):
         if isinstance(m, bool) or not isinstance(m, Integral) or m < 1:

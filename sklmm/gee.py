@@ -1,0 +1,454 @@
+"""GEELogisticRegression: the marginal model for clustered binary outcomes, by generalized estimating equations."""
+
+import warnings
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import check_is_fitted
+
+from ._base import GroupedClassifier, check_number
+from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
+from ._prediction import linear_predictor, log_probabilities, probabilities
+from ._progress import Progress, effective_threads, with_callbacks
+from .design.grouping import encode_groups
+from .estimating.correlation import resolve_correlation
+from .estimating.equations import fit_gee
+from .exceptions import NoGroupsWarning
+from .inference import criteria
+from .inference.sandwich import Meats, check_cov_type, covariance
+from .reporting.summary import summary_of_gee
+
+FEW_CLUSTERS = 50  # below this many, tests and intervals use t
+
+
+class GEELogisticRegression(GroupedClassifier):
+    """Marginal logistic regression by generalized estimating equations (GEE).
+
+    The coefficients describe the average over the population, not a member of it; rows of a group may be correlated in any way, and standard
+    errors allow for it. The working correlation is a guess that makes the estimates precise where it is good and leaves them consistent
+    where it is not.
+
+    Parameters
+    ----------
+    correlation : str, array-like or WorkingCorrelation, default="exchangeable"
+        The working correlation of the rows of a group:
+
+        - "independence": none; the estimates of plain logistic regression;
+        - "exchangeable": the same for every two rows;
+        - "ar1": alpha^|t_j - t_k|, with real times;
+        - "unstructured": one for every two times;
+        - "m-dependent": one for rows next to each other in time, 0 beyond; for m lags ``sklmm.estimating.MDependent(m)``;
+        - a correlation matrix, or ``sklmm.estimating.Fixed(matrix, times)`` ("fixed"): given, not estimated;
+        - an instance of a subclass of ``sklmm.estimating.WorkingCorrelation``.
+    group_features : None, str, int or callable, default=None
+        The column of X that holds groups. It is taken out of X and never used as a number. A callable gets X and returns the column.
+        None: groups, if any, come as ``groups=``. Without groups every row is one of its own.
+    time_feature : None, str, int or callable, default=None
+        The column of X that holds times: numbers or dates, different within a group. It is taken out of X; a time that is a covariate, too,
+        needs a column of its own. None: times, if any, come as ``time=``.
+    fit_intercept : bool, default=True
+    cov_type : str, default="robust"
+        Kind of `vcov_`, which tests and intervals rest on: "robust" (the sandwich), "naive" (which trusts the working correlation), or the
+        sandwich corrected for few groups: "kauermann-carroll", "mancl-derouen", "fay-graubard", "morel".
+    dispersion : "estimate" or float, default="estimate"
+        The scale of the variance. It enters naive covariances and QIC.
+    ddof_correction : bool, default=True
+        True: moments are divided by their number less the number of coefficients, as R's gee does. False: geepack's definitions. With False
+        AR(1) is fitted to all pairs of a group, not to neighbours; and weights are geepack's, see `fit`.
+    tol : float, default=1e-5
+        The largest error of a coefficient that may be left, in standard errors. Up to 200,000 rows the fit goes on to rounding error.
+    max_iter : int, default=100
+        Most iterations.
+    n_threads : int or None, default=None
+        Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says. Results do not depend on it.
+    verbose : int, default=0
+        1 prints a line an iteration.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (2,)
+        The class labels; probabilities are those of the second.
+    n_features_in_ : int
+        Number of columns of X, those of groups and times included.
+    feature_names_in_ : ndarray of str
+        Names of all columns of X. Only where X had names.
+    coef_ : ndarray of shape (1, n_fixed)
+        Coefficients; 0 for columns that are constant or collinear with others.
+    intercept_ : ndarray of shape (1,)
+    vcov_ : DataFrame
+        Covariance of the coefficients, of kind `cov_type`.
+    correlation_params_ : ndarray of shape (n_parameters,)
+        Of the working correlation; "unstructured": its upper triangle, row by row.
+    working_correlation_ : ndarray
+        The matrix over the union of times; for "independence", "exchangeable" and "ar1" that of the largest group (its first 1,000 rows).
+    correlation_times_ : ndarray
+        The times of its rows.
+    dispersion_ : float
+    qic_, qicu_, cic_ : float
+        Criteria for choosing the working correlation (QIC, CIC) and the features (QICu): Pan (2001), Hin and Wang (2009).
+    quasi_likelihood_ : float
+        Log-likelihood of the rows at these coefficients, were they independent.
+    n_iter_ : int
+        Number of iterations, those for the start included.
+    fit_report_ : FitReport
+    converged_ : bool
+    n_groups_ : dict of str -> int
+        Number of groups; empty without groups.
+    cluster_sizes_ : tuple of int
+        Rows of the smallest and of the largest group.
+    n_obs_ : float
+        Number of rows, or the sum of their weights.
+    df_resid_ : int or None
+        With fewer than 50 groups tests and intervals use t with this many degrees of freedom: groups less coefficients.
+
+    Notes
+    -----
+    Fisher scoring for the coefficients is alternated with moment estimates of the working correlation (Liang and Zeger 1986), from the
+    estimates under independence. A fitted model holds no training rows.
+
+    References
+    ----------
+    Liang K-Y, Zeger SL (1986). Longitudinal data analysis using generalized linear models. Biometrika 73, 13-22.
+
+    Pan W (2001). Akaike's information criterion in generalized estimating equations. Biometrics 57, 120-125.
+
+    Hin L-Y, Wang Y-G (2009). Working-correlation-structure identification in generalized estimating equations. Statistics in Medicine 28,
+    642-658.
+
+    Li P, Redden DT (2015). Small sample performance of bias-corrected sandwich estimators for cluster-randomized trials with binary outcomes.
+    Statistics in Medicine 34, 281-296.
+
+    Examples
+    --------
+    >>> from sklmm import GEELogisticRegression
+    >>> from sklmm.datasets import load_ohio
+    >>> X, wheeze, child = load_ohio(return_X_y=True, as_frame=True)
+    >>> model = GEELogisticRegression("exchangeable").fit(X, wheeze, groups=child)
+    >>> model.correlation_params_.round(2)
+    array([0.35])
+    """
+
+    __metadata_request__fit = {"groups": True, "time": True}
+
+    def __init__(
+        self,
+        correlation="exchangeable",
+        *,
+        group_features=None,
+        time_feature=None,
+        fit_intercept=True,
+        cov_type="robust",
+        dispersion="estimate",
+        ddof_correction=True,
+        tol=1e-5,
+        max_iter=100,
+        n_threads=None,
+        verbose=0,
+    ):
+        self.correlation = correlation
+        self.group_features = group_features
+        self.time_feature = time_feature
+        self.fit_intercept = fit_intercept
+        self.cov_type = cov_type
+        self.dispersion = dispersion
+        self.ddof_correction = ddof_correction
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    # Fitting ------------------------------------------------------------------------------------------------
+
+    @with_callbacks
+    def fit(self, X, y, groups=None, sample_weight=None, time=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+            Any two labels.
+        groups : array-like of shape (n_samples,), default=None
+            Group labels: rows of different groups are independent. Not together with `group_features`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row counts: under "independence" and "exchangeable" weight 2 is the row twice in its group, 0 is the row left out. Where rows have
+            times of their own, a weight scales the information of its row, so that one weight for all of a group counts the group. With
+            ``ddof_correction=False`` weights scale the information of rows under every structure, as in geepack.
+        time : array-like of shape (n_samples,), default=None
+            Times: numbers or dates. Not together with `time_feature`. Structures that depend on times take the order of a group's rows
+            where there are none, with a warning.
+
+        Returns
+        -------
+        self : GEELogisticRegression
+
+        Raises
+        ------
+        ValueError
+            For invalid input, and where the working correlation or the covariance asked for does not exist for these data.
+        """
+        correlation = self._check_parameters()
+        context = self._init_callback_context(max_subtasks=None)
+        metadata = {"groups": groups, "sample_weight": sample_weight, "time": time}
+        metadata = {key: value for key, value in metadata.items() if value is not None} or None
+        if context is not None:
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+
+        rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight, time)
+        codes, levels = self._read_clusters(rows, correlation)
+        times = None if rows.time is None or not correlation.uses_time else read_times(rows.time)
+        n_obs = float(target.size) if weights is None else float(weights.sum())
+        progress = Progress(self, context, "quasi_likelihood")
+        try:
+            fit = fit_gee(
+                rows.X,
+                target,
+                correlation=correlation,
+                codes=codes,
+                n_clusters=None if levels is None else len(levels),
+                labels=levels,
+                times=times if codes is not None else None,
+                sample_weight=weights,
+                fit_intercept=bool(self.fit_intercept),
+                dispersion=None if self.dispersion == "estimate" else float(self.dispersion),
+                ddof_correction=bool(self.ddof_correction),
+                tol=float(self.tol),
+                max_iter=int(self.max_iter),
+                n_threads=effective_threads(self.n_threads),
+                progress=progress if progress.wanted else None,
+            )
+        finally:
+            progress.close()
+        if codes is not None and times is None and correlation.uses_time and fit.cluster_sizes[1] > 1:
+            warn_of_row_order(correlation)
+        warn_of_marginal_fit(fit, rows.X, rows.names, correlation, self.cov_type)
+
+        n_coefficients, n_clusters = fit.bread.shape[0], fit.n_clusters
+        sandwich = {
+            "bread": fit.bread,
+            "dispersion": fit.dispersion,
+            "meats": Meats(*fit.meats),
+            "n_obs": n_obs,
+            "n_clusters": n_clusters,
+            "n_coefficients": n_coefficients,
+        }
+        covariance(self.cov_type, **sandwich)  # an error comes before an earlier fit is lost
+        robust, A = covariance("robust", **sandwich), fit.independence_information
+        quasi_likelihood, slopes = fit.quasi_likelihood, int(bool(self.fit_intercept))
+        state.update(
+            classes_=classes,
+            coef_=fit.beta[None, slopes:].copy(),
+            intercept_=fit.beta[:1].copy() if slopes else np.zeros(1),
+            correlation_params_=fit.alpha,
+            correlation_times_=fit.times,
+            correlation_name_=correlation.name,
+            dispersion_=fit.dispersion,
+            quasi_likelihood_=quasi_likelihood,
+            qic_=criteria.qic(quasi_likelihood, A, robust),
+            qicu_=criteria.qicu(quasi_likelihood, n_coefficients),
+            cic_=criteria.cic(A, robust),
+            cov_type_=self.cov_type,
+            n_iter_=fit.report.n_iter,
+            fit_report_=fit.report,
+            converged_=bool(fit.report.converged),
+            n_groups_={} if levels is None else {next(iter(rows.groups)): n_clusters},
+            cluster_sizes_=fit.cluster_sizes,
+            n_obs_=n_obs,
+            df_resid_=n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
+            _correlation=correlation,
+            _fixed_names=["intercept"] * slopes + rows.names,
+            _sandwich=sandwich,
+            _coordinates=fit.coordinates,
+            _aliased=[j + slopes for j in fit.aliased],
+            _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
+            _dispersion_is_fixed=self.dispersion != "estimate",
+        )
+        self._set_fitted(state)
+        if context is not None:
+            context.call_on_fit_task_end(
+                estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes={}
+            )
+        return self
+
+    def _check_parameters(self):
+        """Raise where a parameter is out of its range; the working correlation it stands for."""
+        self._check_common_parameters()
+        check_cov_type(self.cov_type)
+        if not (isinstance(self.dispersion, str) and self.dispersion == "estimate"):
+            what = "'estimate' or a number > 0"
+            check_number(self, "dispersion", Real, what, lambda value: 0 < value < np.inf)
+        if not isinstance(self.ddof_correction, (bool, np.bool_)):
+            raise ValueError(f"ddof_correction must be True or False, got {self.ddof_correction!r}")
+        return resolve_correlation(self.correlation)
+
+    def _read_clusters(self, rows, correlation):
+        """Codes and levels of the groups; None, None without groups."""
+        if len(rows.groups) > 1:
+            raise ValueError(
+                f"estimating equations take one grouping factor, the coarsest, but got {', '.join(map(repr, rows.groups))}: rows of "
+                "different groups must be independent. Name that one alone (nested groups are inside it); for crossed factors use "
+                "MixedLogisticRegression"
+            )
+        if not self.fit_intercept and not rows.names:
+            raise ValueError("there is nothing to fit: X has no features, and fit_intercept is False")
+        if not rows.groups:
+            warnings.warn(
+                "fit got no groups: every row is one of its own, and the estimates are those of plain logistic regression. Name the "
+                "grouping column of X in group_features, or pass groups=",
+                NoGroupsWarning,
+                stacklevel=4,
+            )
+            return None, None
+        name, labels = next(iter(rows.groups.items()))
+        codes, levels = encode_groups(labels, name)
+        if len(levels) == 1 and self.cov_type != "naive":
+            raise ValueError(
+                f"{name} has one group only ({levels[0]!r}): robust covariances rest on independent groups. Give more groups, or "
+                "cov_type='naive'"
+            )
+        return codes, levels
+
+    # Prediction ---------------------------------------------------------------------------------------------
+
+    def predict_proba(self, X, groups=None):
+        """Population-averaged probabilities of the classes.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+        groups : array-like, default=None
+            Not needed; ignored.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, 2)
+        """
+        return probabilities(self._linear_predictor(X), None, effective_threads(self.n_threads))
+
+    def predict_log_proba(self, X, groups=None):
+        """Logarithms of `predict_proba`, with the same arguments."""
+        return log_probabilities(self._linear_predictor(X), None, effective_threads(self.n_threads))
+
+    def decision_function(self, X, groups=None):
+        """Logit of the probability of the second class, with the arguments of `predict_proba`."""
+        return self._linear_predictor(X)
+
+    def predict(self, X, groups=None):
+        """The more likely class, with the arguments of `predict_proba`."""
+        return self.classes_[(self._linear_predictor(X) > 0).astype(np.intp)]
+
+    def score(self, X, y, sample_weight=None, *, groups=None):
+        """Accuracy of `predict`.
+
+        Parameters
+        ----------
+        X, y
+            As in `fit`.
+        sample_weight : array-like of shape (n_samples,), default=None
+        groups
+            Not needed; ignored.
+
+        Returns
+        -------
+        score : float
+        """
+        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+
+    def _linear_predictor(self, X):
+        check_is_fitted(self)
+        rows = self._read_new_rows(X, None)
+        return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], [], [], "zero")[0]
+
+    # What the fit says, made when it is asked for -----------------------------------------------------------
+
+    def vcov(self, cov_type=None):
+        """Covariance of the coefficients, of any kind: no data are needed.
+
+        Parameters
+        ----------
+        cov_type : {"robust", "naive", "kauermann-carroll", "mancl-derouen", "fay-graubard", "morel"}, default=None
+            None is the `cov_type` of the fit.
+
+        Returns
+        -------
+        vcov : DataFrame
+            NaN in the rows and columns of coefficients that are not identified.
+
+        Raises
+        ------
+        ValueError
+            Where the correction does not exist: a group that determines a coefficient alone leaves no residual to correct.
+        """
+        check_is_fitted(self)
+        return self._vcov(self.cov_type_ if cov_type is None else cov_type)
+
+    def _vcov(self, cov_type):
+        inner = covariance(cov_type, **self._sandwich)
+        vcov = self._coordinates @ inner @ self._coordinates.T
+        vcov[self._aliased, :] = vcov[:, self._aliased] = np.nan
+        return pd.DataFrame(vcov, index=self._fixed_names, columns=self._fixed_names)
+
+    @property
+    def vcov_(self):
+        """Covariance of the coefficients, of the kind that was asked for."""
+        return self._vcov(self._fitted("cov_type_"))
+
+    @property
+    def working_correlation_(self):
+        """Working correlation matrix."""
+        times, alpha = self._fitted("correlation_times_"), self._fitted("correlation_params_")
+        if alpha.size == 0 and self._correlation.moments is not None:
+            return np.eye(len(times))
+        return self._correlation.matrix(alpha, times)
+
+    def _inference_df(self):
+        return self.df_resid_
+
+    def summary(self, level=0.95):
+        """Tables of the fit: coefficients, working correlation, criteria.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Confidence level of the intervals.
+
+        Returns
+        -------
+        summary : FitSummary
+            ``print`` it; or take its `coefficients`, a DataFrame, `to_markdown()`, `to_latex()`.
+        """
+        check_is_fitted(self)
+        return summary_of_gee(self, level)
+
+
+def read_times(time):
+    """Times as floats: numbers as they are, dates as days.
+
+    Raises
+    ------
+    ValueError
+        If times are missing, not finite, or neither numbers nor dates.
+    """
+    values = time.array if isinstance(time, (pd.Series, pd.Index)) else time
+    values = pd.Series(values if isinstance(values, pd.api.extensions.ExtensionArray) else np.asarray(values))
+    missing = values.isna().to_numpy()
+    if not missing.any():
+        if values.dtype.kind == "M":
+            values = (values - values.min()) / pd.Timedelta(days=1)
+        elif values.dtype.kind == "m":
+            values = values / pd.Timedelta(days=1)
+        elif isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
+            values = values.cat.codes
+        try:
+            values = values.to_numpy(dtype=np.float64)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"time must hold numbers or dates ({error})") from error
+        missing = ~np.isfinite(values)
+    if missing.any():
+        raise ValueError(
+            f"time is missing or not finite in {np.count_nonzero(missing)} rows (first: row {np.argmax(missing)}); drop these rows "
+            "before the fit"
+        )
+    return values
