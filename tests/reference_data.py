@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sklmm.datasets import load_bacteria, load_contraception, load_ohio
+from sklmm.datasets import load_bacteria, load_cbpp, load_contraception, load_ohio
 
 REFERENCE_DIR = Path(__file__).parent / "reference"
 DATASETS = ("contraception", "bacteria", "ohio", "cbpp")
@@ -127,12 +127,8 @@ def _ohio():
 
 @cache
 def _cbpp():
-    """k sick animals of n: a row of weight k with y = 1 and a row of weight n - k with y = 0."""
-    herds = pd.read_csv(REFERENCE_DIR / "cbpp.csv", dtype={"period": "category"})
-    sick = herds.assign(y=1, count=herds["incidence"])
-    healthy = herds.assign(y=0, count=herds["size"] - herds["incidence"])
-    rows = pd.concat([sick, healthy], ignore_index=True)
-    return _indicators(rows["period"]), rows["y"], rows["herd"], rows["count"].to_numpy(dtype=float)
+    data, y, groups, animals = load_cbpp(as_frame=True, return_X_y=True)
+    return _indicators(data["period"]), y, groups, animals.to_numpy()
 
 
 _BUILDERS = {"contraception": _contraception, "bacteria": _bacteria, "ohio": _ohio, "cbpp": _cbpp}

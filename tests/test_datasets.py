@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from sklmm.datasets import load_bacteria, load_contraception, load_ohio, make_clustered_classification
+from sklmm.datasets import load_bacteria, load_cbpp, load_contraception, load_ohio, make_clustered_classification
 
 # loader, rows, ones, groups, response, group, features, sum of a numeric column
 LOADERS = [
     (load_contraception, 1934, 759, 60, "use", "district", ["livch", "age", "urban", "ch"], ("age", 4.2507)),
     (load_bacteria, 220, 177, 50, "y", "ID", ["ap", "hilo", "week", "trt"], ("week", 980)),
     (load_ohio, 2148, 326, 537, "resp", "id", ["age", "smoke"], ("smoke", 748)),
+    (load_cbpp, 112, 56, 15, "ill", "herd", ["period"], None),
 ]
 
 
@@ -31,8 +32,9 @@ def test_loader_as_frame(loader, rows, ones, n_groups, response, group, features
     assert bunch.group_names == [group]
     assert bunch.groups.nunique() == n_groups
     assert len(bunch.target_names) == 2
-    column, total = checksum
-    assert bunch.data[column].sum() == pytest.approx(total)
+    if checksum is not None:
+        column, total = checksum
+        assert bunch.data[column].sum() == pytest.approx(total)
     assert not bunch.frame.isna().any(axis=None)
 
     for name in features:
@@ -61,7 +63,8 @@ def test_arrays_hold_the_frame_with_categories_as_codes(loader):
 @pytest.mark.parametrize("as_frame", [False, True])
 def test_return_X_y_adds_groups(loader, as_frame):
     bunch = loader(as_frame=as_frame)
-    X, y, groups = loader(return_X_y=True, as_frame=as_frame)
+    X, y, groups, *weights = loader(return_X_y=True, as_frame=as_frame)
+    assert len(weights) == ("sample_weight" in bunch)
     assert type(X) is type(bunch.data)
     np.testing.assert_array_equal(X, bunch.data)
     np.testing.assert_array_equal(y, bunch.target)
@@ -95,7 +98,8 @@ def test_data_files_are_deterministic(loader):
     packed = (resources.files(bunch.data_module) / bunch.filename).read_bytes()
     has_name, time_stamp = packed[3] & 8, packed[4:8]
     assert (has_name, time_stamp) == (0, b"\0\0\0\0")
-    assert len(gzip.decompress(packed).splitlines()) == len(bunch.target) + 1
+    rows_a_line = 2 if "sample_weight" in bunch else 1
+    assert rows_a_line * (len(gzip.decompress(packed).splitlines()) - 1) == len(bunch.target)
 
 
 def test_reference_levels_of_bacteria_are_not_alphabetical():
@@ -107,6 +111,23 @@ def test_contraception_relations_between_columns():
     np.testing.assert_array_equal(frame["woman"], np.arange(1, 1935))
     np.testing.assert_array_equal(frame["ch"] == "Y", frame["livch"] != "0")
     assert set(range(1, 62)) - set(frame["district"]) == {54}
+
+
+def test_counts_of_cbpp_are_the_weights_of_two_rows():
+    bunch = load_cbpp(as_frame=True)
+    frame, weight = bunch.frame, bunch.sample_weight
+    assert (weight.name, weight.dtype) == ("animals", np.float64)
+    assert (weight[bunch.target == 1].sum(), weight.sum()) == (99, 842)
+    expected = np.where(frame["ill"] == 1, frame["incidence"], frame["size"] - frame["incidence"])
+    np.testing.assert_array_equal(weight, expected)
+    lines = frame.groupby(["herd", "period"], observed=True)
+    assert (lines.ngroups, set(lines.size())) == (56, {2})
+    np.testing.assert_array_equal(lines["animals"].sum(), lines["size"].first())
+
+    arrays = load_cbpp()
+    assert type(arrays.sample_weight) is np.ndarray
+    np.testing.assert_array_equal(arrays.sample_weight, weight)
+    np.testing.assert_array_equal(load_cbpp(return_X_y=True)[3], weight)
 
 
 @pytest.mark.parametrize("module", ["_loaders", "_samples_generator"])

@@ -259,7 +259,95 @@ def load_ohio(*, return_X_y=False, as_frame=False):
     )
 
 
-def _load(loader, *, filename, response, labels, group, features, categories, return_X_y, as_frame):
+def load_cbpp(*, return_X_y=False, as_frame=False):
+    """Load the CBPP data: new cases of a disease in 15 herds of zebu cattle (classification of counts).
+
+    How many animals of a herd fell ill with contagious bovine pleuropneumonia in each of four quarters? The
+    source has a line for each herd and quarter: ``incidence`` cases among ``size`` animals. Here each line is
+    two rows, one for the animals that fell ill and one for the others, and how many they are is the row's
+    weight: hand it on as ``sample_weight``.
+
+    =================   =================================
+    Classes                                             2
+    Samples per class   healthy (743), ill (99), weighted
+    Samples total       112 rows for 842 animals
+    Groups              15 herds (2-8 rows)
+    Features                                            1
+    =================   =================================
+
+    =========   =========================================================
+    ill         target: 1 for the animals that fell ill, 0 for the others
+    herd        group: 1 to 15
+    period      quarter of the survey: "1", "2", "3", "4"
+    animals     weight: how many animals the row stands for, 0 included
+    incidence   cases in the herd and quarter, in ``frame`` only
+    size        animals in the herd and quarter, in ``frame`` only
+    =========   =========================================================
+
+    Source: ``cbpp`` of the R package lme4 1.1-31, licence GPL (>= 2). ``ill`` and ``animals`` are added, all
+    else is unchanged. Lesnoff, M., Laval, G., Bonnet, P., et al. (2004), Within-herd spread of contagious
+    bovine pleuropneumonia in Ethiopian highlands, Preventive Veterinary Medicine 64, 27-40.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        If True, returns ``(data, target, groups, sample_weight)`` instead of a Bunch.
+    as_frame : bool, default=False
+        If True, ``data`` is a DataFrame whose categorical column has category dtype (the first category is the
+        reference level of the published analyses), ``target``, ``groups`` and ``sample_weight`` are Series. If
+        False, they are arrays, and the categorical column holds the codes of its categories: 0 for the first, 1
+        for the second, and so on.
+
+    Returns
+    -------
+    bunch : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object, with the attributes
+
+        data : ndarray or DataFrame of shape (112, 1)
+            The features; the grouping column is not among them.
+        target : ndarray or Series of shape (112,)
+            0 or 1; ``target_names`` are their labels.
+        groups : ndarray or Series of shape (112,)
+            The herd of each row.
+        sample_weight : ndarray or Series of shape (112,)
+            How many animals each row stands for.
+        frame : DataFrame of shape (112, 6) or None
+            All columns. Only with ``as_frame=True``.
+        feature_names, target_names, group_names : list of str
+            Columns of ``data``; labels of the classes 0 and 1; grouping columns.
+        categories : dict of str to list of str
+            The categories of each categorical feature, in the order of their codes.
+        DESCR : str
+            The description of the data set.
+        filename, data_module : str
+            The data file, and the package that holds it.
+
+    (data, target, groups, sample_weight) : tuple, if ``return_X_y`` is True
+
+    Examples
+    --------
+    >>> from sklmm.datasets import load_cbpp
+    >>> X, ill, herd, animals = load_cbpp(return_X_y=True, as_frame=True)
+    >>> X.shape, herd.nunique()
+    ((112, 1), 15)
+    >>> int(animals[ill == 1].sum()), int(animals.sum())
+    (99, 842)
+    """
+    return _load(
+        load_cbpp,
+        filename="cbpp.csv.gz",
+        response="ill",
+        labels=["healthy", "ill"],
+        group="herd",
+        features=["period"],
+        categories={"period": ["1", "2", "3", "4"]},
+        counts=("incidence", "size", "animals"),
+        return_X_y=return_X_y,
+        as_frame=as_frame,
+    )
+
+
+def _load(loader, *, filename, response, labels, group, features, categories, return_X_y, as_frame, counts=None):
     for name, value in (("return_X_y", return_X_y), ("as_frame", as_frame)):
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"{loader.__name__}: {name} must be True or False, got {value!r}.")
@@ -268,24 +356,30 @@ def _load(loader, *, filename, response, labels, group, features, categories, re
     with path.open("rb") as file:
         # "0" of livch is text; no value is missing
         frame = pd.read_csv(file, compression="gzip", dtype=dict.fromkeys(categories, str), na_filter=False)
+    if counts is not None:
+        frame = _rows_of_counts(frame, response, *counts)
     for column, levels in categories.items():
         frame[column] = pd.Categorical(frame[column], categories=levels)
     if not pd.api.types.is_integer_dtype(frame[response]):
         frame[response] = (frame[response] == labels[1]).astype(np.int64)
 
     data, target, groups = frame[features], frame[response], frame[group]
+    weight = None if counts is None else frame[counts[2]]
     if not as_frame:
         codes = [data[c].cat.codes if c in categories else data[c] for c in features]
         data = np.column_stack(codes).astype(np.float64)
         target, groups, frame = target.to_numpy(), np.asarray(groups), None
+        weight = None if weight is None else weight.to_numpy()
+    weights = {} if weight is None else {"sample_weight": weight}
     if return_X_y:
-        return data, target, groups
+        return data, target, groups, *weights.values()
 
     docstring = inspect.getdoc(loader) or ""  # there is none under `python -OO`
     return Bunch(
         data=data,
         target=target,
         groups=groups,
+        **weights,
         frame=frame,
         feature_names=features,
         target_names=labels,
@@ -295,3 +389,12 @@ def _load(loader, *, filename, response, labels, group, features, categories, re
         filename=filename,
         data_module="sklmm.datasets.data",
     )
+
+
+def _rows_of_counts(frame, response, successes, trials, weight):
+    """For k successes of n a row of weight k with response 1, and below all of these one of weight n - k with 0."""
+    rows = [
+        frame.assign(**{response: 1, weight: frame[successes].astype(np.float64)}),
+        frame.assign(**{response: 0, weight: (frame[trials] - frame[successes]).astype(np.float64)}),
+    ]
+    return pd.concat(rows, ignore_index=True)

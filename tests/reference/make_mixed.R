@@ -21,7 +21,7 @@ contraception <- transform(contraception, district = factor(district), use = as.
 bacteria <- transform(shipped("bacteria"), y = as.integer(y == "y"), ID = factor(ID), late = as.numeric(week > 2),
                       trt = factor(trt, levels = c("placebo", "drug", "drug+")))
 ohio <- transform(shipped("ohio"), id = factor(id))
-cbpp <- read.csv(file.path(here, "cbpp.csv"), colClasses = c(herd = "factor", period = "factor"))
+cbpp <- shipped("cbpp", colClasses = c(herd = "factor", period = "factor"))
 cbpp <- transform(cbpp, incidence_rate = incidence / size)
 
 # ---- one list per fit
