@@ -9,10 +9,19 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "GEELogisticRegression": "sklmm.gee",
     "MixedLogisticRegression": "sklmm.mixed",
+    "compare_models": "sklmm.inference.comparison",
 }
 _PUBLIC_MODULES = ("datasets", "estimating", "exceptions")
 
-__all__ = ["GEELogisticRegression", "MixedLogisticRegression", "__version__", "datasets", "estimating", "exceptions"]
+__all__ = [
+    "GEELogisticRegression",
+    "MixedLogisticRegression",
+    "__version__",
+    "compare_models",
+    "datasets",
+    "estimating",
+    "exceptions",
+]
 
 if importlib.util.find_spec("sklmm._kernels._cluster") is None:
     raise ImportError(

@@ -1,0 +1,147 @@
+"""Several fitted models side by side."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+__all__ = ["compare_models"]
+
+
+def compare_models(models):
+    """Compare models of the same rows by their information criteria, the best first.
+
+    Parameters
+    ----------
+    models : dict of str -> fitted model
+        All `MixedLogisticRegression`, or all `GEELogisticRegression`: there is no common measure for the two, since a
+        quasi-likelihood is no likelihood.
+
+    Returns
+    -------
+    table : DataFrame
+        A row a model. Of mixed models the columns "log_likelihood", "n_parameters", "aic", "bic", lowest AIC first; of
+        marginal models "correlation", "n_coefficients", "n_clusters", "quasi_likelihood", "qic", "qicu", "cic", lowest
+        QIC first.
+
+    Raises
+    ------
+    ValueError
+        If the models were not fitted to the same rows, as far as their number, the classes and the number of clusters
+        show that; if marginal and mixed models are mixed; if there is no model.
+
+    Notes
+    -----
+    QIC and CIC choose among working correlations, QICu among features. Likelihoods of different approximations
+    (`n_quadrature`) differ by the error of the approximation, too.
+
+    Examples
+    --------
+    >>> from sklmm import MixedLogisticRegression, compare_models
+    >>> from sklmm.datasets import load_contraception
+    >>> data = load_contraception(as_frame=True)
+    >>> X, y = data.data[["age"]], data.target
+    >>> pooled_slope = MixedLogisticRegression("1 | district").fit(X, y, groups=data.groups)
+    >>> slopes = MixedLogisticRegression("1 + age | district").fit(X, y, groups=data.groups)
+    >>> compare_models({"pooled slope": pooled_slope, "slopes": slopes})["n_parameters"].tolist()
+    [3, 5]
+    """
+    if not isinstance(models, Mapping):
+        raise TypeError(
+            f"compare_models takes a dict of names and fitted models, such as {{'a': model_a, 'b': model_b}}; "
+            f"got a {type(models).__name__}"
+        )
+    if not models:
+        raise ValueError("compare_models needs at least one model; the dict is empty")
+    marginal = [name for name, model in models.items() if _is_marginal(name, model)]
+    if marginal and len(marginal) < len(models):
+        mixed = [name for name in models if name not in marginal]
+        raise ValueError(
+            f"marginal models ({_listed(marginal)}) and mixed models ({_listed(mixed)}) have no criterion in common: "
+            "estimating equations have a quasi-likelihood, which takes rows for independent and is no likelihood. "
+            "Compare each kind on its own, or their predictions by cross-validation"
+        )
+    _check_same_rows(models, with_clusters=bool(marginal))
+    describe, criterion = (_marginal_row, "qic") if marginal else (_mixed_row, "aic")
+    rows = [describe(model) for model in models.values()]
+    index = pd.Index(list(models), name="model", tupleize_cols=False)
+    return pd.DataFrame(rows, index=index).sort_values(criterion, kind="stable")
+
+
+def _is_marginal(name, model):
+    """Whether a model is marginal, else it is a mixed one; an error if it is neither or not fitted."""
+    if hasattr(model, "quasi_likelihood_"):
+        return True
+    if hasattr(model, "log_likelihood_"):
+        return False
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        raise NotFittedError(f"{name!r} is not fitted: call its fit method before comparing it") from None
+    except TypeError:  # not an estimator at all
+        pass
+    what = f"the class {model.__name__}" if isinstance(model, type) else f"a {type(model).__name__}"
+    raise TypeError(
+        f"{name!r} is {what}; compare_models takes fitted MixedLogisticRegression or GEELogisticRegression models "
+        "(of a pipeline its last step, of a search its best_estimator_)"
+    )
+
+
+def _marginal_row(model):
+    _, _, vcov = model._fixed_effects()
+    return {
+        "correlation": model.correlation_name_,
+        "n_coefficients": int(np.count_nonzero(~np.isnan(np.diagonal(vcov)))),
+        "n_clusters": _n_clusters(model),
+        "quasi_likelihood": model.quasi_likelihood_,
+        "qic": model.qic_,
+        "qicu": model.qicu_,
+        "cic": model.cic_,
+    }
+
+
+def _mixed_row(model):
+    return {
+        "log_likelihood": model.log_likelihood_,
+        # What AIC has counted: coefficients that are identified and covariance parameters.
+        "n_parameters": round(model.aic_ / 2 + model.log_likelihood_),
+        "aic": model.aic_,
+        "bic": model.bic_,
+    }
+
+
+def _n_clusters(model):
+    """Number of clusters; without groups every row is one."""
+    n_clusters = sum(model.n_groups_.values()) if model.n_groups_ else model.n_obs_
+    return int(n_clusters) if float(n_clusters).is_integer() else n_clusters
+
+
+def _check_same_rows(models, with_clusters):
+    """Every model must have seen what the first one has."""
+
+    def seen(model):
+        facts = {
+            "number of rows": float(f"{model.n_obs_:.10g}"),  # sums of weights may differ by their order
+            "classes": model.classes_.tolist(),
+        }
+        return facts | {"number of clusters": _n_clusters(model)} if with_clusters else facts
+
+    (first, reference), *others = models.items()
+    expected = seen(reference)
+    for name, model in others:
+        for what, found in seen(model).items():
+            if found != expected[what]:
+                raise ValueError(
+                    f"only models of the same rows can be compared: {first!r} and {name!r} differ in their {what}, "
+                    f"{_plain(expected[what])} and {_plain(found)}"
+                )
+
+
+def _plain(value):
+    return f"{value:,.10g}" if isinstance(value, float) else str(value)
+
+
+def _listed(names):
+    return ", ".join(map(repr, names))
