@@ -46,7 +46,7 @@ def test_clusters_that_miss_times(structure, ddof_correction, weighted, seed):
     [(s, False) for s in STRUCTURES] + [(s, True) for s in STRUCTURES[2:]],
 )
 def test_fractional_weights(structure, ddof_correction):
-    problem = make_problem(2)
+    problem = make_problem(3)
     weights = problem.sample_weight * 0.7 + 0.1
     assert_same_fit(problem, structure, time=problem.time, sample_weight=weights, ddof_correction=ddof_correction)
 
@@ -76,6 +76,7 @@ def test_fixed_dispersion(structure, ddof_correction, dispersion):
     )
 
 
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.NoTimesWarning")
 @pytest.mark.parametrize("ddof_correction", [False, True])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_positions_stand_in_for_times(structure, ddof_correction):
