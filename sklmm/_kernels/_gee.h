@@ -142,7 +142,7 @@ SKLMM_INLINE void symmetric_product(double *out, const double *A, ptrdiff_t ld, 
 typedef struct { /* what the corrections of every cluster share */
     ptrdiff_t ld, m;      /* coefficients: m, padded to ld */
     const double *bread;  /* S^-1, m x ld */
-    const double *origin; /* ld: where 0 of the user's features lies, in standardised units; NULL without an intercept (slot m - 1) */
+    const double *origin; /* ld: centres of the features over their scales, then zeros; NULL without an intercept (slot m - 1) */
     double bound;         /* of the leverage in Fay and Graubard's correction */
 } sklmm_bread;
 
@@ -163,17 +163,23 @@ SKLMM_CLONES double gee_correct(const sklmm_bread *b, const double *M, const dou
         trace += v8_sum(v8_load(leverage + c));
     }
     const ptrdiff_t zero = m - 1;
+    double moved = 0.0;
     if (b->origin) {
         symmetric_product(through, b->bread, ld, m, M + zero * ld);
-        for (ptrdiff_t c = 0; c < zero; c++) {
-            leverage[c] += b->origin[c] * through[c];
-            leverage[zero] -= b->origin[c] * through[c];
+        for (ptrdiff_t c = 0; c < ld; c += 8) {
+            const v8d move = v8_load(b->origin + c) * v8_load(through + c);
+            v8_store(leverage + c, v8_load(leverage + c) + move);
+            moved += v8_sum(move);
         }
+        leverage[zero] -= moved;
     }
-    for (ptrdiff_t c = 0; c < ld; c++) leverage[c] = c < m ? 1.0 / sqrt(1.0 - fmin(b->bound, leverage[c])) : 0.0;
-    for (ptrdiff_t c = 0; c < ld; c++) fg[c] = leverage[c] * u[c];
-    if (b->origin)
-        for (ptrdiff_t c = 0; c < zero; c++) fg[c] += b->origin[c] * (leverage[c] - leverage[zero]) * u[zero];
+    for (ptrdiff_t c = 0; c < ld; c += 8)
+        v8_store(leverage + c, 1.0 / v8_sqrt(1.0 - v8_min(v8_load(leverage + c), v8_set(b->bound))));
+    for (ptrdiff_t c = 0; c < ld; c += 8) {
+        v8d score = v8_load(leverage + c) * v8_load(u + c);
+        if (b->origin) score += v8_load(b->origin + c) * ((v8_load(leverage + c) - leverage[zero]) * u[zero]);
+        v8_store(fg + c, score);
+    }
     if (!(trace < 0.5)) return trace;
     double power = 1.0, share = 1.0;
     for (ptrdiff_t c = 0; c < ld; c += 8) {

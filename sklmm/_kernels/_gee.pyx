@@ -4,6 +4,7 @@ Blocks, chunks and threads are those of `_cluster.pyx`: a block's rows are loade
 bitwise the same for any number of threads.
 """
 from cython.parallel cimport prange, threadid
+from libc.math cimport sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
 
@@ -82,6 +83,7 @@ cdef struct Problem:
 cdef struct State:               # what one pass is evaluated at
     const double *half_beta      # half the coefficients
     const double *other_half     # of the independence model evaluated beside, or NULL
+    bint sensitivity             # or the estimating function alone, which costs half as much
     double alpha                 # EXCHANGEABLE
     const double *rho            # AUTOREGRESSIVE: correlation over each gap, and 1 / sqrt(1 - rho^2)
     const double *inverse
@@ -111,6 +113,7 @@ cdef struct Totals:
     double *scalars
     double *moments
     double *S                    # m x ld, upper blocks; column m holds the estimating function
+    double *g                    # ld: the estimating function, where it is computed alone
     double *other_S              # of the independence model
     double *other_g              # ld
     double *meats                # 4 x m x ld: of the robust, Kauermann-Carroll, Mancl-DeRouen, Fay-Graubard covariances
@@ -226,7 +229,10 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
             rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
             t.scalars[OTHER_VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.other_s, s.other_e, NULL, k)
             t.scalars[OTHER_SQUARES] += gee_independence(s.other_s, s.other_e, s.v, s.g, k)
-            rows_second_order(t.other_S, t.other_g, p.ld, p.m, s.tile, s.v, s.g, k, &nothing)
+            if x.sensitivity:
+                rows_second_order(t.other_S, t.other_g, p.ld, p.m, s.tile, s.v, s.g, k, &nothing)
+            else:
+                rows_update(t.other_g, p.ld, s.g, 1, 1, 1, s.tile, k)
         rows_dot(s.half, s.tile, p.ld, x.half_beta, k)
         rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
         t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
@@ -253,8 +259,8 @@ cdef void whiten(const Problem *p, const State *x, Scratch *s, double *T, ptrdif
             memset(s.sum, 0, p.ld * sizeof(double))
             gee_cluster_sum(s.sum, T, p.ld, q, n)
         gee_exchangeable(T, p.ld, q + r if q != NULL else NULL, n, s.sum,
-                         (1.0 - ((1.0 - x.alpha) / (1.0 - x.alpha + x.alpha * total)) ** 0.5) / total,
-                         1.0 / (1.0 - x.alpha) ** 0.5)
+                         (1.0 - sqrt((1.0 - x.alpha) / (1.0 - x.alpha + x.alpha * total))) / total,
+                         1.0 / sqrt(1.0 - x.alpha))
     elif p.whitening == AUTOREGRESSIVE:
         gap = p.gap + first + r if p.gap != NULL else NULL
         gee_ar1(T, p.ld, n, gap, x.rho, x.inverse, s.carry if r else NULL, s.carry)
@@ -279,7 +285,10 @@ cdef void gee_block(const Problem *p, const State *x, Scratch *s, Totals *t, ptr
             for i in range(c0, c1):
                 whiten(p, x, s, s.tile + (p.start[i] - first) * p.ld, i, 0, p.start[i + 1] - p.start[i])
         ahead = rows_ahead(&p.source, first + r + k, n_ahead)
-        rows_second_order(t.S, NULL, p.ld, p.m, s.tile, NULL, NULL, k, &ahead)
+        if x.sensitivity:
+            rows_second_order(t.S, NULL, p.ld, p.m, s.tile, NULL, NULL, k, &ahead)
+        else:
+            rows_update(t.g, p.ld, s.tile + p.m, p.ld, 1, 1, s.tile, k)
         r += k
 
 
@@ -389,11 +398,12 @@ cdef class GEEKernel:
                     break
         return failed if failed >= 0 else np.asarray(factors)
 
-    cdef State state(self, const double[::1] half_beta, const double[::1] other_half, double alpha, const double[::1] rho,
+    cdef State state(self, const double[::1] half_beta, const double[::1] other_half, bint sensitivity, double alpha, const double[::1] rho,
                      const double[::1] inverse, const double[::1] factor):
         cdef State x
         x.half_beta = &half_beta[0]
         x.other_half = NULL if other_half is None else &other_half[0]
+        x.sensitivity = sensitivity
         x.alpha = alpha
         x.rho = NULL if rho is None else &rho[0]
         x.inverse = NULL if inverse is None else &inverse[0]
@@ -402,8 +412,8 @@ cdef class GEEKernel:
 
     def evaluate(self, const double[::1] half_beta, const double[::1] other_half=None, *, double alpha=0.0,
                  const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None,
-                 ptrdiff_t step=1, ptrdiff_t offset=0):
-        """Sums over the blocks offset, offset + step, ...
+                 bint sensitivity=True, ptrdiff_t step=1, ptrdiff_t offset=0):
+        """Sums over the blocks offset, offset + step, ...; without `sensitivity` the matrices are 0, and the pass costs half as much.
 
         Returns
         -------
@@ -415,15 +425,16 @@ cdef class GEEKernel:
         """
         cdef:
             ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments
-            ptrdiff_t size = N_SCALARS + n_moments + 2 * m * ld + ld, i
+            ptrdiff_t size = N_SCALARS + n_moments + 2 * m * ld + 2 * ld, i
             double[:, ::1] totals = np.zeros((self.n_chunks, size))
-            State x = self.state(half_beta, other_half, alpha, rho, inverse, factor)
+            State x = self.state(half_beta, other_half, sensitivity, alpha, rho, inverse, factor)
         for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
             self.run_chunk(i, &totals[i, 0], &x, step, offset)
         out = np.add.reduce(np.asarray(totals), axis=0)
         scalars, moments, rest = np.split(out, [N_SCALARS, N_SCALARS + n_moments])
         S, other = rest[:m * ld].reshape(m, ld), rest[m * ld:2 * m * ld].reshape(m, ld)
-        return (scalars, moments, mirrored(S[:, :m]), S[:, m].copy(), mirrored(other[:, :m]), rest[2 * m * ld:][:m].copy())
+        g, other_g = rest[2 * m * ld:].reshape(2, ld)[:, :m]
+        return scalars, moments, mirrored(S[:, :m]), S[:, m] + g, mirrored(other[:, :m]), other_g.copy()
 
     cdef void run_chunk(self, ptrdiff_t i, double *total, const State *x, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
         cdef Scratch s
@@ -440,7 +451,8 @@ cdef class GEEKernel:
         t.moments = t.scalars + N_SCALARS
         t.S = t.moments + self.p.n_moments
         t.other_S = t.S + self.p.m * self.p.ld
-        t.other_g = t.other_S + self.p.m * self.p.ld
+        t.g = t.other_S + self.p.m * self.p.ld
+        t.other_g = t.g + self.p.ld
         t.meats = t.other_S  # a pass has one or the other
 
     def correct(self, const double[::1] half_beta, const double[:, ::1] bread, const double[::1] origin, double bound, *,
@@ -460,7 +472,7 @@ cdef class GEEKernel:
             ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments, i
             double[:, ::1] totals = np.zeros((self.n_chunks, N_SCALARS + n_moments + 5 * m * ld))
             double[::1] trace = np.zeros(self.n_clusters)
-            State x = self.state(half_beta, None, alpha, rho, inverse, factor)
+            State x = self.state(half_beta, None, True, alpha, rho, inverse, factor)
             sklmm_bread b
         b.ld, b.m, b.bread, b.bound = ld, m, &bread[0, 0], bound
         b.origin = NULL if origin is None else &origin[0]
@@ -487,7 +499,7 @@ cdef class GEEKernel:
         cdef:
             ptrdiff_t m = self.p.m, ld = self.p.ld
             double[::1] total = np.zeros(N_SCALARS + self.p.n_moments + 5 * m * ld)
-            State x = self.state(half_beta, None, alpha, rho, inverse, factor)
+            State x = self.state(half_beta, None, True, alpha, rho, inverse, factor)
             Scratch s
             Totals t
         lay_out(&s, &self.arena[0, 0], &self.p, self.rows, self.clusters)

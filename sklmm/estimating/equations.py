@@ -448,10 +448,15 @@ class Equations:
         half[: self.m] = 0.5 * beta
         return half
 
-    def evaluate(self, beta, alpha, other=None, level=1):
+    def evaluate(self, beta, alpha, other=None, level=1, sensitivity=True):
         """Sums over every level-th block; `other` are coefficients of the independence model, evaluated beside."""
         return self.kernel.evaluate(
-            self._half(beta), None if other is None else self._half(other), step=level, offset=level // 2, **self._whitener(alpha)
+            self._half(beta),
+            None if other is None else self._half(other),
+            sensitivity=sensitivity,
+            step=level,
+            offset=level // 2,
+            **self._whitener(alpha),
         )
 
     def correct(self, beta, alpha, bread):
@@ -514,16 +519,23 @@ class Solver:
         levels = self.equations.levels
         if not self.solve_independence(levels[0]):
             return
+        coarser = None
         for level in levels:
-            if not self.solve_level(level):
+            if not self.solve_level(level, coarser):
                 return
+            coarser = level
         self.converged = True
 
-    def evaluate(self, beta, alpha, other, level):
-        out = self.equations.evaluate(beta, alpha, other, level)
+    def evaluate(self, beta, alpha, other, level, sensitivity=True):
+        out = self.equations.evaluate(beta, alpha, other, level, sensitivity)
         self.report.n_iter += 1
         self.report.n_full_passes += level == 1
         return out
+
+    def share(self, level):
+        """The share of the rows in every level-th block, nearly."""
+        n_blocks = self.equations.kernel.n_blocks
+        return len(range(level // 2, n_blocks, level)) / n_blocks
 
     def step(self, S, U):
         """The scoring step, and half its squared length in standard errors (naive ones, with a dispersion of 1)."""
@@ -591,16 +603,22 @@ class Solver:
 
     def update_correlation(self, scalars, moments, level):
         """New moment estimates; sums over a sample of the blocks count as if over all, as what they are divided by does."""
-        n_blocks = self.equations.kernel.n_blocks
-        share = len(range(level // 2, n_blocks, level)) / n_blocks
+        share = self.share(level)
         _, self.alpha, _ = self.equations.estimate(scalars / share, moments / share)
 
-    def solve_level(self, level):
-        """Scoring on every level-th block. Returns whether it converged."""
+    def solve_level(self, level, coarser):
+        """Scoring on every level-th block. Returns whether it converged.
+
+        The first step on all rows makes do with the sensitivities of the sample before it: they are as good as that sample's estimates.
+        """
         before, scale = np.inf, 1.0
         while True:
             other = None if self.independence else self.other
-            scalars, moments, self.S, U, other_S, other_U = self.evaluate(self.beta, self.alpha, other, level)
+            alone = level == 1 and coarser and before == np.inf
+            scalars, moments, S, U, other_S, other_U = self.evaluate(self.beta, self.alpha, other, level, not alone)
+            if alone:
+                S, other_S = self.S / self.share(coarser), self.other_S / self.share(coarser)
+            self.S, self.other_S = S, other_S
             step, decrement = self.step(self.S, U)
             self.note(level, scalars[VALUE], decrement)
             rest = 0.0
@@ -610,7 +628,7 @@ class Solver:
                     self.converged = True
                     return False
                 self.other = other + other_step
-                if level == 1 and rest <= (1e-16 if self.exact else 1e-3):
+                if level == 1 and not alone and rest <= (1e-16 if self.exact else 1e-2):
                     self.independence = other_S, scalars[OTHER_SQUARES]
             self.update_correlation(scalars, moments, level)
             scale = max(0.5 * scale, 1 / 64) if decrement > before else min(1.0, 2.0 * scale)
