@@ -11,8 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import sklmm
-from sklmm import MixedLogisticRegression, compare_models
-from sklmm.datasets import load_contraception
+from sklmm import GEELogisticRegression, MixedLogisticRegression, compare_models
+from sklmm.datasets import load_contraception, load_ohio
 
 
 def marginal(qic=100.0, **changes):
@@ -96,6 +96,28 @@ def test_marginal_models_lowest_qic_first():
         index=pd.Index(["ar1", "aliased", "independence"], name="model"),
     )
     pd.testing.assert_frame_equal(table, expected)
+
+
+def test_fitted_marginal_models():
+    X, y, child = load_ohio(return_X_y=True, as_frame=True)
+    models = {
+        name: GEELogisticRegression(name).fit(X, y, groups=child, time=X["age"])
+        for name in ("independence", "exchangeable", "ar1")
+    }
+    table = compare_models(models)
+    assert list(table.index) == sorted(models, key=lambda name: models[name].qic_)
+    assert (table["n_clusters"] == 537).all() and (table["n_coefficients"] == 3).all()
+    for name, model in models.items():
+        assert table.loc[name, "qic"] == pytest.approx(-2 * model.quasi_likelihood_ + 2 * model.cic_, rel=1e-12)
+        assert table.loc[name, "qicu"] == pytest.approx(-2 * model.quasi_likelihood_ + 2 * 3, rel=1e-12)
+        assert table.loc[name, "correlation"] == model.correlation_name_
+    kept = np.asarray(child) > 0
+    models["fewer"] = GEELogisticRegression("ar1").fit(X[kept], y[kept], groups=child[kept], time=X["age"][kept])
+    with pytest.raises(ValueError, match="'independence' and 'fewer' differ in their number of rows, 2,148 and 2,144"):
+        compare_models(models)
+    models["fewer"] = MixedLogisticRegression().fit(X, y, groups=child)
+    with pytest.raises(ValueError, match="'fewer'.* have no criterion in common"):
+        compare_models(models)
 
 
 def test_a_criterion_that_is_undefined_comes_last():

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklmm import MixedLogisticRegression
+from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm._text import display_width
+from sklmm.datasets import load_ohio
 from sklmm.exceptions import SeparationWarning
 from sklmm.inference.sandwich import COV_TYPES
 from sklmm.inference.tests import wald_table
@@ -518,3 +519,29 @@ def test_markups_of_the_marginal_model():
 def test_level_of_the_marginal_model_is_checked():
     with pytest.raises(ValueError, match="level"):
         summary_of_gee(marginal(), level=95)
+
+
+@pytest.mark.parametrize(
+    "every, clusters, tests", [(1, 537, "z (normal distribution)"), (15, 36, "t with 33 degrees of freedom")]
+)
+def test_summary_of_a_fitted_marginal_model(every, clusters, tests):
+    X, y, child = load_ohio(return_X_y=True, as_frame=True)
+    kept = np.asarray(child) % every == 0
+    model = GEELogisticRegression("unstructured", cov_type="mancl-derouen", dispersion=1.0)
+    model.fit(X[kept], y[kept], groups=child[kept], time=X["age"][kept])
+    summary = model.summary(level=0.9)
+    facts = dict(summary.facts)
+    assert facts["Clusters"] == f"{clusters} of id, 4 rows each"
+    assert facts["Dispersion"] == "1.0000, fixed" and facts["Covariance"].startswith("Mancl-DeRouen")
+    assert facts["Correlation"].startswith("unstructured, 6 correlations from ") and facts["Tests"].startswith(tests)
+    np.testing.assert_array_equal(summary.coefficients[["lower", "upper"]], model.conf_int(0.9))
+    np.testing.assert_array_equal(
+        summary.coefficients[["odds_ratio", "odds_ratio_lower", "odds_ratio_upper"]], model.odds_ratios(0.9)
+    )
+    for name in ("age", "smoke"):
+        assert summary.coefficients.loc[name, "p_value"] == pytest.approx(model.wald_test(name).p_value, rel=1e-9)
+    assert "time     -2     -1      0      1\n" in str(summary)
+    assert summary.statistics.tolist() == [model.qic_, model.qicu_, model.cic_]
+    # what was fitted is named, and not what was set since
+    before = str(model.summary())
+    assert str(model.set_params(correlation="ar1", dispersion="estimate", cov_type="naive").summary()) == before
