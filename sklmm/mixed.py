@@ -445,13 +445,6 @@ class MixedLogisticRegression(GroupedClassifier):
                 tables[name] = pd.DataFrame(values[:, part], index=factor.levels, columns=coefficients)
         return tables
 
-    def _fitted(self, attribute):
-        """A stored attribute; before fit an AttributeError, so that hasattr tells the truth."""
-        try:
-            return self.__dict__[attribute]
-        except KeyError:
-            raise AttributeError(f"this {type(self).__name__} is not fitted yet") from None
-
 
 def _designs(factors, codes):
     return [
