@@ -57,7 +57,7 @@ class GEELogisticRegression(GroupedClassifier):
     ddof_correction : bool, default=True
         True: moments are divided by their number less the number of coefficients, as R's gee does. False: geepack's definitions. With False
         AR(1) is fitted to all pairs of a group, not to neighbours; and weights are geepack's, see `fit`.
-    tol : float, default=1e-5
+    tol : float, default=1e-4
         The largest error of a coefficient that may be left, in standard errors. Up to 200,000 rows the fit goes on to rounding error.
     max_iter : int, default=100
         Most iterations.
@@ -142,7 +142,7 @@ class GEELogisticRegression(GroupedClassifier):
         cov_type="robust",
         dispersion="estimate",
         ddof_correction=True,
-        tol=1e-5,
+        tol=1e-4,
         max_iter=100,
         n_threads=None,
         verbose=0,

@@ -47,10 +47,14 @@ SKLMM_CLONES double gee_independence(const double *s, const double *e, double *v
     return v8_sum(squares);
 }
 
-/* Rows times s, with the residual in column `slot`. */
-SKLMM_CLONES void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n)
+/* Rows times s, with the residual in column `slot`, fetching `ahead` meanwhile. */
+SKLMM_CLONES void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n,
+                            const sklmm_ahead *ahead)
 {
     for (ptrdiff_t r = 0; r < n; r++) {
+        if (r < ahead->n)
+            for (ptrdiff_t b = 0; b < ahead->bytes; b += 64)
+                __builtin_prefetch(ahead->base + (ahead->first + r) * ahead->stride + b);
         for (ptrdiff_t c = 0; c < ld; c += 8) v8_store(T + r * ld + c, v8_load(T + r * ld + c) * s[r]);
         T[r * ld + slot] = e[r];
     }
@@ -128,14 +132,37 @@ SKLMM_CLONES void gee_solve(double *T, ptrdiff_t ld, ptrdiff_t n, const double *
 /* out = A x for a symmetric A of m rows. */
 SKLMM_INLINE void symmetric_product(double *out, const double *A, ptrdiff_t ld, ptrdiff_t m, const double *x)
 {
-    for (ptrdiff_t c = 0; c < ld; c += 8) {
-        v8d even = v8_set(0.0), odd = even;
-        for (ptrdiff_t a = 0; a + 1 < m; a += 2) {
-            even += x[a] * v8_load(A + a * ld + c);
-            odd += x[a + 1] * v8_load(A + (a + 1) * ld + c);
+    ptrdiff_t c = 0;
+    for (; c + 16 <= ld; c += 16) { /* two vectors at once, two sums each: additions wait for each other */
+        v8d even0 = v8_set(0.0), even1 = even0, odd0 = even0, odd1 = even0;
+        ptrdiff_t a = 0;
+        for (; a + 1 < m; a += 2) {
+            even0 += x[a] * v8_load(A + a * ld + c);
+            even1 += x[a] * v8_load(A + a * ld + c + 8);
+            odd0 += x[a + 1] * v8_load(A + (a + 1) * ld + c);
+            odd1 += x[a + 1] * v8_load(A + (a + 1) * ld + c + 8);
         }
-        if (m & 1) even += x[m - 1] * v8_load(A + (m - 1) * ld + c);
-        v8_store(out + c, even + odd);
+        if (a < m) {
+            even0 += x[a] * v8_load(A + a * ld + c);
+            even1 += x[a] * v8_load(A + a * ld + c + 8);
+        }
+        v8_store(out + c, even0 + odd0);
+        v8_store(out + c + 8, even1 + odd1);
+    }
+    for (; c < ld; c += 8) {
+        v8d sum = v8_set(0.0);
+        for (ptrdiff_t a = 0; a < m; a++) sum += x[a] * v8_load(A + a * ld + c);
+        v8_store(out + c, sum);
+    }
+}
+
+/* to += M, and the column `slot` of M into u. */
+SKLMM_CLONES void gee_add(double *to, double *u, const double *M, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t slot)
+{
+    for (ptrdiff_t c = 0; c < ld; c += 8) v8_store(u + c, v8_set(0.0));
+    for (ptrdiff_t a = 0; a < m; a++) {
+        for (ptrdiff_t c = 0; c < ld; c += 8) v8_store(to + a * ld + c, v8_load(to + a * ld + c) + v8_load(M + a * ld + c));
+        u[a] = M[a * ld + slot];
     }
 }
 
@@ -147,7 +174,7 @@ typedef struct { /* what the corrections of every cluster share */
 } sklmm_bread;
 
 /* One cluster: from M (m x ld, its columns behind m are not read) and u its corrected scores. md = (I - M S^-1)^-1 u and
- * kc = (I - M S^-1)^-1/2 u by their power series in M S^-1, whose largest eigenvalue is below its trace; fg after Fay and Graubard
+ * kc = (I - M S^-1)^-1/2 u by their power series in M S^-1, whose largest eigenvalue is below its trace, to 1e-12; fg after Fay and Graubard
  * (2001), whose diagonal scaling belongs to the user's coordinates: beta_0 there is beta_m - origin'beta here. work: 4 x ld.
  * Returns the trace; where that is 1/2 or more md and kc are left alone. */
 SKLMM_CLONES double gee_correct(const sklmm_bread *b, const double *M, const double *u, double *md, double *kc, double *fg,
@@ -157,9 +184,14 @@ SKLMM_CLONES double gee_correct(const sklmm_bread *b, const double *M, const dou
     double *leverage = work, *through = work + ld, *v = work + 2 * ld, *next = work + 3 * ld;
     double trace = 0.0;
     for (ptrdiff_t c = 0; c < ld; c += 8) {
-        v8d sum = v8_set(0.0);
-        for (ptrdiff_t a = 0; a < m; a++) sum += v8_load(M + a * ld + c) * v8_load(b->bread + a * ld + c);
-        v8_store(leverage + c, v8_keep(v8_first(m - c), sum));
+        v8d even = v8_set(0.0), odd = even;
+        ptrdiff_t a = 0;
+        for (; a + 1 < m; a += 2) {
+            even += v8_load(M + a * ld + c) * v8_load(b->bread + a * ld + c);
+            odd += v8_load(M + (a + 1) * ld + c) * v8_load(b->bread + (a + 1) * ld + c);
+        }
+        if (a < m) even += v8_load(M + a * ld + c) * v8_load(b->bread + a * ld + c);
+        v8_store(leverage + c, v8_keep(v8_first(m - c), even + odd));
         trace += v8_sum(v8_load(leverage + c));
     }
     const ptrdiff_t zero = m - 1;
@@ -188,7 +220,7 @@ SKLMM_CLONES double gee_correct(const sklmm_bread *b, const double *M, const dou
         v8_store(kc + c, start);
         v8_store(v + c, start);
     }
-    for (int k = 1; k < 60 && power > 1e-17; k++) {
+    for (int k = 1; k < 50 && power * trace > 1e-12; k++) {
         power *= trace;
         share *= (2.0 * k - 1.0) / (2.0 * k);
         symmetric_product(next, b->bread, ld, m, v);

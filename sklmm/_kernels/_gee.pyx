@@ -33,13 +33,15 @@ cdef extern from "_gee.h" nogil:
     double gee_rows(const double *half, const double *h, const double *y, const double *root_w, double *s, double *e,
                     double *plain, ptrdiff_t n)
     double gee_independence(const double *s, const double *e, double *v, double *g, ptrdiff_t n)
-    void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n)
+    void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n,
+                   const sklmm_ahead *ahead)
     void gee_cluster_sum(double *t, const double *T, ptrdiff_t ld, const double *q, ptrdiff_t n)
     void gee_exchangeable(double *T, ptrdiff_t ld, const double *q, ptrdiff_t n, const double *t, double shift, double scale)
     void gee_ar1(double *T, ptrdiff_t ld, ptrdiff_t n, const int32_t *gap, const double *rho, const double *inverse,
                  const double *before, double *carry)
     int gee_factor(double *L, const double *R, ptrdiff_t ldr, const int32_t *codes, ptrdiff_t n)
     void gee_solve(double *T, ptrdiff_t ld, ptrdiff_t n, const double *L)
+    void gee_add(double *to, double *u, const double *M, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t slot)
     double gee_correct(const sklmm_bread *b, const double *M, const double *u, double *md, double *kc, double *fg, double *work)
 
 
@@ -83,7 +85,6 @@ cdef struct Problem:
 cdef struct State:               # what one pass is evaluated at
     const double *half_beta      # half the coefficients
     const double *other_half     # of the independence model evaluated beside, or NULL
-    bint sensitivity             # or the estimating function alone, which costs half as much
     double alpha                 # EXCHANGEABLE
     const double *rho            # AUTOREGRESSIVE: correlation over each gap, and 1 / sqrt(1 - rho^2)
     const double *inverse
@@ -113,7 +114,6 @@ cdef struct Totals:
     double *scalars
     double *moments
     double *S                    # m x ld, upper blocks; column m holds the estimating function
-    double *g                    # ld: the estimating function, where it is computed alone
     double *other_S              # of the independence model
     double *other_g              # ld
     double *meats                # 4 x m x ld: of the robust, Kauermann-Carroll, Mancl-DeRouen, Fay-Graubard covariances
@@ -206,7 +206,8 @@ cdef void add_moments(const Problem *p, Totals *t, const double *e, ptrdiff_t c0
 # --- a block ----------------------------------------------------------------------------------------------------------
 
 
-cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t c1,
+                  ptrdiff_t n_ahead) noexcept nogil:
     """Residuals of clusters c0 .. c1 - 1 and their moments, the independence model's sums, and the scaled rows, if they fit in a tile.
 
     Of a cluster longer than a tile `sum` holds what exchangeability needs of all its rows.
@@ -215,6 +216,7 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
         ptrdiff_t first = p.start[c0], n = p.start[c1] - first, r = 0, k, i
         bint long_cluster = n > p.tile
         sklmm_ahead nothing = rows_ahead(&p.source, p.source.n, 0)
+        sklmm_ahead ahead
         const double *q
     for i in range(n):
         s.y[i] = p.y[first + i]
@@ -229,14 +231,12 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
             rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
             t.scalars[OTHER_VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.other_s, s.other_e, NULL, k)
             t.scalars[OTHER_SQUARES] += gee_independence(s.other_s, s.other_e, s.v, s.g, k)
-            if x.sensitivity:
-                rows_second_order(t.other_S, t.other_g, p.ld, p.m, s.tile, s.v, s.g, k, &nothing)
-            else:
-                rows_update(t.other_g, p.ld, s.g, 1, 1, 1, s.tile, k)
+            rows_second_order(t.other_S, t.other_g, p.ld, p.m, s.tile, s.v, s.g, k, &nothing)
         rows_dot(s.half, s.tile, p.ld, x.half_beta, k)
         rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
         t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
-        gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k)
+        ahead = rows_ahead(&p.source, first + r + k, n_ahead)
+        gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k, &ahead)
         if long_cluster and p.whitening == EXCHANGEABLE:
             gee_cluster_sum(s.sum, s.tile, p.ld, q if p.counts else NULL, k)
         r += k
@@ -272,23 +272,20 @@ cdef void gee_block(const Problem *p, const State *x, Scratch *s, Totals *t, ptr
                     ptrdiff_t n_ahead) noexcept nogil:
     """Adds the sensitivity and the estimating function of clusters c0 .. c1 - 1."""
     cdef:
-        sklmm_ahead ahead
+        sklmm_ahead ahead, nothing = rows_ahead(&p.source, p.source.n, 0)
         ptrdiff_t first = p.start[c0], n = p.start[c1] - first, r = 0, k, i
-    prepare(p, x, s, t, c0, c1)
+    prepare(p, x, s, t, c0, c1, 0)
     while r < n:
         k = min(p.tile, n - r)
         if n > p.tile:  # one cluster longer than a tile: its rows come by again
             rows_load(s.tile, p.ld, &p.source, first + r, k)
-            gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k)
+            gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k, &nothing)
             whiten(p, x, s, s.tile, c0, r, k)
         elif p.whitening != INDEPENDENT:
             for i in range(c0, c1):
                 whiten(p, x, s, s.tile + (p.start[i] - first) * p.ld, i, 0, p.start[i + 1] - p.start[i])
         ahead = rows_ahead(&p.source, first + r + k, n_ahead)
-        if x.sensitivity:
-            rows_second_order(t.S, NULL, p.ld, p.m, s.tile, NULL, NULL, k, &ahead)
-        else:
-            rows_update(t.g, p.ld, s.tile + p.m, p.ld, 1, 1, s.tile, k)
+        rows_second_order(t.S, NULL, p.ld, p.m, s.tile, NULL, NULL, k, &ahead)
         r += k
 
 
@@ -296,12 +293,13 @@ cdef void cluster_matrix(const Problem *p, const State *x, Scratch *s, ptrdiff_t
     """M = X*'X* of cluster i, whose block is prepared, with its rows from `at` on in the tile; column m holds the scores X*'e*."""
     cdef ptrdiff_t first = p.start[i], n = p.start[i + 1] - first, r = 0, k
     cdef double *T = s.tile + at * p.ld
+    cdef sklmm_ahead nothing = rows_ahead(&p.source, p.source.n, 0)
     memset(s.M, 0, p.m * p.ld * sizeof(double))
     while r < n:
         k = min(p.tile, n - r)
         if n > p.tile:
             rows_load(T, p.ld, &p.source, first + r, k)
-            gee_scale(T, p.ld, p.m, s.s + r, s.e + r, k)
+            gee_scale(T, p.ld, p.m, s.s + r, s.e + r, k, &nothing)
         whiten(p, x, s, T, i, r, k)
         rows_update(s.M, p.ld, T, p.ld, 1, p.m, T, k)
         r += k
@@ -316,17 +314,13 @@ cdef void correct_block(const Problem *p, const State *x, const sklmm_bread *b, 
         double *kc
         double *md
         double *fg
-    prepare(p, x, s, t, c0, c1)
+    prepare(p, x, s, t, c0, c1, p.tile)
     for i in range(nc):
         u, kc, md, fg = s.scores + i * ld, s.scores + (nc + i) * ld, s.scores + (2 * nc + i) * ld, s.scores + (3 * nc + i) * ld
         cluster_matrix(p, x, s, c0 + i, p.start[c0 + i] - p.start[c0])
-        memset(u, 0, ld * sizeof(double))
+        gee_add(t.S, u, s.M, ld, p.m, p.m)
         memset(kc, 0, ld * sizeof(double))
         memset(md, 0, ld * sizeof(double))
-        for a in range(p.m):
-            u[a] = s.M[a * ld + p.m]
-        for a in range(p.m * ld):
-            t.S[a] += s.M[a]
         trace[c0 + i] = gee_correct(b, s.M, u, md, kc, fg, s.work)
     for a in range(4):
         rows_square(t.meats + a * p.m * ld, ld, p.m, s.scores + a * nc * ld, NULL, nc)
@@ -398,12 +392,11 @@ cdef class GEEKernel:
                     break
         return failed if failed >= 0 else np.asarray(factors)
 
-    cdef State state(self, const double[::1] half_beta, const double[::1] other_half, bint sensitivity, double alpha, const double[::1] rho,
+    cdef State state(self, const double[::1] half_beta, const double[::1] other_half, double alpha, const double[::1] rho,
                      const double[::1] inverse, const double[::1] factor):
         cdef State x
         x.half_beta = &half_beta[0]
         x.other_half = NULL if other_half is None else &other_half[0]
-        x.sensitivity = sensitivity
         x.alpha = alpha
         x.rho = NULL if rho is None else &rho[0]
         x.inverse = NULL if inverse is None else &inverse[0]
@@ -412,8 +405,8 @@ cdef class GEEKernel:
 
     def evaluate(self, const double[::1] half_beta, const double[::1] other_half=None, *, double alpha=0.0,
                  const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None,
-                 bint sensitivity=True, ptrdiff_t step=1, ptrdiff_t offset=0):
-        """Sums over the blocks offset, offset + step, ...; without `sensitivity` the matrices are 0, and the pass costs half as much.
+                 ptrdiff_t step=1, ptrdiff_t offset=0):
+        """Sums over the blocks offset, offset + step, ...
 
         Returns
         -------
@@ -425,16 +418,15 @@ cdef class GEEKernel:
         """
         cdef:
             ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments
-            ptrdiff_t size = N_SCALARS + n_moments + 2 * m * ld + 2 * ld, i
+            ptrdiff_t size = N_SCALARS + n_moments + 2 * m * ld + ld, i
             double[:, ::1] totals = np.zeros((self.n_chunks, size))
-            State x = self.state(half_beta, other_half, sensitivity, alpha, rho, inverse, factor)
+            State x = self.state(half_beta, other_half, alpha, rho, inverse, factor)
         for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
             self.run_chunk(i, &totals[i, 0], &x, step, offset)
         out = np.add.reduce(np.asarray(totals), axis=0)
         scalars, moments, rest = np.split(out, [N_SCALARS, N_SCALARS + n_moments])
         S, other = rest[:m * ld].reshape(m, ld), rest[m * ld:2 * m * ld].reshape(m, ld)
-        g, other_g = rest[2 * m * ld:].reshape(2, ld)[:, :m]
-        return scalars, moments, mirrored(S[:, :m]), S[:, m] + g, mirrored(other[:, :m]), other_g.copy()
+        return scalars, moments, mirrored(S[:, :m]), S[:, m].copy(), mirrored(other[:, :m]), rest[2 * m * ld:][:m].copy()
 
     cdef void run_chunk(self, ptrdiff_t i, double *total, const State *x, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
         cdef Scratch s
@@ -451,8 +443,7 @@ cdef class GEEKernel:
         t.moments = t.scalars + N_SCALARS
         t.S = t.moments + self.p.n_moments
         t.other_S = t.S + self.p.m * self.p.ld
-        t.g = t.other_S + self.p.m * self.p.ld
-        t.other_g = t.g + self.p.ld
+        t.other_g = t.other_S + self.p.m * self.p.ld
         t.meats = t.other_S  # a pass has one or the other
 
     def correct(self, const double[::1] half_beta, const double[:, ::1] bread, const double[::1] origin, double bound, *,
@@ -472,7 +463,7 @@ cdef class GEEKernel:
             ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments, i
             double[:, ::1] totals = np.zeros((self.n_chunks, N_SCALARS + n_moments + 5 * m * ld))
             double[::1] trace = np.zeros(self.n_clusters)
-            State x = self.state(half_beta, None, True, alpha, rho, inverse, factor)
+            State x = self.state(half_beta, None, alpha, rho, inverse, factor)
             sklmm_bread b
         b.ld, b.m, b.bread, b.bound = ld, m, &bread[0, 0], bound
         b.origin = NULL if origin is None else &origin[0]
@@ -499,12 +490,12 @@ cdef class GEEKernel:
         cdef:
             ptrdiff_t m = self.p.m, ld = self.p.ld
             double[::1] total = np.zeros(N_SCALARS + self.p.n_moments + 5 * m * ld)
-            State x = self.state(half_beta, None, True, alpha, rho, inverse, factor)
+            State x = self.state(half_beta, None, alpha, rho, inverse, factor)
             Scratch s
             Totals t
         lay_out(&s, &self.arena[0, 0], &self.p, self.rows, self.clusters)
         self.point(&t, &total[0])
-        prepare(&self.p, &x, &s, &t, i, i + 1)
+        prepare(&self.p, &x, &s, &t, i, i + 1, 0)
         cluster_matrix(&self.p, &x, &s, i, 0)
         M = np.asarray(<double[:m, :ld]> s.M).copy()
         return M[:, :m], M[:, m].copy()

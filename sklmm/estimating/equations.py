@@ -71,7 +71,7 @@ class GEEFit:
 
 
 def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, times=None, sample_weight=None, fit_intercept=True,
-            dispersion=None, ddof_correction=True, tol=1e-6, max_iter=100, n_threads=1, progress=None):
+            dispersion=None, ddof_correction=True, tol=1e-4, max_iter=100, n_threads=1, progress=None):
     """Solve the estimating equations of a marginal logistic model.
 
     Parameters
@@ -448,12 +448,11 @@ class Equations:
         half[: self.m] = 0.5 * beta
         return half
 
-    def evaluate(self, beta, alpha, other=None, level=1, sensitivity=True):
+    def evaluate(self, beta, alpha, other=None, level=1):
         """Sums over every level-th block; `other` are coefficients of the independence model, evaluated beside."""
         return self.kernel.evaluate(
             self._half(beta),
             None if other is None else self._half(other),
-            sensitivity=sensitivity,
             step=level,
             offset=level // 2,
             **self._whitener(alpha),
@@ -512,6 +511,7 @@ class Solver:
             share = equations.y.mean() if w is None else w @ equations.y / w.sum()
             self.beta[-1] = np.log(share / (1.0 - share))
         self.alpha = self.S = None
+        self.shrinking = 1.0  # of a step's length from one iteration to the next
         self.independence = None  # once known: its sensitivity and the sum of its squared residuals
         self.separated, self.converged = [], False
 
@@ -519,23 +519,17 @@ class Solver:
         levels = self.equations.levels
         if not self.solve_independence(levels[0]):
             return
-        coarser = None
         for level in levels:
-            if not self.solve_level(level, coarser):
+            if not self.solve_level(level):
                 return
-            coarser = level
         self.converged = True
 
-    def evaluate(self, beta, alpha, other, level, sensitivity=True):
-        out = self.equations.evaluate(beta, alpha, other, level, sensitivity)
+    def evaluate(self, beta, alpha, other, level):
+        out = self.equations.evaluate(beta, alpha, other, level)
         self.report.n_iter += 1
         self.report.n_full_passes += level == 1
         return out
 
-    def share(self, level):
-        """The share of the rows in every level-th block, nearly."""
-        n_blocks = self.equations.kernel.n_blocks
-        return len(range(level // 2, n_blocks, level)) / n_blocks
 
     def step(self, S, U):
         """The scoring step, and half its squared length in standard errors (naive ones, with a dispersion of 1)."""
@@ -603,22 +597,18 @@ class Solver:
 
     def update_correlation(self, scalars, moments, level):
         """New moment estimates; sums over a sample of the blocks count as if over all, as what they are divided by does."""
-        share = self.share(level)
+        n_blocks = self.equations.kernel.n_blocks
+        share = len(range(level // 2, n_blocks, level)) / n_blocks
         _, self.alpha, _ = self.equations.estimate(scalars / share, moments / share)
 
-    def solve_level(self, level, coarser):
-        """Scoring on every level-th block. Returns whether it converged.
-
-        The first step on all rows makes do with the sensitivities of the sample before it: they are as good as that sample's estimates.
-        """
+    def solve_level(self, level):
+        """Scoring on every level-th block. Returns whether it converged."""
         before, scale = np.inf, 1.0
+        if level == 1 and not self.independence:  # what all rows change in the one estimate they nearly change in the other
+            self.move_with_independence()
         while True:
             other = None if self.independence else self.other
-            alone = level == 1 and coarser and before == np.inf
-            scalars, moments, S, U, other_S, other_U = self.evaluate(self.beta, self.alpha, other, level, not alone)
-            if alone:
-                S, other_S = self.S / self.share(coarser), self.other_S / self.share(coarser)
-            self.S, self.other_S = S, other_S
+            scalars, moments, self.S, U, other_S, other_U = self.evaluate(self.beta, self.alpha, other, level)
             step, decrement = self.step(self.S, U)
             self.note(level, scalars[VALUE], decrement)
             rest = 0.0
@@ -628,29 +618,39 @@ class Solver:
                     self.converged = True
                     return False
                 self.other = other + other_step
-                if level == 1 and not alone and rest <= (1e-16 if self.exact else 1e-2):
+                if level == 1 and rest <= (1e-16 if self.exact else 1e-2):
                     self.independence = other_S, scalars[OTHER_SQUARES]
             self.update_correlation(scalars, moments, level)
             scale = max(0.5 * scale, 1 / 64) if decrement > before else min(1.0, 2.0 * scale)
             self.beta = self.beta + scale * step
+            if before < np.inf:
+                self.shrinking = np.sqrt(decrement / before)
             if scale == 1.0 and (
-                self.near_enough(decrement, before) and self.independence if level == 1 else max(decrement, rest) <= COARSE_TOL
+                self.near_enough(decrement) and self.independence if level == 1 else max(decrement, rest) <= COARSE_TOL
             ):
+                self.shrinking *= 0.5  # for the next level: it falls with the root of the number of rows
                 return True
             if self.spent:
                 return False
             before = decrement
 
-    def near_enough(self, decrement, before):
+    def move_with_independence(self):
+        """Move both estimates by the independence model's step on all rows."""
+        scalars, moments, S, U, _, _ = self.evaluate(self.other, None, None, 1)
+        step, decrement = self.step(S, U)
+        self.note(1, scalars[VALUE], decrement)
+        self.other = self.other + step
+        self.beta = self.beta + step
+
+    def near_enough(self, decrement):
         """Whether the error is below tol after this step and, on large data, the one that the last pass adds.
 
-        Fisher scoring converges linearly: successive steps shrink by about the same factor.
+        Fisher scoring converges linearly: each step is shorter than the one before it by about the same factor.
         """
         length = np.sqrt(2.0 * decrement)
         if self.exact:
             return length <= self.tol
-        shrinking = np.sqrt(decrement / before)
-        return shrinking < 0.1 and length * shrinking**2 <= self.tol
+        return self.shrinking < 0.1 and length * self.shrinking**2 <= self.tol
 
     def bread(self, S):
         """The inverse sensitivity, 0 for aliased columns."""
