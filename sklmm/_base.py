@@ -120,7 +120,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if time is not None:
             if time_column is not None:
                 raise ValueError(
-                    "times came through both doors: time_feature names a column of X, and time= was passed too; use one of them"
+                    "times came through both doors: time_feature names a column of X, and time= was passed too; use "
+                    "one of them"
                 )
             rows.time = one_dimensional(time, "time", n_rows)
         if n_rows == 0:

@@ -75,15 +75,18 @@ def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
     _warn_of_columns(fit, X, names)
     if fit.trouble:
         warnings.warn(
-            f"the {correlation.name} working correlation is out of range: {fit.trouble}. Another structure may fit better",
+            f"the {correlation.name} working correlation is out of range: {fit.trouble}. Another structure may fit "
+            "better",
             WorkingCorrelationWarning,
             stacklevel=_CALLER,
         )
     n_coefficients = fit.bread.shape[0]
     if cov_type != "naive" and fit.n_clusters <= n_coefficients:
         warnings.warn(
-            f"there are {fit.n_clusters} groups for {n_coefficients} coefficients: a robust covariance needs more groups than "
-            "coefficients (better, dozens of them). There are no degrees of freedom for tests; use fewer features, or cov_type='naive'",
+            f"there are {fit.n_clusters} groups for {n_coefficients} coefficients: a robust covariance needs more "
+            "groups than "
+            "coefficients (better, dozens of them). There are no degrees of freedom for tests; use fewer features, "
+            "or cov_type='naive'",
             FewClustersWarning,
             stacklevel=_CALLER,
         )
@@ -93,8 +96,8 @@ def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
 def warn_of_row_order(correlation):
     """Warn that the order of a group's rows is taken for their times."""
     warnings.warn(
-        f"no times were given: the {correlation.name} working correlation takes the rows of a group, in their order, as equally spaced "
-        "in time. Pass time=, or name the column in time_feature",
+        f"no times were given: the {correlation.name} working correlation takes the rows of a group, in their order, "
+        "as equally spaced in time. Pass time=, or name the column in time_feature",
         NoTimesWarning,
         stacklevel=_CALLER,
     )

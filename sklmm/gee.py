@@ -14,7 +14,7 @@ from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
 from .design.grouping import encode_groups
 from .estimating.correlation import resolve_correlation
-from .estimating.equations import fit_gee
+from .estimating.scoring import fit_gee
 from .exceptions import NoGroupsWarning
 from .inference import criteria
 from .inference.sandwich import Meats, check_cov_type, covariance
@@ -26,9 +26,9 @@ FEW_CLUSTERS = 50  # below this many, tests and intervals use t
 class GEELogisticRegression(GroupedClassifier):
     """Marginal logistic regression by generalized estimating equations (GEE).
 
-    The coefficients describe the average over the population, not a member of it; rows of a group may be correlated in any way, and standard
-    errors allow for it. The working correlation is a guess that makes the estimates precise where it is good and leaves them consistent
-    where it is not.
+    The coefficients describe the average over the population, not a member of it; rows of a group may be correlated
+    in any way, and standard errors allow for it. The working correlation is a guess that makes the estimates precise
+    where it is good and leaves them consistent where it is not.
 
     Parameters
     ----------
@@ -39,30 +39,35 @@ class GEELogisticRegression(GroupedClassifier):
         - "exchangeable": the same for every two rows;
         - "ar1": alpha^|t_j - t_k|, with real times;
         - "unstructured": one for every two times;
-        - "m-dependent": one for rows next to each other in time, 0 beyond; for m lags ``sklmm.estimating.MDependent(m)``;
+        - "m-dependent": one for rows next to each other in time, 0 beyond; for m lags
+          ``sklmm.estimating.MDependent(m)``;
         - a correlation matrix, or ``sklmm.estimating.Fixed(matrix, times)`` ("fixed"): given, not estimated;
         - an instance of a subclass of ``sklmm.estimating.WorkingCorrelation``.
     group_features : None, str, int or callable, default=None
-        The column of X that holds groups. It is taken out of X and never used as a number. A callable gets X and returns the column.
-        None: groups, if any, come as ``groups=``. Without groups every row is one of its own.
+        The column of X that holds groups. It is taken out of X and never used as a number. A callable gets X and
+        returns the column. None: groups, if any, come as ``groups=``. Without groups every row is one of its own.
     time_feature : None, str, int or callable, default=None
-        The column of X that holds times: numbers or dates, different within a group. It is taken out of X; a time that is a covariate, too,
-        needs a column of its own. None: times, if any, come as ``time=``.
+        The column of X that holds times: numbers or dates, different within a group. It is taken out of X; a time
+        that is a covariate, too, needs a column of its own. None: times, if any, come as ``time=``.
     fit_intercept : bool, default=True
     cov_type : str, default="robust"
-        Kind of `vcov_`, which tests and intervals rest on: "robust" (the sandwich), "naive" (which trusts the working correlation), or the
-        sandwich corrected for few groups: "kauermann-carroll", "mancl-derouen", "fay-graubard", "morel".
+        Kind of `vcov_`, which tests and intervals rest on: "robust" (the sandwich), "naive" (which trusts the working
+        correlation), or the sandwich corrected for few groups: "kauermann-carroll", "mancl-derouen", "fay-graubard",
+        "morel".
     dispersion : "estimate" or float, default="estimate"
         The scale of the variance. It enters naive covariances and QIC.
     ddof_correction : bool, default=True
-        True: moments are divided by their number less the number of coefficients, as R's gee does. False: geepack's definitions. With False
-        AR(1) is fitted to all pairs of a group, not to neighbours; and weights are geepack's, see `fit`.
+        True: moments are divided by their number less the number of coefficients, as R's gee does. False: geepack's
+        definitions. With False AR(1) is fitted to all pairs of a group, not to neighbours; and weights are geepack's,
+        see `fit`.
     tol : float, default=1e-4
-        The largest error of a coefficient that may be left, in standard errors. Up to 200,000 rows the fit goes on to rounding error.
+        The largest error of a coefficient that may be left, in standard errors. Up to 200,000 rows the fit goes on to
+        rounding error.
     max_iter : int, default=100
         Most iterations.
     n_threads : int or None, default=None
-        Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says. Results do not depend on it.
+        Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says. Results do not depend on
+        it.
     verbose : int, default=0
         1 prints a line an iteration.
 
@@ -82,12 +87,14 @@ class GEELogisticRegression(GroupedClassifier):
     correlation_params_ : ndarray of shape (n_parameters,)
         Of the working correlation; "unstructured": its upper triangle, row by row.
     working_correlation_ : ndarray
-        The matrix over the union of times; for "independence", "exchangeable" and "ar1" that of the largest group (its first 1,000 rows).
+        The matrix over the union of times; for "independence", "exchangeable" and "ar1" that of the largest group
+        (its first 1,000 rows).
     correlation_times_ : ndarray
         The times of its rows.
     dispersion_ : float
     qic_, qicu_, cic_ : float
-        Criteria for choosing the working correlation (QIC, CIC) and the features (QICu): Pan (2001), Hin and Wang (2009).
+        Criteria for choosing the working correlation (QIC, CIC) and the features (QICu): Pan (2001), Hin and Wang
+        (2009).
     quasi_likelihood_ : float
         Log-likelihood of the rows at these coefficients, were they independent.
     n_iter_ : int
@@ -105,8 +112,8 @@ class GEELogisticRegression(GroupedClassifier):
 
     Notes
     -----
-    Fisher scoring for the coefficients is alternated with moment estimates of the working correlation (Liang and Zeger 1986), from the
-    estimates under independence. A fitted model holds no training rows.
+    Fisher scoring for the coefficients is alternated with moment estimates of the working correlation (Liang and
+    Zeger 1986), from the estimates under independence. A fitted model holds no training rows.
 
     References
     ----------
@@ -114,11 +121,11 @@ class GEELogisticRegression(GroupedClassifier):
 
     Pan W (2001). Akaike's information criterion in generalized estimating equations. Biometrics 57, 120-125.
 
-    Hin L-Y, Wang Y-G (2009). Working-correlation-structure identification in generalized estimating equations. Statistics in Medicine 28,
-    642-658.
+    Hin L-Y, Wang Y-G (2009). Working-correlation-structure identification in generalized estimating equations.
+    Statistics in Medicine 28, 642-658.
 
-    Li P, Redden DT (2015). Small sample performance of bias-corrected sandwich estimators for cluster-randomized trials with binary outcomes.
-    Statistics in Medicine 34, 281-296.
+    Li P, Redden DT (2015). Small sample performance of bias-corrected sandwich estimators for cluster-randomized
+    trials with binary outcomes. Statistics in Medicine 34, 281-296.
 
     Examples
     --------
@@ -173,12 +180,13 @@ class GEELogisticRegression(GroupedClassifier):
         groups : array-like of shape (n_samples,), default=None
             Group labels: rows of different groups are independent. Not together with `group_features`.
         sample_weight : array-like of shape (n_samples,), default=None
-            Row counts: under "independence" and "exchangeable" weight 2 is the row twice in its group, 0 is the row left out. Where rows have
-            times of their own, a weight scales the information of its row, so that one weight for all of a group counts the group. With
-            ``ddof_correction=False`` weights scale the information of rows under every structure, as in geepack.
+            Row counts: under "independence" and "exchangeable" weight 2 is the row twice in its group, 0 is the row
+            left out. Where rows have times of their own, a weight scales the information of its row, so that one
+            weight for all of a group counts the group. With ``ddof_correction=False`` weights scale the information
+            of rows under every structure, as in geepack.
         time : array-like of shape (n_samples,), default=None
-            Times: numbers or dates. Not together with `time_feature`. Structures that depend on times take the order of a group's rows
-            where there are none, with a warning.
+            Times: numbers or dates. Not together with `time_feature`. Structures that depend on times take the order
+            of a group's rows where there are none, with a warning.
 
         Returns
         -------
@@ -187,7 +195,8 @@ class GEELogisticRegression(GroupedClassifier):
         Raises
         ------
         ValueError
-            For invalid input, and where the working correlation or the covariance asked for does not exist for these data.
+            For invalid input, and where the working correlation or the covariance asked for does not exist for these
+            data.
         """
         correlation = self._check_parameters()
         context = self._init_callback_context(max_subtasks=None)
@@ -287,16 +296,17 @@ class GEELogisticRegression(GroupedClassifier):
         """Codes and levels of the groups; None, None without groups."""
         if len(rows.groups) > 1:
             raise ValueError(
-                f"estimating equations take one grouping factor, the coarsest, but got {', '.join(map(repr, rows.groups))}: rows of "
-                "different groups must be independent. Name that one alone (nested groups are inside it); for crossed factors use "
-                "MixedLogisticRegression"
+                "estimating equations take one grouping factor, the coarsest, but got "
+                f"{', '.join(map(repr, rows.groups))}: rows of "
+                "different groups must be independent. Name that one alone (nested groups are inside it); for "
+                "crossed factors use MixedLogisticRegression"
             )
         if not self.fit_intercept and not rows.names:
             raise ValueError("there is nothing to fit: X has no features, and fit_intercept is False")
         if not rows.groups:
             warnings.warn(
-                "fit got no groups: every row is one of its own, and the estimates are those of plain logistic regression. Name the "
-                "grouping column of X in group_features, or pass groups=",
+                "fit got no groups: every row is one of its own, and the estimates are those of plain logistic "
+                "regression. Name the grouping column of X in group_features, or pass groups=",
                 NoGroupsWarning,
                 stacklevel=4,
             )
@@ -305,8 +315,8 @@ class GEELogisticRegression(GroupedClassifier):
         codes, levels = encode_groups(labels, name)
         if len(levels) == 1 and self.cov_type != "naive":
             raise ValueError(
-                f"{name} has one group only ({levels[0]!r}): robust covariances rest on independent groups. Give more groups, or "
-                "cov_type='naive'"
+                f"{name} has one group only ({levels[0]!r}): robust covariances rest on independent groups. Give "
+                "more groups, or cov_type='naive'"
             )
         return codes, levels
 
@@ -379,7 +389,8 @@ class GEELogisticRegression(GroupedClassifier):
         Raises
         ------
         ValueError
-            Where the correction does not exist: a group that determines a coefficient alone leaves no residual to correct.
+            Where the correction does not exist: a group that determines a coefficient alone leaves no residual to
+            correct.
         """
         check_is_fitted(self)
         return self._vcov(self.cov_type_ if cov_type is None else cov_type)
@@ -448,7 +459,7 @@ def read_times(time):
         missing = ~np.isfinite(values)
     if missing.any():
         raise ValueError(
-            f"time is missing or not finite in {np.count_nonzero(missing)} rows (first: row {np.argmax(missing)}); drop these rows "
-            "before the fit"
+            f"time is missing or not finite in {np.count_nonzero(missing)} rows (first: row {np.argmax(missing)}); "
+            "drop these rows before the fit"
         )
     return values

@@ -6,7 +6,7 @@ SAMPLE_ROWS = 1024
 
 
 def row_sample(X, sample_weight):
-    """About 1,000 rows and their shares of the weight: as counts here, too, so that a fit's path is that of the rows repeated."""
+    """About 1,000 rows and their shares of the weight: as counts here, too, as the path of a fit depends on them."""
     every = max(1, X.shape[0] // SAMPLE_ROWS)
     sample = X[::every].astype(np.float64)
     share = np.ones(len(sample)) if sample_weight is None else sample_weight[::every]
@@ -14,7 +14,7 @@ def row_sample(X, sample_weight):
 
 
 def column_scales(sample, share, fit_intercept):
-    """Centre (0 without an intercept to absorb it) and inverse scale of each column; both padded by zeros to a multiple of 8."""
+    """Centre (0 without an intercept to absorb it) and inverse scale of each column, padded to a multiple of 8."""
     p = sample.shape[1]
     padded = max(8, (p + 7) // 8 * 8)
     center, inv_scale = np.zeros(padded), np.zeros(padded)
@@ -29,8 +29,8 @@ def column_scales(sample, share, fit_intercept):
 
 
 def natural_map(center, inv_scale, p, fit_intercept):
-    """d(natural)/d(internal) of the fixed effects: internal are the standardised slopes and then the intercept, natural the intercept
-    and then the slopes in the user's units."""
+    """d(natural)/d(internal) of the fixed effects: internal are the standardised slopes and then the intercept, natural
+    the intercept and then the slopes in the user's units."""
     k = int(fit_intercept)
     J = np.zeros((p + k, p + k))
     J[k:, :p] = np.diag(inv_scale[:p])

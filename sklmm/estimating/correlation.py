@@ -1,8 +1,9 @@
 """Working correlations: one stateless class each. Estimates are kept by the fitted estimator, never here.
 
-A class says which products of residuals it needs (`moments`), how it estimates its parameters from their sums (`estimate`), and what
-correlation matrix these give for some times (`matrix`). That is all for a class of your own. Independence, exchangeability and AR(1)
-have closed-form inverses, so that the compiled passes never form their matrices (`whitening`).
+A class says which products of residuals it needs (`moments`), how it estimates its parameters from their sums
+(`estimate`), and what correlation matrix these give for some times (`matrix`). That is all for a class of your own.
+Independence, exchangeability and AR(1) have closed-form inverses, so that the compiled passes never form their
+matrices (`whitening`).
 """
 
 from dataclasses import dataclass
@@ -31,15 +32,15 @@ MARGIN = 1e-3
 class ResidualMoments:
     """Sums of products of Pearson residuals, and what they are divided by.
 
-    With ``ddof_correction=False`` these are geepack's definitions, else those of R's gee. They differ in how weights enter: there each product
-    of two residuals counts as the product of the rows' weights, here as its square root (for "pairs": as often as there are pairs of
-    rows when each row is repeated as its weight says).
+    With ``ddof_correction=False`` these are geepack's definitions, else those of R's gee. They differ in how weights
+    enter: there each product of two residuals counts as the product of the rows' weights, here as its square root
+    (for "pairs": as often as there are pairs of rows when each row is repeated as its weight says).
 
     Attributes
     ----------
     products : ndarray
-        Sums of products; of shape () for "pairs" and "adjacent", (n_lags,) for "lags" (lag 1 first), (n_times, n_times) for "times" (upper
-        triangle).
+        Sums of products; of shape () for "pairs" and "adjacent", (n_lags,) for "lags" (lag 1 first), (n_times,
+        n_times) for "times" (upper triangle).
     counts : ndarray
         The same sums with 1 for every product.
     scale : float
@@ -73,16 +74,16 @@ class ResidualMoments:
 class WorkingCorrelation:
     """Base class of working correlations.
 
-    A subclass of your own sets `name` and defines `estimate` and `matrix`; it gets `moments = "times"` and `whitening = "dense"`, which
-    hold for any structure.
+    A subclass of your own sets `name` and defines `estimate` and `matrix`; it gets `moments = "times"` and `whitening
+    = "dense"`, which hold for any structure.
 
     Attributes
     ----------
     name : str
         In words, for summaries.
     moments : {None, "pairs", "adjacent", "lags", "times"}
-        The products of residuals that `estimate` gets: none; all pairs of a cluster; neighbours in time; by their distance in time; by their
-        pair of times.
+        The products of residuals that `estimate` gets: none; all pairs of a cluster; neighbours in time; by their
+        distance in time; by their pair of times.
     whitening : {"independent", "exchangeable", "autoregressive", "dense"}
         How the inverse is applied: in closed form, or through a factorisation for each pattern of times.
     uses_time : bool
@@ -138,7 +139,7 @@ class WorkingCorrelation:
 
 
 class Independence(WorkingCorrelation):
-    """No correlation: the estimates are those of plain logistic regression, only their covariance allows for clusters."""
+    """No correlation: the estimates of plain logistic regression; only their covariance allows for clusters."""
 
     name = "independence"
     moments = None
@@ -177,8 +178,9 @@ class Exchangeable(WorkingCorrelation):
 class AR1(WorkingCorrelation):
     """Correlation alpha^|t_j - t_k|, a first-order autoregression with real times.
 
-    With ``ddof_correction=True`` alpha solves a moment equation for neighbours in time (R's gee, generalised to gaps): the mean over clusters
-    of their mean products of neighbours. With False it fits the products of all pairs by least squares (geepack).
+    With ``ddof_correction=True`` alpha solves a moment equation for neighbours in time (R's gee, generalised to
+    gaps): the mean over clusters of their mean products of neighbours. With False it fits the products of all pairs
+    by least squares (geepack).
     """
 
     name = "AR(1)"
@@ -241,7 +243,8 @@ def _power_sum_root(gaps, counts, target):
 
 def _power_least_squares(lags, counts, means):
     """alpha in the range of `AR1.bounds` that minimises sum counts (means - alpha^lags)^2."""
-    signed = np.all(lags % 1 == 0) and np.any(lags % 2 == 1)  # else a negative alpha is undefined, or no other than |alpha|
+    # else a negative alpha is undefined, or no other than |alpha|
+    signed = np.all(lags % 1 == 0) and np.any(lags % 2 == 1)
     grid = np.linspace(-1.0 if signed else 0.0, 1.0, 1025)
     misfit = ((means - AR1.powers(grid[:, None], lags)) ** 2) @ counts
 
@@ -337,8 +340,8 @@ class Fixed(WorkingCorrelation):
             raise ValueError("the fixed correlation matrix is not symmetric")
         if not np.allclose(np.diag(R), 1.0, rtol=0, atol=1e-8):
             raise ValueError(
-                f"the diagonal of the fixed correlation matrix must be 1, got {np.diag(R)}; divide a covariance matrix by its "
-                "standard deviations first"
+                f"the diagonal of the fixed correlation matrix must be 1, got {np.diag(R)}; divide a covariance "
+                "matrix by its standard deviations first"
             )
         smallest = np.linalg.eigvalsh(R)[0]
         if smallest <= 1e-10:
@@ -392,7 +395,8 @@ def grid_positions(times):
         unit = rest.min()
         if (distinct[-1] - distinct[0]) / unit > 1e6:
             raise ValueError(
-                "the times lie on no regular grid, which lags are counted on: round them, or use another working correlation"
+                "the times lie on no regular grid, which lags are counted on: round them, or use another working "
+                "correlation"
             )
     position = np.round((times - distinct[0]) / unit).astype(np.int64)
     return position, float(unit)
@@ -416,11 +420,12 @@ def resolve_correlation(correlation):
             return _BY_NAME[correlation]()
         if correlation == "fixed":
             raise ValueError(
-                "correlation='fixed' needs its matrix: give correlation=sklmm.estimating.Fixed(matrix, times), or the matrix itself"
+                "correlation='fixed' needs its matrix: give correlation=sklmm.estimating.Fixed(matrix, times), or "
+                "the matrix itself"
             )
         raise ValueError(
-            f"correlation must be one of {', '.join(map(repr, _BY_NAME))}, a correlation matrix, or an instance of a class of "
-            f"sklmm.estimating; got {correlation!r}"
+            f"correlation must be one of {', '.join(map(repr, _BY_NAME))}, a correlation matrix, or an instance of a "
+            f"class of sklmm.estimating; got {correlation!r}"
         )
     if isinstance(correlation, type) and issubclass(correlation, WorkingCorrelation):
         raise ValueError(f"correlation must be an instance: write {correlation.__name__}()")

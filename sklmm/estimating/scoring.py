@@ -1,0 +1,273 @@
+"""Fisher scoring for the coefficients, alternated with moments for the working correlation."""
+
+from time import perf_counter
+
+import numpy as np
+
+from sklmm.estimating.clusters import Clusters
+from sklmm.estimating.equations import OTHER_SQUARES, PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit
+from sklmm.optimize import COARSE_TOL, FAR, FLAT, FitReport
+
+EXACT_ROWS = 200_000  # up to here the scoring goes on to rounding error, so that covariances belong to the final point
+EXACT_TOL = 1e-9
+
+
+def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, times=None, sample_weight=None,
+            fit_intercept=True, dispersion=None, ddof_correction=True, tol=1e-4, max_iter=100, n_threads=1,
+            progress=None):
+    """Solve the estimating equations of a marginal logistic model.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p), float64 or float32, finite, any strides
+    y : ndarray of shape (n,), uint8
+    correlation : WorkingCorrelation
+    codes : ndarray of shape (n,), intp, or None
+        Cluster of each row; None: every row is one.
+    n_clusters : int
+    labels : sequence
+        Names of the clusters, for messages.
+    times : ndarray of shape (n,), float64, finite, or None
+        None: the order of a cluster's rows.
+    sample_weight : ndarray of shape (n,), float64, or None
+    fit_intercept : bool
+    dispersion : float or None
+        None: estimated.
+    ddof_correction : bool
+        Which definitions of the moments, see `ResidualMoments`.
+    tol : float
+        The largest error of a coefficient that may be left, in standard errors.
+    max_iter : int
+    n_threads : int
+    progress : callable or None
+        Called with a row of the report's history after each evaluation.
+
+    Returns
+    -------
+    GEEFit
+    """
+    clusters = Clusters(codes, X.shape[0], n_clusters, labels, times if correlation.uses_time else None, sample_weight)
+    equations = Equations(X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads)
+    solver = Solver(equations, tol, max_iter, progress)
+    solver.solve()
+    return solver.result()
+
+
+class Solver:
+    """Fisher scoring from coarse samples of the clusters to all of them; owns the report.
+
+    The independence model, where the scoring starts from and which QIC compares with, is solved in the same passes.
+    """
+
+    def __init__(self, equations, tol, max_iter, progress):
+        self.equations, self.max_iter, self.progress = equations, max_iter, progress
+        self.exact = equations.n_rows <= EXACT_ROWS
+        self.tol = min(tol, EXACT_TOL) if self.exact else tol
+        self.report, self.began = FitReport(), perf_counter()
+        self.beta = np.zeros(equations.m)
+        if equations.fit_intercept:
+            w = equations.clusters.w
+            share = equations.y.mean() if w is None else w @ equations.y / w.sum()
+            self.beta[-1] = np.log(share / (1.0 - share))
+        self.alpha = self.S = None
+        self.shrinking = 1.0  # of a step's length from one iteration to the next
+        self.independence = None  # once known: its sensitivity and the sum of its squared residuals
+        self.separated, self.converged = [], False
+
+    def solve(self):
+        levels = self.equations.levels
+        if not self.solve_independence(levels[0]):
+            return
+        for level in levels:
+            if not self.solve_level(level):
+                return
+        self.converged = True
+
+    def evaluate(self, beta, alpha, other, level):
+        out = self.equations.evaluate(beta, alpha, other, level)
+        self.report.n_iter += 1
+        self.report.n_full_passes += level == 1
+        return out
+
+
+    def step(self, S, U):
+        """The scoring step, and half its squared length in standard errors (naive ones, with a dispersion of 1)."""
+        active = self.equations.active
+        step, on = np.zeros_like(U), np.ix_(active, active)
+        try:
+            step[active] = np.linalg.solve(S[on], U[active])
+        except np.linalg.LinAlgError:  # fitted probabilities of 0 and 1
+            step[active] = np.linalg.lstsq(S[on], U[active])[0]
+        return step, 0.5 * float(step @ U)
+
+    def note(self, level, value, decrement):
+        row = {
+            "iteration": self.report.n_iter,
+            "level": level,
+            "rows": self.equations.n_rows // level,
+            "quasi_likelihood": float(value),
+            "decrement": float(decrement),
+            "seconds": perf_counter() - self.began,
+        }
+        self.report.history.append(row)
+        self.report.decrement = float(decrement)
+        if self.progress is not None:
+            self.progress(row)
+
+    @property
+    def spent(self):
+        return self.report.n_iter >= self.max_iter
+
+    def runs_away(self, step, decrement):
+        """Whether a long step gains next to nothing: separation. Remembers the columns."""
+        length = np.abs(step)
+        if length.max(initial=0.0) < FAR or decrement > FLAT:
+            return False
+        slopes = np.flatnonzero(length[: self.equations.p] >= 0.3 * length.max())
+        self.separated = slopes.tolist() or [-1]
+        return True
+
+    def solve_independence(self, level):
+        """Plain logistic regression by Newton's method. Returns whether there is a point to go on from."""
+        tol = 0.5 * EXACT_TOL**2 if level == 1 else COARSE_TOL
+        point, value, step = self.beta, -np.inf, np.zeros_like(self.beta)
+        while True:
+            scalars, moments, S, U, _, _ = self.evaluate(point, None, None, level)
+            if scalars[VALUE] < value - 1e-12 * abs(value) and not self.spent:  # the step was too long
+                step = 0.25 * step
+                point = self.beta + step
+                continue
+            self.beta, value, self.S = point, scalars[VALUE], S
+            step, decrement = self.step(S, U)
+            self.note(level, value, decrement)
+            if self.runs_away(step, decrement):
+                self.converged = True  # as far as can be; residuals that vanish say nothing of a correlation
+                return False
+            if decrement <= tol:
+                break
+            if self.spent:
+                return False
+            point = self.beta + step
+        if level == 1:
+            self.independence = S, scalars[SQUARES]
+        self.beta = self.other = self.beta + step
+        self.update_correlation(scalars, moments, level)
+        return True
+
+    def update_correlation(self, scalars, moments, level):
+        """New moment estimates; sums over a sample of the blocks count as if over all, as their divisors do."""
+        n_blocks = self.equations.kernel.n_blocks
+        share = len(range(level // 2, n_blocks, level)) / n_blocks
+        _, self.alpha, _ = self.equations.estimate(scalars / share, moments / share)
+
+    def solve_level(self, level):
+        """Scoring on every level-th block. Returns whether it converged."""
+        before, scale = np.inf, 1.0
+        if level == 1 and not self.independence:
+            self.move_with_independence()
+        while True:
+            other = None if self.independence else self.other
+            scalars, moments, self.S, U, other_S, other_U = self.evaluate(self.beta, self.alpha, other, level)
+            step, decrement = self.step(self.S, U)
+            self.note(level, scalars[VALUE], decrement)
+            rest = 0.0
+            if other is not None:
+                other_step, rest = self.step(other_S, other_U)
+                if self.runs_away(other_step, rest):
+                    self.converged = True
+                    return False
+                self.other = other + other_step
+                if level == 1 and rest <= (1e-16 if self.exact else 1e-2):
+                    self.independence = other_S, scalars[OTHER_SQUARES]
+            self.update_correlation(scalars, moments, level)
+            scale = max(0.5 * scale, 1 / 64) if decrement > before else min(1.0, 2.0 * scale)
+            self.beta = self.beta + scale * step
+            if before < np.inf:
+                self.shrinking = np.sqrt(decrement / before)
+            if scale == 1.0 and (
+                self.near_enough(decrement) and self.independence if level == 1 else max(decrement, rest) <= COARSE_TOL
+            ):
+                self.shrinking *= 0.5  # for the next level: it falls with the root of the number of rows
+                return True
+            if self.spent:
+                return False
+            before = decrement
+
+    def move_with_independence(self):
+        """Move both estimates by the independence model's step on all rows: it is nearly the same for both."""
+        scalars, moments, S, U, _, _ = self.evaluate(self.other, None, None, 1)
+        step, decrement = self.step(S, U)
+        self.note(1, scalars[VALUE], decrement)
+        self.other = self.other + step
+        self.beta = self.beta + step
+
+    def near_enough(self, decrement):
+        """Whether the error is below tol after this step and, on large data, the one that the last pass adds.
+
+        Fisher scoring converges linearly: each step is shorter than the one before it by about the same factor.
+        """
+        length = np.sqrt(2.0 * decrement)
+        if self.exact:
+            return length <= self.tol
+        return self.shrinking < 0.1 and length * self.shrinking**2 <= self.tol
+
+    def bread(self, S):
+        """The inverse sensitivity, 0 for aliased columns."""
+        active = self.equations.active
+        on, out = np.ix_(active, active), np.zeros_like(S)
+        out[on] = np.linalg.pinv(S[on], hermitian=True) if self.separated else np.linalg.inv(S[on])
+        return 0.5 * (out + out.T)
+
+    def result(self):
+        """One last pass at the final point, and what it tells."""
+        equations, report = self.equations, self.report
+        scalars, moments, S, U, meats = equations.correct(self.beta, self.alpha, self.bread(self.S))
+        report.n_iter += 1
+        report.n_full_passes += 1
+        dispersion, alpha, trouble = equations.scale(scalars[SQUARES]), self.alpha, None
+        if not self.separated:
+            if self.converged:
+                step, report.decrement = self.step(S, U)
+                self.beta = self.beta + step
+            dispersion, alpha, trouble = equations.estimate(scalars, moments)
+        information, squares = self.independence or (S, scalars[SQUARES])
+        if equations.dispersion is not None:
+            dispersion = other_dispersion = equations.dispersion
+        else:
+            other_dispersion = equations.scale(squares)
+        on = np.ix_(equations.active, equations.active)
+        report.converged = self.converged
+        report.verdict = self.verdict()
+        return GEEFit(
+            beta=equations.coordinates @ self.beta[equations.active],
+            alpha=equations.no_correlation if alpha is None else alpha,
+            dispersion=float(dispersion),
+            bread=self.bread(S)[on],
+            meats=np.stack([meat[on] for meat in meats]),
+            coordinates=equations.coordinates,
+            # geepack's QIC leaves weights out of the quasi-likelihood
+            quasi_likelihood=float(scalars[VALUE if equations.ddof_correction else PLAIN_VALUE]),
+            independence_information=information[on] / other_dispersion,
+            aliased=np.flatnonzero(~equations.active[: equations.p]).tolist(),
+            separated=self.separated,
+            times=equations.timing.shown(),
+            trouble=trouble,
+            cluster_sizes=(int(equations.clusters.sizes.min()), equations.clusters.largest),
+            n_clusters=equations.clusters.sizes.size,
+            report=report,
+        )
+
+    def verdict(self):
+        report = self.report
+        if self.separated:
+            return (
+                f"stopped where long steps gain next to nothing (the last {report.decrement:.1e} log-likelihood "
+                "units): the likelihood has no maximum along them"
+            )
+        length = np.sqrt(2 * max(report.decrement, 0.0))
+        if report.converged:
+            return f"converged: the last step was {length:.1e} standard errors long"
+        return (
+            f"stopped after {report.n_iter} iterations with a step of {length:.1e} standard errors left; raise "
+            "max_iter, or try a simpler working correlation"
+        )
