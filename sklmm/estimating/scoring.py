@@ -179,13 +179,15 @@ class Solver:
                 self.other = other + other_step
                 if level == 1 and rest <= (1e-16 if self.exact else 1e-2):
                     self.independence = other_S, scalars[OTHER_SQUARES]
+            alpha = self.alpha
             self.update_correlation(scalars, moments, level)
+            moved = 0.0 if alpha is None else np.abs(self.alpha - alpha).max(initial=0.0)
             scale = max(0.5 * scale, 1 / 64) if decrement > before else min(1.0, 2.0 * scale)
             self.beta = self.beta + scale * step
             if before < np.inf:
                 self.shrinking = np.sqrt(decrement / before)
             if scale == 1.0 and (
-                self.near_enough(decrement) and self.independence if level == 1 else max(decrement, rest) <= COARSE_TOL
+                self.near_enough(decrement, moved) and self.independence if level == 1 else max(decrement, rest) <= COARSE_TOL
             ):
                 self.shrinking *= 0.5  # for the next level: it falls with the root of the number of rows
                 return True
@@ -201,14 +203,15 @@ class Solver:
         self.other = self.other + step
         self.beta = self.beta + step
 
-    def near_enough(self, decrement):
+    def near_enough(self, decrement, moved):
         """Whether the error is below tol after this step and, on large data, the one that the last pass adds.
 
-        Fisher scoring converges linearly: each step is shorter than the one before it by about the same factor.
+        Fisher scoring converges linearly: each step is shorter than the one before it by about the same factor. To be
+        exact the working correlation must have settled, too; it moved by `moved`.
         """
         length = np.sqrt(2.0 * decrement)
         if self.exact:
-            return length <= self.tol
+            return length <= self.tol and moved <= self.tol
         return self.shrinking < 0.1 and length * self.shrinking**2 <= self.tol
 
     def bread(self, S):
