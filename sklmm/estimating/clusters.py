@@ -25,6 +25,11 @@ _MOMENTS = {
 }
 
 
+def shown_label(label):
+    """A group label for messages, as its user would write it."""
+    return repr(label.item() if isinstance(label, np.generic) else label)
+
+
 class Clusters:
     """Which rows belong together, in the order of their times.
 
@@ -80,7 +85,7 @@ class Clusters:
             )
 
     def label(self, cluster):
-        return repr(self.labels[self.level[cluster]]) if self.labels is not None else str(cluster)
+        return shown_label(self.labels[self.level[cluster]]) if self.labels is not None else str(cluster)
 
     @property
     def largest(self):
