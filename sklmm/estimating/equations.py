@@ -82,7 +82,7 @@ class Equations:
         w = clusters.w
         self.n_obs = float(n) if w is None else float(w.sum())
         X = X if clusters.order is None else gather_rows(X, clusters.order)
-        self.y = y if clusters.order is None else y[clusters.order]
+        self.X, self.y = X, y if clusters.order is None else y[clusters.order]
         self._center, self._inv_scale = column_scales(*row_sample(X, w), fit_intercept)
         aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], w, fit_intercept)
         self.active = np.append(~aliased, np.ones(int(fit_intercept), dtype=bool))
@@ -175,8 +175,8 @@ class Equations:
         """Parameters for which every cluster's working correlation is positive definite, and what was changed."""
         if isinstance(self.correlation, (Exchangeable, AR1)):
             if isinstance(self.correlation, Exchangeable):
-                rows = self._cluster_rows.max() if self.ddof_correction else self.clusters.largest
-                low, high = self.correlation.bounds(rows)
+                counted = self._cluster_rows.max() if self.ddof_correction else 0.0
+                low, high = self.correlation.bounds(max(counted, self.clusters.largest))
             else:
                 low, high = self.correlation.bounds(self.timing.gaps)
             inside = np.clip(alpha, low + MARGIN * abs(low), high - MARGIN * abs(high))
@@ -235,6 +235,15 @@ class Equations:
             return {"factor": self.kernel.factor(np.eye(self.timing.n_times))}
         return {}
 
+    def moves(self, step):
+        """What a step does to the linear predictor: the farthest that a row moves, and by how much rows move apart
+        along each column."""
+        slopes = self._inv_scale[: self.p] * step[: self.p]
+        shift = (step[self.p] if self.fit_intercept else 0.0) - slopes @ self._center[: self.p]
+        change = self.X @ slopes
+        change += shift
+        return np.abs(change).max(), np.ptp(self.X, axis=0) * np.abs(slopes)
+
     def _half(self, beta):
         half = np.zeros(self.kernel.ld)
         half[: self.m] = 0.5 * beta
@@ -265,19 +274,22 @@ class Equations:
         return scalars, moments, S, U, meats
 
     def _corrected_scores(self, M, u, bread):
-        """Products of one cluster's scores times (I - M S^-1)^-1/2 and (I - M S^-1)^-1, by eigenvalues."""
-        on = np.ix_(self.active, self.active)
-        L = np.linalg.cholesky(bread[on])
-        leverage, V = np.linalg.eigh(L.T @ M[on] @ L)
-        out = np.zeros((2, self.m, self.m))
+        """Products of one cluster's scores times (I - M S^-1)^-1/2 and (I - M S^-1)^-1, by eigenvalues.
+
+        With S^-1 = LL' and the eigenvalues c and eigenvectors V of L'ML, (I - M S^-1)^-k u = u + M L V g(c) V'L'u where
+        g(c) = ((1 - c)^-k - 1) / c: S^-1 may be singular.
+        """
+        values, vectors = np.linalg.eigh(bread)
+        L = vectors * np.sqrt(np.maximum(values, 0.0))
+        leverage, V = np.linalg.eigh(L.T @ M @ L)
         if leverage[-1] > 1.0 - LEVERAGE_ONE:
-            out[:] = np.nan
-            return out
-        back = np.linalg.solve(L.T, V)
-        inner = V.T @ (L.T @ u[self.active])
-        for k, power in enumerate((-0.5, -1.0)):
-            score = back @ ((1.0 - leverage) ** power * inner)
-            out[k][on] = np.outer(score, score)
+            return np.full((2, self.m, self.m), np.nan)
+        c = np.where(leverage > 1e-15, leverage, 1e-15)
+        out = np.empty((2, self.m, self.m))
+        for k, power in enumerate((0.5, 1.0)):
+            g = np.expm1(-power * np.log1p(-c)) / c
+            score = u + M @ (L @ (V @ (g * (V.T @ (L.T @ u)))))
+            out[k] = np.outer(score, score)
         return out
 
     @property

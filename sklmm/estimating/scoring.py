@@ -11,6 +11,9 @@ from sklmm.optimize import COARSE_TOL, FAR, FLAT, FitReport
 EXACT_ROWS = 200_000  # up to here the scoring goes on to rounding error, so that covariances belong to the final point
 EXACT_TOL = 1e-9
 MIXED_POINTS = 6  # that an accelerated step is made of
+WORSE = 4.0  # a step was too long if the next one is this many standard errors, and times the shortest so far, long
+MOST_TRIES = 6  # of shorter steps from one point
+SINGULAR = 1e-13  # an eigenvalue of a scaled sensitivity this small is rounding error
 
 
 def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, times=None, sample_weight=None,
@@ -74,15 +77,27 @@ class Solver:
         self.shrinking = 1.0  # of a step's length from one iteration to the next
         self.independence = None  # once known: its sensitivity and the sum of its squared residuals
         self.separated, self.converged = [], False
+        self.unit = min(1.0, equations.n_obs / equations.n_rows)  # weights that are shares must not look like precision
 
     def solve(self):
         levels = self.equations.levels
         if not self.solve_independence(levels[0]):
             return
         for level in levels:
-            if not self.solve_level(level):
-                return
-        self.converged = True
+            settled = self.solve_level(level)
+            if self.spent or self.separated:
+                break
+        self.converged = bool(self.separated) or (settled and level == 1)
+        if not (self.converged or self.spent):
+            self.look_for_separation()
+
+    def look_for_separation(self):
+        """Where the scoring found no solution: whether it is the data that have none."""
+        point = self.beta, self.alpha, self.S, self.report.decrement
+        self.beta = self.other
+        self.solve_independence(1)
+        if not self.separated:
+            self.beta, self.alpha, self.S, self.report.decrement = point
 
     def evaluate(self, beta, alpha, other, level):
         out = self.equations.evaluate(beta, alpha, other, level)
@@ -90,16 +105,22 @@ class Solver:
         self.report.n_full_passes += level == 1
         return out
 
+    def bread(self, S):
+        """The inverse sensitivity, 0 for aliased columns and where S says nothing: at fitted probabilities of 0 and 1,
+        or where a sample has no rows that tell columns apart."""
+        on, out = np.ix_(self.equations.active, self.equations.active), np.zeros_like(S)
+        scale = np.sqrt(S[on].diagonal())
+        scale = 1.0 / np.where(scale > 0, scale, 1.0)
+        values, vectors = np.linalg.eigh(scale[:, None] * S[on] * scale)
+        kept = values > SINGULAR * values.max(initial=0.0)
+        root = scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
+        out[on] = root @ root.T
+        return out
 
     def step(self, S, U):
         """The scoring step, and half its squared length in standard errors (naive ones, with a dispersion of 1)."""
-        active = self.equations.active
-        step, on = np.zeros_like(U), np.ix_(active, active)
-        try:
-            step[active] = np.linalg.solve(S[on], U[active])
-        except np.linalg.LinAlgError:  # fitted probabilities of 0 and 1
-            step[active] = np.linalg.lstsq(S[on], U[active])[0]
-        return step, 0.5 * float(step @ U)
+        step = self.bread(S) @ U
+        return step, 0.5 * float(step @ U) / self.unit
 
     def note(self, level, value, decrement):
         row = {
@@ -119,14 +140,19 @@ class Solver:
     def spent(self):
         return self.report.n_iter >= self.max_iter
 
-    def runs_away(self, step, decrement):
-        """Whether a long step gains next to nothing: separation. Remembers the columns."""
-        length = np.abs(step)
-        if length.max(initial=0.0) < FAR or decrement > FLAT:
-            return False
-        slopes = np.flatnonzero(length[: self.equations.p] >= 0.3 * length.max())
-        self.separated = slopes.tolist() or [-1]
-        return True
+    def separating(self, step, decrement):
+        """Columns (-1: the intercept) along which a long step gains next to nothing: those that separate the classes.
+
+        Long is what moves the linear predictor of some row far: short steps of its standardised column separate a
+        rare category.
+        """
+        most = np.abs(step).max(initial=0.0) * np.sqrt(self.equations.n_rows)  # at least what any row moves, nearly
+        if decrement > FLAT or most < FAR:
+            return []
+        farthest, spread = self.equations.moves(step)
+        if farthest < FAR:
+            return []
+        return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]
 
     def solve_independence(self, level):
         """Plain logistic regression by Newton's method. Returns whether there is a point to go on from."""
@@ -141,8 +167,11 @@ class Solver:
             self.beta, value, self.S = point, scalars[VALUE], S
             step, decrement = self.step(S, U)
             self.note(level, value, decrement)
-            if self.runs_away(step, decrement):
-                self.converged = True  # as far as can be; residuals that vanish say nothing of a correlation
+            if level == 1:
+                self.separated = self.separating(step, decrement)
+            if self.separated:
+                self.converged = True  # as far as can be
+                self.alpha = None  # residuals that vanish say nothing of it
                 return False
             if decrement <= tol:
                 break
@@ -162,8 +191,9 @@ class Solver:
         return self.equations.estimate(scalars / share, moments / share)[1]
 
     def solve_level(self, level):
-        """Scoring on every level-th block. Returns whether it converged."""
+        """Scoring on every level-th block. Returns whether it converged; if not, the best point stands."""
         before, last, scale, points = np.inf, np.inf, 1.0, []
+        best, tries = None, 0
         if level == 1 and not self.independence:
             self.move_with_independence()
         while True:
@@ -174,16 +204,31 @@ class Solver:
             rest = 0.0
             if other is not None:
                 other_step, rest = self.step(other_S, other_U)
-                if self.runs_away(other_step, rest):
-                    self.converged = True
+                if level == 1:
+                    self.separated = self.separating(other_step, rest)
+                if self.separated:
+                    self.beta, self.alpha, self.S = other, None, other_S
                     return False
                 self.other = other + other_step
                 if level == 1 and rest <= (1e-16 if self.exact else 1e-2):
                     self.independence = other_S, scalars[OTHER_SQUARES]
             alpha = self.correlation(scalars, moments, level)
             moved = 0.0 if alpha is None else np.abs(alpha - self.alpha).max(initial=0.0)
+            length = np.sqrt(2.0 * decrement)
+            if best is None or length < best[0]:
+                best, tries = (length, self.beta, self.alpha, self.S, step, alpha), 0
+            elif length > WORSE * max(best[0], 1.0):
+                tries += 1
+                if self.spent or tries > MOST_TRIES:
+                    return self.keep(best)
+                before, last, scale = np.inf, np.inf, 0.25**tries
+                points.clear()
+                self.beta, self.alpha = self.between(best, scale)
+                continue
+            if level == 1 and self.separating(step, decrement):
+                return self.keep(best)
             # how far both still are from settled, in about standard errors
-            distance = np.sqrt(2.0 * decrement) + moved * np.sqrt(self.equations.clusters.sizes.size)
+            distance = length + moved * np.sqrt(self.equations.clusters.sizes.size)
             scale = max(0.5 * scale, 1 / 64) if distance > 2.0 * last else min(1.0, 2.0 * scale)
             if before < np.inf:
                 self.shrinking = np.sqrt(decrement / before)
@@ -200,8 +245,20 @@ class Solver:
                 self.shrinking *= 0.5  # for the next level: it falls with the root of the number of rows
                 return True
             if self.spent:
-                return False
+                return self.keep(best)
             before, last = decrement, distance
+
+    def keep(self, best):
+        length, self.beta, self.alpha, self.S, _, _ = best
+        self.report.decrement = 0.5 * length**2
+        return False
+
+    def between(self, best, share):
+        """A share of the way from the best point to where its step led, which was too far."""
+        _, beta, alpha, _, step, there = best
+        if there is not None:
+            alpha = self.equations.within_range(alpha + share * (there - alpha))[0]
+        return beta + share * step, alpha
 
     def mixed(self, points, step, alpha):
         """The next coefficients and correlation, by Anderson's (1965) acceleration of the alternation.
@@ -237,13 +294,6 @@ class Solver:
         if self.exact:
             return length <= self.tol and moved <= self.tol
         return self.shrinking < 0.1 and length * self.shrinking**2 <= self.tol
-
-    def bread(self, S):
-        """The inverse sensitivity, 0 for aliased columns."""
-        active = self.equations.active
-        on, out = np.ix_(active, active), np.zeros_like(S)
-        out[on] = np.linalg.pinv(S[on], hermitian=True) if self.separated else np.linalg.inv(S[on])
-        return 0.5 * (out + out.T)
 
     def result(self):
         """One last pass at the final point, and what it tells."""
@@ -294,7 +344,12 @@ class Solver:
         length = np.sqrt(2 * max(report.decrement, 0.0))
         if report.converged:
             return f"converged: the last step was {length:.1e} standard errors long"
+        if self.spent:
+            return (
+                f"stopped after {report.n_iter} iterations with a step of {length:.1e} standard errors left; raise "
+                "max_iter, or try a simpler working correlation"
+            )
         return (
-            f"stopped after {report.n_iter} iterations with a step of {length:.1e} standard errors left; raise "
-            "max_iter, or try a simpler working correlation"
+            f"no step led nearer to a solution of the estimating equations than {length:.1e} standard errors; try a "
+            "simpler working correlation, or fewer features"
         )
