@@ -316,8 +316,8 @@ class GEELogisticRegression(GroupedClassifier):
         codes, levels = encode_groups(labels, name)
         if len(levels) == 1 and self.cov_type != "naive":
             raise ValueError(
-                f"{name} has one group only ({shown_label(levels[0])}): robust covariances rest on independent groups. Give "
-                "more groups, or cov_type='naive'"
+                f"{name} has one group only ({shown_label(levels[0])}): robust covariances rest on independent groups. "
+                "Give more groups, or cov_type='naive'"
             )
         return codes, levels
 

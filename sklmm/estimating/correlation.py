@@ -329,9 +329,12 @@ class Fixed(WorkingCorrelation):
     moments = None
 
     def __init__(self, matrix, times=None):
-        if times is None and hasattr(matrix, "index"):
+        if times is None and hasattr(matrix, "columns"):
             times = matrix.index
-        R = np.array(matrix, dtype=float)
+        try:
+            R = np.array(matrix, dtype=float)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"a fixed correlation must be a square matrix of numbers ({error})") from error
         if R.ndim != 2 or R.shape[0] != R.shape[1] or not R.size:
             raise ValueError(f"a fixed correlation must be a square matrix, got an array of shape {R.shape}")
         if not np.isfinite(R).all():
@@ -349,7 +352,10 @@ class Fixed(WorkingCorrelation):
                 f"the fixed correlation matrix is not positive definite: its smallest eigenvalue is {smallest:.3g}"
             )
         self.R = (R + R.T) / 2
-        self.times = None if times is None else np.asarray(times, dtype=float)
+        try:
+            self.times = None if times is None else np.asarray(times, dtype=float)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"the times of a fixed correlation matrix must be numbers ({error})") from error
         if self.times is not None and self.times.shape != (len(R),):
             raise ValueError(f"the fixed correlation matrix has {len(R)} rows, but there are {self.times.size} times")
 

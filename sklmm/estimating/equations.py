@@ -101,8 +101,8 @@ class Equations:
         n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
         self.kernel = GEEKernel(
             X, self._center, self._inv_scale, fit_intercept, self.y, root_w, ddof_correction, clusters.start, block,
-            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), tile, n_threads, int(timing.whitening),
-            int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times, *timing.patterns,
+            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), tile, min(n_threads, n_chunks),
+            int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times, *timing.patterns,
         )  # fmt: skip
         self.levels = coarse_levels(n, n_blocks)
         self._count_moments(w)
