@@ -102,7 +102,8 @@ class Equations:
         self.kernel = GEEKernel(
             X, self._center, self._inv_scale, fit_intercept, self.y, root_w, ddof_correction, clusters.start, block,
             np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), tile, min(n_threads, n_chunks),
-            int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times, *timing.patterns,
+            int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times,
+            *timing.patterns,
         )  # fmt: skip
         self.levels = coarse_levels(n, n_blocks)
         self._count_moments(w)
@@ -235,14 +236,15 @@ class Equations:
             return {"factor": self.kernel.factor(np.eye(self.timing.n_times))}
         return {}
 
-    def moves(self, step):
-        """What a step does to the linear predictor: the farthest that a row moves, and by how much rows move apart
-        along each column."""
+    def farthest(self, step):
+        """How far a step moves the linear predictor of some row at most."""
         slopes = self._inv_scale[: self.p] * step[: self.p]
         shift = (step[self.p] if self.fit_intercept else 0.0) - slopes @ self._center[: self.p]
-        change = self.X @ slopes
-        change += shift
-        return np.abs(change).max(), np.ptp(self.X, axis=0) * np.abs(slopes)
+        return np.abs(self.X @ slopes + shift).max()
+
+    def spread(self, step):
+        """How far a step moves linear predictors apart along each column."""
+        return np.ptp(self.X, axis=0) * np.abs(self._inv_scale[: self.p] * step[: self.p])
 
     def _half(self, beta):
         half = np.zeros(self.kernel.ld)

@@ -4,16 +4,18 @@ from time import perf_counter
 
 import numpy as np
 
+from sklmm.design.aliasing import dependent
 from sklmm.estimating.clusters import Clusters
-from sklmm.estimating.equations import OTHER_SQUARES, PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit
+from sklmm.estimating.equations import OTHER_SQUARES, OTHER_VALUE, PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit
 from sklmm.optimize import COARSE_TOL, FAR, FLAT, FitReport
 
 EXACT_ROWS = 200_000  # up to here the scoring goes on to rounding error, so that covariances belong to the final point
 EXACT_TOL = 1e-9
 MIXED_POINTS = 6  # that an accelerated step is made of
+FARTHEST_MIX = 10.0  # times as far as the plain step, that an accelerated one may go
 WORSE = 4.0  # a step was too long if the next one is this many standard errors, and times the shortest so far, long
 MOST_TRIES = 6  # of shorter steps from one point
-SINGULAR = 1e-13  # an eigenvalue of a scaled sensitivity this small is rounding error
+SLOW = 0.7  # a step this long against the one before is no progress worth a sample's while
 
 
 def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, times=None, sample_weight=None,
@@ -57,6 +59,30 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
     return solver.result()
 
 
+class Ascent:
+    """Newton's method for the independence model, whose likelihood tells when a step was too long.
+
+    Attributes
+    ----------
+    point : ndarray
+        Where to evaluate next.
+    base : ndarray
+        The last point that was better than those before; the step from there is `step`.
+    """
+
+    def __init__(self, point):
+        self.point, self.base, self.step, self.value = point, point, np.zeros_like(point), -np.inf
+
+    def advance(self, value, step):
+        """Take in what was found at `point`. Returns whether it was better; if not, the step is shortened."""
+        better = not value < self.value - 1e-12 * abs(self.value)
+        if better:
+            self.base, self.value = self.point, value
+        self.step = step if better else 0.25 * self.step
+        self.point = self.base + self.step
+        return better
+
+
 class Solver:
     """Fisher scoring from coarse samples of the clusters to all of them; owns the report.
 
@@ -73,6 +99,7 @@ class Solver:
             w = equations.clusters.w
             share = equations.y.mean() if w is None else w @ equations.y / w.sum()
             self.beta[-1] = np.log(share / (1.0 - share))
+        self.other = Ascent(self.beta)
         self.alpha = self.S = None
         self.shrinking = 1.0  # of a step's length from one iteration to the next
         self.independence = None  # once known: its sensitivity and the sum of its squared residuals
@@ -94,7 +121,6 @@ class Solver:
     def look_for_separation(self):
         """Where the scoring found no solution: whether it is the data that have none."""
         point = self.beta, self.alpha, self.S, self.report.decrement
-        self.beta = self.other
         self.solve_independence(1)
         if not self.separated:
             self.beta, self.alpha, self.S, self.report.decrement = point
@@ -106,15 +132,15 @@ class Solver:
         return out
 
     def bread(self, S):
-        """The inverse sensitivity, 0 for aliased columns and where S says nothing: at fitted probabilities of 0 and 1,
-        or where a sample has no rows that tell columns apart."""
-        on, out = np.ix_(self.equations.active, self.equations.active), np.zeros_like(S)
-        scale = np.sqrt(S[on].diagonal())
-        scale = 1.0 / np.where(scale > 0, scale, 1.0)
-        values, vectors = np.linalg.eigh(scale[:, None] * S[on] * scale)
-        kept = values > SINGULAR * values.max(initial=0.0)
-        root = scale[:, None] * vectors[:, kept] / np.sqrt(values[kept])
-        out[on] = root @ root.T
+        """The inverse sensitivity, 0 for aliased columns and those that S tells nothing of: in a sample without rows
+        that have them, or where all probabilities are 0 and 1."""
+        order = np.roll(np.flatnonzero(self.equations.active), int(self.equations.fit_intercept))  # the intercept first
+        on, out = np.ix_(order, order), np.zeros_like(S)
+        free = order[~dependent(S[on])]
+        on = np.ix_(free, free)
+        scale = 1.0 / np.sqrt(S[on].diagonal())
+        inverse = np.linalg.inv(scale[:, None] * S[on] * scale)
+        out[on] = scale[:, None] * (0.5 * (inverse + inverse.T)) * scale
         return out
 
     def step(self, S, U):
@@ -140,49 +166,52 @@ class Solver:
     def spent(self):
         return self.report.n_iter >= self.max_iter
 
+    def goes_far(self, step):
+        """Whether a step moves the linear predictor of some row far."""
+        most = np.abs(step).max(initial=0.0) * np.sqrt(self.equations.n_rows)  # at least what any row moves, nearly
+        return most >= FAR and self.equations.farthest(step) >= FAR
+
     def separating(self, step, decrement):
         """Columns (-1: the intercept) along which a long step gains next to nothing: those that separate the classes.
 
-        Long is what moves the linear predictor of some row far: short steps of its standardised column separate a
-        rare category.
+        Rows tell how long it is: short steps of its standardised column separate a rare category.
         """
-        most = np.abs(step).max(initial=0.0) * np.sqrt(self.equations.n_rows)  # at least what any row moves, nearly
-        if decrement > FLAT or most < FAR:
+        if decrement > FLAT or not self.goes_far(step):
             return []
-        farthest, spread = self.equations.moves(step)
-        if farthest < FAR:
-            return []
+        spread = self.equations.spread(step)
         return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]
 
     def solve_independence(self, level):
         """Plain logistic regression by Newton's method. Returns whether there is a point to go on from."""
         tol = 0.5 * EXACT_TOL**2 if level == 1 else COARSE_TOL
-        point, value, step = self.beta, -np.inf, np.zeros_like(self.beta)
+        other = self.other = Ascent(self.other.point)
         while True:
-            scalars, moments, S, U, _, _ = self.evaluate(point, None, None, level)
-            if scalars[VALUE] < value - 1e-12 * abs(value) and not self.spent:  # the step was too long
-                step = 0.25 * step
-                point = self.beta + step
-                continue
-            self.beta, value, self.S = point, scalars[VALUE], S
+            scalars, moments, S, U, _, _ = self.evaluate(other.point, None, None, level)
             step, decrement = self.step(S, U)
-            self.note(level, value, decrement)
-            if level == 1:
-                self.separated = self.separating(step, decrement)
-            if self.separated:
-                self.converged = True  # as far as can be
-                self.alpha = None  # residuals that vanish say nothing of it
-                return False
-            if decrement <= tol:
-                break
+            if other.advance(scalars[VALUE], step):
+                self.S = S
+                self.note(level, other.value, decrement)
+                if level == 1 and self.stop_separated(step, decrement, S):
+                    return False
+                if decrement <= tol:
+                    break
             if self.spent:
+                self.beta = other.base
                 return False
-            point = self.beta + step
         if level == 1:
             self.independence = S, scalars[SQUARES]
-        self.beta = self.other = self.beta + step
+        self.beta = other.point
         self.alpha = self.correlation(scalars, moments, level)
         return True
+
+    def stop_separated(self, step, decrement, S):
+        """Stop at the independence model's last point if its next step shows that the classes are separated."""
+        self.separated = self.separating(step, decrement)
+        if self.separated:
+            self.converged, self.report.decrement = True, decrement  # as far as can be
+            self.beta, self.S = self.other.base, S
+            self.alpha = None  # residuals that vanish say nothing of it
+        return bool(self.separated)
 
     def correlation(self, scalars, moments, level):
         """New moment estimates; sums over a sample of the blocks count as if over all, as their divisors do."""
@@ -193,25 +222,29 @@ class Solver:
     def solve_level(self, level):
         """Scoring on every level-th block. Returns whether it converged; if not, the best point stands."""
         before, last, scale, points = np.inf, np.inf, 1.0, []
-        best, tries = None, 0
-        if level == 1 and not self.independence:
-            self.move_with_independence()
+        best, tries, start = None, 0, None
+        if not self.independence:
+            start = self.beta if level == 1 else None
+            self.begin_level(level)
         while True:
-            other = None if self.independence else self.other
+            other = None if self.independence else self.other.point
             scalars, moments, self.S, U, other_S, other_U = self.evaluate(self.beta, self.alpha, other, level)
-            step, decrement = self.step(self.S, U)
-            self.note(level, scalars[VALUE], decrement)
             rest = 0.0
             if other is not None:
                 other_step, rest = self.step(other_S, other_U)
-                if level == 1:
-                    self.separated = self.separating(other_step, rest)
-                if self.separated:
-                    self.beta, self.alpha, self.S = other, None, other_S
-                    return False
-                self.other = other + other_step
-                if level == 1 and rest <= (1e-16 if self.exact else 1e-2):
-                    self.independence = other_S, scalars[OTHER_SQUARES]
+                if not self.other.advance(scalars[OTHER_VALUE], other_step):
+                    rest = np.inf
+                    if start is not None and not self.spent:  # both had taken that step
+                        self.beta = start + self.other.step
+                        continue
+                elif level == 1:
+                    if self.stop_separated(other_step, rest, other_S):
+                        return False
+                    if rest <= 1e-16 or (not self.exact and rest <= 1e-2 and not self.goes_far(other_step)):
+                        self.independence = other_S, scalars[OTHER_SQUARES]
+                start = None
+            step, decrement = self.step(self.S, U)
+            self.note(level, scalars[VALUE], decrement)
             alpha = self.correlation(scalars, moments, level)
             moved = 0.0 if alpha is None else np.abs(alpha - self.alpha).max(initial=0.0)
             length = np.sqrt(2.0 * decrement)
@@ -235,12 +268,12 @@ class Solver:
             if level == 1:
                 settled = self.near_enough(decrement, moved) and self.independence is not None
             else:
-                settled = max(decrement, rest) <= COARSE_TOL
+                settled = rest <= COARSE_TOL and (decrement <= COARSE_TOL or decrement > SLOW**2 * before)
             if settled or scale < 1.0 or alpha is None:
                 points.clear()
                 self.beta, self.alpha = self.beta + scale * step, alpha
             else:
-                self.beta, self.alpha = self.mixed(points, step, alpha)
+                self.beta, self.alpha = self.mixed(points, step, alpha, distance)
             if settled and scale == 1.0:
                 self.shrinking *= 0.5  # for the next level: it falls with the root of the number of rows
                 return True
@@ -260,7 +293,7 @@ class Solver:
             alpha = self.equations.within_range(alpha + share * (there - alpha))[0]
         return beta + share * step, alpha
 
-    def mixed(self, points, step, alpha):
+    def mixed(self, points, step, alpha, distance):
         """The next coefficients and correlation, by Anderson's (1965) acceleration of the alternation.
 
         Where neither changes the other much it has nothing to speed up; with many correlations from few clusters it can
@@ -273,16 +306,22 @@ class Solver:
             del points[:-MIXED_POINTS]
             x, f = (np.array(column) for column in zip(*points, strict=True))
             share = np.linalg.lstsq(np.diff(f, axis=0).T, f[-1])[0]
-            there = there - share @ (np.diff(x, axis=0) + np.diff(f, axis=0))
+            mix = there - share @ (np.diff(x, axis=0) + np.diff(f, axis=0))
+            move = mix[:m] - self.beta
+            if move @ self.S @ move <= (FARTHEST_MIX * distance) ** 2 * self.unit:
+                there = mix
         return there[:m], self.equations.within_range(there[m:])[0]
 
-    def move_with_independence(self):
-        """Move both estimates by the independence model's step on all rows: it is nearly the same for both."""
-        scalars, moments, S, U, _, _ = self.evaluate(self.other, None, None, 1)
-        step, decrement = self.step(S, U)
-        self.note(1, scalars[VALUE], decrement)
-        self.other = self.other + step
-        self.beta = self.beta + step
+    def begin_level(self, level):
+        """Another sample has another likelihood. On all rows both estimates are moved by the independence model's step:
+        it is nearly the same for both."""
+        self.other = Ascent(self.other.point)
+        if level == 1:
+            scalars, _, S, U, _, _ = self.evaluate(self.other.point, None, None, 1)
+            step, decrement = self.step(S, U)
+            self.note(1, scalars[VALUE], decrement)
+            self.other.advance(scalars[VALUE], step)
+            self.beta = self.beta + step
 
     def near_enough(self, decrement, moved):
         """Whether the error is below tol after this step and, on large data, the one that the last pass adds.
