@@ -412,7 +412,7 @@ class GEELogisticRegression(GroupedClassifier):
     def working_correlation_(self):
         """Working correlation matrix."""
         times, alpha = self._fitted("correlation_times_"), self._fitted("correlation_params_")
-        if alpha.size == 0 and self._correlation.moments is not None:
+        if len(times) == 1 or (alpha.size == 0 and self._correlation.moments is not None):
             return np.eye(len(times))
         return self._correlation.matrix(alpha, times)
 

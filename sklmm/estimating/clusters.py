@@ -130,7 +130,7 @@ class Timing:
         if clusters.largest == 1:
             kind, whitening = None, "independent"
         self.whitening, self.moments = _WHITENING[whitening], _MOMENTS[kind]
-        if whitening == "autoregressive":
+        if whitening == "autoregressive" or kind == "adjacent":
             self._number_gaps()
         if whitening == "dense" or kind == "times":
             codes = self._number_times()

@@ -170,7 +170,8 @@ class Exchangeable(WorkingCorrelation):
         n = len(times)
         return np.full((n, n), alpha[0]) + (1.0 - alpha[0]) * np.eye(n)
 
-    def bounds(self, largest):
+    @staticmethod
+    def bounds(largest):
         """Where the matrix of a cluster of `largest` rows (their weights' sum) is positive definite."""
         return (-1.0 / (largest - 1.0) if largest > 1 else -1.0), 1.0
 
@@ -212,7 +213,8 @@ class AR1(WorkingCorrelation):
         sign = np.where((alpha < 0) & (gaps % 2 == 1), -1.0, 1.0)
         return sign * np.abs(alpha) ** gaps
 
-    def bounds(self, gaps):
+    @staticmethod
+    def bounds(gaps):
         """Where the correlation is defined and positive definite: negative values need whole gaps."""
         return (-1.0 if np.all(np.asarray(gaps) % 1 == 0) else 0.0), 1.0
 
@@ -408,6 +410,8 @@ def grid_positions(times):
     return position, float(unit)
 
 
+_MOMENTS = (None, "pairs", "adjacent", "lags", "times")
+_WHITENING = ("independent", "exchangeable", "autoregressive", "dense")
 _BY_NAME = {
     "independence": Independence,
     "exchangeable": Exchangeable,
@@ -420,6 +424,12 @@ _BY_NAME = {
 def resolve_correlation(correlation):
     """The `WorkingCorrelation` that a parameter's value stands for: an instance, a name, or a matrix (fixed)."""
     if isinstance(correlation, WorkingCorrelation):
+        for attribute, known in (("moments", _MOMENTS), ("whitening", _WHITENING)):
+            if getattr(correlation, attribute) not in known:
+                raise ValueError(
+                    f"{type(correlation).__name__}.{attribute} must be one of {', '.join(map(repr, known))}; got "
+                    f"{getattr(correlation, attribute)!r}"
+                )
         return correlation
     if isinstance(correlation, str):
         if correlation in _BY_NAME:

@@ -46,6 +46,7 @@ class GEEFit:
     1,000). trouble : what was done where the working correlation's estimate was out of range, or None. cluster_sizes
     : (smallest, largest)
     n_clusters : int
+    too_light : whether weights left no degrees of freedom to take off.
     report : FitReport
     """
 
@@ -63,6 +64,7 @@ class GEEFit:
     trouble: str | None
     cluster_sizes: tuple
     n_clusters: int
+    too_light: bool
     report: FitReport = field(default_factory=FitReport)
 
 
@@ -162,24 +164,38 @@ class Equations:
             gaps=self.timing.gaps if self.moments == Moments.ADJACENT_PAIRS else None,
             times=self.timing.lags if self.moments == Moments.PAIRS_BY_LAG else self.timing.times,
         )
-        alpha = np.atleast_1d(np.asarray(self.correlation.estimate(moments), dtype=float))
-        if not np.isfinite(alpha).all():
-            raise ValueError(f"{self.correlation!r}.estimate gave parameters that are not finite: {alpha}")
+        alpha = self.correlation.estimate(moments)
+        try:
+            alpha = np.atleast_1d(np.asarray(alpha, dtype=float))
+            valid = alpha.ndim == 1 and np.isfinite(alpha).all()
+        except (ValueError, TypeError):
+            valid = False
+        if not valid:
+            raise ValueError(f"{self.correlation!r}.estimate must give a 1-D array of finite parameters, got {alpha!r}")
         return dispersion, *self.within_range(alpha)
 
     @property
     def no_correlation(self):
         """Parameters where there is nothing to estimate them from."""
-        return np.zeros(1 if isinstance(self.correlation, (Exchangeable, AR1)) else 0)
+        return np.zeros(1 if self.correlation.whitening in ("exchangeable", "autoregressive") else 0)
+
+    @property
+    def too_light(self):
+        """Whether weights leave no degrees of freedom to take off where the rows would."""
+        if self.clusters.w is None or not self.ddof_correction:
+            return False
+        p, sizes = self.n_coefficients, self.clusters.sizes
+        pairs = self.moments == Moments.ALL_PAIRS and self.counts[0] <= p < (sizes * (sizes - 1)).sum() / 2
+        return bool(pairs or self.n_obs <= p < self.n_rows)
 
     def within_range(self, alpha):
         """Parameters for which every cluster's working correlation is positive definite, and what was changed."""
-        if isinstance(self.correlation, (Exchangeable, AR1)):
-            if isinstance(self.correlation, Exchangeable):
+        if self.whitening in (Whitening.EXCHANGEABLE, Whitening.AUTOREGRESSIVE):
+            if self.whitening == Whitening.EXCHANGEABLE:
                 counted = self._cluster_rows.max() if self.ddof_correction else 0.0
-                low, high = self.correlation.bounds(max(counted, self.clusters.largest))
+                low, high = Exchangeable.bounds(max(counted, self.clusters.largest))
             else:
-                low, high = self.correlation.bounds(self.timing.gaps)
+                low, high = AR1.bounds(self.timing.gaps)
             inside = np.clip(alpha, low + MARGIN * abs(low), high - MARGIN * abs(high))
             if inside[0] == alpha[0]:
                 return alpha, None
@@ -196,18 +212,31 @@ class Equations:
             return alpha, None
         smallest = np.linalg.eigvalsh(R)[0]
         share = (1.0 - MARGIN) / (1.0 - smallest)
-        return self.correlation.shrink(alpha, share), (
+        shrunk = self.correlation.shrink(alpha, share)
+        factor = self.kernel.factor(self.matrix(shrunk))
+        if isinstance(factor, int):
+            raise ValueError(
+                f"{self.correlation!r} gave a matrix that is not positive definite (smallest eigenvalue "
+                f"{smallest:.4g}), and shrink(alpha, {share:.4g}) did not mend it"
+            )
+        self._factor = shrunk, factor
+        return shrunk, (
             f"its estimate is not positive definite (smallest eigenvalue {smallest:.4g}, which must be above 0); the "
             f"correlations are multiplied by {share:.4g}"
         )
 
     def matrix(self, alpha):
         """The correlation matrix over all times, checked."""
-        R = np.ascontiguousarray(self.correlation.matrix(alpha, self.timing.times), dtype=float)
-        shape = (self.timing.n_times,) * 2
-        if R.shape != shape or not np.allclose(np.diag(R), 1.0) or not np.allclose(R, R.T):
+        R, shape = self.correlation.matrix(alpha, self.timing.times), (self.timing.n_times,) * 2
+        try:
+            R = np.ascontiguousarray(R, dtype=float)
+            valid = R.shape == shape and np.isfinite(R).all() and np.allclose(np.diag(R), 1.0) and np.allclose(R, R.T)
+        except (ValueError, TypeError):
+            valid = False
+        if not valid:
             raise ValueError(
-                f"{self.correlation!r}.matrix must give a symmetric matrix of shape {shape} with ones on its diagonal"
+                f"{self.correlation!r}.matrix must give a symmetric matrix of shape {shape} with ones on its diagonal, "
+                f"got {R!r}"
             )
         return R
 
@@ -223,10 +252,7 @@ class Equations:
             rho = AR1.powers(alpha[0], self.timing.gaps)
             return {"rho": rho, "inverse": 1.0 / np.sqrt(1.0 - rho**2)}
         if self._factor is None or self._factor[0] is not alpha:
-            factor = self.kernel.factor(self.matrix(alpha))
-            if isinstance(factor, int):
-                raise FloatingPointError(f"the {self.correlation.name} working correlation is not positive definite")
-            self._factor = alpha, factor
+            self._factor = alpha, self.kernel.factor(self.matrix(alpha))
         return {"factor": self._factor[1]}
 
     def _identity(self):

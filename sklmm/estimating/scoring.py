@@ -104,7 +104,9 @@ class Solver:
         self.shrinking = 1.0  # of a step's length from one iteration to the next
         self.independence = None  # once known: its sensitivity and the sum of its squared residuals
         self.separated, self.converged = [], False
-        self.unit = min(1.0, equations.n_obs / equations.n_rows)  # weights that are shares must not look like precision
+        # weights that are shares must not look like imprecision, nor huge ones ask for more than numbers can hold
+        mean_weight = equations.n_obs / equations.n_rows
+        self.unit = mean_weight if self.exact else min(1.0, mean_weight)
 
     def solve(self):
         levels = self.equations.levels
@@ -370,6 +372,7 @@ class Solver:
             trouble=trouble,
             cluster_sizes=(int(equations.clusters.sizes.min()), equations.clusters.largest),
             n_clusters=equations.clusters.sizes.size,
+            too_light=equations.too_light,
             report=report,
         )
 
