@@ -191,17 +191,22 @@ class Equations:
     def within_range(self, alpha):
         """Parameters for which every cluster's working correlation is positive definite, and what was changed."""
         if self.whitening in (Whitening.EXCHANGEABLE, Whitening.AUTOREGRESSIVE):
+            near = 1.0 - MARGIN
             if self.whitening == Whitening.EXCHANGEABLE:
                 counted = self._cluster_rows.max() if self.ddof_correction else 0.0
                 low, high = Exchangeable.bounds(max(counted, self.clusters.largest))
-            else:
+            else:  # the margin is that of the correlation over the smallest gap
                 low, high = AR1.bounds(self.timing.gaps)
-            inside = np.clip(alpha, low + MARGIN * abs(low), high - MARGIN * abs(high))
+                near **= 1.0 / self.timing.gaps.min()
+            inside = np.clip(alpha, low * near, high * near)
             if inside[0] == alpha[0]:
                 return alpha, None
+            reason = "to be positive definite for every group"
+            if self.whitening == Whitening.AUTOREGRESSIVE and alpha[0] < low == 0.0:
+                reason = "since distances in time that are not whole, or are all even, allow no negative one"
             return inside, (
-                f"its parameter is estimated as {alpha[0]:.4g}, but must lie between {low:.4g} and {high:.4g} to be "
-                f"positive definite for every group; {inside[0]:.4g} is used"
+                f"its parameter is estimated as {alpha[0]:.4g}, but must lie between {low:.4g} and {high:.4g}, {reason}; "
+                f"{inside[0]:.4g} is used"
             )
         if self.whitening != Whitening.DENSE:
             return alpha, None
