@@ -1,0 +1,386 @@
+"""Several grouping factors: the Laplace log-likelihood of (beta, theta), its exact gradient, and its Hessian.
+
+The conditional modes of all random coefficients are found together. Their curvature H = Lambda'Z'WZ Lambda + I is
+factorised at the modes; steps towards them use the factor of the evaluation before, since a pass over the rows costs
+less than a factorisation. The gradient is that of the Laplace approximation itself: the modes move with the parameters, and
+so do the weights in H. The Hessian is by central differences of it.
+"""
+
+from contextlib import nullcontext
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from sklmm._kernels._crossed import CrossedRows
+from sklmm._kernels._grouping import group_rows
+from sklmm.design.aliasing import aliased_columns
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.likelihood.factorization import BorderedCholesky, TreeCholesky, check_memory
+from sklmm.likelihood.units import Units
+
+MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
+MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
+SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor
+MAX_MODE_STEPS = 200
+ROWS_AT_ONCE = 4096
+DIFFERENCE = 2e-3  # step of the Hessian's differences, in standard errors
+
+
+def elimination_order(factors):
+    """Positions of the factors by number of levels, largest first, and for each but the last the parents of its levels.
+
+    Parameters
+    ----------
+    factors : list of FactorDesign
+
+    Returns
+    -------
+    order : list of int
+    parents : list of ndarray or None
+        None unless each factor is nested in the next.
+    """
+    order = sorted(range(len(factors)), key=lambda f: -factors[f].n_levels)
+    parents = []
+    for f, g in zip(order, order[1:], strict=False):
+        parent = nesting(factors[f].codes, factors[f].n_levels, factors[g].codes)
+        if parent is None:
+            return order, None
+        parents.append(parent)
+    return order, parents
+
+
+def nesting(inner, n_levels, outer):
+    """Level of `outer` to which each level of `inner` belongs, or None if one belongs to several; 0 for empty levels."""
+    parent = np.zeros(n_levels, dtype=np.intp)
+    parent[inner] = outer
+    return parent if np.array_equal(parent[inner], outer) else None
+
+
+class CrossedLikelihood(Units):
+    """Laplace log-likelihood of (beta, theta) for any number of grouping factors.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p), float64 or float32, any strides
+    y : ndarray of shape (n,), uint8
+    factors : list of FactorDesign
+    sample_weight : ndarray of shape (n,) or None
+    fit_intercept : bool
+    n_threads : int
+    standardise : bool
+        False leaves the units alone (for tests).
+
+    Attributes
+    ----------
+    n_params, n_fixed : int
+        Internal parameters are the slopes, the intercept if there is one, and theta, in the order of the factors.
+    aliased : ndarray of shape (p,), bool
+    nested : bool
+        Whether the factors form a tree.
+    """
+
+    def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True):
+        n, p = X.shape
+        self.n_rows, self.p, self.fit_intercept, self.n_threads = n, p, bool(fit_intercept), n_threads
+        self.factors = factors
+        self.columns = np.array([c for f in factors for c in f.columns], dtype=np.int64)
+        self.covariance = RelativeCovariance([block for f in factors for block in f.blocks])
+        self.n_fixed = p + self.fit_intercept
+        self.n_params = self.n_fixed + self.covariance.m
+        self._scale_columns(X, sample_weight, standardise)
+        self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
+        self._blas = ThreadpoolController()
+        self._order_factors()
+        rows = self._sort_rows()
+        self._take_rows(X, y, sample_weight, rows)
+        self.u = np.zeros((self.n_leaves, self.q))
+        self.u_border = np.zeros(self.n_border)
+        self._at = None  # parameters that u belongs to
+        self._moves = None  # derivatives of u there
+        self._fresh = False
+
+    # Layout -------------------------------------------------------------------------------------------------
+
+    def _order_factors(self):
+        """Leaf first; coefficients of a row are counted in this order, `_place` of those in the order given."""
+        self.order, self.parents = elimination_order(self.factors)
+        ordered = [self.factors[f] for f in self.order]
+        self.nested = self.parents is not None
+        self.sizes = [len(f.columns) for f in ordered]
+        self.n_levels = [f.n_levels for f in ordered]
+        given = np.append(0, np.cumsum([len(f.columns) for f in self.factors]))
+        self._coefficients = np.concatenate([np.arange(given[f], given[f + 1]) for f in self.order])
+        self._place = np.argsort(self._coefficients)
+        self.q, self.T, self.n_leaves = self.sizes[0], sum(self.sizes), self.n_levels[0]
+        self.base = np.append(0, np.cumsum([n * q for n, q in zip(self.n_levels[1:], self.sizes[1:], strict=True)]))
+        self.n_border = int(self.base[-1])
+        if not self.nested:
+            check_memory([(f.name, f.n_levels, len(f.columns)) for f in ordered], self.n_border)
+        # where each level of each factor stands in the engine: a tree's children side by side
+        self.rank = [np.arange(n) for n in self.n_levels]
+        if self.nested:
+            for f in range(len(self.parents) - 1, -1, -1):
+                above = self.rank[f + 1][self.parents[f]]
+                by_parent = np.argsort(above, kind="stable")
+                self.rank[f][by_parent] = np.arange(self.n_levels[f])
+                self.parents[f] = above[by_parent]
+
+    def _sort_rows(self):
+        """Order of the rows that brings each leaf's together, or None if they are in it."""
+        leaf = self.rank[0][self.factors[self.order[0]].codes]
+        order, start, level = group_rows(np.ascontiguousarray(leaf, dtype=np.intp), self.n_leaves)
+        if order is None and np.any(np.diff(level) < 0):
+            order = np.argsort(leaf, kind="stable")
+        if order is not None or level.size < self.n_leaves:
+            start = np.append(0, np.cumsum(np.bincount(leaf, minlength=self.n_leaves)))
+        self.start = np.ascontiguousarray(start, dtype=np.int64)
+        goal = np.linspace(0, self.n_rows, MAX_CHUNKS + 1)
+        self.chunk = np.unique(np.append(np.searchsorted(self.start[:-1], goal[:-1]), [0, self.n_leaves])).astype(np.int64)
+        return order
+
+    def _take_rows(self, X, y, w, order):
+        n, p, k = self.n_rows, self.p, self.n_fixed
+        self.E = np.empty((n, self.n_params))  # derivatives of the linear predictor at fixed u: x, and z u for theta
+        scaled, center = self._inv_scale[:p], self._center[:p]
+        for first in range(0, n, ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            self.E[part, :p] = (X[part] if order is None else X[order[part]]) - center
+            self.E[part, :p] *= scaled
+        self.E[:, p:k] = 1.0
+
+        def sorted_(values):
+            return values if order is None else values[order]
+
+        def column(c):
+            a = self._coefficients[c]
+            if self.columns[a] < 0:
+                return np.ones(1)
+            values = np.asarray(X[:, self.columns[a]], dtype=np.float64)
+            return sorted_((values - self._z_center[a]) * self._z_inv_scale[a])
+
+        self.z = [column(c) for c in range(self.T)]
+        levels = [sorted_(rank[self.factors[f].codes].astype(np.int32))
+                  for f, rank in zip(self.order[1:], self.rank[1:], strict=True)]  # fmt: skip
+        columns = [base + level * q + a
+                   for base, level, q in zip(self.base[:-1], levels, self.sizes[1:], strict=True) for a in range(q)]  # fmt: skip
+        self.column = np.array(columns, dtype=np.int32).reshape(self.T - self.q, n)
+        y = np.ascontiguousarray(sorted_(y))
+        w = None if w is None else np.ascontiguousarray(sorted_(w), dtype=np.float64)
+        self.rows = CrossedRows(y, w, self.start, self.chunk, self.column, self.q, self.n_border, self.n_threads)
+        if self.nested:
+            self.cholesky = TreeCholesky(self.parents, self.n_levels, self.sizes)
+        else:
+            self.cholesky = BorderedCholesky(self.start, self.q, levels, self.n_levels[1:], self.sizes[1:], self.n_threads)
+
+    def _lambda(self, theta):
+        """Lambda with its coefficients in the engine's order."""
+        return self.covariance.lambda_(theta)[np.ix_(self._coefficients, self._coefficients)]
+
+    def _scaled_z(self, Lambda):
+        """t = Lambda'z."""
+        t = []
+        for a in range(self.T):
+            total = np.zeros(1)
+            for b in np.flatnonzero(Lambda[:, a]):
+                total = total + Lambda[b, a] * self.z[b]
+            t.append(np.ascontiguousarray(total))
+        return t
+
+    def _one_blas_thread(self):
+        return self._blas.limit(limits=1, user_api="blas") if self._blas.lib_controllers else nullcontext()
+
+    # Conditional modes --------------------------------------------------------------------------------------
+
+    def _joint(self, fixed, t, u, u_border):
+        """h(u) and its gradient."""
+        s, s_border = np.empty_like(u), np.empty_like(u_border)
+        value = self.rows.state(fixed, t, u, u_border, s, s_border)
+        s -= u
+        s_border -= u_border
+        return value - 0.5 * (np.vdot(u, u) + np.vdot(u_border, u_border)), s, s_border
+
+    def _factor(self, t):
+        self.cholesky.factor(self.rows, self.rows.v, t)
+
+    def _step(self, s, s_border):
+        x, x_border = self.cholesky.solve(s[:, :, None], s_border[:, None])
+        return x[:, :, 0], x_border[:, 0]
+
+    def _find_modes(self, fixed, t, tol):
+        """Move u to the mode of h. Steps with an old factor, a fresh one where they shrink slowly."""
+        u, u_border = self.u, self.u_border
+        h, s, s_border = self._joint(fixed, t, u, u_border)
+        if not self._fresh:
+            self._factor(t)
+            self._fresh = True
+        before = np.inf
+        for _ in range(MAX_MODE_STEPS):
+            d, d_border = self._step(s, s_border)
+            size = max(np.abs(d).max(initial=0.0), np.abs(d_border).max(initial=0.0))
+            largest = 1.0 + max(np.abs(u).max(initial=0.0), np.abs(u_border).max(initial=0.0))
+            if size <= tol * largest or (size >= 0.5 * before and size <= 1e-9 * largest):
+                break
+            if size > SLOW * before:
+                self._factor(t)
+                before = np.inf
+                d, d_border = self._step(s, s_border)
+            else:
+                before = size
+            gain = float(np.vdot(d, s) + np.vdot(d_border, s_border))
+            while True:
+                trial = self._joint(fixed, t, u + d, u_border + d_border)
+                if trial[0] >= h + 1e-4 * gain - 1e-11 * (1.0 + abs(h)):
+                    break
+                d, d_border, gain, before = 0.5 * d, 0.5 * d_border, 0.5 * gain, np.inf
+                if gain < 1e-300:
+                    raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
+            u, u_border = u + d, u_border + d_border
+            h, s, s_border = trial
+        else:
+            raise FloatingPointError("the conditional modes were not found: is X or sample_weight extreme?")
+        self.u, self.u_border = u, u_border
+        return h
+
+    # Value and derivatives ----------------------------------------------------------------------------------
+
+    def evaluate(self, x, tol=MODE_TOL):
+        """Log-likelihood and gradient at x."""
+        with self._one_blas_thread():
+            return self._evaluate(x, tol)
+
+    def _evaluate(self, x, tol):
+        x = np.asarray(x, dtype=np.float64)
+        k, covariance = self.n_fixed, self.covariance
+        if self._moves is not None:  # the modes move with the parameters
+            step = x - self._at
+            if np.abs(step).max() < 0.5:
+                self.u = self.u + self._moves[0] @ step
+                self.u_border = self.u_border + self._moves[1] @ step
+        self._moves = None
+        t = self._scaled_z(self._lambda(x[k:]))
+        fixed = self.E[:, :k] @ x[:k]
+        h = self._find_modes(fixed, t, tol)
+        self._factor(t)
+        value = h - 0.5 * self.cholesky.log_det
+        self.cholesky.invert()
+        theta = np.zeros((self.T, self.T))
+        m, m_border = np.empty_like(self.u), np.empty_like(self.u_border)
+        self.rows.leverages(t, self.z, *self.cholesky.needed_blocks(), theta, m, m_border)
+        kappa, kappa_border = self._step(m, m_border)
+        g = np.empty(self.n_rows)
+        self.rows.gradients(t, self.z, self.u, self.u_border, np.ascontiguousarray(kappa), kappa_border, g, theta)
+        gradient = np.empty(self.n_params)
+        gradient[:k] = self.E[:, :k].T @ g
+        gradient[k:] = theta[self._place[covariance.row], self._place[covariance.col]]
+        self._at, self._t = x.copy(), t
+        return float(value), gradient
+
+    def information(self, x):
+        """A good guess of minus the Hessian at x, where `evaluate` was last: exact but for the log determinant, whose part
+        in theta is taken from its expectation, level by level. Keeps the derivatives of the modes, too."""
+        with self._one_blas_thread():
+            return self._information(x)
+
+    def _information(self, x):
+        k, covariance, rows = self.n_fixed, self.covariance, self.rows
+        m = self.n_params
+        for entry in range(covariance.m):
+            row, col = self._place[covariance.row[entry]], self._place[covariance.col[entry]]
+            self.E[:, k + entry] = self.z[row] * self._coefficient(col)
+        s = np.zeros((self.n_leaves * self.q, m))
+        s_border = np.zeros((self.n_border, m))
+        rows.sums(-rows.v, self._t, self.E, s, s_border)
+        for entry in range(covariance.m):  # e_col R_row
+            row, col = self._place[covariance.row[entry]], self._place[covariance.col[entry]]
+            self._add_residuals(s, s_border, k + entry, row, col)
+        moves, moves_border = self.cholesky.solve(s.reshape(self.n_leaves, self.q, m), s_border)
+        moves = moves.reshape(-1, m)
+        information = -(s.T @ moves) - s_border.T @ moves_border
+        for first in range(0, self.n_rows, ROWS_AT_ONCE):
+            E = self.E[first : first + ROWS_AT_ONCE]
+            information += (E * rows.v[first : first + ROWS_AT_ONCE, None]).T @ E
+        information[k:, k:] += self._expected(x[k:])
+        self._moves = moves.reshape(self.n_leaves, self.q, m), moves_border
+        return 0.5 * (information + information.T)
+
+    def _coefficient(self, c):
+        """u of coefficient c for every row."""
+        if c < self.q:
+            return np.repeat(self.u[:, c], np.diff(self.start))
+        return self.u_border[self.column[c - self.q]]
+
+    def _factor_of(self, c):
+        """Which factor (leaf 0) coefficient c belongs to, and its place there."""
+        first = np.append(0, np.cumsum(self.sizes))
+        f = int(np.searchsorted(first, c, side="right")) - 1
+        return f, c - first[f]
+
+    def _level_sums(self, weight, row):
+        """Sums of weight z_row over the levels of the factor that coefficient `row` belongs to."""
+        values = np.broadcast_to(weight * self.z[row], weight.shape)
+        f, a = self._factor_of(row)
+        if f == 0:
+            total = np.zeros(self.n_leaves)
+            filled = np.diff(self.start) > 0
+            total[filled] = np.add.reduceat(values, self.start[:-1][filled])
+            return total
+        level = (self.column[row - self.q] - self.base[f - 1] - a) // self.sizes[f]
+        return np.bincount(level, weights=values, minlength=self.n_levels[f])
+
+    def _add_residuals(self, s, s_border, entry, row, col):
+        total = self._level_sums(self.rows.r, row)
+        f, a = self._factor_of(col)
+        if f == 0:
+            s[a :: self.q, entry] += total
+        else:
+            s_border[self.base[f - 1] + a : self.base[f] : self.sizes[f], entry] += total
+
+    def _expected(self, theta):
+        """Expected information of theta in the random effects' distribution, each level on its own:
+        tr(P dG_l P dG_m) / 2 with G = Lambda Lambda' and P = (M^-1 + G)^-1, M = sum v z z'."""
+        covariance, Lambda = self.covariance, self._lambda(theta)
+        first = np.append(0, np.cumsum(self.sizes))
+        out = np.zeros((covariance.m, covariance.m))
+        for f in range(len(self.sizes)):
+            here = range(first[f], first[f + 1])
+            q = self.sizes[f]
+            L = Lambda[first[f] : first[f + 1], first[f] : first[f + 1]]
+            M = np.empty((self.n_levels[f], q, q))
+            for a in here:
+                for b in here[: a - first[f] + 1]:
+                    M[:, a - first[f], b - first[f]] = self._level_sums(self.rows.v * self.z[b], a)
+                    M[:, b - first[f], a - first[f]] = M[:, a - first[f], b - first[f]]
+            ML = M @ L
+            P = M - ML @ np.linalg.solve(np.eye(q) + np.swapaxes(L, 0, 1) @ ML, np.swapaxes(ML, 1, 2))
+            entries = [e for e in range(covariance.m) if self._factor_of(self._place[covariance.row[e]])[0] == f]
+            for i, e in enumerate(entries):
+                PdG = P @ self._covariance_change(L, e, first[f])
+                for e2 in entries[: i + 1]:
+                    value = 0.5 * np.einsum("nab,nba->", PdG, P @ self._covariance_change(L, e2, first[f]))
+                    out[e, e2] = out[e2, e] = value
+        return out
+
+    def _covariance_change(self, L, entry, first):
+        change = np.zeros_like(L)
+        row, col = (self._place[c[entry]] - first for c in (self.covariance.row, self.covariance.col))
+        change[row, :] = L[:, col]
+        return change + change.T
+
+    def hessian(self, x, information, active):
+        """Hessian at x by central differences of the gradient; `information` gives the scale of the steps."""
+        out = np.zeros((self.n_params, self.n_params))
+        base, base_border, moves = self.u, self.u_border, self._moves
+        with self._one_blas_thread():
+            for i in np.flatnonzero(active):
+                scale = np.sqrt(max(information[i, i], 1e-300))
+                h = DIFFERENCE * min(1.0 / scale, 0.5)
+                sides = []
+                for sign in (1.0, -1.0):
+                    x_side = x.copy()
+                    x_side[i] += sign * h
+                    self.u, self.u_border, self._moves, self._at = base, base_border, moves, x
+                    sides.append((x_side[i], self._evaluate(x_side, MODE_TOL)[1]))
+                (high, g_high), (low, g_low) = sides
+                out[i] = (g_high - g_low) / (high - low)
+            self.u, self.u_border, self._moves, self._at = base, base_border, moves, x
+        return 0.5 * (out + out.T)
