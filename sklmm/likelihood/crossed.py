@@ -210,19 +210,25 @@ class CrossedLikelihood(Units):
         """Move u to the mode of h. Steps with an old factor, a fresh one where they shrink slowly."""
         u, u_border = self.u, self.u_border
         h, s, s_border = self._joint(fixed, t, u, u_border)
+        if self._guess is not None:  # the modes move with the parameters, but not on straight lines
+            trial = self._joint(fixed, t, *self._guess)
+            if trial[0] > h:
+                (u, u_border), (h, s, s_border) = self._guess, trial
+            else:
+                h, s, s_border = self._joint(fixed, t, u, u_border)  # once more: the rows remember the last call
         if not self._fresh:
             self._factor(t)
             self._fresh = True
-        before = np.inf
+        before, here = np.inf, False  # the last step's size; whether the factor is of this evaluation
         for _ in range(MAX_MODE_STEPS):
             d, d_border = self._step(s, s_border)
             size = max(np.abs(d).max(initial=0.0), np.abs(d_border).max(initial=0.0))
             largest = 1.0 + max(np.abs(u).max(initial=0.0), np.abs(u_border).max(initial=0.0))
-            if size <= tol * largest or (size >= 0.5 * before and size <= 1e-9 * largest):
-                break
+            if size <= tol * largest or (here and size > SLOW * before and size <= 1e-8 * largest):
+                break  # as near as rounding errors let it come, in the second case
             if size > SLOW * before:
                 self._factor(t)
-                before = np.inf
+                before, here = np.inf, True
                 d, d_border = self._step(s, s_border)
             else:
                 before = size
@@ -231,7 +237,7 @@ class CrossedLikelihood(Units):
                 trial = self._joint(fixed, t, u + d, u_border + d_border)
                 if trial[0] >= h + 1e-4 * gain - 1e-11 * (1.0 + abs(h)):
                     break
-                d, d_border, gain, before = 0.5 * d, 0.5 * d_border, 0.5 * gain, np.inf
+                d, d_border, gain, before = 0.5 * d, 0.5 * d_border, 0.5 * gain, 0.0  # 0: a fresh factor next
                 if gain < 1e-300:
                     raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
             u, u_border = u + d, u_border + d_border
@@ -251,11 +257,10 @@ class CrossedLikelihood(Units):
     def _evaluate(self, x, tol):
         x = np.asarray(x, dtype=np.float64)
         k, covariance = self.n_fixed, self.covariance
-        if self._moves is not None:  # the modes move with the parameters
+        self._guess = None
+        if self._moves is not None:
             step = x - self._at
-            if np.abs(step).max() < 0.5:
-                self.u = self.u + self._moves[0] @ step
-                self.u_border = self.u_border + self._moves[1] @ step
+            self._guess = self.u + self._moves[0] @ step, self.u_border + self._moves[1] @ step
         self._moves = None
         t = self._scaled_z(self._lambda(x[k:]))
         fixed = self.E[:, :k] @ x[:k]
@@ -276,8 +281,8 @@ class CrossedLikelihood(Units):
         return float(value), gradient
 
     def information(self, x):
-        """A good guess of minus the Hessian at x, where `evaluate` was last: exact but for the log determinant, whose part
-        in theta is taken from its expectation, level by level. Keeps the derivatives of the modes, too."""
+        """A guess of minus the Hessian at x, where `evaluate` was last: in beta exact but for the log determinant, in theta
+        the expectation level by level. Keeps the derivatives of the modes, too."""
         with self._one_blas_thread():
             return self._information(x)
 
@@ -299,7 +304,8 @@ class CrossedLikelihood(Units):
         for first in range(0, self.n_rows, ROWS_AT_ONCE):
             E = self.E[first : first + ROWS_AT_ONCE]
             information += (E * rows.v[first : first + ROWS_AT_ONCE, None]).T @ E
-        information[k:, k:] += self._expected(x[k:])
+        information[:k, k:] = information[k:, :k] = 0.0
+        information[k:, k:] = self._expected(x[k:])
         self._moves = moves.reshape(self.n_leaves, self.q, m), moves_border
         return 0.5 * (information + information.T)
 
@@ -336,22 +342,17 @@ class CrossedLikelihood(Units):
             s_border[self.base[f - 1] + a : self.base[f] : self.sizes[f], entry] += total
 
     def _expected(self, theta):
-        """Expected information of theta in the random effects' distribution, each level on its own:
-        tr(P dG_l P dG_m) / 2 with G = Lambda Lambda' and P = (M^-1 + G)^-1, M = sum v z z'."""
+        """Expected information of theta in the distribution of the random effects, each level on its own:
+        tr(P dG_l P dG_m) / 2 with G = Lambda Lambda' and P = Lambda^-T (I - Sigma) Lambda^-1, the inverse covariance of what
+        the data say of a level."""
         covariance, Lambda = self.covariance, self._lambda(theta)
         first = np.append(0, np.cumsum(self.sizes))
         out = np.zeros((covariance.m, covariance.m))
-        for f in range(len(self.sizes)):
-            here = range(first[f], first[f + 1])
-            q = self.sizes[f]
-            L = Lambda[first[f] : first[f + 1], first[f] : first[f + 1]]
-            M = np.empty((self.n_levels[f], q, q))
-            for a in here:
-                for b in here[: a - first[f] + 1]:
-                    M[:, a - first[f], b - first[f]] = self._level_sums(self.rows.v * self.z[b], a)
-                    M[:, b - first[f], a - first[f]] = M[:, a - first[f], b - first[f]]
-            ML = M @ L
-            P = M - ML @ np.linalg.solve(np.eye(q) + np.swapaxes(L, 0, 1) @ ML, np.swapaxes(ML, 1, 2))
+        for f, q in enumerate(self.sizes):
+            L = Lambda[first[f] : first[f + 1], first[f] : first[f + 1]].copy()
+            L[np.diag_indices(q)] = np.where(np.abs(L.diagonal()) < 1e-3, 1e-3, L.diagonal())
+            root = np.linalg.inv(L)
+            P = root.T @ (np.eye(q) - self.cholesky.level_blocks(f)) @ root
             entries = [e for e in range(covariance.m) if self._factor_of(self._place[covariance.row[e]])[0] == f]
             for i, e in enumerate(entries):
                 PdG = P @ self._covariance_change(L, e, first[f])
@@ -384,3 +385,18 @@ class CrossedLikelihood(Units):
                 out[i] = (g_high - g_low) / (high - low)
             self.u, self.u_border, self._moves, self._at = base, base_border, moves, x
         return 0.5 * (out + out.T)
+
+    def move(self, x, step):
+        """x + step; standard deviations that change much move as variances, whose likelihood is nearer to a parabola."""
+        out = x + step
+        k = self.n_fixed
+        theta, change = x[k:], step[k:]
+        much = self.covariance.diagonal & (np.abs(change) > 0.1 * np.abs(theta)) & (theta != 0)
+        ratio = 1.0 + 2.0 * change[much] / theta[much]
+        out[k:][much] = theta[much] * np.sqrt(np.clip(ratio, 0.1, 9.0))
+        return out
+
+    def split(self, values):
+        """Entries of theta by factor."""
+        sizes = [RelativeCovariance(f.blocks).m for f in self.factors]
+        return np.split(values, np.cumsum(sizes)[:-1])

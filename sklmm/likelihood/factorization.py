@@ -72,7 +72,7 @@ class BorderedCholesky:
         self.n_leaves, self.q, self.n_threads = start.size - 1, q, n_threads
         sizes = np.array(sizes, dtype=np.int64)
         base = np.append(0, np.cumsum(sizes * n_levels)).astype(np.int64)
-        self.n_border = int(base[-1])
+        self.n_border, self.base, self.sizes = int(base[-1]), base, sizes
         self.first, self.index, cell, self.by_column = border_cells(
             start, np.ascontiguousarray(levels), sizes, base[:-1], self.n_border
         )
@@ -123,6 +123,14 @@ class BorderedCholesky:
         self.own = np.empty_like(self.Dinv)
         self.X = np.empty_like(self.K)
         leaf_inverses(self.Sinv, self.K, self.Dinv, self.first, self.index, self.own, self.X, self.n_threads)
+
+    def level_blocks(self, f):
+        """Diagonal blocks of the inverse (n_levels, q, q) of the f-th factor, the leaf 0."""
+        if f == 0:
+            return self.own
+        q = self.sizes[f - 1]
+        here = np.arange(self.base[f - 1], self.base[f]).reshape(-1, q)
+        return self.Sinv[here[:, :, None], here[:, None, :]]
 
     def needed_blocks(self):
         """Arguments of `CrossedRows.leverages`."""
@@ -218,6 +226,11 @@ class TreeCholesky:
             path[:, q:, :q] = -np.swapaxes(X, 1, 2)
             path[:, q:, q:] = above
             self.paths[f] = path
+
+    def level_blocks(self, f):
+        """Diagonal blocks of the inverse (n_levels, q, q) of the f-th factor, the leaf 0."""
+        q = self.sizes[f]
+        return self.paths[f][:, :q, :q]
 
     def needed_blocks(self):
         """Arguments of `CrossedRows.leverages`."""
