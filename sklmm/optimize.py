@@ -19,6 +19,7 @@ MAX_STEP = 2.0
 # Quasi-Newton: pairs of steps and gradients that are kept, and the decrement below which the exact Hessian takes over.
 MAX_PAIRS = 10
 EXACT_BELOW = 1e-8
+SHORT = 1.0  # steps that gain more are too long to tell the curvature
 
 
 @dataclass
@@ -253,7 +254,7 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
 
     def at(x, before=None):
         value, gradient = evaluate(x)
-        if before is not None:
+        if before is not None and before.decrement < SHORT:
             pairs.append((x - before.x, before.gradient - gradient))
         guess = information(x) if exact is None else exact
         point = _Point(x, value, gradient, None, 1, False)
