@@ -13,7 +13,7 @@ from ._base import GroupedClassifier, check_number, one_dimensional, read_weight
 from ._diagnostics import warn_of_fit, warn_of_many_effects
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
-from .design.factors import plan_factors
+from .design.factors import nested_pairs, plan_factors
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
 from .inference import criteria
@@ -187,11 +187,12 @@ class MixedLogisticRegression(GroupedClassifier):
         warn_of_many_effects(factors, n_obs)
 
         progress = Progress(self, context)
+        designs = _designs(factors, codes)
         try:
             fit = fit_mixed(
                 rows.X,
                 target,
-                factors=_designs(factors, codes),
+                factors=designs,
                 sample_weight=weights,
                 fit_intercept=bool(self.fit_intercept),
                 n_quadrature=int(self.n_quadrature),
@@ -200,10 +201,6 @@ class MixedLogisticRegression(GroupedClassifier):
                 n_threads=effective_threads(self.n_threads),
                 progress=progress if progress.wanted else None,
             )
-        except NotImplementedError as error:
-            raise NotImplementedError(
-                f"{error}; the grouping factors are {', '.join(factor.name for factor in factors)}"
-            ) from error
         finally:
             progress.close()
         warn_of_fit(fit, rows.X, rows.names)
@@ -228,6 +225,8 @@ class MixedLogisticRegression(GroupedClassifier):
             _fixed_names=["intercept"] * bool(self.fit_intercept) + rows.names,
             _theta=fit.theta,
             _vcov=fit.vcov,
+            _posterior=fit.posterior,
+            _nesting=nested_pairs(designs),
         )
         self._set_fitted(state)
         if context is not None:
@@ -286,11 +285,11 @@ class MixedLogisticRegression(GroupedClassifier):
             raise ValueError(f"y holds labels that fit did not see; the classes are {self.classes_.tolist()}")
         encoded = [encode_groups(factor.labels(rows.column), factor.name) for factor in self._factors]
         _, beta, _ = self._fixed_effects()
-        modes, mode_cov = posterior_modes(
+        modes, mode_cov, posterior = posterior_modes(
             rows.X,
             position.astype(np.uint8),
             factors=[
-                FactorDesign(code, len(levels), factor.columns, factor.blocks)
+                FactorDesign(code, len(levels), factor.columns, factor.blocks, factor.name)
                 for factor, (code, levels) in zip(self._factors, encoded, strict=True)
             ],
             sample_weight=weights,
@@ -304,6 +303,12 @@ class MixedLogisticRegression(GroupedClassifier):
             _with_levels(factor, levels, mode, cov)
             for factor, (_, levels), mode, cov in zip(self._factors, encoded, modes, mode_cov, strict=True)
         ]
+        if posterior is not None:
+            kept = [
+                lookup_codes(levels, factor.levels) < 0
+                for factor, (_, levels) in zip(self._factors, encoded, strict=True)
+            ]
+            updated._posterior = self._posterior.updated(kept, posterior)
         updated.n_groups_ = {factor.name: len(factor.levels) for factor in updated._factors}
         return updated
 
@@ -368,7 +373,7 @@ class MixedLogisticRegression(GroupedClassifier):
             codes = self._lookup(rows)
         elif effects == "marginal":
             codes = [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
-        return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], self._factors, codes, effects)
+        return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], self._factors, codes, effects, self._posterior)
 
     def _lookup(self, rows):
         """For each factor the level of each row, -1 where it is unknown."""
@@ -452,7 +457,7 @@ class MixedLogisticRegression(GroupedClassifier):
 
 def _designs(factors, codes):
     return [
-        FactorDesign(codes=code, n_levels=len(factor.levels), columns=factor.columns, blocks=factor.blocks)
+        FactorDesign(code, len(factor.levels), factor.columns, factor.blocks, factor.name)
         for factor, code in zip(factors, codes, strict=True)
     ]
 

@@ -13,8 +13,10 @@ from threadpoolctl import ThreadpoolController
 
 from sklmm._kernels._crossed import CrossedRows
 from sklmm._kernels._grouping import group_rows
+from sklmm._posterior import JointPosterior
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.factors import parents_of
 from sklmm.likelihood.factorization import BorderedCholesky, TreeCholesky, check_memory
 from sklmm.likelihood.units import Units
 
@@ -42,18 +44,11 @@ def elimination_order(factors):
     order = sorted(range(len(factors)), key=lambda f: -factors[f].n_levels)
     parents = []
     for f, g in zip(order, order[1:], strict=False):
-        parent = nesting(factors[f].codes, factors[f].n_levels, factors[g].codes)
+        parent = parents_of(factors[f].codes, factors[f].n_levels, factors[g].codes)
         if parent is None:
             return order, None
         parents.append(parent)
     return order, parents
-
-
-def nesting(inner, n_levels, outer):
-    """Level of `outer` to which each level of `inner` belongs, or None if one belongs to several; 0 for empty levels."""
-    parent = np.zeros(n_levels, dtype=np.intp)
-    parent[inner] = outer
-    return parent if np.array_equal(parent[inner], outer) else None
 
 
 class CrossedLikelihood(Units):
@@ -410,7 +405,24 @@ class CrossedLikelihood(Units):
         out[k:][much] = theta[much] * np.sqrt(np.clip(ratio, 0.1, 9.0))
         return out
 
-    def split(self, values):
-        """Entries of theta by factor."""
-        sizes = [RelativeCovariance(f.blocks).m for f in self.factors]
-        return np.split(values, np.cumsum(sizes)[:-1])
+    def random_effects(self, x):
+        """Modes and covariances of the random coefficients by factor, as evaluated at x, and their joint posterior.
+
+        Returns
+        -------
+        modes : list of ndarray (n_levels, q)
+        mode_cov : list of ndarray (n_levels, q, q)
+        posterior : JointPosterior
+        """
+        Lambda = self._random_map() @ self.covariance.lambda_(x[self.n_fixed :])
+        given = np.append(0, np.cumsum([len(f.columns) for f in self.factors]))
+        scales = [Lambda[i:j, i:j] for i, j in zip(given, given[1:], strict=False)]
+        modes, mode_cov = [None] * len(self.factors), [None] * len(self.factors)
+        for f, position in enumerate(self.order):
+            q = self.sizes[f]
+            u = self.u if f == 0 else self.u_border[self.base[f - 1] : self.base[f]].reshape(-1, q)
+            rank = self.rank[f]
+            modes[position] = u[rank] @ scales[position].T
+            mode_cov[position] = scales[position] @ self.cholesky.level_blocks(f)[rank] @ scales[position].T
+        n_levels = [f.n_levels for f in self.factors]
+        return modes, mode_cov, JointPosterior(n_levels, self.order, scales, self.cholesky.posterior(self.rank))

@@ -15,6 +15,7 @@ from scipy.linalg import lapack
 from scipy.sparse import csr_matrix
 
 from sklmm._kernels._crossed import border_cells, eliminate_leaves, leaf_inverses, mirror
+from sklmm._posterior import STORED_BYTES, BorderedPosterior, TreePosterior
 
 MEMORY_SHARE = 0.5  # of the machine's memory, for the dense part
 DENSE_COPIES = 3  # the factor, its inverse, and a copy while it is made
@@ -132,6 +133,12 @@ class BorderedCholesky:
         here = np.arange(self.base[f - 1], self.base[f]).reshape(-1, q)
         return self.Sinv[here[:, :, None], here[:, None, :]]
 
+    def posterior(self, rank):
+        """What determines the whole inverse, for predictions; None if that is too much to keep."""
+        if 4 * self.n_border**2 + 16 * self.K.size > STORED_BYTES:
+            return None
+        return BorderedPosterior(self.first, self.index, self.K, self.Sinv, self.base, self.sizes)
+
     def needed_blocks(self):
         """Arguments of `CrossedRows.leverages`."""
         return None, self.own, self.first, self.cell, self.X, self.Sinv
@@ -231,6 +238,13 @@ class TreeCholesky:
         """Diagonal blocks of the inverse (n_levels, q, q) of the f-th factor, the leaf 0."""
         q = self.sizes[f]
         return self.paths[f][:, :q, :q]
+
+    def posterior(self, rank):
+        """What determines the whole inverse, for predictions; `rank`: where each level of each factor stands here."""
+        parents = [np.argsort(rank[f + 1])[p[rank[f]]] for f, p in enumerate(self.parents)]
+        K = [K[r] for K, r in zip(self.K, rank, strict=True)]
+        own = [self.level_blocks(f)[r] for f, r in enumerate(rank)]
+        return TreePosterior(parents, K, own)
 
     def needed_blocks(self):
         """Arguments of `CrossedRows.leverages`."""
