@@ -18,8 +18,9 @@ FAR, FLAT = 0.5, 1e-6
 MAX_STEP = 2.0
 # Quasi-Newton: pairs of steps and gradients that are kept, and the decrement below which the exact Hessian takes over.
 MAX_PAIRS = 10
-EXACT_BELOW = 1e-8
+EXACT_BELOW = 1e-9
 SHORT = 1.0  # steps that gain more are too long to tell the curvature
+TROUBLE = 3  # so many steps that were too long or gained little, and the curvature itself is asked for
 
 
 @dataclass
@@ -111,6 +112,7 @@ class _Point:
     rough: bool
     step: np.ndarray = None
     decrement: float = np.inf
+    guess: np.ndarray = None
 
 
 class _Climber:
@@ -237,8 +239,8 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
     evaluate : callable x -> (value, gradient)
     information : callable x -> matrix
         A guess of minus the Hessian where `evaluate` was last; differences of gradients correct it.
-    hessian : callable (x, information, active) -> matrix
-        The Hessian there; expensive.
+    hessian : callable (x, information, active, rough=False) -> matrix
+        The Hessian there; expensive, less so if it may be rough.
     move : callable (x, step) -> x
         x + step to first order.
     x, n_rows, n_fixed, held, snap, tol, max_iter, progress
@@ -250,45 +252,52 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
     """
     climber = _Climber(None, n_rows, n_fixed, held, max_iter, progress)
     report, active = climber.report, climber.active
-    pairs, exact, near, slow, since = [], None, False, 0, 0  # near: the exact Hessian belongs to a point at the optimum
+    pairs, exact, trouble = [], None, 0
 
     def at(x, before=None):
         value, gradient = evaluate(x)
+        point = _Point(x, value, gradient, None, 1, False)
+        point.guess = information(x)
         if before is not None and before.decrement < SHORT:
             pairs.append((x - before.x, before.gradient - gradient))
-        guess = information(x) if exact is None else exact
-        point = _Point(x, value, gradient, None, 1, False)
-        point.step, point.decrement = newton_step(gradient, _with_secants(guess, pairs[-MAX_PAIRS:]), active, n_fixed)
+        if exact is not None:
+            use = exact
+        elif trouble >= TROUBLE:
+            use = -hessian(x, point.guess, active, rough=True)
+        else:
+            use = _with_secants(point.guess, pairs[-MAX_PAIRS:])
+        point.step, point.decrement = newton_step(gradient, use, active, n_fixed)
         climber.record(point)
-        return point, guess
+        return point
+
+    def not_below(point, before):
+        return point.value >= before.value - 1e-10 * (1.0 + abs(before.value))
 
     def settled(point):
         """Newton's method squares the error: from here the last step ends below tol."""
-        return near and point.decrement <= max(tol, 0.1 * np.sqrt(tol))
+        return exact is not None and point.decrement <= max(tol, 0.1 * np.sqrt(tol))
 
-    point, guess = at(x)
+    point = at(x)
     while report.n_iter < max_iter:
-        if not near and (point.decrement <= EXACT_BELOW or slow == 4) or since == 8:
-            near = point.decrement <= EXACT_BELOW
-            exact = -hessian(point.x, guess, active)
-            pairs.clear()
-            slow = since = 0
+        if exact is None and point.decrement <= EXACT_BELOW:
+            exact = -hessian(point.x, point.guess, active)
             point.step, point.decrement = newton_step(point.gradient, exact, active, n_fixed)
-        far_and_flat = climber.runs_away(point) and point.decrement <= FLAT
-        if settled(point) or far_and_flat:
+            if point.decrement > np.sqrt(EXACT_BELOW):  # the guess was far too steep: not there yet
+                exact, trouble = None, TROUBLE
+        if settled(point) or (climber.runs_away(point) and point.decrement <= FLAT):
             break
         step = point.step
-        while True:
-            trial, guess = at(move(point.x, step), point)
-            if trial.value >= point.value - 1e-10 * (1.0 + abs(point.value)) or report.n_iter >= max_iter:
-                break
+        trial = at(move(point.x, step), point)
+        while not not_below(trial, point) and report.n_iter < max_iter:
+            trouble += report.n_iter > 4
             step = 0.25 * step
-        slow = slow + 1 if trial.decrement > 0.3 * point.decrement else 0
-        since += exact is not None
-        if trial.value >= point.value - 1e-10 * (1.0 + abs(point.value)):
+            trial = at(move(point.x, step), point)
+        trouble += trial.decrement > 0.3 * point.decrement
+        if not_below(trial, point):
             point = trial
-    if not near:
-        exact = -hessian(point.x, guess, active)
+    if exact is None:
+        evaluate(point.x)
+        exact = -hessian(point.x, information(point.x), active)
         point.step, point.decrement = newton_step(point.gradient, exact, active, n_fixed)
     runaway = climber.runs_away(point)
     report.decrement = float(point.decrement)

@@ -25,7 +25,7 @@ MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
 SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor
 MAX_MODE_STEPS = 200
 ROWS_AT_ONCE = 4096
-DIFFERENCE, ONE_SIDED = 2e-3, 1e-4  # steps of the Hessian's differences, in standard errors
+DIFFERENCE, ONE_SIDED = 5e-4, 2e-5  # steps of the Hessian's differences, in standard errors
 
 
 def elimination_order(factors):
@@ -273,7 +273,7 @@ class CrossedLikelihood(Units):
         gradient[:k] = self.E[:, :k].T @ g
         self._log_det_gradient = gradient[:k] - self.E[:, :k].T @ self.rows.r  # h has r for g: u is its maximum
         gradient[k:] = theta[self._place[covariance.row], self._place[covariance.col]]
-        self._at, self._t = x.copy(), t
+        self._at, self._t, self._gradient = x.copy(), t, gradient
         return float(value), gradient
 
     def information(self, x):
@@ -364,15 +364,17 @@ class CrossedLikelihood(Units):
         change[row, :] = L[:, col]
         return change + change.T
 
-    def hessian(self, x, information, active):
+    def hessian(self, x, information, active, rough=False):
         """Hessian at x, where `evaluate` and `information` were last; `information` gives the scale of the steps.
 
         Columns of theta are central differences of the gradient. In the block of beta the part of h is known exactly, and the
-        log determinant has so small a share that one side's difference, over a shorter step, serves.
+        log determinant has so small a share that one side's difference, over a shorter step, serves. `rough`: one side
+        for theta, and in beta the part of h alone.
         """
         k, scale = self.n_fixed, 1.0 / np.sqrt(np.maximum(np.diag(information), 4.0))
         out = np.zeros((self.n_params, self.n_params))
         start = self.u, self.u_border, self._moves, self._at
+        at_x, whole_at_x, joint = self._log_det_gradient, self._gradient, self._joint_information
 
         def gradients(i, step):
             side = x.copy()
@@ -381,26 +383,30 @@ class CrossedLikelihood(Units):
             gradient = self._evaluate(side, MODE_TOL)[1]
             return side[i] - x[i], gradient, self._log_det_gradient
 
-        at_x, joint = self._log_det_gradient, self._joint_information
         with self._one_blas_thread():
             for i in np.flatnonzero(active):
                 if i < k:
-                    h, _, side = gradients(i, ONE_SIDED * scale[i])
-                    out[i, :k] = (side - at_x) / h - joint[i]
+                    out[i, :k] = -joint[i]
+                    if not rough:
+                        h, _, side = gradients(i, ONE_SIDED * scale[i])
+                        out[i, :k] += (side - at_x) / h
                     continue
                 high, g_high, _ = gradients(i, DIFFERENCE * scale[i])
-                low, g_low, _ = gradients(i, -DIFFERENCE * scale[i])
+                low, g_low = 0.0, whole_at_x
+                if not rough:
+                    low, g_low, _ = gradients(i, -DIFFERENCE * scale[i])
                 out[i] = (g_high - g_low) / (high - low)
-            self.u, self.u_border, self._moves, self._at = start
+        self.u, self.u_border, self._moves, self._at = start
+        self._log_det_gradient, self._gradient = at_x, whole_at_x
         out[:k, k:] = out[k:, :k].T
         return 0.5 * (out + out.T)
 
     def move(self, x, step):
-        """x + step; standard deviations that change much move as variances, whose likelihood is nearer to a parabola."""
+        """x + step; large standard deviations that change much move as variances, whose likelihood is nearer to a parabola."""
         out = x + step
         k = self.n_fixed
         theta, change = x[k:], step[k:]
-        much = self.covariance.diagonal & (np.abs(change) > 0.1 * np.abs(theta)) & (theta != 0)
+        much = self.covariance.diagonal & (np.abs(change) > 0.1 * np.abs(theta)) & (np.abs(theta) > 0.1)
         ratio = 1.0 + 2.0 * change[much] / theta[much]
         out[k:][much] = theta[much] * np.sqrt(np.clip(ratio, 0.1, 9.0))
         return out

@@ -215,7 +215,8 @@ class TreeCholesky:
                 path = [parts[f + 1 + g][level] for g, level in enumerate(self.ancestors[f])]
                 parts[f] -= self.K[f] @ np.concatenate(path, axis=1)
         m = s.shape[2]
-        return parts[0], np.concatenate([p.reshape(-1, m) for p in parts[1:]])
+        border = [p.reshape(-1, m) for p in parts[1:]]
+        return parts[0], np.concatenate(border) if border else np.zeros((0, m))
 
     def invert(self):
         """Find the block of the inverse that belongs to each level and its ancestors."""
