@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sklmm.design.covariance import RelativeCovariance
+from sklmm.likelihood import nested
 from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
+from sklmm.likelihood.nested import NestedLikelihood
 from sklmm.optimize import FitReport, maximise, maximise_by_gradients
 
 # A last Newton step this long, on the scale of a standardised feature, that gains no likelihood: separation.
@@ -77,7 +79,8 @@ def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads
                 f"n_quadrature={n_quadrature} needs a single grouping factor, but there are {len(factors)} ({names}): their "
                 "random effects are integrated out together, for which there is the Laplace approximation, n_quadrature=1"
             )
-        return CrossedLikelihood(
+        engine = NestedLikelihood if nested.serves(factors) else CrossedLikelihood
+        return engine(
             X, y, factors, sample_weight=sample_weight, fit_intercept=fit_intercept, n_threads=n_threads
         )
     f = factors[0] if factors else FactorDesign(None, 1, [-1], [(1, True)])
@@ -131,13 +134,13 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         x[random][covariance.on_boundary(x[random])] = 0.0
         return x
 
-    several = len(factors) > 1
     common = dict(n_rows=engine.n_rows, n_fixed=k, held=held, snap=snap, tol=tol, max_iter=max_iter, progress=progress)
-    if several:
+    if isinstance(engine, CrossedLikelihood):
         optimum = maximise_by_gradients(
             engine.evaluate, engine.information, engine.hessian, engine.move, x, **common
         )
         engine.evaluate(optimum.x)
+        optimum.report.n_full_passes = engine.n_evaluations
     else:
         optimum = maximise(engine.evaluate, x, levels=engine.levels, polish=engine.n_rows <= POLISH_ROWS, **common)
     x = optimum.x

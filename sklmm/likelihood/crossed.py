@@ -12,15 +12,12 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from sklmm._kernels._crossed import CrossedRows
-from sklmm._kernels._grouping import group_rows
-from sklmm._posterior import JointPosterior
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
-from sklmm.design.factors import parents_of
+from sklmm.likelihood.clustered import MAX_CHUNKS
 from sklmm.likelihood.factorization import BorderedCholesky, TreeCholesky, check_memory
-from sklmm.likelihood.units import Units
+from sklmm.likelihood.layout import SeveralFactors
 
-MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
 MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
 SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor
 MAX_MODE_STEPS = 200
@@ -28,30 +25,7 @@ ROWS_AT_ONCE = 4096
 DIFFERENCE, ONE_SIDED = 5e-4, 2e-5  # steps of the Hessian's differences, in standard errors
 
 
-def elimination_order(factors):
-    """Positions of the factors by number of levels, largest first, and for each but the last the parents of its levels.
-
-    Parameters
-    ----------
-    factors : list of FactorDesign
-
-    Returns
-    -------
-    order : list of int
-    parents : list of ndarray or None
-        None unless each factor is nested in the next.
-    """
-    order = sorted(range(len(factors)), key=lambda f: -factors[f].n_levels)
-    parents = []
-    for f, g in zip(order, order[1:], strict=False):
-        parent = parents_of(factors[f].codes, factors[f].n_levels, factors[g].codes)
-        if parent is None:
-            return order, None
-        parents.append(parent)
-    return order, parents
-
-
-class CrossedLikelihood(Units):
+class CrossedLikelihood(SeveralFactors):
     """Laplace log-likelihood of (beta, theta) for any number of grouping factors.
 
     Parameters
@@ -70,8 +44,8 @@ class CrossedLikelihood(Units):
     n_params, n_fixed : int
         Internal parameters are the slopes, the intercept if there is one, and theta, in the order of the factors.
     aliased : ndarray of shape (p,), bool
-    nested : bool
-        Whether the factors form a tree.
+    n_evaluations : int
+        So far, those for the Hessian included.
     """
 
     def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True):
@@ -86,52 +60,20 @@ class CrossedLikelihood(Units):
         self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
         self._blas = ThreadpoolController()
         self._order_factors()
-        rows = self._sort_rows()
-        self._take_rows(X, y, sample_weight, rows)
+        if not self.nested:
+            check_memory([(f.name, f.n_levels) for f in (factors[i] for i in self.order)], self.n_border)
+        order = self._sort_rows()
+        goal = np.linspace(0, n, MAX_CHUNKS + 1)
+        self.chunk = np.unique(np.append(np.searchsorted(self.start[:-1], goal[:-1]), [0, self.n_leaves])).astype(np.int64)
+        self._take_rows(X, y, sample_weight, order)
         self.u = np.zeros((self.n_leaves, self.q))
         self.u_border = np.zeros(self.n_border)
         self._at = None  # parameters that u belongs to
         self._moves = None  # derivatives of u there
         self._fresh = False
+        self.n_evaluations = 0
 
     # Layout -------------------------------------------------------------------------------------------------
-
-    def _order_factors(self):
-        """Leaf first; coefficients of a row are counted in this order, `_place` of those in the order given."""
-        self.order, self.parents = elimination_order(self.factors)
-        ordered = [self.factors[f] for f in self.order]
-        self.nested = self.parents is not None
-        self.sizes = [len(f.columns) for f in ordered]
-        self.n_levels = [f.n_levels for f in ordered]
-        given = np.append(0, np.cumsum([len(f.columns) for f in self.factors]))
-        self._coefficients = np.concatenate([np.arange(given[f], given[f + 1]) for f in self.order])
-        self._place = np.argsort(self._coefficients)
-        self.q, self.T, self.n_leaves = self.sizes[0], sum(self.sizes), self.n_levels[0]
-        self.base = np.append(0, np.cumsum([n * q for n, q in zip(self.n_levels[1:], self.sizes[1:], strict=True)]))
-        self.n_border = int(self.base[-1])
-        if not self.nested:
-            check_memory([(f.name, f.n_levels, len(f.columns)) for f in ordered], self.n_border)
-        # where each level of each factor stands in the engine: a tree's children side by side
-        self.rank = [np.arange(n) for n in self.n_levels]
-        if self.nested:
-            for f in range(len(self.parents) - 1, -1, -1):
-                above = self.rank[f + 1][self.parents[f]]
-                by_parent = np.argsort(above, kind="stable")
-                self.rank[f][by_parent] = np.arange(self.n_levels[f])
-                self.parents[f] = above[by_parent]
-
-    def _sort_rows(self):
-        """Order of the rows that brings each leaf's together, or None if they are in it."""
-        leaf = self.rank[0][self.factors[self.order[0]].codes]
-        order, start, level = group_rows(np.ascontiguousarray(leaf, dtype=np.intp), self.n_leaves)
-        if order is None and np.any(np.diff(level) < 0):
-            order = np.argsort(leaf, kind="stable")
-        if order is not None or level.size < self.n_leaves:
-            start = np.append(0, np.cumsum(np.bincount(leaf, minlength=self.n_leaves)))
-        self.start = np.ascontiguousarray(start, dtype=np.int64)
-        goal = np.linspace(0, self.n_rows, MAX_CHUNKS + 1)
-        self.chunk = np.unique(np.append(np.searchsorted(self.start[:-1], goal[:-1]), [0, self.n_leaves])).astype(np.int64)
-        return order
 
     def _take_rows(self, X, y, w, order):
         n, p, k = self.n_rows, self.p, self.n_fixed
@@ -250,6 +192,7 @@ class CrossedLikelihood(Units):
             return self._evaluate(x, tol)
 
     def _evaluate(self, x, tol):
+        self.n_evaluations += 1
         x = np.asarray(x, dtype=np.float64)
         k, covariance = self.n_fixed, self.covariance
         self._guess = None
@@ -410,25 +353,3 @@ class CrossedLikelihood(Units):
         ratio = 1.0 + 2.0 * change[much] / theta[much]
         out[k:][much] = theta[much] * np.sqrt(np.clip(ratio, 0.1, 9.0))
         return out
-
-    def random_effects(self, x):
-        """Modes and covariances of the random coefficients by factor, as evaluated at x, and their joint posterior.
-
-        Returns
-        -------
-        modes : list of ndarray (n_levels, q)
-        mode_cov : list of ndarray (n_levels, q, q)
-        posterior : JointPosterior
-        """
-        Lambda = self._random_map() @ self.covariance.lambda_(x[self.n_fixed :])
-        given = np.append(0, np.cumsum([len(f.columns) for f in self.factors]))
-        scales = [Lambda[i:j, i:j] for i, j in zip(given, given[1:], strict=False)]
-        modes, mode_cov = [None] * len(self.factors), [None] * len(self.factors)
-        for f, position in enumerate(self.order):
-            q = self.sizes[f]
-            u = self.u if f == 0 else self.u_border[self.base[f - 1] : self.base[f]].reshape(-1, q)
-            rank = self.rank[f]
-            modes[position] = u[rank] @ scales[position].T
-            mode_cov[position] = scales[position] @ self.cholesky.level_blocks(f)[rank] @ scales[position].T
-        n_levels = [f.n_levels for f in self.factors]
-        return modes, mode_cov, JointPosterior(n_levels, self.order, scales, self.cholesky.posterior(self.rank))

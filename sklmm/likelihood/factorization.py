@@ -34,7 +34,7 @@ def check_memory(factors, n_border, limit=None):
 
     Parameters
     ----------
-    factors : list of (name, number of levels, number of coefficients)
+    factors : list of (name, number of levels)
         Largest first.
     n_border : int
     limit : int or None
@@ -44,7 +44,7 @@ def check_memory(factors, n_border, limit=None):
     needed = DENSE_COPIES * 8 * n_border**2
     if needed <= limit:
         return
-    (first, n_first, _), (second, n_second, _) = factors[:2]
+    (first, n_first), (second, n_second) = factors[:2]
     raise MemoryError(
         f"the random effects of the grouping factors other than {first!r} ({n_border:,} of them) need a dense matrix, "
         f"with its inverse {needed:,} bytes; {limit:,} bytes, {MEMORY_SHARE:.0%} of this machine's memory, are allowed. "
@@ -183,6 +183,10 @@ class TreeCholesky:
         """Factorise I + sum weight t t'."""
         A = np.empty((self.n_levels[0], self.T, self.T))
         rows.path_blocks(weight, t, A)
+        self.factor_blocks(A)
+
+    def factor_blocks(self, A):
+        """Factorise I + the leaves' blocks A (n_leaves, T, T)."""
         self.Dinv, self.K, self.log_det = [], [], 0.0
         for f, q in enumerate(self.sizes):
             Dinv, log_det = _inverses(A[:, :q, :q] + np.eye(q))
