@@ -114,7 +114,8 @@ def summary_of_mixed(estimator, level=0.95):
     coefficients = wald_table(names, coef, estimator.vcov_.to_numpy(), level)
 
     covariance = estimator.covariance_
-    groups = ", ".join(f"{count:,} of {factor}" for factor, count in estimator.n_groups_.items())
+    within = dict(getattr(estimator, "_nesting", ()))
+    groups = ", ".join(f"{count:,} of {_nested(factor, within)}" for factor, count in estimator.n_groups_.items())
     other, one = (_label(label) for label in estimator.classes_)
     facts = [
         ("Outcome", f"probability of {one} (against {other})"),
@@ -144,6 +145,12 @@ def summary_of_mixed(estimator, level=0.95):
 
 
 # --- what the fit says --------------------------------------------------------------------------------------
+
+
+def _nested(factor, within):
+    """ "class within school", for a factor class or school:class."""
+    outer = within.get(factor)
+    return factor if outer is None else f"{factor.removeprefix(outer + ':')} within {outer}"
 
 
 def _approximation(n_quadrature):
