@@ -224,7 +224,7 @@ def test_nested_design_through_the_dense_factorisation(monkeypatch):
     """What the tree says is what the Schur complement says."""
     case = Case(*DESIGNS["nested twice"])
     value, gradient = case.engine.evaluate(case.x)
-    monkeypatch.setattr("sklmm.likelihood.crossed.parents_of", lambda *args: None)
+    monkeypatch.setattr("sklmm.likelihood.layout.parents_of", lambda *args: None)
     dense = CrossedLikelihood(case.X, case.y, case.factors, sample_weight=case.w, standardise=False)
     assert not dense.nested and case.engine.nested
     assert dense.evaluate(case.x)[0] == pytest.approx(value, abs=1e-9)
@@ -232,7 +232,8 @@ def test_nested_design_through_the_dense_factorisation(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["crossed, slopes", "three crossed", "nested twice"])
-def test_thread_count_changes_no_bit(name):
+def test_thread_count_changes_no_bit(name, monkeypatch):
+    monkeypatch.setattr("sklmm.likelihood.crossed.ROWS_PER_THREAD", 100)
     results = []
     for n_threads in (1, 2, 3, 5):
         case = Case(*DESIGNS[name], n=1500)
@@ -320,7 +321,8 @@ def test_affine_changes_of_x_and_swapped_classes():
     np.testing.assert_allclose(swapped.vcov[:4, :4], fit.vcov[:4, :4], rtol=1e-4, atol=1e-7)
 
 
-def test_threads_change_no_bit_of_a_fit():
+def test_threads_change_no_bit_of_a_fit(monkeypatch):
+    monkeypatch.setattr("sklmm.likelihood.crossed.ROWS_PER_THREAD", 100)
     case = _large("crossed", [CORRELATED, INTERCEPT])
     one, three = (_fit(case, n_threads=n) for n in (1, 3))
     assert one.log_likelihood == three.log_likelihood

@@ -22,6 +22,7 @@ MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
 SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor
 MAX_MODE_STEPS = 200
 ROWS_AT_ONCE = 4096
+ROWS_PER_THREAD = 20_000  # with fewer, threads wait for each other longer than they work
 DIFFERENCE, ONE_SIDED = 5e-4, 2e-5  # steps of the Hessian's differences, in standard errors
 
 
@@ -50,7 +51,8 @@ class CrossedLikelihood(SeveralFactors):
 
     def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True):
         n, p = X.shape
-        self.n_rows, self.p, self.fit_intercept, self.n_threads = n, p, bool(fit_intercept), n_threads
+        self.n_rows, self.p, self.fit_intercept = n, p, bool(fit_intercept)
+        self.n_threads = min(n_threads, 1 + n // ROWS_PER_THREAD)
         self.factors = factors
         self.columns = np.array([c for f in factors for c in f.columns], dtype=np.int64)
         self.covariance = RelativeCovariance([block for f in factors for block in f.blocks])
