@@ -1,7 +1,11 @@
-"""Students rate lecturers: 73,421 ratings, 2,972 students crossed with 1,128 lecturers, in 14 departments.
+"""
+Students rate lecturers: who gives the best lectures?
+=====================================================
 
-Who gives the best lectures? The mean rating of a lecturer with ten ratings says little, and it depends on who rates. The model
-gives students, lecturers and departments random intercepts of their own and estimates them together.
+73,421 ratings by 2,972 students of 1,128 lecturers in 14 departments: students and lecturers are crossed factors.
+
+The mean rating of a lecturer with ten ratings says little, and it depends on who rates.
+The model gives students, lecturers and departments random intercepts of their own and estimates them together.
 """
 
 from time import perf_counter
@@ -33,8 +37,8 @@ print(f"{len(X):,} ratings, {good.mean():.0%} good; a lecturer has {counts.min()
 # %%
 # Two models
 # ----------
-# The students are eliminated one by one, the lecturers and departments as one dense block: no matrix is as large as students x
-# lecturers.
+# The students are eliminated one by one, the lecturers and departments as one dense block: no matrix is as large as
+# students x lecturers.
 
 models = {}
 for name, factors in {
@@ -53,8 +57,8 @@ print(model.summary())
 # %%
 # The best and the worst
 # ----------------------
-# Raw means favour lecturers with few ratings: the extremes of many noisy numbers. The conditional modes are pulled towards the
-# average by as much as they are uncertain.
+# Raw means favour lecturers with few ratings: the extremes of many noisy numbers. The conditional modes are pulled
+# towards the average by as much as they are uncertain.
 
 effect = model.random_effects_["lecturer"]["intercept"]
 sd = model.random_effects_sd_["lecturer"]["intercept"]
@@ -73,7 +77,9 @@ print(pd.concat([table.tail(5).iloc[::-1], table.head(5)]).to_string(float_forma
 clear = ((table["lower"] > 0) | (table["upper"] < 0)).sum()
 print(f"\n{clear} of {len(table)} lecturers differ clearly from the average.")
 by_mean = table["share good"].nlargest(20).index
-print(f"Of the 20 with the best means, {np.isin(by_mean, effect.nlargest(20).index).sum()} are among the 20 best effects.")
+print(
+    f"Of the 20 with the best means, {np.isin(by_mean, effect.nlargest(20).index).sum()} are among the 20 best effects."
+)
 
 
 # %%
@@ -86,7 +92,12 @@ best, worst = effect.idxmax(), effect.idxmin()
 cases = pd.concat(
     [row.assign(student="new", lecturer=label) for label in (best, worst, "new")] + [row.assign(lecturer=best)]
 )
-names = ["new student, best lecturer", "new student, worst lecturer", "new student, new lecturer", "student 1, best lecturer"]
+names = [
+    "new student, best lecturer",
+    "new student, worst lecturer",
+    "new student, new lecturer",
+    "student 1, best lecturer",
+]
 heading("Probability of a good rating")
 for name, p in zip(names, model.predict_proba(cases)[:, 1], strict=True):
     print(f"  {p:.3f}  {name}")

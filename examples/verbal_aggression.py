@@ -1,8 +1,11 @@
-"""Persons x items: the explanatory item response model of De Boeck and Wilson (2004).
+"""
+Persons x items: an explanatory item response model
+===================================================
 
-316 persons say of 24 situations whether they would be verbally aggressive in them. Each answer belongs to a person and to an
-item at once: two grouping factors that cross. In the language of item response theory, the person's random intercept is
-the ability, the item's (with its sign changed) what is left of its difficulty once its features are known.
+In the data of De Boeck and Wilson (2004) 316 persons say of 24 situations whether they would be verbally aggressive in
+them. Each answer belongs to a person and to an item at once: two grouping factors that cross. In the language of item
+response theory, the person's random intercept is the ability, the item's (with its sign changed) what is left of its
+difficulty once its features are known.
 """
 
 import numpy as np
@@ -19,7 +22,8 @@ def heading(text):
 # %%
 # The data
 # --------
-# The features of an answer are those of the person (anger, gender) and of the item (behaviour, who is to blame, want or do).
+# The features of an answer are those of the person (anger, gender) and of the item (behaviour, who is to blame, want or
+# do).
 
 answers, aggressive, who = load_verbagg(return_X_y=True, as_frame=True)
 
@@ -48,16 +52,17 @@ print(model.summary())
 
 spread = {name: np.sqrt(table.loc["intercept", "intercept"]) for name, table in model.covariance_.items()}
 print(
-    f"\nPersons differ by a standard deviation of {spread['id']:.2f}, items of the same features by {spread['item']:.2f}. "
-    "Doing is rarer than wanting,\nshouting rarer than cursing, and self-blame makes for less aggression."
+    f"\nPersons differ by a standard deviation of {spread['id']:.2f}, items of the same features by "
+    f"{spread['item']:.2f}.\nDoing is rarer than wanting, shouting rarer than cursing, and self-blame makes for less "
+    "aggression."
 )
 
 
 # %%
 # Do items need their random effect?
 # ----------------------------------
-# Without it, the features of the items are taken to say everything about them. Their standard errors then forget that there are
-# only 24 items.
+# Without it, the features of the items are taken to say everything about them. Their standard errors then forget that
+# there are only 24 items.
 
 persons = MixedLogisticRegression("1 | id", group_features=FACTORS).fit(X, aggressive)
 compared = pd.DataFrame(
@@ -83,7 +88,9 @@ left = -model.random_effects_["item"]["intercept"]
 heading("Extremes")
 for label, word in ((ability.idxmin(), "least"), (ability.idxmax(), "most")):
     print(f"The {word} aggressive person for anger and gender: {label} ({ability[label]:+.2f}, sd {sd[label]:.2f})")
-print(f"Easiest item for its features: {left.idxmin()} ({left.min():+.2f}); hardest: {left.idxmax()} ({left.max():+.2f})")
+print(
+    f"Easiest item for its features: {left.idxmin()} ({left.min():+.2f}); hardest: {left.idxmax()} ({left.max():+.2f})"
+)
 
 
 # %%
@@ -106,8 +113,9 @@ for words, case in cases.items():
 # %%
 # A person joins
 # --------------
-# Twelve answers of somebody new place them among the others without a new fit: the items, known from 316 persons, keep what is
-# known of them if their effects are not to be learnt from these answers too. So the answers are given to a model of persons.
+# Twelve answers of somebody new place them among the others without a new fit. `update_groups` learns every level that
+# occurs in the rows it is given from these rows alone; so that the items are not learnt anew from twelve answers, the
+# model of persons is asked.
 
 rng = np.random.default_rng(0)
 questions = X[X["id"] == 1].sample(12, random_state=0).assign(id="newcomer")

@@ -1,8 +1,8 @@
 """Joint posterior covariance of the random effects across grouping factors.
 
-Given the parameters, the spherical random effects u are normal around their modes with covariance Sigma = H^-1. What a row's
-prediction needs is one block of it, for the row's own levels, which may never have met in the data. Sigma itself is dense;
-what is stored determines every entry of it:
+Given the parameters, the spherical random effects u are normal around their modes with covariance Sigma = H^-1. What a
+row's prediction needs is one block of it, for the row's own levels, which may never have met in the data. Sigma itself
+is dense; what is stored determines every entry of it:
 
 * nested factors: for each level the coefficients of its regression on its ancestors (O(levels));
 * crossed factors: Sigma among all factors but the largest (dense, one triangle), and for each level of the largest its

@@ -373,7 +373,9 @@ class MixedLogisticRegression(GroupedClassifier):
             codes = self._lookup(rows)
         elif effects == "marginal":
             codes = [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
-        return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], self._factors, codes, effects, self._posterior)
+        return linear_predictor(
+            rows.X, self.coef_[0], self.intercept_[0], self._factors, codes, effects, self._posterior
+        )
 
     def _lookup(self, rows):
         """For each factor the level of each row, -1 where it is unknown."""

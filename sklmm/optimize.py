@@ -230,8 +230,8 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, tol=1e
     return Optimum(x, value, point.hessian, point.step, report)
 
 
-def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_fixed, held, snap, tol=1e-10, max_iter=100,
-                          progress=None):
+def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_fixed, held, snap, tol=1e-10,
+                          max_iter=100, progress=None):
     """Maximise by quasi-Newton steps, with the exact Hessian at the end, where it is the observed information.
 
     Parameters

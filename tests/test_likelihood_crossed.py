@@ -58,7 +58,9 @@ class Case:
         effects = sum(rng.normal(size=f.n_levels)[f.codes] for f in self.factors)
         self.y = (rng.random(n) < expit(0.5 * self.X[:, 0] + effects)).astype(np.uint8)
         self.w = rng.integers(1, 4, n).astype(float) if weighted else None
-        self.engine = CrossedLikelihood(self.X, self.y, self.factors, sample_weight=self.w, standardise=False, n_threads=2)
+        self.engine = CrossedLikelihood(
+            self.X, self.y, self.factors, sample_weight=self.w, standardise=False, n_threads=2
+        )
         start = self.engine.covariance.start()
         theta = 0.7 * start + 0.2 * rng.normal(size=start.size)
         self.x = np.concatenate([0.3 * rng.normal(size=4), theta])
@@ -376,7 +378,7 @@ def test_too_large_a_schur_complement_is_refused_before_it_is_allocated(monkeypa
                for name, k in (("item", 15_000), ("person", 20_000))]  # fmt: skip
     monkeypatch.setattr(factorization, "physical_memory", lambda: 8 << 30)
     monkeypatch.setattr(factorization, "BorderedCholesky", None)  # it is not reached
-    needed = f"{24 * 15_000**2:,} bytes"
+    needed = f"{24 * 15_000**2:,} bytes"  # the matrix, its factor and its inverse
     with pytest.raises(MemoryError, match=f"{needed}.*'person' with 20,000 levels and 'item' with 15,000"):
         CrossedLikelihood(rng.normal(size=(n, 1)), rng.integers(0, 2, n).astype(np.uint8), factors)
 

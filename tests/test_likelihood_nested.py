@@ -78,7 +78,9 @@ def test_outer_factor_of_variance_zero_is_one_factor(case):
     engine = engine_of(case, standardise=False)
     for keep in range(len(case.factors)):
         f = case.factors[keep]
-        one = ClusteredLikelihood(case.X, case.y, f.codes, f.n_levels, *INTERCEPT, sample_weight=case.w, standardise=False)
+        one = ClusteredLikelihood(
+            case.X, case.y, f.codes, f.n_levels, *INTERCEPT, sample_weight=case.w, standardise=False
+        )
         x = np.append(case.x[:4], np.zeros(len(case.factors)))
         x[4 + keep] = 0.8
         value, gradient, hessian = one.evaluate(np.append(case.x[:4], 0.8))
@@ -105,8 +107,8 @@ def test_samples_of_blocks_add_up():
     factors = [FactorDesign(leaf // 3, 300, *INTERCEPT), FactorDesign(leaf, 900, *INTERCEPT)]
     engine = NestedLikelihood(case.X, case.y, factors)
     x = np.array([0.1, 0.2, 0.3, 0.1, 0.7, 0.7])
-    parts = [engine.kernel.evaluate(np.append(x[:4], np.zeros(4)), x[4:].copy(), engine.modes, engine.curvature, 1e-10, 3, k)
-             for k in range(3)]  # fmt: skip
+    beta, theta, state = np.append(x[:4], np.zeros(4)), x[4:][engine._coefficients], (engine.modes, engine.curvature)
+    parts = [engine.kernel.evaluate(beta, theta, *state, 1e-10, 3, k) for k in range(3)]
     whole = engine.evaluate(x)
     assert sum(part[0] for part in parts) == pytest.approx(whole[0], abs=1e-9)
 

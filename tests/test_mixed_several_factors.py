@@ -129,7 +129,7 @@ def dense_posterior(model, X, y, groups):
     Z, blocks, columns = [], [], {}
     for factor in model._factors:
         z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in factor.columns])
-        for i, level in enumerate(factor.levels):
+        for level in factor.levels:
             columns[factor.name, level] = np.arange(sum(a.shape[1] for a in Z), sum(a.shape[1] for a in Z) + z.shape[1])
             Z.append(z * (groups[factor.name] == level).to_numpy()[:, None])
             blocks.append(factor.covariance)
@@ -258,9 +258,7 @@ def test_nested_predictions():
     labels = groups.assign(room=groups["school"] * 6 + groups["class"])[["school", "room"]]
     apart = MixedLogisticRegression(["1 | room", "1 | school"]).fit(X, y, groups=labels)
     assert apart.log_likelihood_ == pytest.approx(slash.log_likelihood_, abs=1e-8)
-    np.testing.assert_allclose(
-        slash.predict_proba(X, groups=groups), apart.predict_proba(X, groups=labels), atol=1e-7
-    )
+    np.testing.assert_allclose(slash.predict_proba(X, groups=groups), apart.predict_proba(X, groups=labels), atol=1e-7)
     posterior = dense_posterior(apart, X, y, labels)
     rows = [(3, 18), (3, 40), (3, 999), (99, 18), (99, 999)]  # room 40 belongs to another school
     got = apart.predict_proba(X.iloc[:5], groups=pd.DataFrame(rows, columns=["school", "room"]))[:, 1]

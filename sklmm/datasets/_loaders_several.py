@@ -6,8 +6,9 @@ from ._loaders import _load
 def load_verbagg(*, return_X_y=False, as_frame=False):
     """Load the verbal aggression data: 316 persons answer 24 items (classification).
 
-    Would you be verbally aggressive in such a situation? Every item is a situation in which one is frustrated by others ("A bus
-    fails to stop for me") or by oneself, a kind of behaviour (curse, scold, shout), and whether one would want to or do it.
+    Would you be verbally aggressive in such a situation? Every item is a situation in which one is frustrated by others
+    ("A bus fails to stop for me") or by oneself, a kind of behaviour (curse, scold, shout), and whether one would want
+    to or do it.
     Answers are crossed: every person answers every item.
 
     =================   =========================
@@ -30,16 +31,16 @@ def load_verbagg(*, return_X_y=False, as_frame=False):
     resp       the answer: "no", "perhaps", "yes"; in ``frame`` only
     ========   ===========================================================
 
-    Source: ``VerbAgg`` of the R package lme4 1.1-31, licence GPL (>= 2), unchanged. From De Boeck, P. and Wilson, M. (2004),
-    Explanatory Item Response Models: a Generalized Linear and Nonlinear Approach, Springer.
+    Source: ``VerbAgg`` of the R package lme4 1.1-31, licence GPL (>= 2), unchanged. From De Boeck, P. and Wilson, M.
+    (2004), Explanatory Item Response Models: a Generalized Linear and Nonlinear Approach, Springer.
 
     Parameters
     ----------
     return_X_y : bool, default=False
         If True, returns ``(data, target, groups)`` instead of a Bunch.
     as_frame : bool, default=False
-        If True, ``data`` and ``groups`` are DataFrames, ``target`` is a Series, and categorical features have category dtype.
-        If False, they are arrays, and a categorical feature holds the codes of its categories.
+        If True, ``data`` and ``groups`` are DataFrames, ``target`` is a Series, and categorical features have category
+        dtype. If False, they are arrays, and a categorical feature holds the codes of its categories.
 
     Returns
     -------
@@ -93,9 +94,9 @@ def load_verbagg(*, return_X_y=False, as_frame=False):
 def load_guimmun(*, return_X_y=False, as_frame=False):
     """Load the Guatemalan immunisation data: children of mothers of communities (classification).
 
-    Did a child, who got some immunisation, get the complete set? Children are nested in mothers, mothers in communities. Most
-    mothers have one child here, none more than three, and mothers differ much: the case in which approximations of the
-    likelihood are known to underestimate the variances (Rodriguez and Goldman, 1995).
+    Did a child, who got some immunisation, get the complete set? Children are nested in mothers, mothers in
+    communities. Most mothers have one child here, none more than three, and mothers differ much: the case in which
+    approximations of the likelihood are known to underestimate the variances (Rodriguez and Goldman, 1995).
 
     =================   ================================================
     Classes                                                            2
@@ -123,16 +124,16 @@ def load_guimmun(*, return_X_y=False, as_frame=False):
     ========   ===========================================================
 
     Source: ``guImmun`` of the R package mlmRev 1.0-8, licence GPL (>= 2), unchanged; from the 1987 National Survey of
-    Maternal and Child Health of Guatemala. Rodriguez, G. and Goldman, N. (1995), An assessment of estimation procedures for
-    multilevel models with binary responses, Journal of the Royal Statistical Society A 158, 73-89.
+    Maternal and Child Health of Guatemala. Rodriguez, G. and Goldman, N. (1995), An assessment of estimation procedures
+    for multilevel models with binary responses, Journal of the Royal Statistical Society A 158, 73-89.
 
     Parameters
     ----------
     return_X_y : bool, default=False
         If True, returns ``(data, target, groups)`` instead of a Bunch.
     as_frame : bool, default=False
-        If True, ``data`` and ``groups`` are DataFrames, ``target`` is a Series, and categorical features have category dtype.
-        If False, they are arrays, and a categorical feature holds the codes of its categories.
+        If True, ``data`` and ``groups`` are DataFrames, ``target`` is a Series, and categorical features have category
+        dtype. If False, they are arrays, and a categorical feature holds the codes of its categories.
 
     Returns
     -------
@@ -193,8 +194,8 @@ def load_guimmun(*, return_X_y=False, as_frame=False):
 def load_insteval(*, return_X_y=False, as_frame=False):
     """Load the lecture evaluations: 2,972 students rate 1,128 lecturers (classification).
 
-    Does a student rate a lecture good or very good (4 or 5 of 5)? Students and lecturers are crossed; the lecture belongs to a
-    department.
+    Does a student rate a lecture good or very good (4 or 5 of 5)? Students and lecturers are crossed; a lecturer
+    belongs to one department.
 
     =================   ==================================================
     Classes                                                              2
@@ -209,15 +210,16 @@ def load_insteval(*, return_X_y=False, as_frame=False):
     y4         target: 1 if ``y`` is 4 or 5
     s          group: the student, 1 to 2972
     d          group: the lecturer, 1 to 2160 (not all of them)
-    dept       group: the department of the lecture, 1 to 15 (no 13)
+    dept       group: the department of the lecturer, 1 to 15 (no 13)
     studage    semesters that the student has been enrolled: 2, 4, 6, 8
     lectage    semesters since the lecture: 1 to 6
     service    1 if the lecture is for another department's students
     y          the rating: 1 to 5, in ``frame`` only
     ========   ===========================================================
 
-    Source: ``InstEval`` of the R package lme4 1.1-31, licence GPL (>= 2): evaluations at ETH Zurich, anonymised and sampled by the
-    package's authors. ``y4`` is added, all else is unchanged; ``studage`` and ``lectage`` are ordered factors there.
+    Source: ``InstEval`` of the R package lme4 1.1-31, licence GPL (>= 2): evaluations at ETH Zurich, anonymised and
+    sampled by the package's authors. ``y4`` is added, all else is unchanged; ``studage`` and ``lectage`` are ordered
+    factors there.
 
     Parameters
     ----------

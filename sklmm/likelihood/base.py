@@ -76,8 +76,9 @@ def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads
         if n_quadrature > 1:
             names = ", ".join(repr(f.name) for f in factors)
             raise ValueError(
-                f"n_quadrature={n_quadrature} needs a single grouping factor, but there are {len(factors)} ({names}): their "
-                "random effects are integrated out together, for which there is the Laplace approximation, n_quadrature=1"
+                f"n_quadrature={n_quadrature} needs a single grouping factor, but there are {len(factors)} ({names}): "
+                "their random effects are integrated out together, for which there is the Laplace approximation only, "
+                "n_quadrature=1"
             )
         engine = NestedLikelihood if nested.serves(factors) else CrossedLikelihood
         return engine(

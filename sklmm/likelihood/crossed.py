@@ -2,8 +2,8 @@
 
 The conditional modes of all random coefficients are found together. Their curvature H = Lambda'Z'WZ Lambda + I is
 factorised at the modes; steps towards them use the factor of the evaluation before, since a pass over the rows costs
-less than a factorisation. The gradient is that of the Laplace approximation itself: the modes move with the parameters, and
-so do the weights in H. The Hessian is by central differences of it.
+less than a factorisation. The gradient is that of the Laplace approximation itself: the modes move with the parameters,
+and so do the weights in H. The Hessian is by central differences of it.
 """
 
 from contextlib import nullcontext
@@ -65,8 +65,8 @@ class CrossedLikelihood(SeveralFactors):
         if not self.nested:
             check_memory([(f.name, f.n_levels) for f in (factors[i] for i in self.order)], self.n_border)
         order = self._sort_rows()
-        goal = np.linspace(0, n, MAX_CHUNKS + 1)
-        self.chunk = np.unique(np.append(np.searchsorted(self.start[:-1], goal[:-1]), [0, self.n_leaves])).astype(np.int64)
+        first = np.searchsorted(self.start[:-1], np.linspace(0, n, MAX_CHUNKS + 1)[:-1])
+        self.chunk = np.unique(np.append(first, [0, self.n_leaves])).astype(np.int64)
         self._take_rows(X, y, sample_weight, order)
         self.u = np.zeros((self.n_leaves, self.q))
         self.u_border = np.zeros(self.n_border)
@@ -100,8 +100,11 @@ class CrossedLikelihood(SeveralFactors):
         self.z = [column(c) for c in range(self.T)]
         levels = [sorted_(rank[self.factors[f].codes].astype(np.int32))
                   for f, rank in zip(self.order[1:], self.rank[1:], strict=True)]  # fmt: skip
-        columns = [base + level * q + a
-                   for base, level, q in zip(self.base[:-1], levels, self.sizes[1:], strict=True) for a in range(q)]  # fmt: skip
+        columns = [
+            base + level * q + a
+            for base, level, q in zip(self.base[:-1], levels, self.sizes[1:], strict=True)
+            for a in range(q)
+        ]
         self.column = np.array(columns, dtype=np.int32).reshape(self.T - self.q, n)
         y = np.ascontiguousarray(sorted_(y))
         w = None if w is None else np.ascontiguousarray(sorted_(w), dtype=np.float64)
@@ -109,7 +112,9 @@ class CrossedLikelihood(SeveralFactors):
         if self.nested:
             self.cholesky = TreeCholesky(self.parents, self.n_levels, self.sizes)
         else:
-            self.cholesky = BorderedCholesky(self.start, self.q, levels, self.n_levels[1:], self.sizes[1:], self.n_threads)
+            self.cholesky = BorderedCholesky(
+                self.start, self.q, levels, self.n_levels[1:], self.sizes[1:], self.n_threads
+            )
 
     def _lambda(self, theta):
         """Lambda with its coefficients in the engine's order."""
@@ -222,8 +227,11 @@ class CrossedLikelihood(SeveralFactors):
         return float(value), gradient
 
     def information(self, x):
-        """A guess of minus the Hessian at x, where `evaluate` was last: in beta exact but for the log determinant, in theta
-        the expectation level by level. Keeps the derivatives of the modes, too."""
+        """A guess of minus the Hessian at x, where `evaluate` was last.
+
+        In beta it is exact but for the log determinant, in theta the expectation level by level. Keeps the derivatives
+        of the modes, too.
+        """
         with self._one_blas_thread():
             return self._information(x)
 
@@ -284,9 +292,11 @@ class CrossedLikelihood(SeveralFactors):
             s_border[self.base[f - 1] + a : self.base[f] : self.sizes[f], entry] += total
 
     def _expected(self, theta):
-        """Expected information of theta in the distribution of the random effects, each level on its own:
-        tr(P dG_l P dG_m) / 2 with G = Lambda Lambda' and P = Lambda^-T (I - Sigma) Lambda^-1, the inverse covariance of what
-        the data say of a level."""
+        """Expected information of theta in the distribution of the random effects, each level on its own.
+
+        It is tr(P dG_l P dG_m) / 2 with G = Lambda Lambda' and P = Lambda^-T (I - Sigma) Lambda^-1, the inverse
+        covariance of what the data say of a level.
+        """
         covariance, Lambda = self.covariance, self._lambda(theta)
         first = np.append(0, np.cumsum(self.sizes))
         out = np.zeros((covariance.m, covariance.m))
@@ -312,9 +322,9 @@ class CrossedLikelihood(SeveralFactors):
     def hessian(self, x, information, active, rough=False):
         """Hessian at x, where `evaluate` and `information` were last; `information` gives the scale of the steps.
 
-        Columns of theta are central differences of the gradient. In the block of beta the part of h is known exactly, and the
-        log determinant has so small a share that one side's difference, over a shorter step, serves. `rough`: one side
-        for theta, and in beta the part of h alone.
+        Columns of theta are central differences of the gradient. In the block of beta the part of h is known exactly,
+        and the log determinant has so small a share that one side's difference, over a shorter step, serves. `rough`:
+        one side for theta, and in beta the part of h alone.
         """
         k, scale = self.n_fixed, 1.0 / np.sqrt(np.maximum(np.diag(information), 4.0))
         out = np.zeros((self.n_params, self.n_params))
@@ -347,7 +357,8 @@ class CrossedLikelihood(SeveralFactors):
         return 0.5 * (out + out.T)
 
     def move(self, x, step):
-        """x + step; large standard deviations that change much move as variances, whose likelihood is nearer to a parabola."""
+        """x + step to first order: large standard deviations that change much move as variances, in which the
+        likelihood is nearer to a parabola."""
         out = x + step
         k = self.n_fixed
         theta, change = x[k:], step[k:]

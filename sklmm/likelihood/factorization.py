@@ -1,11 +1,12 @@
 """The Cholesky factorisation behind several grouping factors: H = T'VT + I for all their random coefficients at once.
 
-Two kinds, one set of verbs (`factor`, `solve`, `invert`): what the engine does with H does not depend on how H is stored.
+Two kinds, one set of verbs (`factor`, `solve`, `invert`): what the engine does with H does not depend on how H is
+stored.
 
 * `TreeCholesky`: every factor is nested in the next one. Each leaf has one path of ancestors, eliminating it touches
   nothing else, and everything is O(levels).
-* `BorderedCholesky`: the leaf factor, the one with the most levels, is block diagonal and eliminated; the Schur complement
-  of all others is dense.
+* `BorderedCholesky`: the leaf factor, the one with the most levels, is block diagonal and eliminated; the Schur
+  complement of all others is dense.
 """
 
 import os
@@ -46,10 +47,10 @@ def check_memory(factors, n_border, limit=None):
         return
     (first, n_first), (second, n_second) = factors[:2]
     raise MemoryError(
-        f"the random effects of the grouping factors other than {first!r} ({n_border:,} of them) need a dense matrix, "
-        f"with its inverse {needed:,} bytes; {limit:,} bytes, {MEMORY_SHARE:.0%} of this machine's memory, are allowed. "
-        f"The two largest factors are {first!r} with {n_first:,} levels and {second!r} with {n_second:,}: they are crossed. "
-        f"Take a coarser grouping for {second!r}, leave it out, or fit on a machine with more memory"
+        f"the random effects of the grouping factors other than {first!r} ({n_border:,} of them) need a dense matrix and "
+        f"its inverse, {needed:,} bytes; {limit:,} bytes, {MEMORY_SHARE:.0%} of this machine's memory, are allowed. The "
+        f"two largest factors are {first!r} with {n_first:,} levels and {second!r} with {n_second:,}; neither is nested "
+        f"in the other. Take a coarser grouping than {second!r}, leave it out, or use a machine with more memory"
     )
 
 
@@ -150,7 +151,7 @@ class TreeCholesky:
     Parameters
     ----------
     parents : list of ndarray
-        Level of the next factor for each level of every factor but the last. The children of a level stand side by side.
+        Level of the next factor for each level of every factor but the last; children stand side by side.
     n_levels, sizes : list of int
         Levels and coefficients of each factor, the leaf first.
     """

@@ -1,4 +1,4 @@
-"""Several grouping factors: which is eliminated first, where each level stands in the engine, and the order of the rows."""
+"""Several grouping factors: which is eliminated first, where each level stands in the engine, the order of rows."""
 
 import numpy as np
 
@@ -32,8 +32,10 @@ def elimination_order(factors):
 
 
 class SeveralFactors(Units):
-    """Base of the engines for several factors. An engine sets `factors` (list of FactorDesign) and `n_rows` first, and for
-    `random_effects` has modes `u` (n_leaves, q), `u_border` and a `cholesky`.
+    """Base of the engines for several factors.
+
+    An engine sets `factors` (list of FactorDesign) and `n_rows` first, and for `random_effects` has modes `u`
+    (n_leaves, q), `u_border` and a `cholesky`.
 
     Attributes
     ----------

@@ -86,7 +86,8 @@ class NestedLikelihood(SeveralFactors):
         self._given = np.append(np.arange(self.n_fixed), self.n_fixed + self._place)
 
     def evaluate(self, x, level=1, rough=False):
-        """Value, gradient and Hessian over every level-th block; `rough`: with modes that are good enough to point the way."""
+        """Value, gradient and Hessian over every level-th block; `rough`: modes that are good enough to point the
+        way."""
         mode_tol = ROUGH_MODE_TOL if rough and self.n_rows > POLISH_ROWS else MODE_TOL
         self._beta[: self.n_fixed] = x[: self.n_fixed]
         theta = np.ascontiguousarray(x[self.n_fixed :][self._coefficients])
