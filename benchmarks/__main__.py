@@ -9,7 +9,7 @@ import argparse
 import jobs
 import report
 import runners
-from problems import Problem, standard_problems
+from problems import Problem, several_factor_problems, standard_problems
 
 
 def parse_arguments():
@@ -36,6 +36,20 @@ def time_fits(args, problems):
         takers = peers if asked else []
         theirs = {name: jobs.run("peer", problem=problem.as_dict(), name=name) for name in takers}
         print(report.fits(problem, result, theirs), "\n", flush=True)
+
+
+def time_several_factors(args):
+    print("Several factors")
+    peers = runners.installed_peers() if args.peers_max_n > 0 else []
+    for problem in several_factor_problems():
+        n_rows = problem.n_rows or 73_421
+        if args.quick and n_rows > 100_000 or args.n and n_rows not in args.n:
+            continue
+        result = jobs.run("several", problem=problem.as_dict(), repeats=args.repeats or 5)
+        # lme4's hundreds of evaluations of a crossed model take minutes
+        takers = [name for name in peers if n_rows <= args.peers_max_n and "lme4" not in name]
+        theirs = {name: jobs.run("several_peer", problem=problem.as_dict(), name=name) for name in takers}
+        print(report.several(problem, result, theirs), "\n", flush=True)
 
 
 def time_threads(args, problem):
@@ -84,6 +98,7 @@ def main():
         problems = [p for p in problems if p.n_rows in args.n]
     print(report.machine())
     time_fits(args, problems)
+    time_several_factors(args)
     million = [p for p in problems if p.n_rows == 1_000_000 and not p.slope_sd]
     if million:
         time_threads(args, million[0])

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import runners
-from problems import Problem
+from problems import Problem, SeveralFactors
 
 THREAD_VARIABLES = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"]
 
@@ -114,6 +114,36 @@ def memory(problem, model):
     return dict(above=_peak_bytes() - before, data=X.nbytes)
 
 
+def several(problem, repeats):
+    """Process time of fits with several factors, in turns with one factor alone, the first."""
+    X, y, groups = SeveralFactors(**problem).make()
+    _warm_up([])
+    runners.several_fit(X[:500], y[:500], groups[:500])
+    seconds = {"one factor": [], "all": []}
+    for _ in range(repeats):
+        seconds["one factor"].append(_timed(time.process_time, runners.several_fit, X, y, groups.iloc[:, :1])[0])
+        spent, fitted = _timed(time.process_time, runners.several_fit, X, y, groups)
+        seconds["all"].append(spent)
+    del fitted
+    gc.collect()
+    _reset_peak()
+    before = _peak_bytes()
+    fitted = runners.several_fit(X, y, groups)
+    return dict(
+        seconds=seconds,
+        log_likelihood=float(fitted.log_likelihood_),
+        converged=bool(fitted.converged_),
+        evaluations=fitted.fit_report_.n_full_passes,
+        above=_peak_bytes() - before,
+        data=X.nbytes,
+        pickle=len(pickle.dumps(fitted)),
+    )
+
+
+def several_peer(problem, name):
+    return runners.peer_fit(name, *SeveralFactors(**problem).make())
+
+
 def pickle_size(problem):
     X, y, groups = Problem(**problem).make()
     return dict(bytes=len(pickle.dumps(runners.sklmm_fit(X, y, groups, "Laplace, 1 | g"))))
@@ -130,7 +160,7 @@ def predict(problem, n_rows, effects):
     return dict(seconds=spent)
 
 
-JOBS = {job.__name__: job for job in (fits, peer, speedup, memory, pickle_size, predict)}
+JOBS = {job.__name__: job for job in (fits, peer, speedup, memory, several, several_peer, pickle_size, predict)}
 
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])

@@ -35,11 +35,19 @@ def sklmm_fit(X, y, groups, model, n_threads=1):
     return MixedLogisticRegression(**SKLMM_MODELS[model], n_threads=n_threads).fit(X, y, groups=groups)
 
 
+def several_fit(X, y, groups, n_threads=1):
+    """A random intercept for every column of `groups`."""
+    from sklmm import MixedLogisticRegression
+
+    return MixedLogisticRegression(n_threads=n_threads).fit(X, y, groups=groups)
+
+
 def _gpboost(X, y, groups):
     import gpboost
 
     Xc = np.column_stack([np.ones(len(y)), X])
     start, wall = time.process_time(), time.perf_counter()
+    groups = np.asarray(groups)
     model = gpboost.GPModel(likelihood="bernoulli_logit", group_data=groups, num_parallel_threads=1)
     # Tight enough to reach the optimum to 1e-6 in the log-likelihood; the default stops earlier.
     model.fit(y=y.astype(float), X=Xc, params={"delta_rel_conv": 1e-10, "trace": False})
@@ -54,9 +62,10 @@ def _gpboost(X, y, groups):
 def _through_R(package):
     def fit(X, y, groups):
         with tempfile.TemporaryDirectory() as folder:
+            groups = np.asarray(groups).reshape(len(y), -1)
             table = np.column_stack([y, groups, X])  # column-major doubles: what readBin takes as a matrix
             Path(folder, "table").write_bytes(table.tobytes(order="F"))
-            arguments = [package, f"{folder}/table", *map(str, table.shape)]
+            arguments = [package, f"{folder}/table", *map(str, table.shape), str(groups.shape[1])]
             command = ["Rscript", "--vanilla", str(R_SCRIPT), *arguments]
             run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:

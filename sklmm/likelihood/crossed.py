@@ -24,6 +24,7 @@ MAX_MODE_STEPS = 200
 ROWS_AT_ONCE = 4096
 ROWS_PER_THREAD = 20_000  # with fewer, threads wait for each other longer than they work
 DIFFERENCE, ONE_SIDED = 5e-4, 2e-5  # steps of the Hessian's differences, in standard errors
+LARGE_BORDER = 600  # coefficients, from which on the dense factorisation is what an evaluation costs
 
 
 class CrossedLikelihood(SeveralFactors):
@@ -322,10 +323,11 @@ class CrossedLikelihood(SeveralFactors):
     def hessian(self, x, information, active, rough=False):
         """Hessian at x, where `evaluate` and `information` were last; `information` gives the scale of the steps.
 
-        Columns of theta are central differences of the gradient. In the block of beta the part of h is known exactly,
-        and the log determinant has so small a share that one side's difference, over a shorter step, serves. `rough`:
-        one side for theta, and in beta the part of h alone.
+        Columns of theta are central differences of the gradient; with LARGE_BORDER a short step to one side saves half.
+        In the block of beta the part of h is known exactly, and the log determinant has so small a share that one
+        side serves, too. `rough`: one side for theta, and in beta the part of h alone.
         """
+        central = not rough and self.n_border < LARGE_BORDER
         k, scale = self.n_fixed, 1.0 / np.sqrt(np.maximum(np.diag(information), 4.0))
         out = np.zeros((self.n_params, self.n_params))
         start = self.u, self.u_border, self._moves, self._at
@@ -346,9 +348,9 @@ class CrossedLikelihood(SeveralFactors):
                         h, _, side = gradients(i, ONE_SIDED * scale[i])
                         out[i, :k] += (side - at_x) / h
                     continue
-                high, g_high, _ = gradients(i, DIFFERENCE * scale[i])
+                high, g_high, _ = gradients(i, (DIFFERENCE if central else ONE_SIDED) * scale[i])
                 low, g_low = 0.0, whole_at_x
-                if not rough:
+                if central:
                     low, g_low, _ = gradients(i, -DIFFERENCE * scale[i])
                 out[i] = (g_high - g_low) / (high - low)
         self.u, self.u_border, self._moves, self._at = start

@@ -47,10 +47,11 @@ def check_memory(factors, n_border, limit=None):
         return
     (first, n_first), (second, n_second) = factors[:2]
     raise MemoryError(
-        f"the random effects of the grouping factors other than {first!r} ({n_border:,} of them) need a dense matrix and "
-        f"its inverse, {needed:,} bytes; {limit:,} bytes, {MEMORY_SHARE:.0%} of this machine's memory, are allowed. The "
-        f"two largest factors are {first!r} with {n_first:,} levels and {second!r} with {n_second:,}; neither is nested "
-        f"in the other. Take a coarser grouping than {second!r}, leave it out, or use a machine with more memory"
+        f"the random effects of the grouping factors other than {first!r} ({n_border:,} of them) need a dense matrix "
+        f"and its inverse, {needed:,} bytes; {limit:,} bytes, {MEMORY_SHARE:.0%} of this machine's memory, are "
+        f"allowed. The two largest factors are {first!r} with {n_first:,} levels and {second!r} with {n_second:,}; "
+        f"neither is nested in the other. Take a coarser grouping than {second!r}, leave it out, or use a machine with "
+        "more memory"
     )
 
 
