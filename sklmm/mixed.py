@@ -42,7 +42,8 @@ class MixedLogisticRegression(GroupedClassifier):
     fit_intercept : bool, default=True
         Whether the fixed effects have an intercept.
     n_quadrature : int, default=1
-        1 is the Laplace approximation; k > 1 is adaptive Gauss-Hermite quadrature with k nodes a dimension.
+        1 is the Laplace approximation; k > 1 is adaptive Gauss-Hermite quadrature with k nodes a dimension, for a
+        single grouping factor.
     predict_effects : {"posterior", "mode", "zero", "marginal"}, default="posterior"
         What a predicted probability is, for a row of a known group / of an unknown one:
 
@@ -102,7 +103,9 @@ class MixedLogisticRegression(GroupedClassifier):
     everywhere in scikit-learn, scorers and meta-estimators included; or as metadata (``groups=``), which with
     metadata routing enabled is requested by default.
 
-    A fitted model holds no training rows.
+    A fitted model holds no training rows. With several grouping factors it also holds what determines the posterior
+    covariance across them: for nested factors a few numbers a level; for crossed ones a triangular matrix over the
+    levels of all factors but the largest, and a number for each pair of levels that occurred together.
 
     Examples
     --------
@@ -259,7 +262,8 @@ class MixedLogisticRegression(GroupedClassifier):
         Parameters
         ----------
         X, y, groups, sample_weight
-            As in `fit`. Groups may be new or known; the posterior of each is computed from these rows alone.
+            As in `fit`. Groups may be new or known; the posterior of each is computed from these rows alone, with
+            several factors that of all their groups jointly.
 
         Returns
         -------

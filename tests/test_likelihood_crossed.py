@@ -1,5 +1,7 @@
 """The Laplace likelihood of several factors: against dense algebra, central differences and the one-factor engine."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -381,6 +383,26 @@ def test_too_large_a_schur_complement_is_refused_before_it_is_allocated(monkeypa
     needed = f"{24 * 15_000**2:,} bytes"  # the matrix, its factor and its inverse
     with pytest.raises(MemoryError, match=f"{needed}.*'person' with 20,000 levels and 'item' with 15,000"):
         CrossedLikelihood(rng.normal(size=(n, 1)), rng.integers(0, 2, n).astype(np.uint8), factors)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_peak_memory_is_rows_plus_the_dense_border(nested):
+    """Far below rows x levels: 3 copies of the border's matrix, and a few numbers a row."""
+    n, n_leaves, n_border = 60_000, 8_000, 400
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 4))
+    leaf = np.sort(rng.integers(0, n_leaves, n))
+    outer = leaf // 20 if nested else rng.integers(0, n_border, n)
+    y = (rng.random(n) < expit(X[:, 0] + rng.normal(size=n_leaves)[leaf])).astype(np.uint8)
+    factors = [FactorDesign(leaf, n_leaves, *INTERCEPT), FactorDesign(outer, n_border, *INTERCEPT)]
+    fit_mixed(X[:200], y[:200], factors=[FactorDesign(f.codes[:200], f.n_levels, *INTERCEPT) for f in factors])
+    tracemalloc.start()
+    fit = fit_mixed(X, y, factors=factors)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert fit.report.converged
+    dense = 0 if nested else 8 * factorization.DENSE_COPIES * n_border**2
+    assert peak < dense + 8 * n * 40 < 8 * n * n_border / 5
 
 
 def test_nested_factors_need_no_dense_matrix(monkeypatch):

@@ -96,7 +96,10 @@ def load_guimmun(*, return_X_y=False, as_frame=False):
 
     Did a child, who got some immunisation, get the complete set? Children are nested in mothers, mothers in
     communities. Most mothers have one child here, none more than three, and mothers differ much: the case in which
-    approximations of the likelihood are known to underestimate the variances (Rodriguez and Goldman, 1995).
+    approximations of the likelihood are known to underestimate variances (Rodriguez and Goldman, 1995). The Laplace
+    approximation gives standard deviations of 1.13 between mothers and 0.72 between communities (``"1 | mom"``,
+    ``"1 | comm"``, all features); maximum likelihood by integration with 40 x 40 nodes gives 2.32 and 1.02, and
+    coefficients a third larger.
 
     =================   ================================================
     Classes                                                            2
