@@ -7,7 +7,7 @@ row among the border's. t_a = (Lambda'z)_a comes as arrays of length n or, where
 A *chunk* is a run of whole leaves with accumulators of its own; chunks are fixed and summed in order, so results are bitwise
 the same for any number of threads.
 """
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
 
@@ -19,7 +19,6 @@ cdef extern from "_crossed.h" nogil:
 
 
 cdef enum: MAX_T = 64
-
 
 
 cdef struct Columns:
@@ -293,7 +292,7 @@ cdef class CrossedRows:
             bint nested = path is not None
             ptrdiff_t k, n_border = self.n_border
         for k in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            self.leverages_chunk(k, &ct, &cz, nested, &blocks[0, 0, 0], &lists[0], &cells[0, 0],
+            self.leverages_chunk(k, &ct, &cz, nested, &blocks[0, 0, 0], &lists[0], &cells[0, 0] if cells.shape[0] else NULL,
                                  &across[0, 0] if across.shape[0] else NULL, &inverse[0, 0], &v[0], &d[0], &c[0],
                                  &thetas[k, 0], &m[0, 0], &border[k, 0])
         np.asarray(theta).ravel()[:] += np.add.reduce(np.asarray(thetas), axis=0)
