@@ -20,7 +20,8 @@ MAX_STEP = 2.0
 MAX_PAIRS = 10
 EXACT_BELOW = 1e-9
 SHORT = 1.0  # steps that gain more are too long to tell the curvature
-TROUBLE = 3  # so many steps that were too long or gained little, and the curvature itself is asked for
+TROUBLE = 3  # so many steps that were too long or gained little, and the curvature itself is asked for, roughly
+REJECTED = 4  # so many more that were too long, and it is asked for in full
 
 
 @dataclass
@@ -252,7 +253,7 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
     """
     climber = _Climber(None, n_rows, n_fixed, held, max_iter, progress)
     report, active = climber.report, climber.active
-    pairs, exact, trouble = [], None, 0
+    pairs, exact, trouble, rejected = [], None, 0, 0
 
     def at(x, before=None):
         value, gradient = evaluate(x)
@@ -263,7 +264,7 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
         if exact is not None:
             use = exact
         elif trouble >= TROUBLE:
-            use = -hessian(x, point.guess, active, rough=True)
+            use = -hessian(x, point.guess, active, rough=rejected < REJECTED)
         else:
             use = _with_secants(point.guess, pairs[-MAX_PAIRS:])
         point.step, point.decrement = newton_step(gradient, use, active, n_fixed)
@@ -290,6 +291,7 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
         trial = at(move(point.x, step), point)
         while not not_below(trial, point) and report.n_iter < max_iter:
             trouble += report.n_iter > 4
+            rejected += trouble >= TROUBLE
             step = 0.25 * step
             trial = at(move(point.x, step), point)
         trouble += trial.decrement > 0.3 * point.decrement

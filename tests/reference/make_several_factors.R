@@ -3,7 +3,7 @@
 #   Rscript tests/reference/make_several_factors.R [directory to write to]
 #
 # As in make_mixed.R, nlminb is followed by Newton steps on TMB's exact gradient. The two models of the lecture evaluations
-# take most of the ten minutes.
+# take most of the five minutes.
 suppressPackageStartupMessages({ library(glmmTMB); library(numDeriv); library(jsonlite) })
 
 here <- dirname(normalizePath(sub("--file=", "", grep("--file=", commandArgs(FALSE), value = TRUE))))
