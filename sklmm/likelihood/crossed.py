@@ -22,7 +22,7 @@ MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
 SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor
 MAX_MODE_STEPS = 200
 ROWS_AT_ONCE = 4096
-ROWS_PER_THREAD = 20_000  # with fewer, threads wait for each other longer than they work
+ROWS_PER_THREAD = 100_000  # with fewer, threads wait for each other longer than they work
 DIFFERENCE, ONE_SIDED = 5e-4, 2e-5  # steps of the Hessian's differences, in standard errors
 LARGE_BORDER = 600  # coefficients, from which on the dense factorisation is what an evaluation costs
 
