@@ -11,6 +11,9 @@ import report
 import runners
 from problems import Problem, several_factor_problems, standard_problems
 
+# Fixing the threshold makes malloc hand freed arrays back, so that the peak counts live memory.
+LIVE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+
 
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="python benchmarks", description=__doc__.splitlines()[0])
@@ -46,10 +49,11 @@ def time_several_factors(args):
         if args.quick and n_rows > 100_000 or args.n and n_rows not in args.n:
             continue
         result = jobs.run("several", problem=problem.as_dict(), repeats=args.repeats or 5)
+        space = jobs.run("several_memory", extra_env=LIVE_MEMORY, problem=problem.as_dict())
         # lme4's hundreds of evaluations of a crossed model take minutes
         takers = [name for name in peers if n_rows <= args.peers_max_n and "lme4" not in name]
         theirs = {name: jobs.run("several_peer", problem=problem.as_dict(), name=name) for name in takers}
-        print(report.several(problem, result, theirs), "\n", flush=True)
+        print(report.several(problem, result, space, theirs), "\n", flush=True)
 
 
 def time_threads(args, problem):
@@ -68,11 +72,9 @@ def time_threads(args, problem):
 
 def weigh(problems):
     print("\nPeak memory of a fit")
-    # Fixing the threshold makes malloc hand freed arrays back, so that the peak counts live memory.
-    environment = {"MALLOC_MMAP_THRESHOLD_": "65536"}
     for problem in problems:
         for model in ("plain", "Laplace, 1 | g"):
-            result = jobs.run("memory", extra_env=environment, problem=problem.as_dict(), model=model)
+            result = jobs.run("memory", extra_env=LIVE_MEMORY, problem=problem.as_dict(), model=model)
             print(" ", report.memory(problem, model, result), flush=True)
 
 

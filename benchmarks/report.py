@@ -60,16 +60,17 @@ def fits(problem, result, peers):
     return "\n".join(lines)
 
 
-def several(problem, result, peers):
-    if "error" in result:
-        return f"{problem}\n  failed: {result['error']}"
+def several(problem, result, space, peers):
+    for part in (result, space):
+        if "error" in part:
+            return f"{problem}\n  failed: {part['error']}"
     ours, one = median(result["seconds"]["all"]), median(result["seconds"]["one factor"])
     lines = [
         str(problem),
         f"  sklmm: {ours:.2f} s of process time, {ours / one:.2f} times the first factor alone; "
         f"{result['evaluations']} evaluations, log-likelihood {result['log_likelihood']:.7f}"
         + "  (did not converge)" * (not result["converged"]),
-        f"  peak memory {result['above'] / 2**20:.0f} MiB above X, y, groups ({result['data'] / 2**20:.0f} MiB of X); "
+        f"  peak memory {space['above'] / 2**20:.0f} MiB above X, y, groups ({space['data'] / 2**20:.0f} MiB of X); "
         f"pickle {result['pickle'] / 2**20:.2f} MiB",
     ]
     for name, peer in peers.items():
