@@ -9,7 +9,10 @@ import argparse
 import jobs
 import report
 import runners
-from problems import Problem, standard_problems
+from problems import Problem, several_factor_problems, standard_problems
+
+# Fixing the threshold makes malloc hand freed arrays back, so that the peak counts live memory.
+LIVE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
 WEIGHED_MODELS = ("Laplace, 1 | g", "GEE exchangeable")
 
@@ -50,6 +53,25 @@ def time_fits(args, problems):
         print(report.fits(problem, result, theirs), "\n", flush=True)
 
 
+def time_several_factors(args):
+    print("Several factors")
+    peers = runners.installed_peers() if args.peers_max_n > 0 else []
+    for problem in several_factor_problems():
+        n_rows = problem.n_rows or 73_421
+        if args.quick and n_rows > 100_000 or args.n and n_rows not in args.n:
+            continue
+        result = jobs.run("several", problem=problem.as_dict(), repeats=args.repeats or 5)
+        space = jobs.run("several_memory", extra_env=LIVE_MEMORY, problem=problem.as_dict())
+        # lme4's hundreds of evaluations of a crossed model take minutes
+        takers = [
+            name
+            for name in peers
+            if n_rows <= args.peers_max_n and "lme4" not in name and runners.PEERS[name].model in runners.MIXED_MODELS
+        ]
+        theirs = {name: jobs.run("several_peer", problem=problem.as_dict(), name=name) for name in takers}
+        print(report.several(problem, result, space, theirs), "\n", flush=True)
+
+
 def time_threads(args, problem):
     print("\nThreads")
     for model in runners.models_for(problem, args.models):
@@ -66,11 +88,9 @@ def time_threads(args, problem):
 
 def weigh(args, problems):
     print("\nPeak memory of a fit")
-    # Fixing the threshold makes malloc hand freed arrays back, so that the peak counts live memory.
-    environment = {"MALLOC_MMAP_THRESHOLD_": "65536"}
     for problem in problems:
         for model in ("plain", *(model for model in WEIGHED_MODELS if model in args.models)):
-            result = jobs.run("memory", extra_env=environment, problem=problem.as_dict(), model=model)
+            result = jobs.run("memory", extra_env=LIVE_MEMORY, problem=problem.as_dict(), model=model)
             print(" ", report.memory(problem, model, result), flush=True)
 
 
@@ -96,6 +116,7 @@ def main():
         problems = [p for p in problems if p.n_rows in args.n]
     print(report.machine())
     time_fits(args, problems)
+    time_several_factors(args)
     million = [p for p in problems if p.n_rows == 1_000_000 and not p.slope_sd]
     if million:
         time_threads(args, million[0])

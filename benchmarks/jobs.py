@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import runners
-from problems import Problem
+from problems import Problem, SeveralFactors
 
 THREAD_VARIABLES = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"]
 
@@ -116,6 +116,45 @@ def memory(problem, model):
     return dict(above=_peak_bytes() - before, data=rows.X.nbytes)
 
 
+def _first(rows, n=500):
+    """A small problem, so that first calls have paid for imports."""
+    return rows._replace(X=rows.X[:n], y=rows.y[:n], groups=rows.groups[:n])
+
+
+def several(problem, repeats):
+    """Process time of fits with several factors, in turns with one factor alone, the first."""
+    rows = SeveralFactors(**problem).make()
+    alone = rows._replace(groups=rows.groups.iloc[:, :1])
+    runners.several_fit(_first(rows))
+    seconds = {"one factor": [], "all": []}
+    for _ in range(repeats):
+        seconds["one factor"].append(_timed(time.process_time, runners.several_fit, alone)[0])
+        spent, fitted = _timed(time.process_time, runners.several_fit, rows)
+        seconds["all"].append(spent)
+    return dict(
+        seconds=seconds,
+        log_likelihood=float(fitted.log_likelihood_),
+        converged=bool(fitted.converged_),
+        evaluations=fitted.fit_report_.n_full_passes,
+        pickle=len(pickle.dumps(fitted)),
+    )
+
+
+def several_memory(problem):
+    """As `memory`."""
+    rows = SeveralFactors(**problem).make()
+    runners.several_fit(_first(rows))
+    gc.collect()
+    _reset_peak()
+    before = _peak_bytes()
+    runners.several_fit(rows)
+    return dict(above=_peak_bytes() - before, data=rows.X.nbytes)
+
+
+def several_peer(problem, name):
+    return runners.peer_fit(name, SeveralFactors(**problem).make())
+
+
 def pickle_size(problem):
     rows = Problem(**problem).make()
     return dict(bytes=len(pickle.dumps(runners.sklmm_fit(rows, "Laplace, 1 | g"))))
@@ -132,7 +171,8 @@ def predict(problem, n_rows, effects):
     return dict(seconds=spent)
 
 
-JOBS = {job.__name__: job for job in (fits, peer, speedup, memory, pickle_size, predict)}
+ALL_JOBS = (fits, peer, speedup, memory, several, several_memory, several_peer, pickle_size, predict)
+JOBS = {job.__name__: job for job in ALL_JOBS}
 
 if __name__ == "__main__":
     arguments = json.loads(sys.argv[1])

@@ -1,20 +1,21 @@
 # Fits a model with one R package and prints what it reached and the process seconds it took: on each line a
 # name and its numbers.
-# Arguments: package, file of column-major doubles (y, group, features ...), number of rows, number of columns,
-# and for estimating equations the working correlation. Rows come sorted by group and time.
+# Arguments: package, file of column-major doubles (y, groups ..., features ...), number of rows, of columns, of
+# groups, and for estimating equations the working correlation. Their rows come sorted by group and time.
 arguments <- commandArgs(trailingOnly = TRUE)
 package <- arguments[1]
 n <- as.integer(arguments[3])
 k <- as.integer(arguments[4])
-structure <- arguments[5]
+n_groups <- as.integer(arguments[5])
+structure <- arguments[6]
 table <- matrix(readBin(arguments[2], "double", n * k), n, k)
-features <- paste0("x", seq_len(k - 2) - 1)
-colnames(table) <- c("y", "group", features)
+groups <- paste0("group", seq_len(n_groups))
+features <- paste0("x", seq_len(k - 1 - n_groups) - 1)
+colnames(table) <- c("y", groups, features)
 data <- as.data.frame(table)
-marginal <- paste("y ~", paste(features, collapse = " + "))
-if (is.na(structure)) data$group <- factor(data$group)
-mixed <- as.formula(paste(marginal, "+ (1 | group)"))
-marginal <- as.formula(marginal)
+if (is.na(structure)) data[groups] <- lapply(data[groups], factor)
+marginal <- reformulate(features, "y")
+mixed <- reformulate(c(features, sprintf("(1 | %s)", groups)), "y")
 
 suppressPackageStartupMessages(library(package, character.only = TRUE))
 fit <- switch(package,
@@ -29,13 +30,13 @@ fit <- switch(package,
   gee = function() {
     corstr <- c(exchangeable = "exchangeable", ar1 = "AR-M", unstructured = "unstructured")[[structure]]
     capture.output(model <- suppressMessages( # it prints its starting values
-      gee(marginal, id = data$group, data = data, family = binomial, corstr = corstr,
+      gee(marginal, id = data$group1, data = data, family = binomial, corstr = corstr,
         tol = 1e-8, maxiter = 100)
     ))
     model
   },
   geepack = function() {
-    geeglm(marginal, id = data$group, data = data, family = binomial, corstr = structure,
+    geeglm(marginal, id = data$group1, data = data, family = binomial, corstr = structure,
       control = geese.control(epsilon = 1e-8, maxit = 100))
   }
 )

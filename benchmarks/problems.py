@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 N_FEATURES = 10
 
@@ -56,6 +57,62 @@ class Problem:
             eta += self.slope_sd * rng.standard_normal(self.n_groups)[groups] * X[:, 0]
         y = (rng.random(self.n_rows) * (1 + np.exp(-eta)) < 1).astype(np.int64)
         return Rows(X, y, groups, time)
+
+
+@dataclass(frozen=True)
+class SeveralFactors:
+    """Rows of a logistic model with normal intercepts for two factors, crossed or nested, or the lecture evaluations.
+
+    `kind`: "crossed" (every row draws a level of each), "nested" (rows sorted, the second factor within the first,
+    `group_sizes` the levels of the first and of the second within one of it) or "lectures".
+    """
+
+    kind: str
+    n_rows: int = 0
+    group_sizes: tuple = ()
+    factors: tuple = ("first", "second")
+    n_features: int = N_FEATURES
+
+    def __str__(self):
+        if self.kind == "lectures":
+            return f"InstEval: 73,421 rows x 3 features, {' + '.join(f'(1 | {f})' for f in self.factors)}"
+        between = " x " if self.kind == "crossed" else " schools x "
+        sizes = between.join(f"{k:,}" for k in self.group_sizes)
+        words = f"{sizes} crossed levels" if self.kind == "crossed" else f"{sizes} classes"
+        return f"{self.n_rows:,} rows x {self.n_features} features, {words}"
+
+    def as_dict(self):
+        return asdict(self)
+
+    def make(self, seed=20240607):
+        """The Rows, without times; `groups` is a data frame of codes."""
+        if self.kind == "lectures":
+            from sklmm.datasets import load_insteval
+
+            X, y, groups = load_insteval(return_X_y=True, as_frame=True)
+            return Rows(X.to_numpy(dtype=float), y.to_numpy(), groups[list(self.factors)], None)
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((self.n_rows, self.n_features))
+        first, second = self.group_sizes
+        if self.kind == "crossed":
+            codes = [rng.integers(0, first, self.n_rows), rng.integers(0, second, self.n_rows)]
+        else:
+            inner = np.arange(self.n_rows) * (first * second) // self.n_rows
+            codes = [inner // second, inner]
+        eta = X @ (0.3 * rng.standard_normal(self.n_features))
+        for code, sd in zip(codes, (0.8, 0.5), strict=True):
+            eta += sd * rng.standard_normal(int(code.max()) + 1)[code]
+        y = (rng.random(self.n_rows) * (1 + np.exp(-eta)) < 1).astype(np.int64)
+        return Rows(X, y, pd.DataFrame(dict(zip(self.factors, codes, strict=True))), None)
+
+
+def several_factor_problems():
+    return [
+        SeveralFactors("lectures", factors=("s", "d")),
+        SeveralFactors("lectures", factors=("s", "d", "dept")),
+        SeveralFactors("crossed", 200_000, (5_000, 300)),
+        SeveralFactors("nested", 1_000_000, (2_000, 10)),
+    ]
 
 
 def standard_problems():

@@ -77,6 +77,30 @@ def fits(problem, result, peers):
     return "\n".join(lines)
 
 
+def several(problem, result, space, peers):
+    for part in (result, space):
+        if "error" in part:
+            return f"{problem}\n  failed: {part['error']}"
+    ours, one = median(result["seconds"]["all"]), median(result["seconds"]["one factor"])
+    lines = [
+        str(problem),
+        f"  sklmm: {ours:.2f} s of process time, {ours / one:.2f} times the first factor alone; "
+        f"{result['evaluations']} evaluations, log-likelihood {result['log_likelihood']:.7f}"
+        + "  (did not converge)" * (not result["converged"]),
+        f"  peak memory {space['above'] / 2**20:.0f} MiB above X, y, groups ({space['data'] / 2**20:.0f} MiB of X); "
+        f"pickle {result['pickle'] / 2**20:.2f} MiB",
+    ]
+    for name, peer in peers.items():
+        if "error" in peer:
+            lines.append(f"  {name}: failed: {peer['error']}")
+            continue
+        less = peer["log_likelihood"] - result["log_likelihood"]
+        lines.append(
+            f"  {name}: {peer['process']:.2f} s, {peer['process'] / ours:.0f} times ours, log-likelihood {less:+.1e}"
+        )
+    return "\n".join(lines)
+
+
 def speedup(problem, model, n_threads, result):
     if "error" in result:
         return f"{problem}, {model}: failed: {result['error']}"

@@ -61,6 +61,13 @@ def sklmm_fit(rows, model, n_threads=1, **definitions):
     return estimator.fit(rows.X, rows.y, groups=rows.groups, **when)
 
 
+def several_fit(rows, n_threads=1):
+    """A random intercept for every column of `groups`."""
+    from sklmm import MixedLogisticRegression
+
+    return MixedLogisticRegression(n_threads=n_threads).fit(rows.X, rows.y, groups=rows.groups)
+
+
 def reached(fitted):
     """What a fitted model of ours arrived at, in the terms of `peer_fit`."""
     if hasattr(fitted, "log_likelihood_"):
@@ -79,7 +86,8 @@ def _gpboost(rows):
 
     Xc = np.column_stack([np.ones(len(rows.y)), rows.X])
     start = time.process_time()
-    model = gpboost.GPModel(likelihood="bernoulli_logit", group_data=rows.groups, num_parallel_threads=1)
+    groups = np.asarray(rows.groups)
+    model = gpboost.GPModel(likelihood="bernoulli_logit", group_data=groups, num_parallel_threads=1)
     # Tight enough to reach the optimum to 1e-6 in the log-likelihood; the default stops earlier.
     model.fit(y=rows.y.astype(float), X=Xc, params={"delta_rel_conv": 1e-10, "trace": False})
     seconds = time.process_time() - start
@@ -112,10 +120,11 @@ def _statsmodels(structure):
 def _through_R(package, structure=None):
     def fit(rows):
         with tempfile.TemporaryDirectory() as folder:
-            table = np.column_stack([rows.y, rows.groups, rows.X])
+            groups = np.asarray(rows.groups).reshape(len(rows.y), -1)
+            table = np.column_stack([rows.y, groups, rows.X])
             # column-major doubles: what readBin takes as a matrix
             Path(folder, "table").write_bytes(table.tobytes(order="F"))
-            arguments = [package, f"{folder}/table", *map(str, table.shape)]
+            arguments = [package, f"{folder}/table", *map(str, table.shape), str(groups.shape[1])]
             command = ["Rscript", "--vanilla", str(R_SCRIPT), *arguments, *([structure] if structure else [])]
             run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:

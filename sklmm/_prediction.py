@@ -21,7 +21,7 @@ def check_effects(value):
         raise ValueError(f"predict_effects must be one of {', '.join(map(repr, EFFECTS))}; got {value!r}")
 
 
-def linear_predictor(X, coef, intercept, factors, codes, effects):
+def linear_predictor(X, coef, intercept, factors, codes, effects, posterior=None):
     """Mean and standard deviation of each row's linear predictor.
 
     Parameters
@@ -33,6 +33,8 @@ def linear_predictor(X, coef, intercept, factors, codes, effects):
     codes : list of ndarray of shape (n,)
         Row of the factor's tables for each row of X; -1 where the group is unknown.
     effects : {"posterior", "mode", "zero", "marginal"}
+    posterior : JointPosterior or None
+        Covariances across factors, for rows whose groups are known in several.
 
     Returns
     -------
@@ -59,9 +61,25 @@ def linear_predictor(X, coef, intercept, factors, codes, effects):
                     for b in range(a + 1):
                         twice = 1.0 if a == b else 2.0
                         variance[part] += twice * _times(_times(covariances[code, a, b], z[a]), z[b])
+        if posterior is not None and effects == "posterior":
+            _add_across(variance[part], rows, factors, [code[part] for code in codes], posterior)
     if variance is None:
         return mean, None
     return mean, np.sqrt(np.maximum(variance, 0.0, out=variance), out=variance)
+
+
+def _add_across(variance, rows, factors, codes, posterior):
+    """Add twice the covariances between the effects of different factors, where both groups are known."""
+    for f in range(len(factors)):
+        for g in range(f):
+            known = np.flatnonzero((codes[f] >= 0) & (codes[g] >= 0))
+            if known.size == 0:
+                continue
+            block = posterior.covariance(f, codes[f][known], g, codes[g][known])
+            for a, left in enumerate(factors[f].columns):
+                for b, right in enumerate(factors[g].columns):
+                    share = _times(block[:, a, b], None if left < 0 else rows[known, left])
+                    variance[known] += 2.0 * _times(share, None if right < 0 else rows[known, right])
 
 
 def _times(values, z):

@@ -13,7 +13,7 @@ from ._base import GroupedClassifier, check_number, one_dimensional, read_weight
 from ._diagnostics import warn_of_fit, warn_of_many_effects
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
-from .design.factors import plan_factors
+from .design.factors import nested_pairs, plan_factors
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
 from .inference import criteria
@@ -42,7 +42,8 @@ class MixedLogisticRegression(GroupedClassifier):
     fit_intercept : bool, default=True
         Whether the fixed effects have an intercept.
     n_quadrature : int, default=1
-        1 is the Laplace approximation; k > 1 is adaptive Gauss-Hermite quadrature with k nodes a dimension.
+        1 is the Laplace approximation; k > 1 is adaptive Gauss-Hermite quadrature with k nodes a dimension, for a
+        single grouping factor.
     predict_effects : {"posterior", "mode", "zero", "marginal"}, default="posterior"
         What a predicted probability is, for a row of a known group / of an unknown one:
 
@@ -102,7 +103,9 @@ class MixedLogisticRegression(GroupedClassifier):
     everywhere in scikit-learn, scorers and meta-estimators included; or as metadata (``groups=``), which with
     metadata routing enabled is requested by default.
 
-    A fitted model holds no training rows.
+    A fitted model holds no training rows. With several grouping factors it also holds what determines the posterior
+    covariance across them: for nested factors a few numbers a level; for crossed ones a triangular matrix over the
+    levels of all factors but the largest, and a number for each pair of levels that occurred together.
 
     Examples
     --------
@@ -187,11 +190,12 @@ class MixedLogisticRegression(GroupedClassifier):
         warn_of_many_effects(factors, n_obs)
 
         progress = Progress(self, context)
+        designs = _designs(factors, codes)
         try:
             fit = fit_mixed(
                 rows.X,
                 target,
-                factors=_designs(factors, codes),
+                factors=designs,
                 sample_weight=weights,
                 fit_intercept=bool(self.fit_intercept),
                 n_quadrature=int(self.n_quadrature),
@@ -200,10 +204,6 @@ class MixedLogisticRegression(GroupedClassifier):
                 n_threads=effective_threads(self.n_threads),
                 progress=progress if progress.wanted else None,
             )
-        except NotImplementedError as error:
-            raise NotImplementedError(
-                f"{error}; the grouping factors are {', '.join(factor.name for factor in factors)}"
-            ) from error
         finally:
             progress.close()
         warn_of_fit(fit, rows.X, rows.names)
@@ -231,6 +231,8 @@ class MixedLogisticRegression(GroupedClassifier):
             _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
             _theta=fit.theta,
             _vcov=fit.vcov,
+            _posterior=fit.posterior,
+            _nesting=nested_pairs(designs),
         )
         self._set_fitted(state)
         if context is not None:
@@ -263,7 +265,8 @@ class MixedLogisticRegression(GroupedClassifier):
         Parameters
         ----------
         X, y, groups, sample_weight
-            As in `fit`. Groups may be new or known; the posterior of each is computed from these rows alone.
+            As in `fit`. Groups may be new or known; the posterior of each is computed from these rows alone, with
+            several factors that of all their groups jointly.
 
         Returns
         -------
@@ -289,11 +292,11 @@ class MixedLogisticRegression(GroupedClassifier):
             raise ValueError(f"y holds labels that fit did not see; the classes are {self.classes_.tolist()}")
         encoded = [encode_groups(factor.labels(rows.column), factor.name) for factor in self._factors]
         _, beta, _ = self._fixed_effects()
-        modes, mode_cov = posterior_modes(
+        modes, mode_cov, posterior = posterior_modes(
             rows.X,
             position.astype(np.uint8),
             factors=[
-                FactorDesign(code, len(levels), factor.columns, factor.blocks)
+                FactorDesign(code, len(levels), factor.columns, factor.blocks, factor.name)
                 for factor, (code, levels) in zip(self._factors, encoded, strict=True)
             ],
             sample_weight=weights,
@@ -307,6 +310,12 @@ class MixedLogisticRegression(GroupedClassifier):
             _with_levels(factor, levels, mode, cov)
             for factor, (_, levels), mode, cov in zip(self._factors, encoded, modes, mode_cov, strict=True)
         ]
+        if posterior is not None:
+            kept = [
+                lookup_codes(levels, factor.levels) < 0
+                for factor, (_, levels) in zip(self._factors, encoded, strict=True)
+            ]
+            updated._posterior = self._posterior.updated(kept, posterior)
         updated.n_groups_ = {factor.name: len(factor.levels) for factor in updated._factors}
         return updated
 
@@ -371,7 +380,9 @@ class MixedLogisticRegression(GroupedClassifier):
             codes = self._lookup(rows)
         elif effects == "marginal":
             codes = [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
-        return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], self._factors, codes, effects)
+        return linear_predictor(
+            rows.X, self.coef_[0], self.intercept_[0], self._factors, codes, effects, self._posterior
+        )
 
     def _lookup(self, rows):
         """For each factor the level of each row, -1 where it is unknown."""
@@ -448,7 +459,7 @@ class MixedLogisticRegression(GroupedClassifier):
 
 def _designs(factors, codes):
     return [
-        FactorDesign(codes=code, n_levels=len(factor.levels), columns=factor.columns, blocks=factor.blocks)
+        FactorDesign(code, len(factor.levels), factor.columns, factor.blocks, factor.name)
         for factor, code in zip(factors, codes, strict=True)
     ]
 

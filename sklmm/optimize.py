@@ -16,6 +16,12 @@ COARSE_TOL = 0.05
 FAR, FLAT = 0.5, 1e-6
 # The largest step in a relative standard deviation, in which the likelihood is far from quadratic.
 MAX_STEP = 2.0
+# Quasi-Newton: pairs of steps and gradients that are kept, and the decrement below which the exact Hessian takes over.
+MAX_PAIRS = 10
+EXACT_BELOW = 1e-9
+SHORT = 1.0  # steps that gain more are too long to tell the curvature
+TROUBLE = 3  # so many steps that were too long or gained little, and the curvature itself is asked for, roughly
+REJECTED = 4  # so many more that were too long, and it is asked for in full
 
 
 @dataclass
@@ -107,6 +113,7 @@ class _Point:
     rough: bool
     step: np.ndarray = None
     decrement: float = np.inf
+    guess: np.ndarray = None
 
 
 class _Climber:
@@ -120,22 +127,25 @@ class _Climber:
     def at(self, x, level, rough):
         """Evaluate at x and find the Newton step."""
         value, gradient, hessian = self.evaluate(x, level, rough)
-        self.report.n_iter += 1
-        self.report.n_full_passes += level == 1
         point = _Point(x, value, gradient, hessian, level, rough)
         point.step, point.decrement = newton_step(gradient, -hessian, self.active, self.n_fixed)
+        self.record(point)
+        return point
+
+    def record(self, point):
+        self.report.n_iter += 1
+        self.report.n_full_passes += point.level == 1
         row = {
             "iteration": self.report.n_iter,
-            "level": level,
-            "rows": self.n_rows // level,
-            "log_likelihood": float(value),
+            "level": point.level,
+            "rows": self.n_rows // point.level,
+            "log_likelihood": float(point.value),
             "decrement": float(point.decrement),
             "seconds": perf_counter() - self.began,
         }
         self.report.history.append(row)
         if self.progress is not None:
             self.progress(row)
-        return point
 
     def climb(self, x, level, tol, polish=False):
         """Newton steps, shortened while the value falls, until the decrement is below tol, or will be after the last.
@@ -219,6 +229,97 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, tol=1e
     x = snap(point.x + point.step) if report.converged else point.x
     value = point.value + (point.decrement if report.converged else 0.0)
     return Optimum(x, value, point.hessian, point.step, report)
+
+
+def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_fixed, held, snap, tol=1e-10,
+                          max_iter=100, progress=None):
+    """Maximise by quasi-Newton steps, with the exact Hessian at the end, where it is the observed information.
+
+    Parameters
+    ----------
+    evaluate : callable x -> (value, gradient)
+    information : callable x -> matrix
+        A guess of minus the Hessian where `evaluate` was last; differences of gradients correct it.
+    hessian : callable (x, information, active, rough=False) -> matrix
+        The Hessian there; expensive, less so if it may be rough.
+    move : callable (x, step) -> x
+        x + step to first order.
+    x, n_rows, n_fixed, held, snap, tol, max_iter, progress
+        As in `maximise`.
+
+    Returns
+    -------
+    Optimum
+    """
+    climber = _Climber(None, n_rows, n_fixed, held, max_iter, progress)
+    report, active = climber.report, climber.active
+    pairs, exact, trouble, rejected = [], None, 0, 0
+
+    def at(x, before=None):
+        value, gradient = evaluate(x)
+        point = _Point(x, value, gradient, None, 1, False)
+        point.guess = information(x)
+        if before is not None and before.decrement < SHORT:
+            pairs.append((x - before.x, before.gradient - gradient))
+        if exact is not None:
+            use = exact
+        elif trouble >= TROUBLE:
+            use = -hessian(x, point.guess, active, rough=rejected < REJECTED)
+        else:
+            use = _with_secants(point.guess, pairs[-MAX_PAIRS:])
+        point.step, point.decrement = newton_step(gradient, use, active, n_fixed)
+        climber.record(point)
+        return point
+
+    def not_below(point, before):
+        return point.value >= before.value - 1e-10 * (1.0 + abs(before.value))
+
+    def settled(point):
+        """Newton's method squares the error: from here the last step ends below tol."""
+        return exact is not None and point.decrement <= max(tol, 0.1 * np.sqrt(tol))
+
+    point = at(x)
+    while report.n_iter < max_iter:
+        if exact is None and point.decrement <= EXACT_BELOW:
+            exact = -hessian(point.x, point.guess, active)
+            point.step, point.decrement = newton_step(point.gradient, exact, active, n_fixed)
+            if point.decrement > np.sqrt(EXACT_BELOW):  # the guess was far too steep: not there yet
+                exact, trouble = None, TROUBLE
+        if settled(point) or (climber.runs_away(point) and point.decrement <= FLAT):
+            break
+        step = point.step
+        trial = at(move(point.x, step), point)
+        while not not_below(trial, point) and report.n_iter < max_iter:
+            trouble += report.n_iter > 4
+            rejected += trouble >= TROUBLE
+            step = 0.25 * step
+            trial = at(move(point.x, step), point)
+        trouble += trial.decrement > 0.3 * point.decrement
+        if not_below(trial, point):
+            point = trial
+    if exact is None:
+        evaluate(point.x)
+        exact = -hessian(point.x, information(point.x), active)
+        point.step, point.decrement = newton_step(point.gradient, exact, active, n_fixed)
+    runaway = climber.runs_away(point)
+    report.decrement = float(point.decrement)
+    report.converged = settled(point) or (runaway and point.decrement <= FLAT)
+    report.verdict = _verdict(report, tol, runaway)
+    x = snap(point.x + point.step) if report.converged else point.x
+    value = point.value + (point.decrement if report.converged else 0.0)
+    return Optimum(x, value, -exact, point.step, report)
+
+
+def _with_secants(information, pairs):
+    """Broyden-Fletcher-Goldfarb-Shanno updates of the information, one a pair (step, fall of the gradient)."""
+    B = information
+    for s, y in pairs:
+        Bs = B @ s
+        curvature = s @ Bs
+        if s @ y <= 1e-3 * curvature or curvature <= 0:  # it curves upwards there
+            continue
+        B = B - np.outer(Bs, Bs) / curvature + np.outer(y, y) / (s @ y)
+    return B
 
 
 def _verdict(report, tol, runaway):

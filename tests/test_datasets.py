@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from sklmm.datasets import load_bacteria, load_cbpp, load_contraception, load_ohio, make_clustered_classification
+from sklmm.datasets import (
+    load_bacteria,
+    load_cbpp,
+    load_contraception,
+    load_guimmun,
+    load_insteval,
+    load_ohio,
+    load_verbagg,
+    make_clustered_classification,
+)
 
 # loader, rows, ones, groups, response, group, features, sum of a numeric column
 LOADERS = [
@@ -19,8 +28,19 @@ LOADERS = [
     (load_cbpp, 112, 56, 15, "ill", "herd", ["period"], None),
 ]
 
+# the same with several factors: lists of groups
+IMMUNISATION = ["kid2p", "mom25p", "ord", "ethn", "momEd", "husEd", "momWork", "rural", "pcInd81"]
+SEVERAL = [
+    (load_verbagg, 7584, 3611, [316, 24], "r2", ["id", "item"], ["Anger", "Gender", "btype", "situ", "mode"],
+     ("Anger", 151704)),
+    (load_guimmun, 2159, 964, [1595, 161], "immun", ["mom", "comm"], IMMUNISATION, ("pcInd81", 1007.2848896)),
+    (load_insteval, 73421, 32675, [2972, 1128, 14], "y4", ["s", "d", "dept"], ["studage", "lectage", "service"],
+     ("lectage", 218182)),
+]  # fmt: skip
+ALL_LOADERS = [row[0] for row in LOADERS + SEVERAL]
 
-@pytest.mark.parametrize("loader, rows, ones, n_groups, response, group, features, checksum", LOADERS)
+
+@pytest.mark.parametrize("loader, rows, ones, n_groups, response, group, features, checksum", LOADERS + SEVERAL)
 def test_loader_as_frame(loader, rows, ones, n_groups, response, group, features, checksum):
     bunch = loader(as_frame=True)
     assert bunch.data.shape == (rows, len(features))
@@ -28,9 +48,13 @@ def test_loader_as_frame(loader, rows, ones, n_groups, response, group, features
     assert bunch.target.name == response
     assert bunch.target.sum() == ones
     assert set(bunch.target) == {0, 1}
-    assert bunch.groups.name == group
-    assert bunch.group_names == [group]
-    assert bunch.groups.nunique() == n_groups
+    if isinstance(group, str):
+        assert bunch.groups.name == group
+        assert bunch.group_names == [group]
+        assert bunch.groups.nunique() == n_groups
+    else:
+        assert bunch.groups.columns.tolist() == group == bunch.group_names
+        assert bunch.groups.nunique().tolist() == n_groups
     assert len(bunch.target_names) == 2
     if checksum is not None:
         column, total = checksum
@@ -40,13 +64,13 @@ def test_loader_as_frame(loader, rows, ones, n_groups, response, group, features
     for name in features:
         pd.testing.assert_series_equal(bunch.frame[name], bunch.data[name])
     pd.testing.assert_series_equal(bunch.frame[response], bunch.target)
-    pd.testing.assert_series_equal(bunch.frame[group], bunch.groups)
+    np.testing.assert_array_equal(bunch.frame[group], bunch.groups)
     for name, levels in bunch.categories.items():
         assert bunch.data[name].cat.categories.tolist() == levels
         assert set(bunch.data[name]) == set(levels)
 
 
-@pytest.mark.parametrize("loader", [row[0] for row in LOADERS])
+@pytest.mark.parametrize("loader", ALL_LOADERS)
 def test_arrays_hold_the_frame_with_categories_as_codes(loader):
     arrays, frames = loader(), loader(as_frame=True)
     assert arrays.data.dtype == np.float64
@@ -59,7 +83,7 @@ def test_arrays_hold_the_frame_with_categories_as_codes(loader):
     np.testing.assert_array_equal(arrays.groups, frames.groups)
 
 
-@pytest.mark.parametrize("loader", [row[0] for row in LOADERS])
+@pytest.mark.parametrize("loader", ALL_LOADERS)
 @pytest.mark.parametrize("as_frame", [False, True])
 def test_return_X_y_adds_groups(loader, as_frame):
     bunch = loader(as_frame=as_frame)
@@ -71,7 +95,7 @@ def test_return_X_y_adds_groups(loader, as_frame):
     np.testing.assert_array_equal(groups, bunch.groups)
 
 
-@pytest.mark.parametrize("loader", [row[0] for row in LOADERS])
+@pytest.mark.parametrize("loader", ALL_LOADERS)
 def test_loads_are_independent(loader):
     first = loader(as_frame=True)
     first.data.iloc[:, -1] = first.data.iloc[0, -1]
@@ -81,7 +105,7 @@ def test_loads_are_independent(loader):
     assert "new" not in second.categories
 
 
-@pytest.mark.parametrize("loader", [row[0] for row in LOADERS])
+@pytest.mark.parametrize("loader", ALL_LOADERS)
 def test_description_names_source_and_licence(loader):
     bunch = loader()
     assert "R package" in bunch.DESCR
@@ -91,7 +115,7 @@ def test_description_names_source_and_licence(loader):
     assert path.is_file()
 
 
-@pytest.mark.parametrize("loader", [row[0] for row in LOADERS])
+@pytest.mark.parametrize("loader", ALL_LOADERS)
 def test_data_files_are_deterministic(loader):
     """No time stamp and no file name in the gzip header: the same data give the same bytes."""
     bunch = loader()
@@ -104,6 +128,17 @@ def test_data_files_are_deterministic(loader):
 
 def test_reference_levels_of_bacteria_are_not_alphabetical():
     assert load_bacteria().categories["trt"] == ["placebo", "drug", "drug+"]
+
+
+def test_mothers_are_nested_in_communities_and_answers_are_crossed():
+    mothers = load_guimmun(as_frame=True).groups
+    assert mothers.groupby("mom")["comm"].nunique().eq(1).all()
+    answers = load_verbagg(as_frame=True).frame
+    assert answers.groupby(["id", "item"]).size().eq(1).all() and len(answers) == 316 * 24
+    np.testing.assert_array_equal(answers["r2"], answers["resp"] != "no")
+    ratings = load_insteval(as_frame=True).frame
+    np.testing.assert_array_equal(ratings["y4"], ratings["y"] >= 4)
+    assert set(ratings["dept"]) == set(range(1, 16)) - {13}
 
 
 def test_contraception_relations_between_columns():
@@ -130,7 +165,7 @@ def test_counts_of_cbpp_are_the_weights_of_two_rows():
     np.testing.assert_array_equal(load_cbpp(return_X_y=True)[3], weight)
 
 
-@pytest.mark.parametrize("module", ["_loaders", "_samples_generator"])
+@pytest.mark.parametrize("module", ["_loaders", "_loaders_several", "_samples_generator"])
 def test_docstring_examples(module):
     failed, attempted = doctest.testmod(import_module(f"sklmm.datasets.{module}"))
     assert (failed, attempted > 3) == (0, True)

@@ -190,11 +190,11 @@ BAD = {
         ValueError,
         "needs groups, but fit got none",
     ),
-    "two factors": (
-        {},
+    "quadrature of two factors": (
+        {"n_quadrature": 5},
         {"groups": lambda X, y, g: pd.DataFrame({"clinic": g, "rater": np.arange(300) % 7})},
-        NotImplementedError,
-        "clinic.*rater",
+        ValueError,
+        "n_quadrature=5 needs a single grouping factor.*'clinic', 'rater'.*Laplace",
     ),
 }
 

@@ -383,7 +383,7 @@ def _load(loader, *, filename, response, labels, group, features, categories, re
         frame=frame,
         feature_names=features,
         target_names=labels,
-        group_names=[group],
+        group_names=[group] if isinstance(group, str) else group,
         categories=categories,
         DESCR=docstring.partition("\nParameters\n")[0],
         filename=filename,

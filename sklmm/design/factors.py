@@ -96,6 +96,38 @@ def plan_factors(random_effects, group_names, feature_names):
     return list(factors.values())
 
 
+def parents_of(inner, n_levels, outer):
+    """Level of `outer` to which each level of `inner` belongs, or None if one belongs to several.
+
+    Parameters
+    ----------
+    inner, outer : ndarray of shape (n,), intp
+        Codes of two factors.
+    n_levels : int
+        Levels of `inner`; those without rows get 0.
+    """
+    parent = np.zeros(n_levels, dtype=np.intp)
+    parent[inner] = outer
+    return parent if np.array_equal(parent[inner], outer) else None
+
+
+def nested_pairs(designs):
+    """(inner, outer) names of the factors of which one is nested in the other; each inner one with its nearest outer.
+
+    Parameters
+    ----------
+    designs : list of FactorDesign
+    """
+    pairs = []
+    for inner in designs:
+        outers = [d for d in designs if d.n_levels < inner.n_levels]
+        for outer in sorted(outers, key=lambda d: -d.n_levels):  # the nearest ancestor
+            if parents_of(inner.codes, inner.n_levels, outer.codes) is not None:
+                pairs.append((inner.name, outer.name))
+                break
+    return pairs
+
+
 def _check_sources(term, group_names, features):
     """Right of the bar stand grouping columns, and in an interaction with one also features of X."""
     interaction = any(source in group_names for source in term.factor)

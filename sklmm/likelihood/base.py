@@ -4,8 +4,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.likelihood import nested
 from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
-from sklmm.optimize import FitReport, maximise
+from sklmm.likelihood.crossed import CrossedLikelihood
+from sklmm.likelihood.nested import NestedLikelihood
+from sklmm.optimize import FitReport, maximise, maximise_by_gradients
 
 # A last Newton step this long, on the scale of a standardised feature, that gains no likelihood: separation.
 SEPARATED = 1e-2
@@ -49,6 +53,7 @@ class MixedFit:
     separated : columns of X (-1: intercept) along which the likelihood has no maximum.
     report : FitReport
     is_singular : a variance on the boundary.
+    posterior : JointPosterior, for several factors.
     """
 
     beta: np.ndarray
@@ -62,14 +67,22 @@ class MixedFit:
     separated: list
     report: FitReport = field(default_factory=FitReport)
     is_singular: bool = False
+    posterior: object = None
 
 
 def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads):
     """The likelihood for these factors: the place where more engines join."""
     if len(factors) > 1:
-        names = ", ".join(repr(f.name) for f in factors)
-        raise NotImplementedError(
-            f"random effects for several grouping factors ({names}) are not implemented yet; use one of them"
+        if n_quadrature > 1:
+            names = ", ".join(repr(f.name) for f in factors)
+            raise ValueError(
+                f"n_quadrature={n_quadrature} needs a single grouping factor, but there are {len(factors)} ({names}): "
+                "their random effects are integrated out together, for which there is the Laplace approximation only, "
+                "n_quadrature=1"
+            )
+        engine = NestedLikelihood if nested.serves(factors) else CrossedLikelihood
+        return engine(
+            X, y, factors, sample_weight=sample_weight, fit_intercept=fit_intercept, n_threads=n_threads
         )
     f = factors[0] if factors else FactorDesign(None, 1, [-1], [(1, True)])
     return ClusteredLikelihood(
@@ -122,37 +135,67 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         x[random][covariance.on_boundary(x[random])] = 0.0
         return x
 
-    optimum = maximise(
-        engine.evaluate, x, levels=engine.levels, n_rows=engine.n_rows, n_fixed=k, held=held, snap=snap,
-        polish=engine.n_rows <= POLISH_ROWS, tol=tol, max_iter=max_iter, progress=progress,
-    )  # fmt: skip
+    common = dict(n_rows=engine.n_rows, n_fixed=k, held=held, snap=snap, tol=tol, max_iter=max_iter, progress=progress)
+    if isinstance(engine, CrossedLikelihood):
+        optimum = maximise_by_gradients(
+            engine.evaluate, engine.information, engine.hessian, engine.move, x, **common
+        )
+        engine.evaluate(optimum.x)
+        optimum.report.n_full_passes = engine.n_evaluations
+    else:
+        optimum = maximise(engine.evaluate, x, levels=engine.levels, polish=engine.n_rows <= POLISH_ROWS, **common)
     x = optimum.x
     vcov = _inverse_information(engine, optimum, held)
-    modes, mode_cov = engine.random_effects(x) if factors else (None, None)
+    modes, mode_cov, posterior = _random_effects(engine, x, factors)
     beta, theta = engine.natural(x)
-    n_factors = len(factors)
+    theta = _by_factor(theta, factors)
     return MixedFit(
         beta=beta,
-        theta=[theta][:n_factors],
-        lambda_=[covariance.lambda_(theta)][:n_factors],
+        theta=theta,
+        lambda_=[RelativeCovariance(f.blocks).lambda_(part) for f, part in zip(factors, theta, strict=True)],
         log_likelihood=float(optimum.value),
         vcov=vcov if factors else vcov[:k, :k],
-        modes=[modes][:n_factors],
-        mode_cov=[mode_cov][:n_factors],
+        modes=modes,
+        mode_cov=mode_cov,
         aliased=np.flatnonzero(engine.aliased).tolist(),
         separated=_separated(engine, optimum),
         report=optimum.report,
         is_singular=bool(factors) and bool(covariance.on_boundary(x[random]).any()),
+        posterior=posterior,
     )
 
 
 def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_intercept=True, n_threads=1):
-    """Conditional modes and covariances of the random coefficients given parameters: lists, one entry per factor."""
+    """Conditional modes and covariances of the random coefficients given parameters: lists, one entry per factor.
+
+    Returns
+    -------
+    modes, mode_cov : list
+    posterior : JointPosterior or None
+        For several factors.
+    """
     engine = _engine(X, y, factors, sample_weight, fit_intercept, 1, n_threads)
-    x = engine.internal(beta, theta[0])
+    x = engine.internal(beta, np.concatenate(theta))
     engine.evaluate(x)
+    return _random_effects(engine, x, factors)
+
+
+def _random_effects(engine, x, factors):
+    """Modes, covariances and joint posterior at x, where the engine was evaluated last."""
+    if len(factors) > 1:
+        return engine.random_effects(x)
+    if not factors:
+        return [], [], None
     modes, mode_cov = engine.random_effects(x)
-    return [modes], [mode_cov]
+    return [modes], [mode_cov], None
+
+
+def _by_factor(theta, factors):
+    """Entries of theta that belong to each factor."""
+    if not factors:
+        return []
+    sizes = [RelativeCovariance(f.blocks).m for f in factors]
+    return np.split(theta, np.cumsum(sizes)[:-1])
 
 
 def _inverse_information(engine, optimum, held):

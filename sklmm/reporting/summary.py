@@ -125,7 +125,14 @@ def _outcome_and_rows(estimator):
 
 
 def _group_counts(estimator):
-    return ", ".join(f"{count:,} of {factor}" for factor, count in estimator.n_groups_.items())
+    within = dict(getattr(estimator, "_nesting", ()))
+    return ", ".join(f"{count:,} of {_nested(factor, within)}" for factor, count in estimator.n_groups_.items())
+
+
+def _nested(factor, within):
+    """ "class within school", for a factor class or school:class."""
+    outer = within.get(factor)
+    return factor if outer is None else f"{factor.removeprefix(outer + ':')} within {outer}"
 
 
 def _notes_on_fit(estimator, coefficients):

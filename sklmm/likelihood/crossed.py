@@ -1,0 +1,370 @@
+"""Several grouping factors: the Laplace log-likelihood of (beta, theta), its exact gradient, and its Hessian.
+
+The conditional modes of all random coefficients are found together. Their curvature H = Lambda'Z'WZ Lambda + I is
+factorised at the modes; steps towards them use the factor of the evaluation before, since a pass over the rows costs
+less than a factorisation. The gradient is that of the Laplace approximation itself: the modes move with the parameters,
+and so do the weights in H. The Hessian is by central differences of it.
+"""
+
+from contextlib import nullcontext
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from sklmm._kernels._crossed import CrossedRows
+from sklmm.design.aliasing import aliased_columns
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.likelihood.clustered import MAX_CHUNKS
+from sklmm.likelihood.factorization import BorderedCholesky, TreeCholesky, check_memory
+from sklmm.likelihood.layout import SeveralFactors
+
+MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
+SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor
+MAX_MODE_STEPS = 200
+ROWS_AT_ONCE = 4096
+ROWS_PER_THREAD = 100_000  # with fewer, threads wait for each other longer than they work
+DIFFERENCE, ONE_SIDED = 5e-4, 2e-5  # steps of the Hessian's differences, in standard errors
+LARGE_BORDER = 600  # coefficients, from which on the dense factorisation is what an evaluation costs
+
+
+class CrossedLikelihood(SeveralFactors):
+    """Laplace log-likelihood of (beta, theta) for any number of grouping factors.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p), float64 or float32, any strides
+    y : ndarray of shape (n,), uint8
+    factors : list of FactorDesign
+    sample_weight : ndarray of shape (n,) or None
+    fit_intercept : bool
+    n_threads : int
+    standardise : bool
+        False leaves the units alone (for tests).
+
+    Attributes
+    ----------
+    n_params, n_fixed : int
+        Internal parameters are the slopes, the intercept if there is one, and theta, in the order of the factors.
+    aliased : ndarray of shape (p,), bool
+    n_evaluations : int
+        So far, those for the Hessian included.
+    """
+
+    def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True):
+        n, p = X.shape
+        self.n_rows, self.p, self.fit_intercept = n, p, bool(fit_intercept)
+        self.n_threads = min(n_threads, 1 + n // ROWS_PER_THREAD)
+        self.factors = factors
+        self.columns = np.array([c for f in factors for c in f.columns], dtype=np.int64)
+        self.covariance = RelativeCovariance([block for f in factors for block in f.blocks])
+        self.n_fixed = p + self.fit_intercept
+        self.n_params = self.n_fixed + self.covariance.m
+        self._scale_columns(X, sample_weight, standardise)
+        self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
+        self._blas = ThreadpoolController()
+        self._order_factors()
+        if not self.nested:
+            check_memory([(f.name, f.n_levels) for f in (factors[i] for i in self.order)], self.n_border)
+        order = self._sort_rows()
+        first = np.searchsorted(self.start[:-1], np.linspace(0, n, MAX_CHUNKS + 1)[:-1])
+        self.chunk = np.unique(np.append(first, [0, self.n_leaves])).astype(np.int64)
+        self._take_rows(X, y, sample_weight, order)
+        self.u = np.zeros((self.n_leaves, self.q))
+        self.u_border = np.zeros(self.n_border)
+        self._at = None  # parameters that u belongs to
+        self._moves = None  # derivatives of u there
+        self._fresh = False
+        self.n_evaluations = 0
+
+    # Layout -------------------------------------------------------------------------------------------------
+
+    def _take_rows(self, X, y, w, order):
+        n, p, k = self.n_rows, self.p, self.n_fixed
+        self.E = np.empty((n, self.n_params))  # derivatives of the linear predictor at fixed u: x, and z u for theta
+        scaled, center = self._inv_scale[:p], self._center[:p]
+        for first in range(0, n, ROWS_AT_ONCE):
+            part = slice(first, first + ROWS_AT_ONCE)
+            self.E[part, :p] = (X[part] if order is None else X[order[part]]) - center
+            self.E[part, :p] *= scaled
+        self.E[:, p:k] = 1.0
+
+        def sorted_(values):
+            return values if order is None else values[order]
+
+        def column(c):
+            a = self._coefficients[c]
+            if self.columns[a] < 0:
+                return np.ones(1)
+            values = np.asarray(X[:, self.columns[a]], dtype=np.float64)
+            return sorted_((values - self._z_center[a]) * self._z_inv_scale[a])
+
+        self.z = [column(c) for c in range(self.T)]
+        levels = [sorted_(rank[self.factors[f].codes].astype(np.int32))
+                  for f, rank in zip(self.order[1:], self.rank[1:], strict=True)]  # fmt: skip
+        columns = [
+            base + level * q + a
+            for base, level, q in zip(self.base[:-1], levels, self.sizes[1:], strict=True)
+            for a in range(q)
+        ]
+        self.column = np.array(columns, dtype=np.int32).reshape(self.T - self.q, n)
+        y = np.ascontiguousarray(sorted_(y))
+        w = None if w is None else np.ascontiguousarray(sorted_(w), dtype=np.float64)
+        self.rows = CrossedRows(y, w, self.start, self.chunk, self.column, self.q, self.n_border, self.n_threads)
+        if self.nested:
+            self.cholesky = TreeCholesky(self.parents, self.n_levels, self.sizes)
+        else:
+            self.cholesky = BorderedCholesky(
+                self.start, self.q, levels, self.n_levels[1:], self.sizes[1:], self.n_threads
+            )
+
+    def _lambda(self, theta):
+        """Lambda with its coefficients in the engine's order."""
+        return self.covariance.lambda_(theta)[np.ix_(self._coefficients, self._coefficients)]
+
+    def _scaled_z(self, Lambda):
+        """t = Lambda'z."""
+        t = []
+        for a in range(self.T):
+            total = np.zeros(1)
+            for b in np.flatnonzero(Lambda[:, a]):
+                total = total + Lambda[b, a] * self.z[b]
+            t.append(np.ascontiguousarray(total))
+        return t
+
+    def _one_blas_thread(self):
+        return self._blas.limit(limits=1, user_api="blas") if self._blas.lib_controllers else nullcontext()
+
+    # Conditional modes --------------------------------------------------------------------------------------
+
+    def _joint(self, fixed, t, u, u_border):
+        """h(u) and its gradient."""
+        s, s_border = np.empty_like(u), np.empty_like(u_border)
+        value = self.rows.state(fixed, t, u, u_border, s, s_border)
+        s -= u
+        s_border -= u_border
+        return value - 0.5 * (np.vdot(u, u) + np.vdot(u_border, u_border)), s, s_border
+
+    def _factor(self, t):
+        self.cholesky.factor(self.rows, self.rows.v, t)
+
+    def _step(self, s, s_border):
+        x, x_border = self.cholesky.solve(s[:, :, None], s_border[:, None])
+        return x[:, :, 0], x_border[:, 0]
+
+    def _find_modes(self, fixed, t, tol):
+        """Move u to the mode of h. Steps with an old factor, a fresh one where they shrink slowly."""
+        u, u_border = self.u, self.u_border
+        h, s, s_border = self._joint(fixed, t, u, u_border)
+        if self._guess is not None:  # the modes move with the parameters, but not on straight lines
+            trial = self._joint(fixed, t, *self._guess)
+            if trial[0] > h:
+                (u, u_border), (h, s, s_border) = self._guess, trial
+            else:
+                h, s, s_border = self._joint(fixed, t, u, u_border)  # once more: the rows remember the last call
+        if not self._fresh:
+            self._factor(t)
+            self._fresh = True
+        before, here = np.inf, False  # the last step's size; whether the factor is of this evaluation
+        for _ in range(MAX_MODE_STEPS):
+            d, d_border = self._step(s, s_border)
+            size = max(np.abs(d).max(initial=0.0), np.abs(d_border).max(initial=0.0))
+            largest = 1.0 + max(np.abs(u).max(initial=0.0), np.abs(u_border).max(initial=0.0))
+            if size <= tol * largest or (here and size > SLOW * before and size <= 1e-8 * largest):
+                break  # as near as rounding errors let it come, in the second case
+            if size > SLOW * before:
+                self._factor(t)
+                before, here = np.inf, True
+                d, d_border = self._step(s, s_border)
+            else:
+                before = size
+            gain = float(np.vdot(d, s) + np.vdot(d_border, s_border))
+            while True:
+                trial = self._joint(fixed, t, u + d, u_border + d_border)
+                if trial[0] >= h + 1e-4 * gain - 1e-11 * (1.0 + abs(h)):
+                    break
+                d, d_border, gain, before = 0.5 * d, 0.5 * d_border, 0.5 * gain, 0.0  # 0: a fresh factor next
+                if gain < 1e-300:
+                    raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
+            u, u_border = u + d, u_border + d_border
+            h, s, s_border = trial
+        else:
+            raise FloatingPointError("the conditional modes were not found: is X or sample_weight extreme?")
+        self.u, self.u_border = u, u_border
+        return h
+
+    # Value and derivatives ----------------------------------------------------------------------------------
+
+    def evaluate(self, x, tol=MODE_TOL):
+        """Log-likelihood and gradient at x."""
+        with self._one_blas_thread():
+            return self._evaluate(x, tol)
+
+    def _evaluate(self, x, tol):
+        self.n_evaluations += 1
+        x = np.asarray(x, dtype=np.float64)
+        k, covariance = self.n_fixed, self.covariance
+        self._guess = None
+        if self._moves is not None:
+            step = x - self._at
+            self._guess = self.u + self._moves[0] @ step, self.u_border + self._moves[1] @ step
+        self._moves = None
+        t = self._scaled_z(self._lambda(x[k:]))
+        fixed = self.E[:, :k] @ x[:k]
+        h = self._find_modes(fixed, t, tol)
+        self._factor(t)
+        value = h - 0.5 * self.cholesky.log_det
+        self.cholesky.invert()
+        theta = np.zeros((self.T, self.T))
+        m, m_border = np.empty_like(self.u), np.empty_like(self.u_border)
+        self.rows.leverages(t, self.z, *self.cholesky.needed_blocks(), theta, m, m_border)
+        kappa, kappa_border = self._step(m, m_border)
+        g = np.empty(self.n_rows)
+        self.rows.gradients(t, self.z, self.u, self.u_border, np.ascontiguousarray(kappa), kappa_border, g, theta)
+        gradient = np.empty(self.n_params)
+        gradient[:k] = self.E[:, :k].T @ g
+        self._log_det_gradient = gradient[:k] - self.E[:, :k].T @ self.rows.r  # h has r for g: u is its maximum
+        gradient[k:] = theta[self._place[covariance.row], self._place[covariance.col]]
+        self._at, self._t, self._gradient = x.copy(), t, gradient
+        return float(value), gradient
+
+    def information(self, x):
+        """A guess of minus the Hessian at x, where `evaluate` was last.
+
+        In beta it is exact but for the log determinant, in theta the expectation level by level. Keeps the derivatives
+        of the modes, too.
+        """
+        with self._one_blas_thread():
+            return self._information(x)
+
+    def _information(self, x):
+        k, covariance, rows = self.n_fixed, self.covariance, self.rows
+        m = self.n_params
+        for entry in range(covariance.m):
+            row, col = self._place[covariance.row[entry]], self._place[covariance.col[entry]]
+            self.E[:, k + entry] = self.z[row] * self._coefficient(col)
+        s = np.zeros((self.n_leaves * self.q, m))
+        s_border = np.zeros((self.n_border, m))
+        rows.sums(-rows.v, self._t, self.E, s, s_border)
+        for entry in range(covariance.m):  # e_col R_row
+            row, col = self._place[covariance.row[entry]], self._place[covariance.col[entry]]
+            self._add_residuals(s, s_border, k + entry, row, col)
+        moves, moves_border = self.cholesky.solve(s.reshape(self.n_leaves, self.q, m), s_border)
+        moves = moves.reshape(-1, m)
+        information = -(s.T @ moves) - s_border.T @ moves_border
+        for first in range(0, self.n_rows, ROWS_AT_ONCE):
+            E = self.E[first : first + ROWS_AT_ONCE]
+            information += (E * rows.v[first : first + ROWS_AT_ONCE, None]).T @ E
+        self._joint_information = information[:k, :k].copy()
+        information[:k, k:] = information[k:, :k] = 0.0
+        information[k:, k:] = self._expected(x[k:])
+        self._moves = moves.reshape(self.n_leaves, self.q, m), moves_border
+        return 0.5 * (information + information.T)
+
+    def _coefficient(self, c):
+        """u of coefficient c for every row."""
+        if c < self.q:
+            return np.repeat(self.u[:, c], np.diff(self.start))
+        return self.u_border[self.column[c - self.q]]
+
+    def _factor_of(self, c):
+        """Which factor (leaf 0) coefficient c belongs to, and its place there."""
+        first = np.append(0, np.cumsum(self.sizes))
+        f = int(np.searchsorted(first, c, side="right")) - 1
+        return f, c - first[f]
+
+    def _level_sums(self, weight, row):
+        """Sums of weight z_row over the levels of the factor that coefficient `row` belongs to."""
+        values = np.broadcast_to(weight * self.z[row], weight.shape)
+        f, a = self._factor_of(row)
+        if f == 0:
+            total = np.zeros(self.n_leaves)
+            filled = np.diff(self.start) > 0
+            total[filled] = np.add.reduceat(values, self.start[:-1][filled])
+            return total
+        level = (self.column[row - self.q] - self.base[f - 1] - a) // self.sizes[f]
+        return np.bincount(level, weights=values, minlength=self.n_levels[f])
+
+    def _add_residuals(self, s, s_border, entry, row, col):
+        total = self._level_sums(self.rows.r, row)
+        f, a = self._factor_of(col)
+        if f == 0:
+            s[a :: self.q, entry] += total
+        else:
+            s_border[self.base[f - 1] + a : self.base[f] : self.sizes[f], entry] += total
+
+    def _expected(self, theta):
+        """Expected information of theta in the distribution of the random effects, each level on its own.
+
+        It is tr(P dG_l P dG_m) / 2 with G = Lambda Lambda' and P = Lambda^-T (I - Sigma) Lambda^-1, the inverse
+        covariance of what the data say of a level.
+        """
+        covariance, Lambda = self.covariance, self._lambda(theta)
+        first = np.append(0, np.cumsum(self.sizes))
+        out = np.zeros((covariance.m, covariance.m))
+        for f, q in enumerate(self.sizes):
+            L = Lambda[first[f] : first[f + 1], first[f] : first[f + 1]].copy()
+            L[np.diag_indices(q)] = np.where(np.abs(L.diagonal()) < 1e-3, 1e-3, L.diagonal())
+            root = np.linalg.inv(L)
+            P = root.T @ (np.eye(q) - self.cholesky.level_blocks(f)) @ root
+            entries = [e for e in range(covariance.m) if self._factor_of(self._place[covariance.row[e]])[0] == f]
+            for i, e in enumerate(entries):
+                PdG = P @ self._covariance_change(L, e, first[f])
+                for e2 in entries[: i + 1]:
+                    value = 0.5 * np.einsum("nab,nba->", PdG, P @ self._covariance_change(L, e2, first[f]))
+                    out[e, e2] = out[e2, e] = value
+        return out
+
+    def _covariance_change(self, L, entry, first):
+        change = np.zeros_like(L)
+        row, col = (self._place[c[entry]] - first for c in (self.covariance.row, self.covariance.col))
+        change[row, :] = L[:, col]
+        return change + change.T
+
+    def hessian(self, x, information, active, rough=False):
+        """Hessian at x, where `evaluate` and `information` were last; `information` gives the scale of the steps.
+
+        Columns of theta are central differences of the gradient; with LARGE_BORDER a short step to one side saves half.
+        In the block of beta the part of h is known exactly, and the log determinant has so small a share that one
+        side serves, too. `rough`: one side for theta, and in beta the part of h alone.
+        """
+        central = not rough and self.n_border < LARGE_BORDER
+        k, scale = self.n_fixed, 1.0 / np.sqrt(np.maximum(np.diag(information), 4.0))
+        out = np.zeros((self.n_params, self.n_params))
+        start = self.u, self.u_border, self._moves, self._at
+        at_x, whole_at_x, joint = self._log_det_gradient, self._gradient, self._joint_information
+
+        def gradients(i, step):
+            side = x.copy()
+            side[i] += step
+            self.u, self.u_border, self._moves, self._at = start
+            gradient = self._evaluate(side, MODE_TOL)[1]
+            return side[i] - x[i], gradient, self._log_det_gradient
+
+        with self._one_blas_thread():
+            for i in np.flatnonzero(active):
+                if i < k:
+                    out[i, :k] = -joint[i]
+                    if not rough:
+                        h, _, side = gradients(i, ONE_SIDED * scale[i])
+                        out[i, :k] += (side - at_x) / h
+                    continue
+                high, g_high, _ = gradients(i, (DIFFERENCE if central else ONE_SIDED) * scale[i])
+                low, g_low = 0.0, whole_at_x
+                if central:
+                    low, g_low, _ = gradients(i, -DIFFERENCE * scale[i])
+                out[i] = (g_high - g_low) / (high - low)
+        self.u, self.u_border, self._moves, self._at = start
+        self._log_det_gradient, self._gradient = at_x, whole_at_x
+        out[:k, k:] = out[k:, :k].T
+        return 0.5 * (out + out.T)
+
+    def move(self, x, step):
+        """x + step to first order: large standard deviations that change much move as variances, in which the
+        likelihood is nearer to a parabola."""
+        out = x + step
+        k = self.n_fixed
+        theta, change = x[k:], step[k:]
+        much = self.covariance.diagonal & (np.abs(change) > 0.1 * np.abs(theta)) & (np.abs(theta) > 0.1)
+        ratio = 1.0 + 2.0 * change[much] / theta[much]
+        out[k:][much] = theta[much] * np.sqrt(np.clip(ratio, 0.1, 9.0))
+        return out

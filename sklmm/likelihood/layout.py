@@ -1,0 +1,111 @@
+"""Several grouping factors: which is eliminated first, where each level stands in the engine, the order of rows."""
+
+import numpy as np
+
+from sklmm._kernels._grouping import group_rows
+from sklmm._posterior import JointPosterior
+from sklmm.design.factors import parents_of
+from sklmm.likelihood.units import Units
+
+
+def elimination_order(factors):
+    """Positions of the factors by number of levels, largest first, and for each but the last the parents of its levels.
+
+    Parameters
+    ----------
+    factors : list of FactorDesign
+
+    Returns
+    -------
+    order : list of int
+    parents : list of ndarray or None
+        None unless each factor is nested in the next.
+    """
+    order = sorted(range(len(factors)), key=lambda f: -factors[f].n_levels)
+    parents = []
+    for f, g in zip(order, order[1:], strict=False):
+        parent = parents_of(factors[f].codes, factors[f].n_levels, factors[g].codes)
+        if parent is None:
+            return order, None
+        parents.append(parent)
+    return order, parents
+
+
+class SeveralFactors(Units):
+    """Base of the engines for several factors.
+
+    An engine sets `factors` (list of FactorDesign) and `n_rows` first, and for `random_effects` has modes `u`
+    (n_leaves, q), `u_border` and a `cholesky`.
+
+    Attributes
+    ----------
+    order : list of int
+        The factors, most levels first; the first is the leaf factor, the others are the border.
+    nested : bool
+        Whether each is nested in the next.
+    parents : list of ndarray or None
+        If nested: parent of each level of every factor but the last, both as they stand in the engine.
+    sizes, n_levels : list of int
+        Coefficients and levels of each factor in this order; q, n_leaves: of the leaf; T: all coefficients of a row.
+    rank : list of ndarray
+        Where each level of each factor stands in the engine.
+    base : ndarray
+        First coefficient of each factor of the border.
+    start : ndarray
+        First row of each leaf.
+    """
+
+    def _order_factors(self):
+        """Leaf first; coefficients of a row are counted in this order, `_place` of those in the order given."""
+        self.order, self.parents = elimination_order(self.factors)
+        ordered = [self.factors[f] for f in self.order]
+        self.nested = self.parents is not None
+        self.sizes = [len(f.columns) for f in ordered]
+        self.n_levels = [f.n_levels for f in ordered]
+        given = np.append(0, np.cumsum([len(f.columns) for f in self.factors]))
+        self._coefficients = np.concatenate([np.arange(given[f], given[f + 1]) for f in self.order])
+        self._place = np.argsort(self._coefficients)
+        self.q, self.T, self.n_leaves = self.sizes[0], sum(self.sizes), self.n_levels[0]
+        self.base = np.append(0, np.cumsum([n * q for n, q in zip(self.n_levels[1:], self.sizes[1:], strict=True)]))
+        self.n_border = int(self.base[-1])
+        # where each level of each factor stands in the engine: a tree's children side by side
+        self.rank = [np.arange(n) for n in self.n_levels]
+        if self.nested:
+            for f in range(len(self.parents) - 1, -1, -1):
+                above = self.rank[f + 1][self.parents[f]]
+                by_parent = np.argsort(above, kind="stable")
+                self.rank[f][by_parent] = np.arange(self.n_levels[f])
+                self.parents[f] = above[by_parent]
+
+    def _sort_rows(self):
+        """Order of the rows that brings each leaf's together, or None if they are in it."""
+        leaf = self.rank[0][self.factors[self.order[0]].codes]
+        order, start, level = group_rows(np.ascontiguousarray(leaf, dtype=np.intp), self.n_leaves)
+        if order is None and np.any(np.diff(level) < 0):
+            order = np.argsort(leaf, kind="stable")
+        if order is not None or level.size < self.n_leaves:
+            start = np.append(0, np.cumsum(np.bincount(leaf, minlength=self.n_leaves)))
+        self.start = np.ascontiguousarray(start, dtype=np.int64)
+        return order
+
+    def random_effects(self, x):
+        """Modes and covariances of the random coefficients by factor, as evaluated at x, and their joint posterior.
+
+        Returns
+        -------
+        modes : list of ndarray (n_levels, q)
+        mode_cov : list of ndarray (n_levels, q, q)
+        posterior : JointPosterior
+        """
+        Lambda = self._random_map() @ self.covariance.lambda_(x[self.n_fixed :])
+        given = np.append(0, np.cumsum([len(f.columns) for f in self.factors]))
+        scales = [Lambda[i:j, i:j] for i, j in zip(given, given[1:], strict=False)]
+        modes, mode_cov = [None] * len(self.factors), [None] * len(self.factors)
+        for f, position in enumerate(self.order):
+            q = self.sizes[f]
+            u = self.u if f == 0 else self.u_border[self.base[f - 1] : self.base[f]].reshape(-1, q)
+            rank = self.rank[f]
+            modes[position] = u[rank] @ scales[position].T
+            mode_cov[position] = scales[position] @ self.cholesky.level_blocks(f)[rank] @ scales[position].T
+        n_levels = [f.n_levels for f in self.factors]
+        return modes, mode_cov, JointPosterior(n_levels, self.order, scales, self.cholesky.posterior(self.rank))

@@ -1,0 +1,105 @@
+"""Nested random intercepts: the Laplace log-likelihood as a sum over trees, with its exact Hessian.
+
+The common case of nested factors, and the fast one: Newton steps through samples of trees, as for one factor.
+`CrossedLikelihood` has the general case, with slopes or factors that cross.
+"""
+
+import numpy as np
+
+from sklmm._kernels._grouping import gather_rows, whole_blocks
+from sklmm._kernels._nested import MAX_DEPTH, NestedKernel
+from sklmm.design.aliasing import aliased_columns
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.likelihood.clustered import (
+    ACCUMULATOR_BYTES,
+    MAX_CHUNKS,
+    MODE_TOL,
+    POLISH_ROWS,
+    ROUGH_MODE_TOL,
+    TILE_BYTES,
+    coarse_levels,
+)
+from sklmm.likelihood.factorization import TreeCholesky
+from sklmm.likelihood.layout import SeveralFactors, elimination_order
+
+
+def serves(factors):
+    """Whether these factors are nested random intercepts."""
+    intercepts = all(list(f.columns) == [-1] for f in factors)
+    return intercepts and len(factors) <= MAX_DEPTH and elimination_order(factors)[1] is not None
+
+
+class NestedLikelihood(SeveralFactors):
+    """Laplace log-likelihood of (beta, theta) for random intercepts of nested factors.
+
+    Parameters
+    ----------
+    X, y, factors, sample_weight, fit_intercept, n_threads, standardise
+        As in `CrossedLikelihood`. X is referred to, not copied, where its rows are in the order of the trees.
+
+    Attributes
+    ----------
+    n_params, n_fixed : int
+        Internal parameters are the slopes, the intercept if there is one, and theta, in the order of the factors.
+    levels : list of int
+        Samples of blocks to climb through.
+    aliased : ndarray of shape (p,), bool
+    """
+
+    def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True):
+        n, p = X.shape
+        if not X.flags.aligned or any(step % X.itemsize for step in X.strides):
+            X = np.ascontiguousarray(X)
+        self.n_rows, self.p, self.fit_intercept, self.n_threads = n, p, bool(fit_intercept), n_threads
+        self.factors = factors
+        self.columns = np.full(len(factors), -1, dtype=np.int64)
+        self.covariance = RelativeCovariance([(1, True)] * len(factors))
+        self.n_fixed = p + self.fit_intercept
+        self.n_params = self.n_fixed + len(factors)
+        self._scale_columns(X, sample_weight, standardise)
+        self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
+        self._order_factors()
+        order = self._sort_rows()
+        if order is not None:
+            X, y = gather_rows(X, order), y[order]
+            sample_weight = None if sample_weight is None else sample_weight[order]
+        parents = [np.ascontiguousarray(parent, dtype=np.int64) for parent in self.parents]
+        # first node of each tree at each depth: a tree is a top level
+        spans = [np.arange(self.n_levels[-1] + 1, dtype=np.int64)]
+        for parent, n_above in zip(parents[::-1], self.n_levels[:0:-1], strict=True):
+            first = np.searchsorted(parent, np.arange(n_above + 1))
+            spans.insert(0, first[spans[0]])
+        tile = int(np.clip(TILE_BYTES // (8 * self.n_params), 64, 1024) // 8 * 8)
+        block = whole_blocks(np.ascontiguousarray(self.start[spans[0]]), tile)
+        n_blocks = block.size - 1
+        accumulators = 2 * 8 * self.n_params * (self.n_params + 8)
+        n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
+        self.kernel = NestedKernel(
+            X, self._center, self._inv_scale, self.fit_intercept, y, sample_weight, self.start, parents, spans, block,
+            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), tile, n_threads,
+        )  # fmt: skip
+        self.modes = [np.zeros(n_levels) for n_levels in self.n_levels]
+        self.curvature = [np.zeros(n_levels) for n_levels in self.n_levels]
+        self.levels = coarse_levels(n, n_blocks)
+        self._beta = np.zeros(self.kernel.ld)
+        # the kernel's parameters in the order of the factors given
+        self._given = np.append(np.arange(self.n_fixed), self.n_fixed + self._place)
+
+    def evaluate(self, x, level=1, rough=False):
+        """Value, gradient and Hessian over every level-th block; `rough`: modes that are good enough to point the
+        way."""
+        mode_tol = ROUGH_MODE_TOL if rough and self.n_rows > POLISH_ROWS else MODE_TOL
+        self._beta[: self.n_fixed] = x[: self.n_fixed]
+        theta = np.ascontiguousarray(x[self.n_fixed :][self._coefficients])
+        value, gradient, hessian = self.kernel.evaluate(
+            self._beta, theta, self.modes, self.curvature, mode_tol, level, level // 2
+        )
+        return value, gradient[self._given], hessian[np.ix_(self._given, self._given)]
+
+    def random_effects(self, x):
+        theta = x[self.n_fixed :][self._coefficients]
+        self.u, self.u_border = self.modes[0][:, None], np.concatenate(self.modes[1:])
+        self.cholesky = TreeCholesky(self.parents, self.n_levels, self.sizes)
+        self.cholesky.factor_blocks(self.curvature[0][:, None, None] * np.outer(theta, theta))
+        self.cholesky.invert()
+        return super().random_effects(x)
