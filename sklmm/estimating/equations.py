@@ -205,8 +205,8 @@ class Equations:
             if self.whitening == Whitening.AUTOREGRESSIVE and alpha[0] < low == 0.0:
                 reason = "since distances in time that are not whole, or are all even, allow no negative one"
             return inside, (
-                f"its parameter is estimated as {alpha[0]:.4g}, but must lie between {low:.4g} and {high:.4g}, {reason}; "
-                f"{inside[0]:.4g} is used"
+                f"its parameter is estimated as {alpha[0]:.4g}, but must lie between {low:.4g} and {high:.4g}, "
+                f"{reason}; {inside[0]:.4g} is used"
             )
         if self.whitening != Whitening.DENSE:
             return alpha, None
