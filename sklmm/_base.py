@@ -285,7 +285,8 @@ def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
     if group_columns is None and time_column is None:
         # A model of groups alone may have no features; without groups scikit-learn wants at least one.
         raw = X
-        X = _read_features(estimator, X, reset=reset, least_features=0 if groups is not None else 1)
+        no_features = groups is not None if reset else estimator.n_features_in_ == 0
+        X = _read_features(estimator, X, reset=reset, least_features=0 if no_features else 1)
         names = column_names(estimator)
         given = {} if groups is None else as_group_frame(groups, X.shape[0])
         return Rows(X, names, given, raw if is_frame(raw) else X, names), [], None
@@ -312,6 +313,8 @@ def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
 
 
 def _read_features(estimator, X, *, reset, least_features):
+    if is_frame(X) and X.shape[1] == 0:  # it has no type to go by
+        X = np.empty(X.shape)
     try:
         return validate_data(
             estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_features=least_features
@@ -388,7 +391,7 @@ def resolve_columns(group_features, X, names, parameter="group_features"):
     chosen = group_features(X) if callable(group_features) else group_features
     if isinstance(chosen, (str, Integral)):
         chosen = [chosen]
-    chosen = np.asarray(chosen) if not isinstance(chosen, (list, tuple)) else chosen
+    chosen = np.atleast_1d(chosen) if not isinstance(chosen, (list, tuple)) else chosen
     if isinstance(chosen, np.ndarray) and chosen.dtype == bool:
         chosen = np.flatnonzero(chosen)
     positions = []

@@ -229,7 +229,7 @@ def _distinct_rows(table, n_values):
     """Number of each row among the distinct ones, and these."""
     if (table == table[0]).all():
         return np.zeros(len(table), dtype=np.int64), table[:1]
-    if float(n_values) ** table.shape[1] < 2**62:  # as numbers of that base: quicker to tell apart
+    if table.shape[1] * np.log2(max(n_values, 2)) < 62:  # as numbers of that base: quicker to tell apart
         keys = table @ (n_values ** np.arange(table.shape[1], dtype=np.int64))
         which, _ = encode_groups(keys, "pattern of times")
         first = np.full(which.max() + 1, len(table))

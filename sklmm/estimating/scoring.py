@@ -104,9 +104,8 @@ class Solver:
         self.shrinking = 1.0  # of a step's length from one iteration to the next
         self.independence = None  # once known: its sensitivity and the sum of its squared residuals
         self.separated, self.converged = [], False
-        # weights that are shares must not look like imprecision, nor huge ones ask for more than numbers can hold
-        mean_weight = equations.n_obs / equations.n_rows
-        self.unit = mean_weight if self.exact else min(1.0, mean_weight)
+        # weights that are shares must not look like imprecision; counts stop where the rows repeated would
+        self.unit = min(1.0, equations.n_obs / equations.n_rows)
 
     def solve(self):
         levels = self.equations.levels
