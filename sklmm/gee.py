@@ -417,21 +417,23 @@ class GEELogisticRegression(GroupedClassifier):
     def _inference_df(self):
         return self.df_resid_
 
-    def summary(self, level=0.95):
+    def summary(self, level=0.95, correlation=False):
         """Tables of the fit: coefficients, working correlation, criteria.
 
         Parameters
         ----------
         level : float, default=0.95
             Confidence level of the intervals.
+        correlation : bool, default=False
+            Whether to show the correlation of the estimated coefficients, too.
 
         Returns
         -------
         summary : FitSummary
-            ``print`` it; or take its `coefficients`, a DataFrame, `to_markdown()`, `to_latex()`.
+            ``print`` it; or take its `coefficients`, a DataFrame, `to_frame()`, `to_markdown()`, `to_latex()`.
         """
         check_is_fitted(self)
-        return summary_of_gee(self, level)
+        return summary_of_gee(self, level, correlation)
 
 
 def read_times(time):
