@@ -549,7 +549,7 @@ def test_notes_of_the_marginal_model():
 def test_markups_of_the_marginal_model():
     summary = summary_of_gee(with_matrix("unstructured", 3))
     latex, markdown, page = summary.to_latex(), summary.to_markdown(), summary._repr_html_()
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 4
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 3
     assert r"Working correlation \\" in latex and "1 & 1.000 & 0.600 & 0.360" in latex
     assert "| row | 1 | 2 | 3 |" in markdown and "| 3 | 0.360 | 0.600 | 1.000 |" in markdown
     assert page.count("<table>") == page.count("</table>") == 3 and ">Working correlation</caption>" in page

@@ -12,8 +12,9 @@ Evolution 5, 944-946.
 Larsen K, Merlo J (2005). Appropriate assessment of neighborhood effects on individual health. American Journal of
 Epidemiology 161, 81-88.
 
-Nakagawa S, Johnson PCD, Schielzeth H (2017). The coefficient of determination R2 and intra-class correlation coefficient
-from generalized linear mixed-effects models revisited and expanded. Journal of the Royal Society Interface 14, 20170213.
+Nakagawa S, Johnson PCD, Schielzeth H (2017). The coefficient of determination R2 and intra-class correlation
+coefficient from generalized linear mixed-effects models revisited and expanded. Journal of the Royal Society Interface
+14, 20170213.
 """
 
 import math
