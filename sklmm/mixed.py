@@ -236,6 +236,7 @@ class MixedLogisticRegression(MixedInference, GroupedClassifier):
             n_obs_=n_obs,
             _factors=factors,
             _fixed_names=["intercept"] * bool(self.fit_intercept) + rows.names,
+            _n_successes=float(target.sum() if weights is None else weights @ target),
             # What the summary says must be what was fitted, whatever set_params has changed since.
             _n_quadrature=int(self.n_quadrature),
             _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
