@@ -3,14 +3,17 @@
 import warnings
 from dataclasses import dataclass
 
+import joblib
 import numpy as np
 import pandas as pd
+from scipy import linalg
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import one_dimensional, read_weights
 from ._progress import effective_threads
 from .design.grouping import encode_groups
-from .exceptions import ConvergenceWarning
+from .exceptions import ConvergenceWarning, FewClustersWarning
+from .inference.bootstrap import BootstrapResult, acceleration, bootstrap, check_resampling
 from .inference.intervals import check_level
 from .inference.profile import profile_interval
 from .inference.variance_partition import variance_partition
@@ -44,20 +47,82 @@ class MixedInference:
         """Nakagawa's R2, marginal and conditional."""
         return self.variance_partition_.r2
 
-    def conf_int(self, level=0.95, method="wald", *, X=None, y=None, groups=None, sample_weight=None, parameters=None):
+    def vcov(self, cov_type="model", *, X=None, y=None, groups=None, sample_weight=None):
+        """Covariance of the fixed effects.
+
+        Parameters
+        ----------
+        cov_type : {"model", "robust"}, default="model"
+            "model" is `vcov_`, right if the model is. "robust": the cluster sandwich, from the scores of the groups
+            (without groups, of the rows); for many groups it holds whatever the rows of a group have in common, as
+            long as groups are independent and the fixed effects mean what they are to mean. It needs the rows of the
+            fit.
+        X, y, groups, sample_weight
+            The rows of the fit, as `fit` got them; for "robust" only.
+
+        Returns
+        -------
+        vcov : DataFrame
+            NaN in the rows and columns of coefficients that are not identified.
+
+        Raises
+        ------
+        ValueError
+            For "robust", if there are several grouping factors: their groups are not independent clusters.
+        """
+        check_is_fitted(self)
+        if cov_type not in ("model", "robust"):
+            raise ValueError(f"cov_type must be 'model' or 'robust', got {cov_type!r}")
+        if cov_type == "model":
+            return self.vcov_
+        if len(self._factors) > 1:
+            raise ValueError(
+                "cov_type='robust' sums over independent clusters, but the model has several grouping factors: "
+                f"{', '.join(factor.name for factor in self._factors)}. Fit one of them, the coarsest of nested ones"
+            )
+        rows = self._rows_of_fit("cov_type='robust'", X, y, groups, sample_weight)
+        names, _, model_vcov = self._fixed_effects()
+        n_clusters = rows.designs[0].n_levels if rows.designs else len(rows.y)
+        if n_clusters <= len(names):
+            warnings.warn(
+                f"there are {n_clusters} groups for {len(names)} coefficients: a robust covariance needs more groups "
+                "than coefficients (better, dozens of them)",
+                FewClustersWarning,
+                stacklevel=2,
+            )
+        vcov = self._objective(rows).robust_covariance()
+        vcov[np.isnan(model_vcov)] = np.nan
+        return pd.DataFrame(vcov, index=names, columns=names)
+
+    def conf_int(
+        self,
+        level=0.95,
+        method="wald",
+        *,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+        parameters=None,
+        **resampling,
+    ):
         """Confidence intervals.
 
         Parameters
         ----------
         level : float, default=0.95
-        method : {"wald", "profile"}, default="wald"
+        method : {"wald", "profile", "bootstrap"}, default="wald"
             "wald": of the fixed effects, from their standard errors. "profile": the values that a likelihood ratio
-            test does not reject; of the fixed effects and of the random effects' standard deviations and correlations.
-            It fits the model some dozens of times and needs the rows of the fit.
+            test does not reject; "bootstrap": quantiles of estimates from resamples, see the method `bootstrap`. These
+            two cover the random effects' standard deviations and correlations, too; they fit the model again and need
+            the rows of the fit.
         X, y, groups, sample_weight
-            The rows of the fit, as `fit` got them; for "profile" only.
+            The rows of the fit, as `fit` got them; not for "wald".
         parameters : None, "fixed", "random" or list of str, default=None
-            Which intervals to find, for "profile"; None is all of them. A list has names of the result's index.
+            Which intervals to find; None is all of them. A list has names of the result's index. Not for "wald".
+        **resampling
+            For "bootstrap" only: `n_resamples`, `resampling`, `random_state`, `n_jobs` and `verbose`, see the method
+            `bootstrap`, and `kind`, see `BootstrapResult.conf_int`.
 
         Returns
         -------
@@ -67,17 +132,25 @@ class MixedInference:
             correlation with the random intercept.
         """
         check_is_fitted(self)
+        if method not in ("wald", "profile", "bootstrap"):
+            raise ValueError(f"method must be 'wald', 'profile' or 'bootstrap', got {method!r}")
+        if resampling and method != "bootstrap":
+            raise TypeError(f"method={method!r} takes no {', '.join(resampling)}: they are the bootstrap's")
         if method == "wald":
             return super().conf_int(level)
-        if method != "profile":
-            raise ValueError(f"method must be 'wald' or 'profile', got {method!r}")
         level = check_level(level)
         chosen = self._chosen_parameters(parameters)
+        if method == "bootstrap":
+            kind = {"kind": resampling.pop("kind")} if "kind" in resampling else {}
+            result = self.bootstrap(X, y, groups, sample_weight, **resampling)
+            return result.conf_int(level, **kind).loc[[parameter.name for parameter in chosen]]
         rows = self._rows_of_fit(f"method={method!r}", X, y, groups, sample_weight)
         objective = self._objective(rows)
         ends = {
-            parameter.name: parameter.interval(objective, level) if parameter.identified else (np.nan, np.nan)
-            for parameter in chosen
+            found.name: profile_interval(objective, found.quantity(objective), level)
+            if found.identified
+            else (np.nan, np.nan)
+            for found in chosen
         }
         intervals = pd.DataFrame.from_dict(ends, orient="index", columns=["lower", "upper"])
         lost = [found.name for found in chosen if found.identified and np.isnan(ends[found.name]).any()]
@@ -89,6 +162,89 @@ class MixedInference:
                 stacklevel=2,
             )
         return intervals
+
+    def bootstrap(
+        self,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+        *,
+        n_resamples=1000,
+        resampling="parametric",
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        """Refit the model to resamples.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight
+            The rows of the fit, as `fit` got them.
+        n_resamples : int, default=1000
+        resampling : {"parametric", "cluster"}, default="parametric"
+            "parametric": random effects and classes are drawn from the fitted model, X and groups kept. "cluster":
+            whole groups are drawn with replacement, which takes nothing from the model but that groups are
+            independent; of nested factors those of the coarsest one.
+        random_state : int, SeedSequence or None, default=None
+            The results depend on it alone, whatever `n_jobs`.
+        n_jobs : int or None, default=None
+            Processes, as joblib counts them: None is 1 outside a joblib context, -1 all.
+        verbose : int, default=0
+            1 prints how many resamples are done.
+
+        Returns
+        -------
+        result : BootstrapResult
+            With `estimates`, `std_errors()`, `bias()` and `conf_int()`.
+        """
+        check_is_fitted(self)
+        check_resampling(resampling, n_resamples)
+        rows = self._rows_of_fit("bootstrap", X, y, groups, sample_weight)
+        objective = self._objective(rows)
+        parameters = self._parameters()
+        _, beta, _ = self._fixed_effects()
+        fit_intercept = len(beta) > self.coef_.size
+        estimates_of = Estimates(parameters, fit_intercept)
+        settings = {
+            "fit_intercept": fit_intercept,
+            "n_quadrature": self._n_quadrature,
+            "tol": float(self.tol),
+            "max_iter": int(self.max_iter),
+            "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
+        }
+        found = bootstrap(
+            rows,
+            beta,
+            self._theta,
+            settings,
+            estimates_of,
+            resampling=resampling,
+            n_resamples=n_resamples,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            progress=_print_progress if verbose else None,
+        )
+        n_failed = int(np.isnan(found).all(axis=1).sum())
+        if n_failed:
+            warnings.warn(
+                f"{n_failed} of {n_resamples} resamples could not be fitted (one class only, or no convergence) and "
+                "are left out",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        names = [parameter.name for parameter in parameters]
+        original = estimates_of.of(beta, [factor.covariance for factor in self._factors])
+        original[[not parameter.identified for parameter in parameters]] = np.nan
+        estimates = pd.DataFrame(found, columns=names)
+        accelerations = None
+        if len(self._factors) <= 1:
+            influence, counts = objective.influence()
+            gradients = (parameter.quantity(objective).at(objective.x)[1] for parameter in parameters)
+            values = [acceleration(influence @ np.nan_to_num(gradient), counts) for gradient in gradients]
+            accelerations = pd.Series(values, index=names)
+        return BootstrapResult(estimates, pd.Series(original, index=names), resampling, n_failed, accelerations)
 
     # The rows again ----------------------------------------------------------------------------------------------
 
@@ -201,12 +357,39 @@ class Parameter:
     positions: tuple
     identified: bool = True
 
-    def interval(self, objective, level):
-        """Its profile likelihood interval."""
+    def quantity(self, objective):
+        """It as a function of the objective's parameters."""
         if self.kind == "fixed":
-            quantity = objective.fixed_effect(*self.positions)
-        elif len(self.positions) == 1:
-            quantity = objective.standard_deviation(*self.positions)
-        else:
-            quantity = objective.correlation(*self.positions)
-        return profile_interval(objective, quantity, level)
+            return objective.fixed_effect(*self.positions)
+        if len(self.positions) == 1:
+            return objective.standard_deviation(*self.positions)
+        return objective.correlation(*self.positions)
+
+
+class Estimates:
+    """The parameters' estimates as a vector: of a `MixedFit`, or of coefficients and covariance matrices."""
+
+    def __init__(self, parameters, fit_intercept):
+        self.kinds, self.first = [(parameter.kind, parameter.positions) for parameter in parameters], int(fit_intercept)
+
+    def __call__(self, fit):
+        if fit is None:
+            return np.full(len(self.kinds), np.nan)
+        beta = fit.beta.copy()
+        beta[[j + self.first for j in fit.aliased]] = np.nan
+        return self.of(beta, [factor @ factor.T for factor in fit.lambda_])
+
+    def of(self, beta, covariances):
+        """Fixed effects, standard deviations and correlations, in the order of the parameters."""
+        D = linalg.block_diag(*covariances) if covariances else np.zeros((0, 0))
+        sd = np.sqrt(np.diagonal(D))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            corr = D / sd[:, None] / sd
+        values = (
+            beta[at[0]] if kind == "fixed" else sd[at[0]] if len(at) == 1 else corr[at] for kind, at in self.kinds
+        )
+        return np.fromiter(values, dtype=float, count=len(self.kinds))
+
+
+def _print_progress(done, total):
+    print(f"[bootstrap] {done} of {total} resamples", flush=True)

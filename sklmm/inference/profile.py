@@ -1,7 +1,7 @@
 """Profile likelihood intervals: the values of one quantity that the likelihood ratio test does not reject.
 
 The profile of a quantity c is the highest log-likelihood for each of its values; an end of the interval is where the
-root zeta = sign(c - estimate) sqrt(2 (maximum - profile)) reaches the normal quantile. Points of the profile are found by
+root zeta = sign(c - estimate) sqrt(2 (maximum - profile)) reaches the normal quantile. Points of the profile come from
 maximising ``l(x) - K (c(x) - target)^2 / 2``: its maximum is the highest of all points with the same c, a point of the
 profile exactly, whatever K is, and K (c - target) is the profile's slope there. Each such fit is Newton's method with
 exact derivatives from where the last one ended; with the slopes, Newton's method finds the end, too.

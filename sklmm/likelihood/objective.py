@@ -3,6 +3,7 @@
 import numpy as np
 
 from sklmm.likelihood.base import _engine
+from sklmm.likelihood.scores import cluster_scores
 
 
 class MixedObjective:
@@ -32,6 +33,8 @@ class MixedObjective:
 
     def __init__(self, X, y, *, factors, sample_weight, fit_intercept, n_quadrature, n_threads, beta, theta):
         self._engine = engine = _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads)
+        self._rows = X, y, factors[0].codes if factors else None, sample_weight
+        self._n_factors, self._n_quadrature = len(factors), n_quadrature
         self.n_fixed = engine.n_fixed
         self.active = np.ones(engine.n_params, dtype=bool)
         self.active[: engine.p] = ~engine.aliased
@@ -57,6 +60,36 @@ class MixedObjective:
             change = self.evaluate(self.x - step * unit)[1] - self.evaluate(self.x + step * unit)[1]
             rows.append(change / (2 * step))
         return (np.array(rows) + np.array(rows).T) / 2
+
+    def influence(self):
+        """What each cluster contributes to the estimates: its score times the inverse information.
+
+        Returns
+        -------
+        influence : ndarray of shape (n_clusters, n_params)
+            0 for parameters that are not active. Without random effects each row is a cluster.
+        counts : ndarray of shape (n_clusters,)
+            How often each cluster is there: weights of rows that are clusters.
+
+        Raises
+        ------
+        ValueError
+            If there are several grouping factors.
+        """
+        if self._n_factors > 1:
+            raise ValueError("scores of single clusters need a single grouping factor")
+        self.evaluate(self.x)
+        scores = cluster_scores(self._engine, self.x, *self._rows, self._n_quadrature)
+        out, active = np.zeros_like(scores), self.active
+        out[:, active] = np.linalg.solve(self.information[np.ix_(active, active)], scores[:, active].T).T
+        _, _, codes, weights = self._rows
+        return out, np.ones(len(out)) if codes is not None or weights is None else weights
+
+    def robust_covariance(self):
+        """Cluster sandwich of the fixed effects, the intercept first; no small-sample correction."""
+        influence, counts = self.influence()
+        fixed = influence[:, : self.n_fixed] @ self._engine._fixed_map().T
+        return (fixed * counts[:, None]).T @ fixed
 
     def fixed_effect(self, position):
         """The fixed effect at a position of beta."""
