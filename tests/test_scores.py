@@ -73,7 +73,7 @@ def test_robust_covariance_is_the_sandwich():
 
 
 def test_right_where_the_model_is_wrong():
-    """Rows of a group that go together in a way that a random intercept does not know: the sandwich covers, it does not."""
+    """Rows of a group that go together as no random intercept knows: the sandwich is right, the information is not."""
     estimates, robust, naive = [], [], []
     for seed in range(60):
         X, y, groups = make_clustered_classification(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_CHUNK = 1 << 14  # rows whose temporaries stay in cache
+_CHUNK_SIZE = 1 << 13  # numbers that are taken at once: they stay in cache, and BLAS wakes no threads for so few
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ def row_moments(X, slopes, columns, sample_weight=None):
     total = mean = squares = 0.0
     moments = [np.zeros((len(own), len(own))) for own in columns]
     sloped = [f for f, own in enumerate(columns) if any(column >= 0 for column in own)]
-    for start in range(0, n, _CHUNK):
-        part = slice(start, min(start + _CHUNK, n))
+    n_rows = int(np.clip(_CHUNK_SIZE // max(X.shape[1], 1), 256, 2048))
+    for start in range(0, n, n_rows):
+        part = slice(start, min(start + n_rows, n))
         rows = np.asarray(X[part], dtype=np.float64)
         weight = None if sample_weight is None else sample_weight[part]
         share = float(len(rows)) if weight is None else weight.sum()
