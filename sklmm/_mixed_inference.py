@@ -13,7 +13,16 @@ from ._base import one_dimensional, read_weights
 from ._progress import effective_threads
 from .design.grouping import encode_groups
 from .exceptions import ConvergenceWarning, FewClustersWarning
-from .inference.bootstrap import BootstrapResult, acceleration, bootstrap, check_resampling
+from .inference.bootstrap import (
+    BootstrapResult,
+    ClusterDraw,
+    MixedRefit,
+    ParametricDraw,
+    acceleration,
+    check_resampling,
+    print_progress,
+    resample,
+)
 from .inference.intervals import check_level
 from .inference.profile import profile_interval
 from .inference.variance_partition import variance_partition
@@ -143,17 +152,18 @@ class MixedInference:
         if method == "bootstrap":
             kind = {"kind": resampling.pop("kind")} if "kind" in resampling else {}
             result = self.bootstrap(X, y, groups, sample_weight, **resampling)
-            return result.conf_int(level, **kind).loc[[parameter.name for parameter in chosen]]
+            places = {(found.kind, found.positions): j for j, found in enumerate(self._parameters())}
+            return result.conf_int(level, **kind).iloc[[places[found.kind, found.positions] for found in chosen]]
         rows = self._rows_of_fit(f"method={method!r}", X, y, groups, sample_weight)
         objective = self._objective(rows)
-        ends = {
-            found.name: profile_interval(objective, found.quantity(objective), level)
-            if found.identified
-            else (np.nan, np.nan)
+        ends = [
+            profile_interval(objective, found.quantity(objective), level) if found.identified else (np.nan, np.nan)
             for found in chosen
-        }
-        intervals = pd.DataFrame.from_dict(ends, orient="index", columns=["lower", "upper"])
-        lost = [found.name for found in chosen if found.identified and np.isnan(ends[found.name]).any()]
+        ]
+        names = [found.name for found in chosen]
+        lost = [
+            found.name for found, pair in zip(chosen, ends, strict=True) if found.identified and np.isnan(pair).any()
+        ]
         if lost:
             warnings.warn(
                 f"ends of the profile intervals of {', '.join(lost)} were not found and are NaN: the likelihood has "
@@ -161,7 +171,7 @@ class MixedInference:
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        return intervals
+        return pd.DataFrame(ends, index=names, columns=["lower", "upper"])
 
     def bootstrap(
         self,
@@ -214,17 +224,17 @@ class MixedInference:
             "max_iter": int(self.max_iter),
             "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
         }
-        found = bootstrap(
-            rows,
-            beta,
-            self._theta,
-            settings,
-            estimates_of,
-            resampling=resampling,
+        if resampling == "parametric":
+            draw = ParametricDraw(rows, beta, self._theta, fit_intercept)
+        else:
+            draw = ClusterDraw(rows)
+        found = resample(
+            MixedRefit(draw, settings, estimates_of),
+            len(parameters),
             n_resamples=n_resamples,
             random_state=random_state,
             n_jobs=n_jobs,
-            progress=_print_progress if verbose else None,
+            progress=print_progress if verbose else None,
         )
         n_failed = int(np.isnan(found).all(axis=1).sum())
         if n_failed:
@@ -373,8 +383,6 @@ class Estimates:
         self.kinds, self.first = [(parameter.kind, parameter.positions) for parameter in parameters], int(fit_intercept)
 
     def __call__(self, fit):
-        if fit is None:
-            return np.full(len(self.kinds), np.nan)
         beta = fit.beta.copy()
         beta[[j + self.first for j in fit.aliased]] = np.nan
         return self.of(beta, [factor @ factor.T for factor in fit.lambda_])
@@ -389,7 +397,3 @@ class Estimates:
             beta[at[0]] if kind == "fixed" else sd[at[0]] if len(at) == 1 else corr[at] for kind, at in self.kinds
         )
         return np.fromiter(values, dtype=float, count=len(self.kinds))
-
-
-def _print_progress(done, total):
-    print(f"[bootstrap] {done} of {total} resamples", flush=True)

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import GroupedClassifier, check_number
 from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
+from ._gee_inference import GEEInference
 from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
 from .design.grouping import encode_groups
@@ -23,7 +24,7 @@ from .reporting.summary import summary_of_gee
 FEW_CLUSTERS = 50  # below this many, tests and intervals use t
 
 
-class GEELogisticRegression(GroupedClassifier):
+class GEELogisticRegression(GEEInference, GroupedClassifier):
     """Marginal logistic regression by generalized estimating equations (GEE).
 
     The coefficients describe the average over the population, not a member of it; rows of a group may be correlated
@@ -273,6 +274,8 @@ class GEELogisticRegression(GroupedClassifier):
             _aliased=[j + slopes for j in fit.aliased],
             _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
             _dispersion_is_fixed=self.dispersion != "estimate",
+            _ddof_correction=bool(self.ddof_correction),
+            _had_times=times is not None,
         )
         self._set_fitted(state)
         if context is not None:
@@ -370,6 +373,9 @@ class GEELogisticRegression(GroupedClassifier):
         check_is_fitted(self)
         rows = self._read_new_rows(X, None)
         return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], [], [], "zero")[0]
+
+    def _read_times(self, time):
+        return read_times(time)
 
     # What the fit says, made when it is asked for -----------------------------------------------------------
 

@@ -10,10 +10,10 @@ from reference_data import model_data
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import norm
 
-from sklmm import MixedLogisticRegression
-from sklmm.datasets import make_clustered_classification
+from sklmm import GEELogisticRegression, MixedLogisticRegression
+from sklmm.datasets import load_ohio, make_clustered_classification
 from sklmm.exceptions import ConvergenceWarning, NoGroupsWarning
-from sklmm.inference.bootstrap import BootstrapResult, _Clusters, _Parametric, acceleration, independent_clusters
+from sklmm.inference.bootstrap import BootstrapResult, ClusterDraw, ParametricDraw, acceleration, independent_clusters
 from sklmm.likelihood.base import FactorDesign
 
 
@@ -125,7 +125,7 @@ class SimpleNamespaceRows(SimpleNamespace):
 
 def test_clusters_are_drawn_whole_with_their_inner_groups():
     rows = rows_of(weights=np.arange(12.0))
-    drawn = _Clusters(rows)(np.random.default_rng(5))
+    drawn = ClusterDraw(rows)(np.random.default_rng(5))
     inner, outer = drawn.designs
     assert outer.n_levels == 3 and inner.n_levels == inner.codes.max() + 1
     for level in range(3):
@@ -155,7 +155,7 @@ def test_new_outcomes_have_the_distribution_of_the_model():
     X = np.tile(np.arange(5.0), 2000)[:, None] - 2
     design = FactorDesign(codes, 2000, [-1, 0], [(2, True)])
     rows = SimpleNamespaceRows(X, None, [design], None)
-    draw = _Parametric(rows, np.array([0.3, 0.5]), [np.array([1.0, -0.4, 0.3])], True)
+    draw = ParametricDraw(rows, np.array([0.3, 0.5]), [np.array([1.0, -0.4, 0.3])], True)
     y = draw(rng).y
     b = np.random.default_rng(1).multivariate_normal([0, 0], [[1.0, -0.4], [-0.4, 0.25]], 400_000)
     for x in range(5):
@@ -171,12 +171,12 @@ def test_counts_are_drawn_as_counts():
     weights = np.array([5.0, 3.0, 40.0])
     design = FactorDesign(np.array([0, 0, 1]), 2, [-1], [(1, True)])
     rows = SimpleNamespaceRows(np.zeros((3, 1)), None, [design], weights)
-    drawn = _Parametric(rows, np.array([0.0, 1.0]), [np.array([0.0])], True)(np.random.default_rng(0))
+    drawn = ParametricDraw(rows, np.array([0.0, 1.0]), [np.array([0.0])], True)(np.random.default_rng(0))
     for level in (0, 1):
         assert drawn.weights[drawn.designs[0].codes == level].sum() == [8, 40][level]
     assert (drawn.weights > 0).all() and set(drawn.y) == {0, 1}
     with pytest.raises(ValueError, match="no whole numbers; use resampling='cluster'"):
-        _Parametric(SimpleNamespaceRows(np.zeros((1, 1)), None, [], np.array([0.5])), np.zeros(2), [], True)
+        ParametricDraw(SimpleNamespaceRows(np.zeros((1, 1)), None, [], np.array([0.5])), np.zeros(2), [], True)
 
 
 def test_weighted_rows_of_a_fit():
@@ -225,3 +225,64 @@ def test_progress_and_arguments(capsys):
         model.bootstrap(**rows, n_resamples=1)
     with pytest.raises(TypeError, match="method='profile' takes no n_resamples"):
         model.conf_int(method="profile", **rows, n_resamples=10)
+
+
+def test_columns_that_share_a_name():
+    rows = dict(zip("Xy", make_clustered_classification(300, 2, n_groups=20, random_state=0)[:2], strict=True))
+    rows["groups"] = np.repeat(np.arange(20), 15)
+    model = MixedLogisticRegression(n_threads=1).fit(**rows)
+    model._fixed_names = ["intercept", "x", "x"]
+    found = model.conf_int(method="bootstrap", **rows, n_resamples=20, random_state=0)
+    assert found.index.tolist() == ["intercept", "x", "x", "sd_intercept|group"]
+    profile = model.conf_int(method="profile", **rows)
+    assert profile.index.tolist() == found.index.tolist()
+    assert profile.iloc[1, 0] != profile.iloc[2, 0] and found.iloc[1, 0] != found.iloc[2, 0]
+
+
+# --- marginal models ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def marginal():
+    X, wheeze, child = load_ohio(return_X_y=True, as_frame=True)
+    rows = dict(X=X, y=wheeze, groups=child)
+    return GEELogisticRegression("ar1", n_threads=1).fit(**rows, time=X["age"]), rows | {"time": X["age"]}
+
+
+def test_marginal_clusters_agree_with_the_sandwich(marginal):
+    model, rows = marginal
+    result = model.bootstrap(**rows, n_resamples=200, random_state=0)
+    assert result.n_failed == 0 and result.acceleration is None
+    np.testing.assert_allclose(result.std_errors(), np.sqrt(np.diagonal(model.vcov("robust"))), rtol=0.15)
+    np.testing.assert_array_equal(result.original, [*model.intercept_, *model.coef_[0]])
+    again = model.bootstrap(**rows, n_resamples=50, random_state=0, n_jobs=2)
+    np.testing.assert_array_equal(again.estimates.to_numpy(), result.estimates.to_numpy()[:50])
+    ends = model.conf_int(method="bootstrap", **rows, n_resamples=200, random_state=0)
+    assert ends.equals(result.conf_int(kind="bias-corrected"))
+
+
+def test_a_resample_is_a_fit_of_its_rows(marginal):
+    """Whole children, those drawn twice as two: the estimates of fit for these rows and times."""
+    model, rows = marginal
+    found = model.bootstrap(**rows, n_resamples=2, random_state=3).estimates.iloc[0]
+    plain = model._rows_of_fit(rows["X"], rows["y"], rows["groups"], None, rows["time"])
+    seed = np.random.SeedSequence(3).spawn(2)[0]
+    index, clusters = ClusterDraw(plain).index(np.random.default_rng(seed))
+    again = GEELogisticRegression("ar1", n_threads=1)
+    again.fit(rows["X"].iloc[index], rows["y"].iloc[index], groups=clusters, time=rows["time"].iloc[index])
+    np.testing.assert_allclose(found, [*again.intercept_, *again.coef_[0]], rtol=1e-7)
+
+
+def test_marginal_models_say_what_is_missing(marginal):
+    model, rows = marginal
+    with pytest.raises(ValueError, match="'profile' needs a likelihood, which estimating equations do not have"):
+        model.conf_int(method="profile")
+    with pytest.raises(ValueError, match="pass X=X, y=y, groups=groups, time=time"):
+        model.conf_int(method="bootstrap")
+    with pytest.raises(ValueError, match="method must be 'wald' or 'bootstrap', got 'exact'"):
+        model.conf_int(method="exact")
+    with pytest.raises(TypeError, match="method='wald' takes no n_resamples"):
+        model.conf_int(n_resamples=10)
+    fewer = {key: values[4:] for key, values in rows.items()}
+    with pytest.raises(ValueError, match="it had 2,148 rows, here are 2,144"):
+        model.bootstrap(**fewer)

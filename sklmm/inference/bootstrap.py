@@ -1,4 +1,4 @@
-"""Bootstrap of a fitted mixed model: new outcomes from the fit, or the clusters drawn anew; each time a fit.
+"""Bootstrap of a fitted model: new outcomes from the fit, or the clusters drawn anew; each time a fit.
 
 Every resample has a generator of its own, spawned from the seed, so that the results are bitwise the same however the
 resamples are spread over processes.
@@ -19,11 +19,12 @@ from scipy import stats
 from scipy.special import expit
 
 from sklmm.design.covariance import RelativeCovariance
+from sklmm.estimating.scoring import fit_gee
 from sklmm.likelihood.base import FactorDesign, fit_mixed
 
 from .intervals import check_level
 
-__all__ = ["BootstrapResult", "acceleration", "bootstrap", "check_resampling"]
+__all__ = ["BootstrapResult", "acceleration", "check_resampling", "resample"]
 
 RESAMPLINGS = ("parametric", "cluster")
 KINDS = ("percentile", "basic", "bias-corrected", "bca")
@@ -37,7 +38,7 @@ class BootstrapResult:
     Attributes
     ----------
     estimates : DataFrame
-        A row a resample, a column a parameter, named as in ``conf_int(method="profile")``. NaN where a resample could
+        A row a resample, a column a parameter, named as in ``conf_int(method="bootstrap")``. NaN where a resample could
         not be fitted, or does not identify the parameter.
     original : Series
         The fit's own estimates.
@@ -46,7 +47,7 @@ class BootstrapResult:
         Resamples that could not be fitted.
     acceleration : Series or None
         How fast each estimate's standard error changes with the parameter, from the clusters' influence on it; None
-        for several grouping factors.
+        for several grouping factors, and of marginal models.
     """
 
     estimates: pd.DataFrame
@@ -72,8 +73,8 @@ class BootstrapResult:
         kind : None or {"bca", "bias-corrected", "percentile", "basic"}, default=None
             "percentile": quantiles of the resamples' estimates. "basic": these mirrored at the fit's estimate.
             "bias-corrected": quantiles at levels that make up for the estimates' median bias. "bca" (bias-corrected and
-            accelerated, Efron 1987): also for a standard error that changes with the parameter; needs a single
-            grouping factor. None is "bca" where it is defined, else "bias-corrected".
+            accelerated, Efron 1987): also for a standard error that changes with the parameter; for mixed models
+            with a single grouping factor. None is "bca" where it is defined, else "bias-corrected".
 
         Returns
         -------
@@ -87,14 +88,15 @@ class BootstrapResult:
             raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}; got {kind!r}")
         if kind == "bca" and self.acceleration is None:
             raise ValueError(
-                "kind='bca' needs the influence of single, independent clusters, which several grouping factors do not "
-                "have; use 'bias-corrected'"
+                "kind='bca' needs the influence of single, independent clusters, which is known for mixed models with "
+                "a single grouping factor; use 'bias-corrected'"
             )
-        ends = {name: self._ends(name, level, kind) for name in self.original.index}
-        return pd.DataFrame.from_dict(ends, orient="index", columns=["lower", "upper"])
+        # By position: two columns of X may share a name.
+        ends = [self._ends(j, level, kind) for j in range(len(self.original))]
+        return pd.DataFrame(ends, index=self.original.index, columns=["lower", "upper"])
 
-    def _ends(self, name, level, kind):
-        values, original = self.estimates[name].dropna(), self.original[name]
+    def _ends(self, j, level, kind):
+        values, original = self.estimates.iloc[:, j].dropna(), self.original.iloc[j]
         if len(values) < 2 or np.isnan(original):
             return np.nan, np.nan
         tails = np.array([(1 - level) / 2, (1 + level) / 2])
@@ -102,7 +104,7 @@ class BootstrapResult:
             below = np.mean(values < original) + np.mean(values == original) / 2
             shift = stats.norm.ppf(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values)))
             reach = shift + stats.norm.ppf(tails)
-            tails = stats.norm.cdf(shift + reach / (1 - (self.acceleration[name] if kind == "bca" else 0.0) * reach))
+            tails = stats.norm.cdf(shift + reach / (1 - (self.acceleration.iloc[j] if kind == "bca" else 0.0) * reach))
         lower, upper = np.quantile(values, tails)
         return (2 * original - upper, 2 * original - lower) if kind == "basic" else (lower, upper)
 
@@ -128,22 +130,14 @@ def check_resampling(resampling, n_resamples):
         raise ValueError(f"n_resamples must be an integer >= 2, got {n_resamples!r}")
 
 
-def bootstrap(rows, beta, theta, settings, estimates_of, *, resampling, n_resamples, random_state, n_jobs, progress):
-    """Estimates from resamples of a fit.
+def resample(refit, n_parameters, *, n_resamples, random_state, n_jobs, progress):
+    """Estimates from resamples.
 
     Parameters
     ----------
-    rows : object with X, y, designs and weights
-        The rows of the fit, as `fit_mixed` takes them.
-    beta : ndarray
-        Fitted fixed effects, the intercept first if there is one.
-    theta : list of ndarray
-        Fitted relative covariance factors.
-    settings : dict
-        The other arguments of `fit_mixed`.
-    estimates_of : callable MixedFit -> ndarray
+    refit : callable Generator -> ndarray of shape (n_parameters,), or None where the resample cannot be fitted
         Must be picklable.
-    resampling : {"parametric", "cluster"}
+    n_parameters : int
     n_resamples : int
     random_state : int, SeedSequence or None
     n_jobs : int or None
@@ -154,14 +148,12 @@ def bootstrap(rows, beta, theta, settings, estimates_of, *, resampling, n_resamp
     estimates : ndarray of shape (n_resamples, n_parameters)
         NaN in the rows of resamples that could not be fitted.
     """
-    draw = _Parametric(rows, beta, theta, settings["fit_intercept"]) if resampling == "parametric" else _Clusters(rows)
     root = random_state if isinstance(random_state, np.random.SeedSequence) else np.random.SeedSequence(random_state)
     seeds = root.spawn(n_resamples)
     tasks = [seeds[start : start + _TASK] for start in range(0, n_resamples, _TASK)]
-    width = len(estimates_of(None))
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     results, done = [], 0
-    for part in parallel(joblib.delayed(_fit_some)(draw, settings, estimates_of, width, task) for task in tasks):
+    for part in parallel(joblib.delayed(_refit_some)(refit, n_parameters, task) for task in tasks):
         results.append(part)
         done += len(part)
         if progress is not None:
@@ -169,22 +161,81 @@ def bootstrap(rows, beta, theta, settings, estimates_of, *, resampling, n_resamp
     return np.concatenate(results)
 
 
-def _fit_some(draw, settings, estimates_of, width, seeds):
-    out = np.full((len(seeds), width), np.nan)
+def _refit_some(refit, n_parameters, seeds):
+    out = np.full((len(seeds), n_parameters), np.nan)
     for i, seed in enumerate(seeds):
-        rows = draw(np.random.default_rng(seed))
-        if rows.y.min() == rows.y.max():
-            continue
         try:
-            fit = fit_mixed(rows.X, rows.y, factors=rows.designs, sample_weight=rows.weights, **settings)
+            estimates = refit(np.random.default_rng(seed))
         except (FloatingPointError, np.linalg.LinAlgError):
             continue
-        if fit.report.converged:
-            out[i] = estimates_of(fit)
+        if estimates is not None:
+            out[i] = estimates
     return out
 
 
-class _Parametric:
+def print_progress(done, total):
+    """A line on the screen."""
+    print(f"[bootstrap] {done} of {total} resamples", flush=True)
+
+
+class MixedRefit:
+    """Draws rows and fits the mixed model to them.
+
+    Parameters
+    ----------
+    draw : callable Generator -> rows
+        `ParametricDraw` or `ClusterDraw`.
+    settings : dict
+        Arguments of `fit_mixed` besides the rows.
+    estimates_of : callable MixedFit -> ndarray
+    """
+
+    def __init__(self, draw, settings, estimates_of):
+        self.draw, self.settings, self.estimates_of = draw, settings, estimates_of
+
+    def __call__(self, rng):
+        rows = self.draw(rng)
+        if rows.y.min() == rows.y.max():
+            return None
+        fit = fit_mixed(rows.X, rows.y, factors=rows.designs, sample_weight=rows.weights, **self.settings)
+        return self.estimates_of(fit) if fit.report.converged else None
+
+
+class MarginalRefit:
+    """Draws whole clusters and solves the estimating equations for them.
+
+    Parameters
+    ----------
+    rows : object with X, y, designs, weights and times
+    settings : dict
+        Arguments of `fit_gee` besides the rows.
+    """
+
+    def __init__(self, rows, settings):
+        self.rows, self.settings = rows, settings
+        self.draw = ClusterDraw(rows)
+
+    def __call__(self, rng):
+        rows = self.rows
+        index, clusters = self.draw.index(rng)
+        y = rows.y[index]
+        if y.min() == y.max():
+            return None
+        fit = fit_gee(
+            rows.X[index],
+            y,
+            codes=clusters.astype(np.intp) if rows.designs else None,
+            n_clusters=self.draw.n_clusters if rows.designs else None,
+            times=None if rows.times is None else rows.times[index],
+            sample_weight=None if rows.weights is None else rows.weights[index],
+            **self.settings,
+        )
+        beta = fit.beta.copy()
+        beta[[j + int(self.settings["fit_intercept"]) for j in fit.aliased]] = np.nan
+        return beta if fit.report.converged else None
+
+
+class ParametricDraw:
     """New outcomes: random effects drawn from their distribution, classes from the rows' probabilities."""
 
     def __init__(self, rows, beta, theta, fit_intercept):
@@ -218,7 +269,7 @@ class _Parametric:
         return type(rows)(rows.X[kept % len(eta)], y[kept], designs, weights[kept].astype(np.float64))
 
 
-class _Clusters:
+class ClusterDraw:
     """Whole clusters, drawn with replacement; each draw is a cluster of its own."""
 
     def __init__(self, rows):
@@ -226,14 +277,19 @@ class _Clusters:
         outer = independent_clusters(rows, "resampling='cluster'")
         self.order = np.argsort(outer, kind="stable")
         self.start = np.append(0, np.cumsum(np.bincount(outer)))
+        self.n_clusters = len(self.start) - 1
+
+    def index(self, rng):
+        """Rows drawn, and the cluster that each is in now."""
+        drawn = rng.integers(0, self.n_clusters, self.n_clusters)
+        sizes = np.diff(self.start)[drawn]
+        copy = np.repeat(np.arange(self.n_clusters), sizes)
+        within = np.arange(len(copy)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return self.order[self.start[drawn][copy] + within], copy
 
     def __call__(self, rng):
-        rows, n_clusters = self.rows, len(self.start) - 1
-        drawn = rng.integers(0, n_clusters, n_clusters)
-        sizes = np.diff(self.start)[drawn]
-        copy = np.repeat(np.arange(n_clusters), sizes)
-        within = np.arange(len(copy)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        index = self.order[self.start[drawn][copy] + within]
+        rows = self.rows
+        index, copy = self.index(rng)
         designs = []
         for design in rows.designs:
             codes, found = pd.factorize(copy * np.int64(design.n_levels) + design.codes[index])
