@@ -10,6 +10,7 @@ _PUBLIC = {
     "GEELogisticRegression": "sklmm.gee",
     "MixedLogisticRegression": "sklmm.mixed",
     "compare_models": "sklmm.inference.comparison",
+    "likelihood_ratio_test": "sklmm.inference.likelihood_ratio",
 }
 _PUBLIC_MODULES = ("datasets", "estimating", "exceptions")
 
@@ -21,6 +22,7 @@ __all__ = [
     "datasets",
     "estimating",
     "exceptions",
+    "likelihood_ratio_test",
 ]
 
 if importlib.util.find_spec("sklmm._kernels._cluster") is None:

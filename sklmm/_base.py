@@ -221,8 +221,9 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         contrast : str, list of str, array-like or DataFrame
-            Names of coefficients; or a matrix with a row a contrast and a column a coefficient, the intercept
-            first (a DataFrame names the columns it has).
+            Names of coefficients. "livch*" is all whose name begins so, interactions aside; "livch" all levels of
+            a factor that are named "livch[T.1]", "livch[T.2]". Or a matrix with a row a contrast and a column a
+            coefficient, the intercept first (a DataFrame names the columns it has).
 
         Returns
         -------

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import GroupedClassifier, check_number
 from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
+from ._gee_inference import GEEInference
 from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
 from .design.grouping import encode_groups
@@ -24,7 +25,7 @@ from .reporting.summary import summary_of_gee
 FEW_CLUSTERS = 50  # below this many, tests and intervals use t
 
 
-class GEELogisticRegression(GroupedClassifier):
+class GEELogisticRegression(GEEInference, GroupedClassifier):
     """Marginal logistic regression by generalized estimating equations (GEE).
 
     The coefficients describe the average over the population, not a member of it; rows of a group may be correlated
@@ -274,6 +275,8 @@ class GEELogisticRegression(GroupedClassifier):
             _aliased=[j + slopes for j in fit.aliased],
             _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
             _dispersion_is_fixed=self.dispersion != "estimate",
+            _ddof_correction=bool(self.ddof_correction),
+            _had_times=times is not None,
         )
         self._set_fitted(state)
         if context is not None:
@@ -373,6 +376,9 @@ class GEELogisticRegression(GroupedClassifier):
         rows = self._read_new_rows(X, None)
         return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], [], [], "zero")[0]
 
+    def _read_times(self, time):
+        return read_times(time)
+
     # What the fit says, made when it is asked for -----------------------------------------------------------
 
     def vcov(self, cov_type=None):
@@ -419,21 +425,23 @@ class GEELogisticRegression(GroupedClassifier):
     def _inference_df(self):
         return self.df_resid_
 
-    def summary(self, level=0.95):
+    def summary(self, level=0.95, correlation=False):
         """Tables of the fit: coefficients, working correlation, criteria.
 
         Parameters
         ----------
         level : float, default=0.95
             Confidence level of the intervals.
+        correlation : bool, default=False
+            Whether to show the correlation of the estimated coefficients, too.
 
         Returns
         -------
         summary : FitSummary
-            ``print`` it; or take its `coefficients`, a DataFrame, `to_markdown()`, `to_latex()`.
+            ``print`` it; or take its `coefficients`, a DataFrame, `to_frame()`, `to_markdown()`, `to_latex()`.
         """
         check_is_fitted(self)
-        return summary_of_gee(self, level)
+        return summary_of_gee(self, level, correlation)
 
 
 def read_times(time):

@@ -11,17 +11,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import GroupedClassifier, check_number, one_dimensional, read_weights
 from ._diagnostics import warn_of_fit, warn_of_many_effects
+from ._mixed_inference import MixedInference
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
 from .design.factors import nested_pairs, plan_factors
 from .design.grouping import encode_groups, lookup_codes
+from .design.row_moments import row_moments
 from .exceptions import NoGroupsWarning
 from .inference import criteria
 from .likelihood.base import FactorDesign, fit_mixed, posterior_modes
 from .reporting.summary import summary_of_mixed
 
 
-class MixedLogisticRegression(GroupedClassifier):
+class MixedLogisticRegression(MixedInference, GroupedClassifier):
     """Mixed-effects (multilevel) logistic regression.
 
     Generalized linear mixed model: Bernoulli outcomes, logit link, normal random effects of groups, fitted by
@@ -92,6 +94,14 @@ class MixedLogisticRegression(GroupedClassifier):
     converged_ : bool
     is_singular_ : bool
         Whether a variance is on the boundary. The fit is valid.
+    variance_partition_ : VariancePartition
+        Variances on the latent scale: of the fixed effects, of each factor's random effects, of the error.
+    icc_ : float
+        Intraclass correlation on the latent scale, of all factors together.
+    median_odds_ratio_ : Series
+        Of each factor: how far the odds of two of its groups are apart.
+    r2_ : R2
+        Nakagawa's R2, `marginal` and `conditional`.
     n_groups_ : dict of str -> int
         Number of levels of each factor.
     n_obs_ : float
@@ -226,6 +236,7 @@ class MixedLogisticRegression(GroupedClassifier):
             n_obs_=n_obs,
             _factors=factors,
             _fixed_names=["intercept"] * bool(self.fit_intercept) + rows.names,
+            _n_successes=float(target.sum() if weights is None else weights @ target),
             # What the summary says must be what was fitted, whatever set_params has changed since.
             _n_quadrature=int(self.n_quadrature),
             _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
@@ -233,6 +244,9 @@ class MixedLogisticRegression(GroupedClassifier):
             _vcov=fit.vcov,
             _posterior=fit.posterior,
             _nesting=nested_pairs(designs),
+            _row_moments=row_moments(
+                rows.X, fit.beta[n_fixed - len(rows.names) :], [factor.columns for factor in factors], weights
+            ),
         )
         self._set_fitted(state)
         if context is not None:
@@ -406,21 +420,23 @@ class MixedLogisticRegression(GroupedClassifier):
 
     # What the fit says, made when it is asked for -----------------------------------------------------------
 
-    def summary(self, level=0.95):
+    def summary(self, level=0.95, correlation=False):
         """Tables of the fit: coefficients, variance components, fit statistics.
 
         Parameters
         ----------
         level : float, default=0.95
             Confidence level of the intervals.
+        correlation : bool, default=False
+            Whether to show the correlation of the estimated fixed effects, too.
 
         Returns
         -------
         summary : FitSummary
-            ``print`` it; or take its `coefficients`, a DataFrame, `to_markdown()`, `to_latex()`.
+            ``print`` it; or take its `coefficients`, a DataFrame, `to_frame()`, `to_markdown()`, `to_latex()`.
         """
         check_is_fitted(self)
-        return summary_of_mixed(self, level)
+        return summary_of_mixed(self, level, correlation)
 
     @property
     def vcov_(self):

@@ -337,3 +337,21 @@ def test_unidentified_coefficients():
     assert wald_test(NAMES, COEF, vcov, "urban").statistic == pytest.approx(0.25)
     with pytest.raises(ValueError, match="singular"):
         wald_test(["a", "b"], [1.0, 1.0], np.ones((2, 2)), ["a", "b"])
+
+
+# --- names that stand for several coefficients ----------------------------------------------------------------
+
+
+def test_a_pattern_is_all_coefficients_like_it():
+    names = ["intercept", "livch1", "livch2", "livch1:age", "age", "c[T.x]", "c[T.y]", "c[T.x]:age", "a*"]
+    rows = np.eye(len(names))
+    np.testing.assert_array_equal(contrast_matrix(names, "livch*"), rows[[1, 2]])
+    np.testing.assert_array_equal(contrast_matrix(names, "livch*:*"), rows[[3]])
+    np.testing.assert_array_equal(contrast_matrix(names, ["c", "age"]), rows[[5, 6, 4]])
+    np.testing.assert_array_equal(contrast_matrix(names, "a*"), rows[[8]])  # a name is itself before it is a pattern
+    with pytest.raises(ValueError, match="no coefficient is like 'liv_ch\\*'"):
+        contrast_matrix(names, "liv_ch*")
+    with pytest.raises(ValueError, match="'livch' is not a coefficient"):
+        contrast_matrix(names, "livch")
+    with pytest.raises(ValueError, match="'livch1' is there twice"):
+        contrast_matrix(names, ["livch1", "livch*"])

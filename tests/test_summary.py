@@ -14,6 +14,7 @@ from sklmm.datasets import load_ohio
 from sklmm.exceptions import SeparationWarning
 from sklmm.inference.sandwich import COV_TYPES
 from sklmm.inference.tests import wald_table
+from sklmm.inference.variance_partition import VariancePartition
 from sklmm.reporting.summary import COVARIANCES, FitSummary, summary_of_gee, summary_of_mixed
 
 
@@ -35,6 +36,7 @@ def fitted(**changes):
         "n_obs_": 1934.0,
         "_n_quadrature": 1,
         "_separated": [],
+        "variance_partition_": VariancePartition(0.4, pd.Series({"district": 0.25})),
     }
     return SimpleNamespace(**(model | changes))
 
@@ -67,6 +69,10 @@ def test_text():
         "district  intercept      0.2500  0.5000\n"
         "          age            0.1600  0.4000        -0.50\n"
         "\n"
+        "Variance between groups and explained (latent scale):\n"
+        "             ICC  median odds ratio  R2 marginal  R2 conditional\n"
+        "district  0.0706              1.611       0.1015          0.1650\n"
+        "\n"
         "Fit:\n"
         "log-likelihood  deviance      AIC      BIC\n"
         "      -1206.81   2413.62  2425.62  2459.02\n"
@@ -89,6 +95,41 @@ def test_frames_have_full_precision():
     assert summary.statistics["deviance"] == pytest.approx(2 * 1206.80784)
     assert summary.statistics["log-likelihood"] == -1206.80784
     assert "    5 %" in str(summary) and "95 %" in str(summary)
+
+
+def test_one_frame_of_all_parameters():
+    frame = summary_of_mixed(fitted()).to_frame()
+    assert frame.index.tolist() == ["intercept", "age", "urban", "intercept", "age", "age.intercept"]
+    assert frame["effect"].tolist() == ["fixed"] * 3 + ["sd", "sd", "correlation"]
+    assert frame["term"].tolist() == [""] * 3 + ["district"] * 3
+    np.testing.assert_allclose(frame["estimate"], [-1.0353, -0.0265, 0.71, 0.5, 0.4, -0.5])
+    assert frame["std_error"].isna().tolist() == [False] * 3 + [True] * 3
+    plain = summary_of_mixed(fitted(covariance_={}, n_groups_={})).to_frame()
+    assert plain["effect"].tolist() == ["fixed"] * 3
+
+
+def test_correlation_of_the_coefficients_on_request():
+    vcov = np.array([[4.0, -1.0, 0.0], [-1.0, 1.0, 0.5], [0.0, 0.5, 1.0]])
+    model = fitted(vcov_=fitted().vcov_ * 0 + vcov)
+    assert "Correlation" not in str(summary_of_mixed(model))
+    summary = summary_of_mixed(model, correlation=True)
+    assert summary.correlation.loc["intercept", "age"] == pytest.approx(-0.5)
+    assert (
+        "Correlation of the coefficients:\n"
+        "                  1     2\n"
+        "1  intercept\n"
+        "2  age        -0.50\n"
+        "3  urban       0.00  0.50\n"
+    ) in str(summary)
+    assert "-0.50" in summary.to_markdown() and "$-$0.50" in summary.to_latex() and "-0.50" in summary._repr_html_()
+
+
+def test_each_factor_has_its_share_of_the_variance():
+    partition = VariancePartition(0.4, pd.Series({"school": 0.3, "school:class": 0.2}))
+    text = str(summary_of_mixed(fitted(variance_partition_=partition)))
+    lines = [line.split() for line in text.splitlines() if line.startswith(("school ", "school:class", "all"))]
+    assert lines == [["school", "0.0792", "1.686"], ["school:class", "0.0528", "1.532"],
+                     ["all", "0.1319", "0.0955", "0.2148"]]  # fmt: skip
 
 
 def test_repr_is_the_text():
@@ -292,7 +333,7 @@ def test_latex_is_escaped_and_rectangular():
     assert r"x\textbackslash{}y \$5\% \& \textless{}b\textgreater{}" in latex
     assert r"\{\textasciitilde{}\textasciicircum{}\}\#" in latex
     assert "$-$0.02650" in latex
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 3
+    assert latex.count(r"\begin{tabular}") == latex.count(r"\end{tabular}") == 4
     body = latex.split(r"\begin{tabular}{lrrrrrrrrr}")[1].split(r"\end{tabular}")[0]
     rows = [line for line in body.split("\n") if line.endswith(r"\\")]
     assert len(rows) == 4

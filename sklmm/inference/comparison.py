@@ -7,10 +7,12 @@ import pandas as pd
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from .likelihood_ratio import likelihood_ratio_test
+
 __all__ = ["compare_models"]
 
 
-def compare_models(models):
+def compare_models(models, likelihood_ratio=False):
     """Compare models of the same rows by their information criteria, the best first.
 
     Parameters
@@ -18,13 +20,17 @@ def compare_models(models):
     models : dict of str -> fitted model
         All `MixedLogisticRegression`, or all `GEELogisticRegression`: there is no common measure for the two, since a
         quasi-likelihood is no likelihood.
+    likelihood_ratio : bool, default=False
+        Mixed models only: order them by their number of parameters instead, and test each against the one before, see
+        `likelihood_ratio_test`.
 
     Returns
     -------
     table : DataFrame
         A row a model. Of mixed models the columns "log_likelihood", "n_parameters", "aic", "bic", lowest AIC first; of
         marginal models "correlation", "n_coefficients", "n_clusters", "quasi_likelihood", "qic", "qicu", "cic", lowest
-        QIC first.
+        QIC first. With `likelihood_ratio` also "statistic", "df" and "p_value" of the test against the row above; NaN
+        where that model is not nested in this one, as far as names show.
 
     Raises
     ------
@@ -64,10 +70,29 @@ def compare_models(models):
             "Compare each kind on its own, or their predictions by cross-validation"
         )
     _check_same_rows(models, with_clusters=bool(marginal))
+    if marginal and likelihood_ratio:
+        raise ValueError(
+            "likelihood_ratio=True needs models with a likelihood, but these are marginal models; test their "
+            "coefficients with wald_test"
+        )
     describe, criterion = (_marginal_row, "qic") if marginal else (_mixed_row, "aic")
     rows = [describe(model) for model in models.values()]
     index = pd.Index(list(models), name="model", tupleize_cols=False)
-    return pd.DataFrame(rows, index=index).sort_values(criterion, kind="stable")
+    table = pd.DataFrame(rows, index=index)
+    if not likelihood_ratio:
+        return table.sort_values(criterion, kind="stable")
+    table = table.sort_values("n_parameters", kind="stable")
+    ordered = [models[name] for name in table.index]
+    tests = [(np.nan,) * 3, *map(_test_or_nan, ordered, ordered[1:])]
+    table[["statistic", "df", "p_value"]] = np.array(tests, dtype=float)
+    return table
+
+
+def _test_or_nan(smaller, larger):
+    try:
+        return tuple(likelihood_ratio_test(smaller, larger))
+    except ValueError:  # they are of the same rows: what is left is that they are not nested
+        return (np.nan,) * 3
 
 
 def _is_marginal(name, model):

@@ -1,5 +1,6 @@
 """Wald tests: one coefficient at a time, and linear hypotheses on several."""
 
+import re
 from collections import namedtuple
 
 import numpy as np
@@ -93,8 +94,10 @@ def contrast_matrix(names, contrast):
     names : sequence of str
         Names of all coefficients.
     contrast : str, list of str, array-like or DataFrame
-        Coefficients that are all 0 under the hypothesis; or the contrasts themselves, one (1-D) or one a row
-        (2-D), over all coefficients in order. A DataFrame has a column for each coefficient it involves.
+        Coefficients that are all 0 under the hypothesis, by name. "livch*" is all whose name begins with "livch",
+        interactions ("livch1:age") aside; "livch" all levels of a factor that are named "livch[T.1]", "livch[T.2]".
+        Or the contrasts themselves, one (1-D) or one a row (2-D), over all coefficients in order. A DataFrame has a
+        column for each coefficient it involves.
 
     Returns
     -------
@@ -111,7 +114,8 @@ def contrast_matrix(names, contrast):
     if isinstance(contrast, (list, tuple, np.ndarray, pd.Index, pd.Series)):
         entries = list(contrast)
         if entries and all(isinstance(entry, str) for entry in entries):
-            return np.eye(len(names))[_positions(names, entries)]
+            wanted = [name for entry in entries for name in _matching(names, entry)]
+            return np.eye(len(names))[_positions(names, wanted)]
     try:
         if np.ndim(contrast) == 0:
             raise TypeError
@@ -177,6 +181,21 @@ def wald_test(names, coef, vcov, contrast, df=None):
         return WaldTest(statistic, n_contrasts, float(stats.chi2.sf(statistic, n_contrasts)))
     statistic /= n_contrasts
     return WaldTest(statistic, n_contrasts, float(stats.f.sf(statistic, n_contrasts, df)), df)
+
+
+def _matching(names, entry):
+    """The coefficients that an entry stands for: one of that name, a pattern's, or all levels of a factor."""
+    if entry in names:
+        return [entry]
+    if "*" in entry:
+        # Interactions are asked for as such: "livch*" stands for no "livch1:age".
+        pattern = re.compile("[^:]*".join(map(re.escape, entry.split("*"))))
+        found = [name for name in names if pattern.fullmatch(name)]
+        if not found:
+            raise ValueError(f"no coefficient is like {entry!r}; there are {_listed(names)}")
+        return found
+    level = re.compile(re.escape(entry) + r"\[[^:]*\]")
+    return [name for name in names if level.fullmatch(name)] or [entry]
 
 
 def _positions(names, wanted):

@@ -27,6 +27,8 @@ class FitSummary:
         Heading of the coefficients.
     variance_components : DataFrame, optional
         A row a random coefficient, see `summary_of_mixed`. For models without random effects None.
+    correlation : DataFrame, optional
+        Correlation of the estimated coefficients.
     tables : list of Table, optional
         Further tables, shown between the coefficients and the fit statistics.
     notes : list of str, optional
@@ -36,6 +38,7 @@ class FitSummary:
     ----------
     coefficients : DataFrame
     variance_components : DataFrame or None
+    correlation : DataFrame or None
     statistics : Series
     notes : list of str
     """
@@ -50,6 +53,7 @@ class FitSummary:
         statistics,
         coefficients_title="Fixed effects",
         variance_components=None,
+        correlation=None,
         tables=(),
         notes=(),
     ):
@@ -60,6 +64,7 @@ class FitSummary:
         self.statistics = pd.Series(statistics, dtype=float)
         self.coefficients_title = coefficients_title
         self.variance_components = variance_components
+        self.correlation = correlation
         self.tables = list(tables)
         self.notes = list(notes)
 
@@ -79,8 +84,38 @@ class FitSummary:
         """The summary as LaTeX `tabular`s; no packages needed."""
         return _render.to_latex(self._document())
 
+    def to_frame(self):
+        """Every estimated parameter in one DataFrame, fixed effects first.
+
+        Returns
+        -------
+        frame : DataFrame
+            The columns of `coefficients` and, before them, "effect" ("fixed", "sd", "correlation") and "term" (the
+            random-effects term, empty for fixed effects); what only fixed effects have is NaN for the others. The
+            index has the coefficients' names; that of a correlation has both, as in "age.intercept".
+        """
+        fixed = self.coefficients.copy()
+        fixed.insert(0, "effect", "fixed")
+        fixed.insert(1, "term", "")
+        if self.variance_components is None:
+            return fixed
+        random, names = [], []
+        for (term, name), row in self.variance_components.iterrows():
+            random.append({"effect": "sd", "term": term, "estimate": row["sd"]})
+            names.append(name)
+            for column, value in row.items():
+                if column.startswith("corr_") and not np.isnan(value):
+                    random.append({"effect": "correlation", "term": term, "estimate": value})
+                    names.append(f"{name}.{column.removeprefix('corr_')}")
+        random = pd.DataFrame(random, index=names).reindex(columns=fixed.columns)
+        # By records: concatenating frames with empty columns is not settled in pandas.
+        records = [*fixed.to_dict("records"), *random.to_dict("records")]
+        return pd.DataFrame(records, index=[*fixed.index, *names], columns=fixed.columns)
+
     def _document(self):
         tables = [_coefficient_table(self.coefficients_title, self.coefficients, self.level)]
+        if self.correlation is not None and len(self.correlation) > 1:
+            tables.append(_correlation_table(self.correlation))
         if self.variance_components is not None:
             tables.append(_variance_table(self.variance_components))
         tables += self.tables
@@ -113,6 +148,17 @@ def _coefficient_table(title, table, level):
             ]
         )
     return _render.Table(title, head, rows)
+
+
+def _correlation_table(correlation):
+    """The lower triangle; columns are numbered, since names would not fit."""
+    values = correlation.to_numpy()
+    rows = [
+        [f"{i + 1}", name, *(_numbers.fixed(values[i, j], 2) if j < i else "" for j in range(len(values) - 1))]
+        for i, name in enumerate(correlation.index)
+    ]
+    head = ["", "", *(str(j + 1) for j in range(len(values) - 1))]
+    return _render.Table("Correlation of the coefficients", head, rows, n_names=2)
 
 
 def _variance_table(table):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sklmm.inference.criteria import deviance
 from sklmm.inference.tests import wald_table
-from sklmm.inference.vcov import correlation
+from sklmm.inference.vcov import correlation as correlation_of
 
 from . import _numbers, _render
 from ._fit_summary import FitSummary
@@ -15,7 +15,7 @@ from ._fit_summary import FitSummary
 __all__ = ["FitSummary", "summary_of_gee", "summary_of_mixed"]
 
 
-def summary_of_mixed(estimator, level=0.95):
+def summary_of_mixed(estimator, level=0.95, correlation=False):
     """Summary of a fitted `MixedLogisticRegression`, from its fitted attributes.
 
     Parameters
@@ -23,6 +23,8 @@ def summary_of_mixed(estimator, level=0.95):
     estimator : MixedLogisticRegression
     level : float, default=0.95
         Confidence level of the intervals.
+    correlation : bool, default=False
+        Whether to show the correlation of the estimated fixed effects, too.
 
     Returns
     -------
@@ -63,11 +65,13 @@ def summary_of_mixed(estimator, level=0.95):
         level=level,
         statistics=statistics,
         variance_components=_variance_components(covariance) if covariance else None,
+        correlation=_correlation_frame(names, estimator.vcov_) if correlation else None,
+        tables=[_partition_table(estimator.variance_partition_)] if covariance else [],
         notes=notes,
     )
 
 
-def summary_of_gee(estimator, level=0.95):
+def summary_of_gee(estimator, level=0.95, correlation=False):
     """Summary of a fitted `GEELogisticRegression`, from its fitted attributes.
 
     Parameters
@@ -75,6 +79,8 @@ def summary_of_gee(estimator, level=0.95):
     estimator : GEELogisticRegression
     level : float, default=0.95
         Confidence level of the intervals.
+    correlation : bool, default=False
+        Whether to show the correlation of the estimated coefficients, too.
 
     Returns
     -------
@@ -108,6 +114,7 @@ def summary_of_gee(estimator, level=0.95):
             "CIC": float(estimator.cic_),
         },
         coefficients_title="Coefficients",
+        correlation=_correlation_frame(names, vcov) if correlation else None,
         tables=_correlation_tables(estimator),
         notes=notes,
     )
@@ -154,6 +161,11 @@ def _notes_on_fit(estimator, coefficients):
     return notes
 
 
+def _correlation_frame(names, vcov):
+    names = [str(name) for name in names]
+    return pd.DataFrame(correlation_of(np.asarray(vcov)), index=names, columns=names)
+
+
 def _label(label):
     return repr(label.item() if isinstance(label, np.generic) else label)
 
@@ -171,7 +183,7 @@ def _variance_components(covariance):
     rows = {}
     for term, matrix in covariance.items():
         values = matrix.to_numpy(dtype=float)
-        corr = correlation(values)
+        corr = correlation_of(values)
         # A diagonal matrix is what "||" asks for (or a boundary): there is no correlation to show.
         correlated = np.any(values[~np.eye(len(values), dtype=bool)] != 0)
         for j, name in enumerate(matrix.index):
@@ -184,11 +196,26 @@ def _variance_components(covariance):
     return table
 
 
+def _partition_table(partition):
+    """Intraclass correlation, median odds ratio and R2; a row a factor where there are several."""
+    r2 = [_numbers.fixed(value, 4) for value in partition.r2]
+    icc, ratios = partition.icc_by_factor, partition.median_odds_ratio
+    several = len(icc) > 1
+    rows = [
+        [name, _numbers.fixed(icc[name], 4), _numbers.fixed(ratios[name], 3), *(["", ""] if several else r2)]
+        for name in icc.index
+    ]
+    if several:
+        rows.append(["all", _numbers.fixed(partition.icc, 4), "", *r2])
+    head = ["", "ICC", "median odds ratio", "R2 marginal", "R2 conditional"]
+    return _render.Table("Variance between groups and explained (latent scale)", head, rows)
+
+
 def _boundary(covariance):
     """Where a covariance matrix is singular, as far as single entries show it."""
     for term, matrix in covariance.items():
         values = matrix.to_numpy(dtype=float)
-        names, corr = list(matrix.index), correlation(values)
+        names, corr = list(matrix.index), correlation_of(values)
         for j, name in enumerate(names):
             if values[j, j] <= 0:
                 yield f"{term}: the variance of {name} is 0"

@@ -1,0 +1,330 @@
+"""Bootstrap of a fitted model: new outcomes from the fit, or the clusters drawn anew; each time a fit.
+
+Every resample has a generator of its own, spawned from the seed, so that the results are bitwise the same however the
+resamples are spread over processes.
+
+References
+----------
+Davison AC, Hinkley DV (1997). Bootstrap Methods and their Application. Cambridge University Press, chapters 3 and 5.
+
+Efron B (1987). Better bootstrap confidence intervals. Journal of the American Statistical Association 82, 171-185.
+"""
+
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.special import expit
+
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.estimating.scoring import fit_gee
+from sklmm.likelihood.base import FactorDesign, fit_mixed
+
+from .intervals import check_level
+
+__all__ = ["BootstrapResult", "acceleration", "check_resampling", "resample"]
+
+RESAMPLINGS = ("parametric", "cluster")
+KINDS = ("percentile", "basic", "bias-corrected", "bca")
+_TASK = 25  # resamples a process does before it reports: data travel once a task
+
+
+@dataclass(frozen=True)
+class BootstrapResult:
+    """Estimates from resamples.
+
+    Attributes
+    ----------
+    estimates : DataFrame
+        A row a resample, a column a parameter, named as in ``conf_int(method="bootstrap")``. NaN where a resample could
+        not be fitted, or does not identify the parameter.
+    original : Series
+        The fit's own estimates.
+    resampling : {"parametric", "cluster"}
+    n_failed : int
+        Resamples that could not be fitted.
+    acceleration : Series or None
+        How fast each estimate's standard error changes with the parameter, from the clusters' influence on it; None
+        for several grouping factors, and of marginal models.
+    """
+
+    estimates: pd.DataFrame
+    original: pd.Series
+    resampling: str
+    n_failed: int
+    acceleration: pd.Series | None = None
+
+    def std_errors(self):
+        """Standard deviations of the estimates over the resamples."""
+        return self.estimates.std()
+
+    def bias(self):
+        """Mean of the estimates over the resamples less the fit's own."""
+        return self.estimates.mean() - self.original
+
+    def conf_int(self, level=0.95, kind=None):
+        """Confidence intervals.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+        kind : None or {"bca", "bias-corrected", "percentile", "basic"}, default=None
+            "percentile": quantiles of the resamples' estimates. "basic": these mirrored at the fit's estimate.
+            "bias-corrected": quantiles at levels that make up for the estimates' median bias. "bca" (bias-corrected and
+            accelerated, Efron 1987): also for a standard error that changes with the parameter; for mixed models
+            with a single grouping factor. None is "bca" where it is defined, else "bias-corrected".
+
+        Returns
+        -------
+        intervals : DataFrame
+            A row a parameter, columns "lower" and "upper"; NaN for parameters that the fit does not identify.
+        """
+        level = check_level(level)
+        if kind is None:
+            kind = "bias-corrected" if self.acceleration is None else "bca"
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}; got {kind!r}")
+        if kind == "bca" and self.acceleration is None:
+            raise ValueError(
+                "kind='bca' needs the influence of single, independent clusters, which is known for mixed models with "
+                "a single grouping factor; use 'bias-corrected'"
+            )
+        # By position: two columns of X may share a name.
+        ends = [self._ends(j, level, kind) for j in range(len(self.original))]
+        return pd.DataFrame(ends, index=self.original.index, columns=["lower", "upper"])
+
+    def _ends(self, j, level, kind):
+        values, original = self.estimates.iloc[:, j].dropna(), self.original.iloc[j]
+        if len(values) < 2 or np.isnan(original):
+            return np.nan, np.nan
+        tails = np.array([(1 - level) / 2, (1 + level) / 2])
+        if kind in ("bias-corrected", "bca"):
+            below = np.mean(values < original) + np.mean(values == original) / 2
+            shift = stats.norm.ppf(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values)))
+            reach = shift + stats.norm.ppf(tails)
+            tails = stats.norm.cdf(shift + reach / (1 - (self.acceleration.iloc[j] if kind == "bca" else 0.0) * reach))
+        lower, upper = np.quantile(values, tails)
+        return (2 * original - upper, 2 * original - lower) if kind == "basic" else (lower, upper)
+
+
+def acceleration(influence, counts):
+    """Efron's acceleration from clusters' influence on an estimate; 0 where there is no influence.
+
+    Parameters
+    ----------
+    influence : ndarray of shape (n_clusters,)
+    counts : ndarray of shape (n_clusters,)
+        How often each cluster is there.
+    """
+    size = np.sqrt(counts @ influence**2)
+    return float(counts @ influence**3 / (6 * size**3)) if size > 0 else 0.0
+
+
+def check_resampling(resampling, n_resamples):
+    """An error unless these say how and how often to resample."""
+    if resampling not in RESAMPLINGS:
+        raise ValueError(f"resampling must be one of {', '.join(map(repr, RESAMPLINGS))}; got {resampling!r}")
+    if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 2:
+        raise ValueError(f"n_resamples must be an integer >= 2, got {n_resamples!r}")
+
+
+def resample(refit, n_parameters, *, n_resamples, random_state, n_jobs, progress):
+    """Estimates from resamples.
+
+    Parameters
+    ----------
+    refit : callable Generator -> ndarray of shape (n_parameters,), or None where the resample cannot be fitted
+        Must be picklable.
+    n_parameters : int
+    n_resamples : int
+    random_state : int, SeedSequence or None
+    n_jobs : int or None
+    progress : callable (done, n_resamples) or None
+
+    Returns
+    -------
+    estimates : ndarray of shape (n_resamples, n_parameters)
+        NaN in the rows of resamples that could not be fitted.
+    """
+    root = random_state if isinstance(random_state, np.random.SeedSequence) else np.random.SeedSequence(random_state)
+    seeds = root.spawn(n_resamples)
+    tasks = [seeds[start : start + _TASK] for start in range(0, n_resamples, _TASK)]
+    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    results, done = [], 0
+    for part in parallel(joblib.delayed(_refit_some)(refit, n_parameters, task) for task in tasks):
+        results.append(part)
+        done += len(part)
+        if progress is not None:
+            progress(done, n_resamples)
+    return np.concatenate(results)
+
+
+def _refit_some(refit, n_parameters, seeds):
+    out = np.full((len(seeds), n_parameters), np.nan)
+    for i, seed in enumerate(seeds):
+        try:
+            estimates = refit(np.random.default_rng(seed))
+        except (FloatingPointError, np.linalg.LinAlgError):
+            continue
+        if estimates is not None:
+            out[i] = estimates
+    return out
+
+
+def print_progress(done, total):
+    """A line on the screen."""
+    print(f"[bootstrap] {done} of {total} resamples", flush=True)
+
+
+class MixedRefit:
+    """Draws rows and fits the mixed model to them.
+
+    Parameters
+    ----------
+    draw : callable Generator -> rows
+        `ParametricDraw` or `ClusterDraw`.
+    settings : dict
+        Arguments of `fit_mixed` besides the rows.
+    estimates_of : callable MixedFit -> ndarray
+    """
+
+    def __init__(self, draw, settings, estimates_of):
+        self.draw, self.settings, self.estimates_of = draw, settings, estimates_of
+
+    def __call__(self, rng):
+        rows = self.draw(rng)
+        if rows.y.min() == rows.y.max():
+            return None
+        fit = fit_mixed(rows.X, rows.y, factors=rows.designs, sample_weight=rows.weights, **self.settings)
+        return self.estimates_of(fit) if fit.report.converged else None
+
+
+class MarginalRefit:
+    """Draws whole clusters and solves the estimating equations for them.
+
+    Parameters
+    ----------
+    rows : object with X, y, designs, weights and times
+    settings : dict
+        Arguments of `fit_gee` besides the rows.
+    """
+
+    def __init__(self, rows, settings):
+        self.rows, self.settings = rows, settings
+        self.draw = ClusterDraw(rows)
+
+    def __call__(self, rng):
+        rows = self.rows
+        index, clusters = self.draw.index(rng)
+        y = rows.y[index]
+        if y.min() == y.max():
+            return None
+        fit = fit_gee(
+            rows.X[index],
+            y,
+            codes=clusters.astype(np.intp) if rows.designs else None,
+            n_clusters=self.draw.n_clusters if rows.designs else None,
+            times=None if rows.times is None else rows.times[index],
+            sample_weight=None if rows.weights is None else rows.weights[index],
+            **self.settings,
+        )
+        beta = fit.beta.copy()
+        beta[[j + int(self.settings["fit_intercept"]) for j in fit.aliased]] = np.nan
+        return beta if fit.report.converged else None
+
+
+class ParametricDraw:
+    """New outcomes: random effects drawn from their distribution, classes from the rows' probabilities."""
+
+    def __init__(self, rows, beta, theta, fit_intercept):
+        self.rows = rows
+        if rows.weights is not None and np.any(rows.weights != np.rint(rows.weights)):
+            raise ValueError(
+                "resampling='parametric' simulates rows, but some sample_weight are no whole numbers; use "
+                "resampling='cluster'"
+            )
+        slopes = beta[int(fit_intercept) :]
+        self.mean = rows.X @ slopes + (beta[0] if fit_intercept else 0.0)
+        self.factors = [
+            RelativeCovariance(design.blocks).lambda_(part) for design, part in zip(rows.designs, theta, strict=True)
+        ]
+
+    def __call__(self, rng):
+        rows, eta = self.rows, self.mean.copy()
+        for design, factor in zip(rows.designs, self.factors, strict=True):
+            b = rng.standard_normal((design.n_levels, len(factor))) @ factor.T
+            for a, column in enumerate(design.columns):
+                effect = b[design.codes, a]
+                eta += effect if column < 0 else effect * rows.X[:, column]
+        if rows.weights is None:
+            y = (rng.random(len(eta)) < expit(eta)).astype(np.uint8)
+            return type(rows)(rows.X, y, rows.designs, None)
+        ones = rng.binomial(rows.weights.astype(np.int64), expit(eta))
+        weights = np.concatenate([ones, rows.weights - ones])
+        y = np.repeat(np.array([1, 0], dtype=np.uint8), len(eta))
+        kept = np.flatnonzero(weights > 0)
+        designs = [_with_codes(design, np.tile(design.codes, 2)[kept]) for design in rows.designs]
+        return type(rows)(rows.X[kept % len(eta)], y[kept], designs, weights[kept].astype(np.float64))
+
+
+class ClusterDraw:
+    """Whole clusters, drawn with replacement; each draw is a cluster of its own."""
+
+    def __init__(self, rows):
+        self.rows = rows
+        outer = independent_clusters(rows, "resampling='cluster'")
+        self.order = np.argsort(outer, kind="stable")
+        self.start = np.append(0, np.cumsum(np.bincount(outer)))
+        self.n_clusters = len(self.start) - 1
+
+    def index(self, rng):
+        """Rows drawn, and the cluster that each is in now."""
+        drawn = rng.integers(0, self.n_clusters, self.n_clusters)
+        sizes = np.diff(self.start)[drawn]
+        copy = np.repeat(np.arange(self.n_clusters), sizes)
+        within = np.arange(len(copy)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return self.order[self.start[drawn][copy] + within], copy
+
+    def __call__(self, rng):
+        rows = self.rows
+        index, copy = self.index(rng)
+        designs = []
+        for design in rows.designs:
+            codes, found = pd.factorize(copy * np.int64(design.n_levels) + design.codes[index])
+            designs.append(_with_codes(design, codes.astype(np.intp), len(found)))
+        weights = None if rows.weights is None else rows.weights[index]
+        return type(rows)(rows.X[index], rows.y[index], designs, weights)
+
+
+def independent_clusters(rows, what):
+    """Codes of the coarsest factor, in which all others must be nested; every row its own cluster without factors.
+
+    Parameters
+    ----------
+    rows : object with y and designs
+    what : str
+        Who needs them, for the error.
+
+    Raises
+    ------
+    ValueError
+        If factors are crossed: then no partition of the rows is into independent clusters.
+    """
+    if not rows.designs:
+        return np.arange(len(rows.y))
+    outer = min(rows.designs, key=lambda design: design.n_levels)
+    for design in rows.designs:
+        pairs = len(np.unique(design.codes * np.int64(outer.n_levels) + outer.codes))
+        if pairs > len(np.unique(design.codes)):
+            raise ValueError(
+                f"{what} needs independent clusters, but the factors {design.name} and {outer.name} are crossed: rows "
+                f"of different groups of {outer.name} share groups of {design.name}"
+            )
+    return outer.codes
+
+
+def _with_codes(design, codes, n_levels=None):
+    return FactorDesign(codes, design.n_levels if n_levels is None else n_levels, design.columns, design.blocks,
+                        design.name)  # fmt: skip

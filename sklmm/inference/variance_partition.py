@@ -1,0 +1,101 @@
+"""Where the variance of a mixed model is: on the latent scale, between groups and explained by features.
+
+A binary outcome is 1 where a latent variable, the linear predictor plus a standard logistic error of variance pi^2 / 3,
+is above 0. Its variance has three parts: that of the fixed effects' linear predictor over the rows, that of the random
+effects, averaged over the rows where slopes are random, and the error's.
+
+References
+----------
+Johnson PCD (2014). Extension of Nakagawa and Schielzeth's R2GLMM to random slopes models. Methods in Ecology and
+Evolution 5, 944-946.
+
+Larsen K, Merlo J (2005). Appropriate assessment of neighborhood effects on individual health. American Journal of
+Epidemiology 161, 81-88.
+
+Nakagawa S, Johnson PCD, Schielzeth H (2017). The coefficient of determination R2 and intra-class correlation
+coefficient from generalized linear mixed-effects models revisited and expanded. Journal of the Royal Society Interface
+14, 20170213.
+"""
+
+import math
+from collections import namedtuple
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+__all__ = ["R2", "VariancePartition", "variance_partition"]
+
+LOGISTIC_VARIANCE = math.pi**2 / 3
+
+R2 = namedtuple("R2", ["marginal", "conditional"])
+
+
+@dataclass(frozen=True)
+class VariancePartition:
+    """Variances on the latent scale, and what follows from them.
+
+    Attributes
+    ----------
+    fixed : float
+        Variance of the fixed effects' linear predictor over the rows of the fit.
+    random : Series
+        Variance of each grouping factor's random effects; the mean over the rows where slopes are random.
+    residual : float
+        pi^2 / 3, the variance of a standard logistic error.
+    """
+
+    fixed: float
+    random: pd.Series
+    residual: float = LOGISTIC_VARIANCE
+
+    @property
+    def icc(self):
+        """Intraclass correlation: the random effects' share of the variance that features leave.
+
+        For two rows of the same groups the correlation of their latent variables, given their features.
+        """
+        between = float(self.random.sum())
+        return between / (between + self.residual)
+
+    @property
+    def icc_by_factor(self):
+        """Each grouping factor's share; they add up to `icc`."""
+        return self.random / (float(self.random.sum()) + self.residual)
+
+    @property
+    def median_odds_ratio(self):
+        """Median odds ratio of each grouping factor.
+
+        Of two rows with the same features in two groups drawn at random, the odds of the one more likely to be of
+        class 1 relative to the other's: the median over such pairs. 1: groups do not differ.
+        """
+        return np.exp(np.sqrt(2.0 * self.random) * stats.norm.ppf(0.75))
+
+    @property
+    def r2(self):
+        """Nakagawa's R2: explained by the fixed effects alone (marginal), and by the groups too (conditional)."""
+        explained = self.fixed + float(self.random.sum())
+        total = explained + self.residual
+        return R2(self.fixed / total, explained / total)
+
+
+def variance_partition(moments, covariances):
+    """Partition the variance of a fitted model.
+
+    Parameters
+    ----------
+    moments : RowMoments
+    covariances : dict of str -> ndarray of shape (q, q)
+        Covariance of each grouping factor's random coefficients, in the order of the moments.
+
+    Returns
+    -------
+    VariancePartition
+    """
+    random = {
+        name: float(np.sum(covariance * second))
+        for (name, covariance), second in zip(covariances.items(), moments.random_moments, strict=True)
+    }
+    return VariancePartition(moments.fixed_variance, pd.Series(random, dtype=float))

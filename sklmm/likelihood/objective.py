@@ -1,0 +1,224 @@
+"""The log-likelihood of a fitted mixed model as a function to move about in, and the quantities it is profiled over."""
+
+import numpy as np
+
+from sklmm.likelihood.base import _engine
+from sklmm.likelihood.scores import cluster_scores
+
+
+class MixedObjective:
+    """Log-likelihood around a fit.
+
+    Parameters
+    ----------
+    X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads
+        As in `fit_mixed`.
+    beta : ndarray
+        Fitted fixed effects, the intercept first.
+    theta : list of ndarray
+        Fitted relative covariance factors, one entry per factor.
+
+    Attributes
+    ----------
+    x : ndarray
+        The fit, in the engine's own parameters.
+    active : mask of the parameters that are estimated.
+    n_fixed : int
+        The first so many of x are fixed effects.
+    value : float
+        Log-likelihood at x.
+    information : ndarray
+        Minus the Hessian at x; 0 in the rows and columns of parameters that are not active.
+    """
+
+    def __init__(self, X, y, *, factors, sample_weight, fit_intercept, n_quadrature, n_threads, beta, theta):
+        self._engine = engine = _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads)
+        self._rows = X, y, factors[0].codes if factors else None, sample_weight
+        self._n_factors, self._n_quadrature = len(factors), n_quadrature
+        self.n_fixed = engine.n_fixed
+        self.active = np.ones(engine.n_params, dtype=bool)
+        self.active[: engine.p] = ~engine.aliased
+        if not factors:
+            self.active[engine.n_fixed :] = False
+            theta = [np.zeros(engine.covariance.m)]
+        self.x = engine.internal(beta, np.concatenate(theta))
+        self.value, _, information = self.evaluate(self.x)
+        if information is None:
+            information = self._differences()
+        self.information = np.where(self.active[:, None] & self.active, information, 0.0)
+
+    def evaluate(self, x):
+        """Value, gradient and minus the Hessian, which is None where the engine has none."""
+        value, gradient, *hessian = self._engine.evaluate(x)
+        return value, gradient, -hessian[0] if hessian else None
+
+    def _differences(self):
+        """Minus the Hessian at x by central differences of the gradient."""
+        step = 1e-4
+        rows = []
+        for unit in np.eye(len(self.x)):
+            change = self.evaluate(self.x - step * unit)[1] - self.evaluate(self.x + step * unit)[1]
+            rows.append(change / (2 * step))
+        return (np.array(rows) + np.array(rows).T) / 2
+
+    def influence(self):
+        """What each cluster contributes to the estimates: its score times the inverse information.
+
+        Returns
+        -------
+        influence : ndarray of shape (n_clusters, n_params)
+            0 for parameters that are not active. Without random effects each row is a cluster.
+        counts : ndarray of shape (n_clusters,)
+            How often each cluster is there: weights of rows that are clusters.
+
+        Raises
+        ------
+        ValueError
+            If there are several grouping factors.
+        """
+        if self._n_factors > 1:
+            raise ValueError("scores of single clusters need a single grouping factor")
+        self.evaluate(self.x)
+        scores = cluster_scores(self._engine, self.x, *self._rows, self._n_quadrature)
+        out, active = np.zeros_like(scores), self.active
+        out[:, active] = np.linalg.solve(self.information[np.ix_(active, active)], scores[:, active].T).T
+        _, _, codes, weights = self._rows
+        return out, np.ones(len(out)) if codes is not None or weights is None else weights
+
+    def robust_covariance(self):
+        """Cluster sandwich of the fixed effects, the intercept first; no small-sample correction."""
+        influence, counts = self.influence()
+        fixed = influence[:, : self.n_fixed] @ self._engine._fixed_map().T
+        return (fixed * counts[:, None]).T @ fixed
+
+    def fixed_effect(self, position):
+        """The fixed effect at a position of beta."""
+        direction = np.zeros(len(self.x))
+        direction[: self.n_fixed] = self._engine._fixed_map()[position]
+        return FixedEffect(direction)
+
+    def standard_deviation(self, a):
+        """The standard deviation of the random coefficient at a position, counted over the factors."""
+        return StandardDeviation(self._quadratic(a, a), self._diagonal(a))
+
+    def correlation(self, a, b):
+        """The correlation of two random coefficients, on Fisher's z scale."""
+        forms = [self._quadratic(*pair) for pair in ((a, b), (a, a), (b, b))]
+        parts = tuple(map(self.standard_deviation, (a, b)))
+        return Correlation(*forms, np.flatnonzero(self._engine.covariance.diagonal) + self.n_fixed, parts)
+
+    def _quadratic(self, a, b):
+        """The symmetric matrix Q for which x'Qx is the covariance of two random coefficients."""
+        covariance, R = self._engine.covariance, self._engine._random_map()
+        Q = np.zeros((len(self.x), len(self.x)))
+        same_column = covariance.col[:, None] == covariance.col
+        block = same_column * np.outer(R[a, covariance.row], R[b, covariance.row])
+        Q[self.n_fixed :, self.n_fixed :] = (block + block.T) / 2
+        return Q
+
+    def _diagonal(self, a):
+        """d(coefficient a) / d(its own entry on the diagonal of the relative covariance factor)."""
+        covariance = self._engine.covariance
+        direction = np.zeros(len(self.x))
+        entry = np.flatnonzero((covariance.row == a) & (covariance.col == a))
+        direction[self.n_fixed + entry] = self._engine._random_map()[a, a]
+        return direction
+
+
+# Quantities have `lowest` and `highest`, between which they are profiled; `limits`, what an interval's end is where the
+# likelihood has not fallen far enough there; `fades`, beyond which the slope of the profile falls as exp(-c); and
+# `parts`, standard deviations without which the quantity means nothing.
+
+
+class FixedEffect:
+    """A linear function of the parameters."""
+
+    lowest, highest = -np.inf, np.inf
+    limits = (-np.inf, np.inf)
+    fades, parts = np.inf, ()
+
+    def __init__(self, direction):
+        self.direction = direction
+
+    def at(self, x):
+        """Value, gradient and Hessian."""
+        return self.direction @ x, self.direction, np.zeros((len(x), len(x)))
+
+    def off_boundary(self, x, value):
+        """A point near x from which the quantity is smooth."""
+        return x
+
+    def to_user(self, value):
+        """The value as users know it."""
+        return value
+
+
+class StandardDeviation:
+    """The root of a quadratic form; not smooth at 0."""
+
+    lowest, highest = 0.0, np.inf
+    limits = (0.0, np.inf)
+    fades, parts = np.inf, ()
+
+    def __init__(self, Q, diagonal):
+        self.Q, self.diagonal = Q, diagonal
+
+    def at(self, x):
+        """Value, gradient and Hessian; at 0 along the coefficient's own diagonal entry."""
+        half = self.Q @ x
+        value = np.sqrt(max(x @ half, 0.0))
+        if value < 1e-10:
+            return 0.0, self.diagonal, np.zeros_like(self.Q)
+        gradient = half / value
+        return value, gradient, (self.Q - np.outer(gradient, gradient)) / value
+
+    def off_boundary(self, x, value):
+        """x, its standard deviation made `value` if it is 0."""
+        if self.at(x)[0] >= 1e-10:
+            return x
+        return x + self.diagonal * (value / (self.diagonal @ self.diagonal))
+
+    def to_user(self, value):
+        """The value as users know it."""
+        return value
+
+
+class Correlation:
+    """A correlation on Fisher's z scale, from three quadratic forms; infinite for singular covariances."""
+
+    lowest, highest = -6.0, 6.0  # correlations of 1 - 1e-5: what is likely there is likely at 1
+    limits = (-np.inf, np.inf)
+    fades = 3.0  # the likelihood is smooth in sqrt(1 - rho^2), about 2 exp(-c)
+
+    def __init__(self, cross, first, second, diagonal, parts):
+        self.forms, self.diagonal, self.parts = (cross, first, second), diagonal, parts
+
+    def at(self, x):
+        """Value, gradient and Hessian."""
+        halves = [Q @ x for Q in self.forms]
+        c, a, b = (x @ half for half in halves)
+        dc, da, db = (2 * half for half in halves)
+        ddc, dda, ddb = (2 * Q for Q in self.forms)
+        if a <= 0 or b <= 0:
+            return np.nan, np.full_like(x, np.nan), np.full((len(x), len(x)), np.nan)
+        root = np.sqrt(a * b)
+        rho = np.clip(c / root, -1 + 1e-12, 1 - 1e-12)
+        # rho = c (ab)^(-1/2): d rho = dc / root - rho dlog, with dlog = (da / a + db / b) / 2
+        log = (da / a + db / b) / 2
+        ddlog = (dda / a - np.outer(da, da) / a**2 + ddb / b - np.outer(db, db) / b**2) / 2
+        gradient = dc / root - rho * log
+        hessian = ddc / root - np.outer(dc / root, log) - np.outer(log, gradient) - rho * ddlog
+        # z = atanh(rho)
+        slope = 1 / (1 - rho**2)
+        return np.arctanh(rho), slope * gradient, slope * hessian + 2 * rho * slope**2 * np.outer(gradient, gradient)
+
+    def off_boundary(self, x, value):
+        """x, the zeros on the diagonal of its relative covariance factor raised."""
+        x = x.copy()
+        zero = self.diagonal[np.abs(x[self.diagonal]) < 1e-4]
+        x[zero] = 0.1
+        return x
+
+    def to_user(self, value):
+        """The value as users know it."""
+        return 1.0 if value == np.inf else -1.0 if value == -np.inf else float(np.tanh(value))
