@@ -17,6 +17,7 @@ from .design.factors import plan_factors
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
 from .inference import criteria
+from .inference.marginal import marginal_coefficients
 from .likelihood.base import FactorDesign, fit_mixed, posterior_modes
 from .reporting.summary import summary_of_mixed
 
@@ -392,6 +393,39 @@ class MixedLogisticRegression(GroupedClassifier):
             )
             return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
         return [lookup_codes(factor.levels, factor.labels(rows.column)) for factor in self._factors]
+
+    def marginal_coefficients(self, X, *, sample_weight=None, level=0.95):
+        """Population-averaged coefficients, to set beside those of `GEELogisticRegression`.
+
+        A mixed model's coefficients compare members of one group. These compare averages over the population of groups:
+        the probability of each row is averaged over the random effects, and the logits of these averages are regressed
+        on the features by least squares (Hedeker et al. 2018). For a random intercept with variance v they are about
+        1 / sqrt(1 + 0.346 v) of the mixed model's (Zeger et al. 1988).
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+            The rows to average over, as `predict_proba` takes them: as a rule those of the fit. Groups play no part.
+        sample_weight : array-like of shape (n_samples,), default=None
+        level : float, default=0.95
+
+        Returns
+        -------
+        coefficients : DataFrame
+            A row a coefficient; columns "estimate", "std_error" (delta method, from the covariance of fixed effects and
+            covariance parameters), "z", "p_value", "lower", "upper", "odds_ratio", "odds_ratio_lower",
+            "odds_ratio_upper".
+
+        References
+        ----------
+        Hedeker D, du Toit SHC, Demirtas H, Gibbons RD (2018). A note on marginalization of regression parameters from
+        mixed models of binary outcomes. Biometrics 74, 354-361.
+
+        Zeger SL, Liang K-Y, Albert PS (1988). Models for longitudinal data: a generalized estimating equation approach.
+        Biometrics 44, 1049-1060.
+        """
+        check_is_fitted(self)
+        return marginal_coefficients(self, X, sample_weight, level)
 
     # What the fit says, made when it is asked for -----------------------------------------------------------
 
