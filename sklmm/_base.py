@@ -63,6 +63,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     __metadata_request__fit = {"groups": True}
 
+    _formula = None  # the FormulaDesign of a model made by from_formula
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
@@ -148,6 +150,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _read_new_rows(self, X, groups):
         """Validate X and groups against those of fit."""
+        if self._formula is not None:
+            X, groups = self._formula.new_rows(X, groups)
         if self._group_columns and groups is not None:
             raise ValueError(
                 "groups came through both doors: the model takes its groups from X (group_features), "
@@ -160,6 +164,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _set_fitted(self, state):
         """Replace an earlier fit by a new one, in one go."""
+        self.__dict__.pop("_formula", None)
         if state["feature_names_in_"] is None:
             del state["feature_names_in_"]
             self.__dict__.pop("feature_names_in_", None)

@@ -14,6 +14,7 @@ from ._diagnostics import warn_of_fit, warn_of_many_effects
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
 from .design.factors import plan_factors
+from .design.formula import FormulaDesign
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
 from .inference import criteria
@@ -148,6 +149,50 @@ class MixedLogisticRegression(GroupedClassifier):
         self.n_threads = n_threads
         self.verbose = verbose
 
+    @classmethod
+    def from_formula(cls, formula, data, *, missing="error", sample_weight=None, **params):
+        """Fit the model that a formula describes to a data frame.
+
+        Parameters
+        ----------
+        formula : str
+            The response's column, a tilde, the fixed effects as the package formulaic reads them, and terms with a bar
+            in brackets: ``"use ~ age*ch + I(age**2) + urban + (1 | urban:district)"``. Columns of labels become
+            contrasts with their first level; ``C(ch, contr.sum)`` and other functions of formulaic choose otherwise. A
+            random slope must be a fixed effect, too.
+        data : DataFrame
+        missing : {"error", "drop"}, default="error"
+            What to do about rows with missing values in a column that is used: raise, with their number by column, or
+            leave them out. New rows to predict may miss their groups, nothing else.
+        sample_weight : str or array-like, default=None
+            A column of `data`, or counts by row.
+        **params
+            Parameters of the estimator.
+
+        Returns
+        -------
+        model : MixedLogisticRegression
+            Fitted. It takes data frames with the formula's columns in place of X, and finds the groups in them:
+            ``model.predict_proba(new_data)``.
+
+        Examples
+        --------
+        >>> from sklmm import MixedLogisticRegression
+        >>> from sklmm.datasets import load_contraception
+        >>> women = load_contraception(as_frame=True).frame
+        >>> model = MixedLogisticRegression.from_formula("use ~ age*ch + I(age**2) + urban + (1 | district)", women)
+        >>> model.predict_proba(women.head(3)).shape
+        (3, 2)
+        """
+        if "random_effects" in params or "group_features" in params:
+            raise ValueError("random effects and groups are the formula's: write them as terms such as (1 | district)")
+        design, rows, X, weights = FormulaDesign.read(formula, data, missing=missing, sample_weight=sample_weight)
+        model = cls(design.random_effects or None, **{"fit_intercept": design.fit_intercept, **params})
+        groups = rows[design.group_names] if design.group_names else None
+        model.fit(X, rows[design.response], groups=groups, sample_weight=weights)
+        model._formula = design
+        return model
+
     # Fitting ------------------------------------------------------------------------------------------------
 
     @with_callbacks
@@ -275,7 +320,7 @@ class MixedLogisticRegression(GroupedClassifier):
         check_is_fitted(self)
         if not self._factors:
             raise ValueError("the model was fitted without groups, so that there are no groups to update")
-        if groups is None and not self._group_columns:
+        if groups is None and not self._group_columns and self._formula is None:
             raise ValueError("update_groups needs groups, as fit did")
         rows = self._read_new_rows(X, groups)
         y = one_dimensional(y, "y", rows.X.shape[0])
