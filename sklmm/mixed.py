@@ -19,8 +19,10 @@ from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
 from .inference import criteria
 from .inference.marginal import marginal_coefficients
+from .inference.prediction_intervals import prediction_interval
 from .likelihood.base import FactorDesign, fit_mixed, posterior_modes
 from .reporting.summary import summary_of_mixed
+from .simulation import simulate
 
 
 class MixedLogisticRegression(GroupedClassifier):
@@ -438,6 +440,58 @@ class MixedLogisticRegression(GroupedClassifier):
             )
             return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
         return [lookup_codes(factor.levels, factor.labels(rows.column)) for factor in self._factors]
+
+    def predict_interval(self, X, groups=None, level=0.95):
+        """Intervals for the probability of the second class of each row, in its group.
+
+        For a known group the interval allows for what is not known about the group and about the fixed effects; for an
+        unknown one it holds the probabilities of so many of the groups there are. Variances count as known.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+        groups : array-like, default=None
+            As in `predict_proba`.
+        level : float, default=0.95
+
+        Returns
+        -------
+        intervals : ndarray of shape (n_samples, 2)
+            Lower and upper limits.
+
+        Notes
+        -----
+        Wald intervals on the logit scale. The errors of a group's effects and of the fixed effects are correlated: the
+        covariance is exact for features with random slopes, and otherwise takes features to be spread within each group
+        as they are on the whole, since a fitted model holds no rows.
+        """
+        mean, sd = self._linear_predictor(X, groups, "posterior")
+        return prediction_interval(self, self._read_new_rows(X, groups), mean, sd, level)
+
+    def simulate(self, X, groups=None, n=1, random_state=None, *, predict_effects="marginal"):
+        """Simulate outcomes from the fitted model.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+        groups : array-like, default=None
+            As in `predict_proba`. Rows with the same label share their random effects, whether the model knows the
+            group or not; a row without a label is a group of its own.
+        n : int, default=1
+            Number of simulations.
+        random_state : int, RandomState instance or None, default=None
+            Pass an int for the same outcomes in every call.
+        predict_effects : {"marginal", "posterior", "mode", "zero"}, default="marginal"
+            Random effects: drawn anew for every group from their distribution, as a new study would; drawn from each
+            known group's posterior (factor by factor, where there are several); the conditional modes; or none.
+
+        Returns
+        -------
+        outcomes : ndarray of shape (n, n_samples)
+            Labels of `classes_`.
+        """
+        check_is_fitted(self)
+        return simulate(self, X, groups, n, random_state, predict_effects)
 
     def marginal_coefficients(self, X, *, sample_weight=None, level=0.95):
         """Population-averaged coefficients, to set beside those of `GEELogisticRegression`.
