@@ -1,9 +1,9 @@
 """Intervals for the probability of a row in its group.
 
 The error of a linear predictor x'beta + z'b has two independent parts: that of b where beta is known, with the
-posterior covariance C of its group; and that of beta, which moves the conditional mode, too. With the weights W of the group's
-rows db/dbeta = -C Z'WX = -(I - C Sigma^-1) B, where B = (Z'WZ)^-1 Z'WX holds the regressions of the group's features on
-its columns Z. So
+posterior covariance C of its group; and that of beta, which moves the conditional mode, too. With the weights W of the
+group's rows db/dbeta = -C Z'WX = -(I - C Sigma^-1) B, where B = (Z'WZ)^-1 Z'WX holds the regressions of the group's
+features on its columns Z. So
 
     variance = z'Cz + d'Vd,    d = x - B'(I - C Sigma^-1)'z
 
