@@ -13,7 +13,11 @@ _PUBLIC = {
     "GroupCurvesDisplay": "sklmm.reporting.displays",
     "MixedLogisticRegression": "sklmm.mixed",
     "RandomEffectsDisplay": "sklmm.reporting.displays",
+    "ResidualsDisplay": "sklmm.reporting.displays",
+    "cluster_influence": "sklmm.inference.diagnostics",
     "compare_models": "sklmm.inference.comparison",
+    "quantile_residuals": "sklmm.inference.diagnostics",
+    "random_effects_normality": "sklmm.inference.diagnostics",
 }
 _PUBLIC_MODULES = ("datasets", "estimating", "exceptions")
 

@@ -17,6 +17,8 @@ from sklmm import (
     GroupCurvesDisplay,
     MixedLogisticRegression,
     RandomEffectsDisplay,
+    ResidualsDisplay,
+    quantile_residuals,
 )
 from sklmm.datasets import make_clustered_classification
 
@@ -320,6 +322,37 @@ def test_effect_bad_input(model, data):
         EffectDisplay.from_estimator(model, X, "dose", by="age")
     with pytest.raises(ValueError, match="'marginal' or 'zero'"):
         EffectDisplay.from_estimator(model, X, "dose", predict_effects="posterior")
+
+
+# Residuals --------------------------------------------------------------------------------------------------
+
+
+def test_residuals_against_uniform_quantiles(model, data):
+    X, y, groups = data
+    display = ResidualsDisplay.from_estimator(model, X, y, groups, by="clinic", random_state=0)
+    expected = quantile_residuals(model, X, y, groups, by="clinic", random_state=0)
+    x, values = display.points_.get_data()
+    np.testing.assert_allclose(values, np.sort(expected))
+    np.testing.assert_allclose(x, (np.arange(30) + 0.5) / 30)
+    assert display.ax_.get_ylabel() == "quantile residual (30 levels of clinic)"
+    assert _texts(display.ax_.get_legend()) == ["95 % band, if independent"]
+    assert _inside(display.figure_)
+
+
+def test_residuals_over_predicted_probabilities(gee, data):
+    X, y, groups = data
+    display = ResidualsDisplay.from_estimator(gee, X, y, groups, kind="predicted", random_state=0)
+    p = gee.predict_proba(X)[:, 1]
+    x, values = display.points_.get_data()
+    np.testing.assert_allclose(x, np.sort(p))
+    np.testing.assert_allclose(values, quantile_residuals(gee, X, y, random_state=0).to_numpy()[np.argsort(p)])
+    assert len(display.quantile_lines_) == 3
+    lower, middle, upper = (line.get_ydata() for line in display.quantile_lines_)
+    assert np.all(lower < middle) and np.all(middle < upper)
+    assert abs(np.mean(middle) - 0.5) < 0.1
+    assert _inside(display.figure_)
+    with pytest.raises(ValueError, match="kind must be"):
+        display.plot(kind="fitted")
 
 
 def test_matplotlib_is_imported_by_drawing_only():

@@ -8,5 +8,6 @@ from .coefficients import CoefficientDisplay
 from .effect import EffectDisplay
 from .group_curves import GroupCurvesDisplay
 from .random_effects import RandomEffectsDisplay
+from .residuals import ResidualsDisplay
 
-__all__ = ["CoefficientDisplay", "EffectDisplay", "GroupCurvesDisplay", "RandomEffectsDisplay"]
+__all__ = ["CoefficientDisplay", "EffectDisplay", "GroupCurvesDisplay", "RandomEffectsDisplay", "ResidualsDisplay"]

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import stats
 
+from sklmm.inference.diagnostics import standardised_effects
+
 from ._common import axes_for, check_level, percent
 
 MOST_LABELS = 80  # beyond, the names of groups cannot be read
@@ -130,7 +132,7 @@ class RandomEffectsDisplay:
     def _plot_quantiles(self, ax, kwargs):
         self.figure_, self.ax_ = axes_for(ax, (5.4, 4.8))
         self.intervals_ = None
-        values = np.sort(standardised(self.effects.to_numpy(), self.sd.to_numpy(), self.prior_sd))
+        values = np.sort(standardised_effects(self.effects.to_numpy(), self.sd.to_numpy(), self.prior_sd))
         expected = stats.norm.ppf((np.arange(1, len(values) + 1) - 0.5) / max(len(values), 1))
         style = {"marker": "o", "linestyle": "none", "markersize": 4, "color": "C0", **kwargs}
         (self.points_,) = self.ax_.plot(expected, values, **style)
@@ -138,16 +140,6 @@ class RandomEffectsDisplay:
         self.ax_.set_xlabel("normal quantile")
         self.ax_.set_ylabel(f"standardised {_in_words(self.coefficient)} of {self.term}")
         return self
-
-
-def standardised(modes, sd, prior_sd):
-    """Modes in units of their standard deviation between groups, of which shrinkage leaves prior^2 - sd^2.
-
-    Modes whose groups say nothing (all shrunk to 0) are left out.
-    """
-    spread = np.sqrt(np.maximum(prior_sd**2 - sd**2, 0.0))
-    informed = spread > 1e-6 * max(prior_sd, np.finfo(float).tiny)
-    return modes[informed] / spread[informed]
 
 
 def _in_words(coefficient):
