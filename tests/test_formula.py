@@ -330,6 +330,8 @@ def test_displays_follow_powers_and_products(model, women):
     np.testing.assert_allclose(display.lines_[1].get_ydata(), p, rtol=1e-8)
     labels = EffectDisplay.from_estimator(model, women, "urban")
     assert [tick.get_text() for tick in labels.ax_.get_xticklabels()] == ["N", "Y"]
+    assert labels.ax_.get_ylabel() == "P(use = 1)"
+    assert [text.get_text() for text in labels.ax_.get_legend().get_texts()] == ["95 % confidence interval"]
     curves = GroupCurvesDisplay.from_estimator(model, women, "age", grid_resolution=5)
     assert len(curves.group_lines_) == 102
     with pytest.raises(ValueError, match="holds labels, no numbers"):

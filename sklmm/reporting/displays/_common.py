@@ -50,9 +50,10 @@ def odds_ratio_ticks(axis):
     axis.set_minor_locator(NullLocator())
 
 
-def probability_label(classes):
-    """Label of an axis of probabilities."""
-    return f"P(y = {classes[1]})"
+def probability_label(estimator):
+    """Label of an axis of probabilities: the response by its name, where a formula gave it one."""
+    formula = getattr(estimator, "_formula", None)
+    return f"P({'y' if formula is None else formula.response} = {estimator.classes_[1]})"
 
 
 def as_text(value):

@@ -129,7 +129,7 @@ class EffectDisplay:
                 )
             curves = {level: curve(**{feature: values, by: [level] * len(values)}) for level in levels}
         return cls(
-            feature, values, curves, by=by, level=level, ylabel=probability_label(estimator.classes_)
+            feature, values, curves, by=by, level=level, ylabel=probability_label(estimator)
         ).plot(ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
@@ -150,7 +150,8 @@ class EffectDisplay:
         continuous = isinstance(self.values, np.ndarray)
         n_curves = len(self.curves)
         for k, (label, curve) in enumerate(self.curves.items()):
-            text = f"{percent(self.level)} confidence band" if label is None else f"{self.by} = {as_text(label)}"
+            interval = f"{percent(self.level)} confidence {'band' if continuous else 'interval'}"
+            text = interval if label is None else f"{self.by} = {as_text(label)}"
             if continuous:
                 (line,) = self.ax_.plot(self.values, curve["probability"], **kwargs)
                 band = self.ax_.fill_between(
@@ -161,7 +162,7 @@ class EffectDisplay:
                 place = np.arange(len(self.values)) + 0.3 * (k - (n_curves - 1) / 2) / max(n_curves - 1, 1)
                 spread = [curve["probability"] - curve["lower"], curve["upper"] - curve["probability"]]
                 band = self.ax_.errorbar(
-                    place, curve["probability"], yerr=spread, label=None if label is None else text,
+                    place, curve["probability"], yerr=spread, label=text,
                     **{"fmt": "o", "capsize": 3, **kwargs},
                 )  # fmt: skip
                 line = band.lines[0]
@@ -170,8 +171,7 @@ class EffectDisplay:
         if not continuous:
             self.ax_.set_xticks(np.arange(len(self.values)), labels=[str(value) for value in self.values])
             self.ax_.set_xlim(-0.6, len(self.values) - 0.4)
-        if continuous or self.by is not None:
-            self.ax_.legend(title=None if self.by is None else f"{percent(self.level)} intervals")
+        self.ax_.legend(title=None if self.by is None else f"{percent(self.level)} confidence")
         self.ax_.set_xlabel(str(self.feature))
         self.ax_.set_ylabel(self.ylabel)
         keep_within_probabilities(self.ax_)

@@ -136,7 +136,7 @@ class GroupCurvesDisplay:
             _probability(estimator, rows.X, unknown, population),
             factor=factor,
             population_label="population average" if population == "marginal" else f"typical {factor}",
-            ylabel=probability_label(estimator.classes_),
+            ylabel=probability_label(estimator),
         ).plot(ax, **kwargs)
 
     def plot(self, ax=None, *, population_kw=None, **kwargs):
