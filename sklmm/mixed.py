@@ -463,7 +463,8 @@ class MixedLogisticRegression(GroupedClassifier):
         -----
         Wald intervals on the logit scale. The errors of a group's effects and of the fixed effects are correlated: the
         covariance is exact for features with random slopes, and otherwise takes features to be spread within each group
-        as they are on the whole, since a fitted model holds no rows.
+        as they are on the whole, since a fitted model holds no rows. With several grouping factors the two errors count
+        as independent, which makes intervals rather too wide.
         """
         mean, sd = self._linear_predictor(X, groups, "posterior")
         return prediction_interval(self, self._read_new_rows(X, groups), mean, sd, level)

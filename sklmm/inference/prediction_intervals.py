@@ -9,7 +9,9 @@ features on its columns Z. So
 
 B is exact for features that are columns of Z themselves, such as the intercept. For the others a model without its
 training rows knows the regressions over all groups, which the covariance V of the fixed effects contains. A group
-that is unknown has C = Sigma: the variance is z'Sigma z + x'Vx.
+that is unknown has C = Sigma: the variance is z'Sigma z + x'Vx. With several grouping factors d = x is used throughout,
+which takes the errors of b and beta for independent: as a rule they cancel in part, so that intervals are rather too
+wide.
 
 Henderson CR (1975). Best linear unbiased estimation and prediction under a selection model. Biometrics 31, 423-447.
 """
@@ -43,14 +45,14 @@ def prediction_interval(estimator, rows, mean, sd, level):
     X = np.asarray(rows.X, dtype=np.float64)
     has_intercept = len(names) > X.shape[1]
     d = np.column_stack([np.ones(n), X]) if has_intercept else X.copy()
-    for factor in estimator._factors:
-        code = lookup_codes(factor.levels, factor.labels(rows.column)) if rows.groups else np.full(n, -1)
+    factors = [factor for factor in estimator._factors if factor.covariance.any()]
+    if len(factors) == 1 and rows.groups:
+        (factor,) = factors
+        code = lookup_codes(factor.levels, factor.labels(rows.column))
         known = np.flatnonzero(code >= 0)
         Z = np.column_stack([np.ones(known.size) if c < 0 else X[known, c] for c in factor.columns])
         B = _regressions([c + has_intercept for c in factor.columns], V)
-        learnt = np.eye(len(factor.columns)) - factor.mode_cov @ np.linalg.pinv(factor.covariance, hermitian=True)
-        if not factor.covariance.any():
-            continue  # no random effects: nothing is learnt of a group
+        learnt = (factor.covariance - factor.mode_cov) @ np.linalg.pinv(factor.covariance, hermitian=True)
         d[known] -= np.einsum("na,nab->nb", Z, learnt[code[known]]) @ B
     variance = np.einsum("ij,jk,ik->i", d, V, d)
     if sd is not None:
