@@ -11,13 +11,22 @@ import report
 import runners
 from problems import Problem, standard_problems
 
+WEIGHED_MODELS = ("Laplace, 1 | g", "GEE exchangeable")
+
 
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="python benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="sizes up to 1e5 rows, few repeats, fits only")
     parser.add_argument("--n", type=float, nargs="+", help="only problems with these numbers of rows")
     parser.add_argument("--repeats", type=int, help="fits of each model (default: by size, 5 to 25)")
-    parser.add_argument("--models", nargs="+", choices=list(runners.SKLMM_MODELS), help="default: all")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=runners.SKLMM_MODELS,
+        default=runners.SKLMM_MODELS,
+        metavar="MODEL",
+        help=f"of {runners.SKLMM_MODELS}; default: all",
+    )
     parser.add_argument("--peers-max-n", type=float, default=1e5, help="most rows for peers (default 1e5)")
     parser.add_argument("--threads", type=int, default=2, help="threads of the speed-up (default 2)")
     parser.add_argument("--large", action="store_true", help="also time predict_proba on 1e7 rows")
@@ -26,21 +35,24 @@ def parse_arguments():
 
 def time_fits(args, problems):
     peers = runners.installed_peers() if args.peers_max_n > 0 else []
-    models = args.models or list(runners.SKLMM_MODELS)
-    print("peers:", ", ".join(peers) or "none", "\n", flush=True)
+    libraries = dict.fromkeys(runners.PEERS[name].library for name in peers)
+    print("peers:", ", ".join(libraries) or "none", "\n", flush=True)
     for problem in problems:
+        models = runners.models_for(problem, args.models)
+        if not models:
+            continue
         repeats = args.repeats or min(25, max(5, 2_000_000 // problem.n_rows))
         result = jobs.run("fits", problem=problem.as_dict(), models=models, repeats=repeats)
         # The order of the rows is nothing to a peer: one fit suffices.
         asked = problem.n_rows <= args.peers_max_n and not problem.shuffled and not problem.slope_sd
-        takers = peers if asked else []
+        takers = [name for name in peers if asked and runners.PEERS[name].model in models]
         theirs = {name: jobs.run("peer", problem=problem.as_dict(), name=name) for name in takers}
         print(report.fits(problem, result, theirs), "\n", flush=True)
 
 
 def time_threads(args, problem):
     print("\nThreads")
-    for model in args.models or runners.SKLMM_MODELS:
+    for model in runners.models_for(problem, args.models):
         result = jobs.run(
             "speedup",
             env_threads=args.threads,
@@ -52,12 +64,12 @@ def time_threads(args, problem):
         print(" ", report.speedup(problem, model, args.threads, result), flush=True)
 
 
-def weigh(problems):
+def weigh(args, problems):
     print("\nPeak memory of a fit")
     # Fixing the threshold makes malloc hand freed arrays back, so that the peak counts live memory.
     environment = {"MALLOC_MMAP_THRESHOLD_": "65536"}
     for problem in problems:
-        for model in ("plain", "Laplace, 1 | g"):
+        for model in ("plain", *(model for model in WEIGHED_MODELS if model in args.models)):
             result = jobs.run("memory", extra_env=environment, problem=problem.as_dict(), model=model)
             print(" ", report.memory(problem, model, result), flush=True)
 
@@ -87,8 +99,9 @@ def main():
     million = [p for p in problems if p.n_rows == 1_000_000 and not p.slope_sd]
     if million:
         time_threads(args, million[0])
-        weigh(million)
-        after_the_fit(args.large)
+        weigh(args, million)
+        if "Laplace, 1 | g" in args.models:
+            after_the_fit(args.large)
 
 
 if __name__ == "__main__":

@@ -41,44 +41,46 @@ def _timed(clock, function, *args, **kwargs):
 
 def _warm_up(models):
     """First calls pay for imports; let a small problem pay."""
-    X, y, groups = Problem(2_000, 40).make()
-    runners.plain_fit(X, y)
+    rows = Problem(2_000, 500, group_size=4).make()
+    runners.plain_fit(rows)
     for model in models:
-        runners.sklmm_fit(X, y, groups, model)
+        runners.sklmm_fit(rows, model)
 
 
 def fits(problem, models, repeats):
     """Process time of every model's whole public fit and of the plain fit, taken in turns."""
-    X, y, groups = Problem(**problem).make()
+    rows = Problem(**problem).make()
     _warm_up(models)
     seconds = {"plain": [], **{model: [] for model in models}}
     reached = {}
     for _ in range(repeats):
-        seconds["plain"].append(_timed(time.process_time, runners.plain_fit, X, y)[0])
+        seconds["plain"].append(_timed(time.process_time, runners.plain_fit, rows)[0])
         for model in models:
-            spent, fitted = _timed(time.process_time, runners.sklmm_fit, X, y, groups, model)
+            spent, fitted = _timed(time.process_time, runners.sklmm_fit, rows, model)
             seconds[model].append(spent)
-            reached[model] = dict(
-                log_likelihood=float(fitted.log_likelihood_),
+            reached[model] = runners.reached(fitted) | dict(
                 n_full_passes=fitted.fit_report_.n_full_passes,
                 converged=bool(fitted.converged_),
-                singular=bool(fitted.is_singular_),
+                singular=bool(getattr(fitted, "is_singular_", False)),
             )
     return dict(seconds=seconds, reached=reached)
 
 
 def peer(problem, name):
-    return runners.peer_fit(name, *Problem(**problem).make())
+    """A peer's fit, and how far it is from ours."""
+    rows = Problem(**problem).make()
+    theirs = runners.peer_fit(name, rows)
+    return theirs | dict(less_ours=runners.less_ours(name, rows, theirs))
 
 
 def speedup(problem, model, repeats, n_threads):
     """Wall times with one thread and with `n_threads`, taken in turns."""
-    X, y, groups = Problem(**problem).make()
+    rows = Problem(**problem).make()
     _warm_up([model])
     seconds = {1: [], n_threads: []}
     for _ in range(repeats):
         for k, spent in seconds.items():
-            spent.append(_timed(time.perf_counter, runners.sklmm_fit, X, y, groups, model, n_threads=k)[0])
+            spent.append(_timed(time.perf_counter, runners.sklmm_fit, rows, model, n_threads=k)[0])
     return dict(one=seconds[1], several=seconds[n_threads])
 
 
@@ -101,28 +103,28 @@ def _peak_bytes():
 
 
 def memory(problem, model):
-    """Peak bytes of a fit above what X, y and groups (and the imported libraries) hold already."""
-    X, y, groups = Problem(**problem).make()
+    """Peak bytes of a fit above what the rows (and the imported libraries) hold already."""
+    rows = Problem(**problem).make()
     _warm_up([] if model == "plain" else [model])
     gc.collect()
     _reset_peak()
     before = _peak_bytes()
     if model == "plain":
-        runners.plain_fit(X, y)
+        runners.plain_fit(rows)
     else:
-        runners.sklmm_fit(X, y, groups, model)
-    return dict(above=_peak_bytes() - before, data=X.nbytes)
+        runners.sklmm_fit(rows, model)
+    return dict(above=_peak_bytes() - before, data=rows.X.nbytes)
 
 
 def pickle_size(problem):
-    X, y, groups = Problem(**problem).make()
-    return dict(bytes=len(pickle.dumps(runners.sklmm_fit(X, y, groups, "Laplace, 1 | g"))))
+    rows = Problem(**problem).make()
+    return dict(bytes=len(pickle.dumps(runners.sklmm_fit(rows, "Laplace, 1 | g"))))
 
 
 def predict(problem, n_rows, effects):
     """Process time of predict_proba for `n_rows` rows of known groups."""
     problem = Problem(**problem)
-    fitted = runners.sklmm_fit(*problem.make(), "Laplace, 1 | g")
+    fitted = runners.sklmm_fit(problem.make(), "Laplace, 1 | g")
     rng = np.random.default_rng(0)
     X = rng.standard_normal((n_rows, problem.n_features))
     groups = rng.integers(0, problem.n_groups, n_rows)

@@ -1,10 +1,18 @@
 """The data the libraries are timed on: seeded, with known truth."""
 
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 N_FEATURES = 10
+
+
+class Rows(NamedTuple):
+    X: np.ndarray  # (n_rows, n_features)
+    y: np.ndarray  # in {0, 1}
+    groups: np.ndarray  # integer codes
+    time: np.ndarray  # 0, 1, ... in each group
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Problem:
         return asdict(self)
 
     def make(self, seed=20240607):
-        """X (n_rows, n_features), y in {0, 1}, integer group codes."""
+        """The Rows. Sorted by group, they are sorted by time, too; shuffled, by neither."""
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((self.n_rows, self.n_features))
         beta = 0.3 * rng.standard_normal(self.n_features)
@@ -39,13 +47,15 @@ class Problem:
             groups = np.sort(rng.integers(0, self.n_groups, self.n_rows))
         else:
             groups = np.arange(self.n_rows) // self.group_size
-        if self.shuffled:  # X is exchangeable: shuffling the groups shuffles the rows
-            rng.shuffle(groups)
+        time = np.arange(self.n_rows) - np.searchsorted(groups, groups)
+        if self.shuffled:  # X is exchangeable: shuffling the groups and times shuffles the rows
+            order = rng.permutation(self.n_rows)
+            groups, time = groups[order], time[order]
         eta = X @ beta + rng.standard_normal(self.n_groups)[groups]
         if self.slope_sd:
             eta += self.slope_sd * rng.standard_normal(self.n_groups)[groups] * X[:, 0]
         y = (rng.random(self.n_rows) * (1 + np.exp(-eta)) < 1).astype(np.int64)
-        return X, y, groups
+        return Rows(X, y, groups, time)
 
 
 def standard_problems():
@@ -58,6 +68,7 @@ def standard_problems():
         Problem(10_000, 2_000),
         Problem(100_000, 2_000),
         Problem(100_000, 2_000, slope_sd=0.5),
+        Problem(100_000, 25_000, group_size=4),
         Problem(1_000_000, 20_000),
         Problem(1_000_000, 20_000, slope_sd=0.5),
         Problem(1_000_000, 250_000, group_size=4),

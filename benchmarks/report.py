@@ -2,15 +2,26 @@
 
 import os
 import platform
-from importlib import metadata
 from statistics import median
 
-COLUMNS = ["ratio", "spread", "seconds", "passes", "log-likelihood", "less ours"]
-WIDTHS = [8, 17, 10, 8, 20, 12]
+import numpy
+import sklearn
+
+import sklmm
+from runners import MARGINAL_MODELS, MIXED_MODELS, PEERS
+
+COLUMNS = ["ratio", "spread", "seconds", "passes"]
+# Of each kind of model: what it arrives at, and how far peers are from ours by the same definitions: of the
+# likelihood the difference, of the estimates the largest relative one.
+KINDS = [
+    (MIXED_MODELS, ["log-likelihood", "less ours"]),
+    (MARGINAL_MODELS, ["alpha", "coef. off by", "alpha off by"]),
+]
+WIDTHS = [8, 17, 10, 8, 20, 14, 14]
 
 
 def machine():
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("sklmm", "scikit-learn", "numpy"))
+    versions = ", ".join(f"{library.__name__} {library.__version__}" for library in (sklmm, sklearn, numpy))
     return f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {versions}"
 
 
@@ -18,45 +29,51 @@ def _row(label, *cells):
     return f"  {label:<26}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=False))
 
 
+def _arrived(result):
+    if "log_likelihood" in result:
+        return f"{result['log_likelihood']:.7f}"
+    low, high = min(result["alpha"]), max(result["alpha"])
+    return f"{low:.7f}" if low == high else f"{low:.4f} to {high:.4f}"
+
+
+def _ours(model, seconds, plain, reached):
+    ratios = [ours / theirs for ours, theirs in zip(seconds, plain, strict=True)]
+    row = _row(
+        f"sklmm {model}",
+        f"{median(ratios):.3f}",
+        f"{min(ratios):.2f} - {max(ratios):.2f}",
+        f"{median(seconds):.3f}",
+        reached["n_full_passes"],
+        _arrived(reached),
+    )
+    return row + "  (singular)" * reached["singular"] + "  (did not converge)" * (not reached["converged"])
+
+
+def _theirs(name, peer, plain):
+    if "error" in peer:
+        return f"  {name:<26}  failed: {peer['error']}"
+    seconds = peer["process"]
+    differences = [f"{difference:+.1e}" for difference in peer["less_ours"].values()]
+    ratio = f"{seconds / median(plain):.1f}"
+    return _row(name, ratio, "", f"{seconds:.3f}", "", _arrived(peer), *differences)
+
+
 def fits(problem, result, peers):
-    """Table of one problem. `peers`: name -> result of the peer job."""
+    """Tables of one problem. `peers`: name -> result of the peer job."""
     lines = [str(problem)]
     if "error" in result:
         return "\n".join([*lines, f"  failed: {result['error']}"])
     plain = result["seconds"].pop("plain")
-    lines.append(_row("model", *COLUMNS))
-    lines.append(_row(f"plain fit (median of {len(plain)})", "1", "", f"{median(plain):.3f}"))
-    for model, seconds in result["seconds"].items():
-        ratios = [ours / theirs for ours, theirs in zip(seconds, plain, strict=True)]
-        reached = result["reached"][model]
-        lines.append(
-            _row(
-                f"sklmm {model}",
-                f"{median(ratios):.3f}",
-                f"{min(ratios):.2f} - {max(ratios):.2f}",
-                f"{median(seconds):.3f}",
-                reached["n_full_passes"],
-                f"{reached['log_likelihood']:.7f}",
-            )
-        )
-        lines[-1] += "  (singular)" * reached["singular"]
-        lines[-1] += "  (did not converge)" * (not reached["converged"])
-    ours = result["reached"].get("Laplace, 1 | g")
-    for name, peer in peers.items():
-        if "error" in peer:
-            lines.append(f"  {name:<26}  failed: {peer['error']}")
-            continue
-        lines.append(
-            _row(
-                name,
-                f"{peer['process'] / median(plain):.1f}",
-                "",
-                f"{peer['process']:.3f}",
-                "",
-                f"{peer['log_likelihood']:.7f}",
-                f"{peer['log_likelihood'] - ours['log_likelihood']:+.1e}" if ours else "",
-            )
-        )
+    unit = _row(f"plain fit (median of {len(plain)})", "1", "", f"{median(plain):.3f}")
+    for models, columns in KINDS:
+        ours = [model for model in result["seconds"] if model in models]
+        theirs = [name for name in peers if PEERS[name].model in models]
+        if ours:
+            lines += [_row("model", *COLUMNS, *columns), unit]
+            lines += [
+                _ours(model, result["seconds"][model], plain, result["reached"][model]) for model in ours
+            ]
+            lines += [_theirs(name, peers[name], plain) for name in theirs]
     return "\n".join(lines)
 
 
@@ -74,6 +91,6 @@ def memory(problem, model, result):
     if "error" in result:
         return f"{problem}, {model}: failed: {result['error']}"
     return (
-        f"{problem}, {model}: {result['above'] / 2**20:.0f} MiB above X, y, groups: "
+        f"{problem}, {model}: {result['above'] / 2**20:.0f} MiB above the rows: "
         f"{result['above'] / result['data']:.2f} times the bytes of X"
     )

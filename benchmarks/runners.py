@@ -1,7 +1,8 @@
-"""One function a library: fit a model to (X, y, groups) and say what was reached.
+"""One function a library: fit a model to Rows and say what was reached.
 
-Only peers that maximise the same marginal likelihood take part. (statsmodels' `BinomialBayesMixedGLM` puts
-priors on the parameters and reports a posterior: there is no likelihood to compare.)
+Only peers with the same aim take part: to maximise the same marginal likelihood, or to solve the same estimating
+equations. (statsmodels' `BinomialBayesMixedGLM` puts priors on the parameters and reports a posterior: there is
+no likelihood to compare.)
 """
 
 import importlib.util
@@ -10,69 +11,125 @@ import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-SKLMM_MODELS = {
+MIXED_MODELS = {
     "Laplace, 1 | g": dict(random_effects="1 | group", n_quadrature=1),
     "AGHQ 10, 1 | g": dict(random_effects="1 | group", n_quadrature=10),
     "Laplace, 1 + x0 | g": dict(random_effects="1 + x0 | group", n_quadrature=1),
 }
+MARGINAL_MODELS = {  # all with the sandwich covariance
+    "GEE exchangeable": dict(correlation="exchangeable"),
+    "GEE AR(1)": dict(correlation="ar1"),
+    "GEE unstructured": dict(correlation="unstructured"),
+}
+SKLMM_MODELS = [*MIXED_MODELS, *MARGINAL_MODELS]
 R_SCRIPT = Path(__file__).with_name("peers.R")
 
 
-def plain_fit(X, y):
+def models_for(problem, models):
+    """Those of `models` that suit a problem."""
+    unsuitable = set()
+    if problem.slope_sd:  # made for mixed models with slopes
+        unsuitable |= MARGINAL_MODELS.keys()
+    if (
+        problem.group_size is None
+    ):  # a correlation for every two times is meant for a few times that all groups have
+        unsuitable.add("GEE unstructured")
+    return [model for model in models if model not in unsuitable]
+
+
+def plain_fit(rows):
     """scikit-learn's unpenalised logistic regression: the unit of every ratio."""
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(solver="newton-cholesky", C=np.inf).fit(X, y)
+    return LogisticRegression(solver="newton-cholesky", C=np.inf).fit(rows.X, rows.y)
 
 
-def sklmm_fit(X, y, groups, model, n_threads=1):
-    from sklmm import MixedLogisticRegression
+def sklmm_fit(rows, model, n_threads=1, **definitions):
+    from sklmm import GEELogisticRegression, MixedLogisticRegression
 
-    return MixedLogisticRegression(**SKLMM_MODELS[model], n_threads=n_threads).fit(X, y, groups=groups)
+    if model in MIXED_MODELS:
+        estimator = MixedLogisticRegression(**MIXED_MODELS[model], n_threads=n_threads)
+        return estimator.fit(rows.X, rows.y, groups=rows.groups)
+    estimator = GEELogisticRegression(**MARGINAL_MODELS[model], n_threads=n_threads, **definitions)
+    when = {} if model == "GEE exchangeable" else {"time": rows.time}
+    return estimator.fit(rows.X, rows.y, groups=rows.groups, **when)
 
 
-def _gpboost(X, y, groups):
-    import gpboost
-
-    Xc = np.column_stack([np.ones(len(y)), X])
-    start, wall = time.process_time(), time.perf_counter()
-    model = gpboost.GPModel(likelihood="bernoulli_logit", group_data=groups, num_parallel_threads=1)
-    # Tight enough to reach the optimum to 1e-6 in the log-likelihood; the default stops earlier.
-    model.fit(y=y.astype(float), X=Xc, params={"delta_rel_conv": 1e-10, "trace": False})
-    seconds = time.process_time() - start
+def reached(fitted):
+    """What a fitted model of ours arrived at, in the terms of `peer_fit`."""
+    if hasattr(fitted, "log_likelihood_"):
+        return dict(log_likelihood=float(fitted.log_likelihood_))
     return dict(
-        log_likelihood=-float(model.get_current_neg_log_likelihood()),
-        process=seconds,
-        wall=time.perf_counter() - wall,
+        coefficients=[*fitted.intercept_.tolist(), *fitted.coef_[0].tolist()],
+        alpha=fitted.correlation_params_.tolist(),
     )
 
 
-def _through_R(package):
-    def fit(X, y, groups):
-        with tempfile.TemporaryDirectory() as folder:
-            table = np.column_stack([y, groups, X])  # column-major doubles: what readBin takes as a matrix
-            Path(folder, "table").write_bytes(table.tobytes(order="F"))
-            arguments = [package, f"{folder}/table", *map(str, table.shape)]
-            command = ["Rscript", "--vanilla", str(R_SCRIPT), *arguments]
-            run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode:
-            raise RuntimeError(run.stderr.strip().splitlines()[-1])
-        log_likelihood, process, wall = map(float, run.stdout.split()[-3:])
-        return dict(log_likelihood=log_likelihood, process=process, wall=wall)
+# Peers. Times are of the fit alone, measured inside the peer's process.
+
+
+def _gpboost(rows):
+    import gpboost
+
+    Xc = np.column_stack([np.ones(len(rows.y)), rows.X])
+    start = time.process_time()
+    model = gpboost.GPModel(likelihood="bernoulli_logit", group_data=rows.groups, num_parallel_threads=1)
+    # Tight enough to reach the optimum to 1e-6 in the log-likelihood; the default stops earlier.
+    model.fit(y=rows.y.astype(float), X=Xc, params={"delta_rel_conv": 1e-10, "trace": False})
+    seconds = time.process_time() - start
+    return dict(log_likelihood=-float(model.get_current_neg_log_likelihood()), process=seconds)
+
+
+def _statsmodels(structure):
+    def fit(rows):
+        import statsmodels.api as sm
+
+        correlations = {
+            "exchangeable": sm.cov_struct.Exchangeable,
+            "ar1": lambda: sm.cov_struct.Autoregressive(grid=True),
+            "unstructured": sm.cov_struct.Unstructured,
+        }
+        Xc = np.column_stack([np.ones(len(rows.y)), rows.X])
+        start = time.process_time()
+        correlation = correlations[structure]()
+        model = sm.GEE(rows.y, Xc, rows.groups, rows.time, sm.families.Binomial(), correlation)
+        result = model.fit(ctol=1e-8)
+        seconds = time.process_time() - start
+        alpha = np.asarray(correlation.dep_params)
+        if structure == "unstructured":
+            alpha = alpha[np.triu_indices_from(alpha, 1)]
+        return dict(coefficients=result.params.tolist(), alpha=np.ravel(alpha).tolist(), process=seconds)
 
     return fit
 
 
-# Name -> fit of the Laplace random intercept. Times are of the fit alone, measured inside the peer's process.
-PEERS = {
-    "gpboost (tight)": _gpboost,
-    "glmmTMB": _through_R("glmmTMB"),
-    "lme4 glmer (nloptwrap)": _through_R("lme4"),
-}
+def _through_R(package, structure=None):
+    def fit(rows):
+        with tempfile.TemporaryDirectory() as folder:
+            table = np.column_stack([rows.y, rows.groups, rows.X])
+            # column-major doubles: what readBin takes as a matrix
+            Path(folder, "table").write_bytes(table.tobytes(order="F"))
+            arguments = [package, f"{folder}/table", *map(str, table.shape)]
+            command = ["Rscript", "--vanilla", str(R_SCRIPT), *arguments, *([structure] if structure else [])]
+            run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            lines = [line.strip() for line in run.stderr.splitlines() if line.strip() != "Execution halted"]
+            raise RuntimeError(lines[-1])
+        # a line a result: its name and its numbers
+        lines = {name: list(map(float, values)) for name, *values in map(str.split, run.stdout.splitlines())}
+        return {name: v[0] if name in ("log_likelihood", "process") else v for name, v in lines.items()}
+
+    return fit
+
+
+def _has_module(name):
+    return importlib.util.find_spec(name) is not None
 
 
 def _has_R_package(name):
@@ -82,16 +139,53 @@ def _has_R_package(name):
     return subprocess.run(check, capture_output=True).returncode == 0
 
 
-def installed_peers():
-    available = {
-        "gpboost (tight)": importlib.util.find_spec("gpboost") is not None,
-        "glmmTMB": _has_R_package("glmmTMB"),
-        "lme4 glmer (nloptwrap)": _has_R_package("lme4"),
+@dataclass(frozen=True)
+class Peer:
+    """A fit of `model` by another library; `definitions` make ours the same."""
+
+    model: str
+    fit: Callable
+    library: str
+    is_installed: Callable[[str], bool]
+    definitions: dict = field(default_factory=dict)
+
+
+PEERS = {
+    "gpboost (tight)": Peer("Laplace, 1 | g", _gpboost, "gpboost", _has_module),
+    "glmmTMB": Peer("Laplace, 1 | g", _through_R("glmmTMB"), "glmmTMB", _has_R_package),
+    "lme4 glmer (nloptwrap)": Peer("Laplace, 1 | g", _through_R("lme4"), "lme4", _has_R_package),
+}
+for _model, _options in MARGINAL_MODELS.items():
+    _structure = _options["correlation"]
+    PEERS |= {
+        # By definitions of its own: unstructured (divided by groups - p, rescaled); AR(1) with groups of one row.
+        f"statsmodels {_structure}": Peer(_model, _statsmodels(_structure), "statsmodels", _has_module),
+        f"gee {_structure}": Peer(_model, _through_R("gee", _structure), "gee", _has_R_package),
+        f"geepack {_structure}": Peer(
+            _model, _through_R("geepack", _structure), "geepack", _has_R_package, dict(ddof_correction=False)
+        ),
     }
-    return [name for name in PEERS if available[name]]
 
 
-def peer_fit(name, X, y, groups):
+def installed_peers():
+    found = {peer.library: peer.is_installed for peer in PEERS.values()}
+    found = {library: is_installed(library) for library, is_installed in found.items()}
+    return [name for name, peer in PEERS.items() if found[peer.library]]
+
+
+def peer_fit(name, rows):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return PEERS[name](X, y, groups)
+        return PEERS[name].fit(rows)
+
+
+def less_ours(name, rows, theirs):
+    """How far a peer is from our fit by the same definitions."""
+    peer = PEERS[name]
+    ours = reached(sklmm_fit(rows, peer.model, **peer.definitions))
+    if "log_likelihood" in ours:
+        return dict(log_likelihood=theirs["log_likelihood"] - ours["log_likelihood"])
+    return {
+        what: float(np.abs(np.divide(theirs[what], ours[what]) - 1).max())
+        for what in ("coefficients", "alpha")
+    }

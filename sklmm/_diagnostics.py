@@ -8,6 +8,7 @@ from .exceptions import (
     AliasedFeaturesWarning,
     ConvergenceWarning,
     FewClustersWarning,
+    LightWeightsWarning,
     NoTimesWarning,
     SeparationWarning,
     SingularFitWarning,
@@ -81,6 +82,14 @@ def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
             stacklevel=_CALLER,
         )
     n_coefficients = fit.bread.shape[0]
+    if fit.too_light:
+        warnings.warn(
+            "sample_weight counts rows and pairs of them, and there are too few to take one off for each of "
+            f"{n_coefficients} coefficients: the dispersion and the working correlation are estimated without. Scale "
+            "the weights to sum to the number of rows, or use ddof_correction=False",
+            LightWeightsWarning,
+            stacklevel=_CALLER,
+        )
     if cov_type != "naive" and fit.n_clusters <= n_coefficients:
         warnings.warn(
             f"there are {fit.n_clusters} groups for {n_coefficients} coefficients: a robust covariance needs more "

@@ -10,6 +10,7 @@ __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
     "FewClustersWarning",
+    "LightWeightsWarning",
     "NoGroupsWarning",
     "NoTimesWarning",
     "SeparationWarning",
@@ -54,3 +55,7 @@ class NoTimesWarning(SklmmWarning):
 
 class FewClustersWarning(SklmmWarning):
     """There are too few clusters for a robust covariance of the coefficients."""
+
+
+class LightWeightsWarning(SklmmWarning):
+    """Weights count rows, and sum to no more of them than there are coefficients."""

@@ -14,6 +14,7 @@ from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
 from .design.formula import FormulaDesign
 from .design.grouping import encode_groups
+from .estimating.clusters import shown_label
 from .estimating.correlation import resolve_correlation
 from .estimating.scoring import fit_gee
 from .exceptions import NoGroupsWarning
@@ -380,8 +381,8 @@ class GEELogisticRegression(GroupedClassifier):
         codes, levels = encode_groups(labels, name)
         if len(levels) == 1 and self.cov_type != "naive":
             raise ValueError(
-                f"{name} has one group only ({levels[0]!r}): robust covariances rest on independent groups. Give "
-                "more groups, or cov_type='naive'"
+                f"{name} has one group only ({shown_label(levels[0])}): robust covariances rest on independent groups. "
+                "Give more groups, or cov_type='naive'"
             )
         return codes, levels
 
@@ -412,7 +413,8 @@ class GEELogisticRegression(GroupedClassifier):
 
     def predict(self, X, groups=None):
         """The more likely class, with the arguments of `predict_proba`."""
-        return self.classes_[(self._linear_predictor(X) > 0).astype(np.intp)]
+        is_second = self._linear_predictor(X) > 0
+        return self.classes_[is_second.astype(np.intp)]
 
     def score(self, X, y, sample_weight=None, *, groups=None):
         """Accuracy of `predict`.
@@ -475,7 +477,7 @@ class GEELogisticRegression(GroupedClassifier):
     def working_correlation_(self):
         """Working correlation matrix."""
         times, alpha = self._fitted("correlation_times_"), self._fitted("correlation_params_")
-        if alpha.size == 0 and self._correlation.moments is not None:
+        if len(times) == 1 or (alpha.size == 0 and self._correlation.moments is not None):
             return np.eye(len(times))
         return self._correlation.matrix(alpha, times)
 
@@ -505,7 +507,9 @@ def read_times(time):
     Raises
     ------
     ValueError
-        If times are missing, not finite, or neither numbers nor dates.
+        If times are missing or not finite.
+    ValueError or TypeError
+        If they are neither numbers nor dates.
     """
     values = time.array if isinstance(time, (pd.Series, pd.Index)) else time
     values = pd.Series(values if isinstance(values, pd.api.extensions.ExtensionArray) else np.asarray(values))
@@ -517,14 +521,16 @@ def read_times(time):
             values = values / pd.Timedelta(days=1)
         elif isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
             values = values.cat.codes
+        elif values.dtype.kind == "c":
+            raise ValueError("time must hold numbers or dates, not complex numbers")
         try:
             values = values.to_numpy(dtype=np.float64)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"time must hold numbers or dates ({error})") from error
+            raise type(error)(f"time must hold numbers or dates ({error})") from error
         missing = ~np.isfinite(values)
     if missing.any():
         raise ValueError(
-            f"time is missing or not finite in {np.count_nonzero(missing)} rows (first: row {np.argmax(missing)}); "
+            f"time is missing (NaN) or infinite in {np.count_nonzero(missing)} rows (first: row {np.argmax(missing)}); "
             "drop these rows before the fit"
         )
     return values

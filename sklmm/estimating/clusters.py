@@ -25,6 +25,11 @@ _MOMENTS = {
 }
 
 
+def shown_label(label):
+    """A group label for messages, as its user would write it."""
+    return repr(label.item() if isinstance(label, np.generic) else label)
+
+
 class Clusters:
     """Which rows belong together, in the order of their times.
 
@@ -48,10 +53,10 @@ class Clusters:
         self.labels = labels
         self.times = None if times is None else self._in_order(times)
         if times is not None and self._unsorted_times():
-            by_time = np.lexsort((times, codes))
-            self.order, self.level = by_time.astype(np.int64), np.arange(n_clusters)
-            self.start = np.append(0, np.cumsum(np.bincount(codes, minlength=n_clusters))).astype(np.int64)
-            self.times = times[by_time]
+            by_time = _sorted_order(times)
+            order, self.start, self.level = group_rows(codes[by_time], n_clusters)
+            self.order = by_time if order is None else by_time[order]
+            self.times = times[self.order]
         self.sizes = np.diff(self.start)
         if self.times is not None:
             self._refuse_duplicate_times()
@@ -80,7 +85,7 @@ class Clusters:
             )
 
     def label(self, cluster):
-        return repr(self.labels[self.level[cluster]]) if self.labels is not None else str(cluster)
+        return shown_label(self.labels[self.level[cluster]]) if self.labels is not None else str(cluster)
 
     @property
     def largest(self):
@@ -125,7 +130,7 @@ class Timing:
         if clusters.largest == 1:
             kind, whitening = None, "independent"
         self.whitening, self.moments = _WHITENING[whitening], _MOMENTS[kind]
-        if whitening == "autoregressive":
+        if whitening == "autoregressive" or kind == "adjacent":
             self._number_gaps()
         if whitening == "dense" or kind == "times":
             codes = self._number_times()
@@ -211,6 +216,13 @@ class Timing:
         largest = int(np.argmax(clusters.sizes))
         first, n = clusters.start[largest], min(clusters.largest, MOST_SHOWN)
         return np.arange(n, dtype=float) if clusters.times is None else clusters.times[first : first + n].copy()
+
+
+def _sorted_order(times):
+    """Indices that sort; of few distinct times through their numbers, which take a radix sort."""
+    codes, levels = encode_groups(times, "time")
+    small = len(levels) <= np.iinfo(np.uint16).max
+    return np.argsort(codes.astype(np.uint16) if small else codes, kind="stable").astype(np.int64, copy=False)
 
 
 def _distinct_rows(table, n_values):

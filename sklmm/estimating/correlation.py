@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from numbers import Integral
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 
 __all__ = [
     "AR1",
@@ -170,7 +170,8 @@ class Exchangeable(WorkingCorrelation):
         n = len(times)
         return np.full((n, n), alpha[0]) + (1.0 - alpha[0]) * np.eye(n)
 
-    def bounds(self, largest):
+    @staticmethod
+    def bounds(largest):
         """Where the matrix of a cluster of `largest` rows (their weights' sum) is positive definite."""
         return (-1.0 / (largest - 1.0) if largest > 1 else -1.0), 1.0
 
@@ -194,12 +195,18 @@ class AR1(WorkingCorrelation):
     def estimate(self, moments):
         if not np.any(moments.counts > 0):
             return np.zeros(1)
-        if moments.gaps is not None:
-            target = float(moments.products) / moments.cluster_scale
-            return np.atleast_1d(_power_sum_root(moments.gaps, moments.counts, target))
-        seen = moments.counts > 0
-        counts, lags = moments.counts[seen], moments.times[seen]
-        return np.atleast_1d(_power_least_squares(lags, counts, moments.products[seen] / (moments.scale * counts)))
+        by_lag = moments.gaps is None
+        seen, gaps = moments.counts > 0, moments.times if by_lag else moments.gaps
+        counts, gaps = moments.counts[seen], gaps[seen]
+        # in a unit of the data's own, so that it does not matter whether times are in years or in seconds
+        signed = _may_be_negative(gaps)
+        unit = np.gcd.reduce(gaps.astype(np.int64)) if signed else gaps.min()
+        if by_lag:
+            means = moments.products[seen] / (moments.scale * counts)
+            rho = _power_least_squares(gaps / unit, counts, means, signed)
+        else:
+            rho = _power_sum_root(gaps / unit, counts, float(moments.products) / moments.cluster_scale, signed)
+        return np.atleast_1d(np.copysign(np.abs(rho) ** (1.0 / unit), rho))
 
     def matrix(self, alpha, times):
         times = np.asarray(times, dtype=float)
@@ -212,39 +219,49 @@ class AR1(WorkingCorrelation):
         sign = np.where((alpha < 0) & (gaps % 2 == 1), -1.0, 1.0)
         return sign * np.abs(alpha) ** gaps
 
-    def bounds(self, gaps):
-        """Where the correlation is defined and positive definite: negative values need whole gaps."""
-        return (-1.0 if np.all(np.asarray(gaps) % 1 == 0) else 0.0), 1.0
+    @staticmethod
+    def bounds(gaps):
+        """Where the correlation is defined and positive definite: negative values need whole gaps, not all even."""
+        return (-1.0 if _may_be_negative(np.asarray(gaps)) else 0.0), 1.0
 
 
-def _power_sum_root(gaps, counts, target):
-    """alpha with sum counts alpha^gaps = target; the end of the range that comes closest if there is none."""
-    gaps, counts = gaps[counts > 0], counts[counts > 0]
-    if np.all(gaps == gaps[0]):
-        ratio = target / counts.sum()
-        if ratio >= 0:
-            return ratio ** (1.0 / gaps[0])
-        return -((-ratio) ** (1.0 / gaps[0])) if gaps[0] % 2 == 1 else 0.0
+def _may_be_negative(gaps):
+    """Whether alpha^gaps is defined for a negative alpha, and another thing than for a positive one."""
+    return bool(np.all(gaps % 1 == 0) and np.any(gaps % 2 == 1))
+
+
+def _power_sum_root(gaps, counts, target, signed):
+    """alpha with sum counts alpha^gaps = target; what comes closest if there is none.
+
+    Where products are negative and alpha cannot be (it is not `signed`), it is minus the alpha for products as large:
+    out of range, so that the fit says so.
+    """
+    if target < 0 and not signed:
+        return -_power_sum_root(gaps, counts, -target, signed)
+    if np.all(gaps == 1):
+        return target / counts.sum()
 
     def excess(alpha):
         return float(counts @ AR1.powers(alpha, gaps)) - target
 
     if target >= 0:
         return brentq(excess, 0.0, 1.0, xtol=1e-15) if excess(1.0) > 0 else 1.0
-    if np.any(gaps % 1 != 0):
-        return 0.0
     grid = -np.linspace(0.0, 1.0, 257)
     values = np.array([excess(alpha) for alpha in grid])
     below = np.flatnonzero(values <= 0)
     if below.size:  # the root next to 0
         return brentq(excess, grid[below[0]], grid[below[0] - 1], xtol=1e-15)
-    return grid[np.argmin(values)]
+    least = int(np.argmin(values))
+    around = grid[min(least + 1, 256)], grid[max(least - 1, 0)]
+    return minimize_scalar(excess, bounds=around, method="bounded", options={"xatol": 1e-12}).x
 
 
-def _power_least_squares(lags, counts, means):
-    """alpha in the range of `AR1.bounds` that minimises sum counts (means - alpha^lags)^2."""
-    # else a negative alpha is undefined, or no other than |alpha|
-    signed = np.all(lags % 1 == 0) and np.any(lags % 2 == 1)
+def _power_least_squares(lags, counts, means, signed):
+    """alpha, only if `signed` a negative one, that minimises sum counts (means - alpha^lags)^2.
+
+    Where alpha cannot be negative and 0 is best, it is minus the alpha for negated means: out of range, so that the fit
+    says so.
+    """
     grid = np.linspace(-1.0 if signed else 0.0, 1.0, 1025)
     misfit = ((means - AR1.powers(grid[:, None], lags)) ** 2) @ counts
 
@@ -254,6 +271,8 @@ def _power_least_squares(lags, counts, means):
         return float(counts @ (lags * sign * size * (AR1.powers(alpha, lags) - means)))
 
     best = int(np.argmin(misfit))
+    if best == 0 and not signed and np.any(means < 0):
+        return -_power_least_squares(lags, counts, np.maximum(-means, 0.0), signed)
     low, high = grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]
     if slope(low) < 0 < slope(high):
         return brentq(slope, low, high, xtol=1e-15)
@@ -329,9 +348,12 @@ class Fixed(WorkingCorrelation):
     moments = None
 
     def __init__(self, matrix, times=None):
-        if times is None and hasattr(matrix, "index"):
+        if times is None and hasattr(matrix, "columns"):
             times = matrix.index
-        R = np.array(matrix, dtype=float)
+        try:
+            R = np.array(matrix, dtype=float)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"a fixed correlation must be a square matrix of numbers ({error})") from error
         if R.ndim != 2 or R.shape[0] != R.shape[1] or not R.size:
             raise ValueError(f"a fixed correlation must be a square matrix, got an array of shape {R.shape}")
         if not np.isfinite(R).all():
@@ -349,7 +371,10 @@ class Fixed(WorkingCorrelation):
                 f"the fixed correlation matrix is not positive definite: its smallest eigenvalue is {smallest:.3g}"
             )
         self.R = (R + R.T) / 2
-        self.times = None if times is None else np.asarray(times, dtype=float)
+        try:
+            self.times = None if times is None else np.asarray(times, dtype=float)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"the times of a fixed correlation matrix must be numbers ({error})") from error
         if self.times is not None and self.times.shape != (len(R),):
             raise ValueError(f"the fixed correlation matrix has {len(R)} rows, but there are {self.times.size} times")
 
@@ -402,6 +427,8 @@ def grid_positions(times):
     return position, float(unit)
 
 
+_MOMENTS = (None, "pairs", "adjacent", "lags", "times")
+_WHITENING = ("independent", "exchangeable", "autoregressive", "dense")
 _BY_NAME = {
     "independence": Independence,
     "exchangeable": Exchangeable,
@@ -414,6 +441,12 @@ _BY_NAME = {
 def resolve_correlation(correlation):
     """The `WorkingCorrelation` that a parameter's value stands for: an instance, a name, or a matrix (fixed)."""
     if isinstance(correlation, WorkingCorrelation):
+        for attribute, known in (("moments", _MOMENTS), ("whitening", _WHITENING)):
+            if getattr(correlation, attribute) not in known:
+                raise ValueError(
+                    f"{type(correlation).__name__}.{attribute} must be one of {', '.join(map(repr, known))}; got "
+                    f"{getattr(correlation, attribute)!r}"
+                )
         return correlation
     if isinstance(correlation, str):
         if correlation in _BY_NAME:

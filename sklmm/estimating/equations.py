@@ -46,6 +46,7 @@ class GEEFit:
     1,000). trouble : what was done where the working correlation's estimate was out of range, or None. cluster_sizes
     : (smallest, largest)
     n_clusters : int
+    too_light : whether weights left no degrees of freedom to take off.
     report : FitReport
     """
 
@@ -63,6 +64,7 @@ class GEEFit:
     trouble: str | None
     cluster_sizes: tuple
     n_clusters: int
+    too_light: bool
     report: FitReport = field(default_factory=FitReport)
 
 
@@ -82,7 +84,7 @@ class Equations:
         w = clusters.w
         self.n_obs = float(n) if w is None else float(w.sum())
         X = X if clusters.order is None else gather_rows(X, clusters.order)
-        self.y = y if clusters.order is None else y[clusters.order]
+        self.X, self.y = X, y if clusters.order is None else y[clusters.order]
         self._center, self._inv_scale = column_scales(*row_sample(X, w), fit_intercept)
         aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], w, fit_intercept)
         self.active = np.append(~aliased, np.ones(int(fit_intercept), dtype=bool))
@@ -101,8 +103,9 @@ class Equations:
         n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
         self.kernel = GEEKernel(
             X, self._center, self._inv_scale, fit_intercept, self.y, root_w, ddof_correction, clusters.start, block,
-            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), tile, n_threads, int(timing.whitening),
-            int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times, *timing.patterns,
+            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), tile, min(n_threads, n_chunks),
+            int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times,
+            *timing.patterns,
         )  # fmt: skip
         self.levels = coarse_levels(n, n_blocks)
         self._count_moments(w)
@@ -161,30 +164,49 @@ class Equations:
             gaps=self.timing.gaps if self.moments == Moments.ADJACENT_PAIRS else None,
             times=self.timing.lags if self.moments == Moments.PAIRS_BY_LAG else self.timing.times,
         )
-        alpha = np.atleast_1d(np.asarray(self.correlation.estimate(moments), dtype=float))
-        if not np.isfinite(alpha).all():
-            raise ValueError(f"{self.correlation!r}.estimate gave parameters that are not finite: {alpha}")
+        alpha = self.correlation.estimate(moments)
+        try:
+            alpha = np.atleast_1d(np.asarray(alpha, dtype=float))
+            valid = alpha.ndim == 1 and np.isfinite(alpha).all()
+        except (ValueError, TypeError):
+            valid = False
+        if not valid:
+            raise ValueError(f"{self.correlation!r}.estimate must give a 1-D array of finite parameters, got {alpha!r}")
         return dispersion, *self.within_range(alpha)
 
     @property
     def no_correlation(self):
         """Parameters where there is nothing to estimate them from."""
-        return np.zeros(1 if isinstance(self.correlation, (Exchangeable, AR1)) else 0)
+        return np.zeros(1 if self.correlation.whitening in ("exchangeable", "autoregressive") else 0)
+
+    @property
+    def too_light(self):
+        """Whether weights leave no degrees of freedom to take off where the rows would."""
+        if self.clusters.w is None or not self.ddof_correction:
+            return False
+        p, sizes = self.n_coefficients, self.clusters.sizes
+        pairs = self.moments == Moments.ALL_PAIRS and self.counts[0] <= p < (sizes * (sizes - 1)).sum() / 2
+        return bool(pairs or self.n_obs <= p < self.n_rows)
 
     def within_range(self, alpha):
         """Parameters for which every cluster's working correlation is positive definite, and what was changed."""
-        if isinstance(self.correlation, (Exchangeable, AR1)):
-            if isinstance(self.correlation, Exchangeable):
-                rows = self._cluster_rows.max() if self.ddof_correction else self.clusters.largest
-                low, high = self.correlation.bounds(rows)
-            else:
-                low, high = self.correlation.bounds(self.timing.gaps)
-            inside = np.clip(alpha, low + MARGIN * abs(low), high - MARGIN * abs(high))
+        if self.whitening in (Whitening.EXCHANGEABLE, Whitening.AUTOREGRESSIVE):
+            near = 1.0 - MARGIN
+            if self.whitening == Whitening.EXCHANGEABLE:
+                counted = self._cluster_rows.max() if self.ddof_correction else 0.0
+                low, high = Exchangeable.bounds(max(counted, self.clusters.largest))
+            else:  # the margin is that of the correlation over the smallest gap
+                low, high = AR1.bounds(self.timing.gaps)
+                near **= 1.0 / self.timing.gaps.min()
+            inside = np.clip(alpha, low * near, high * near)
             if inside[0] == alpha[0]:
                 return alpha, None
+            reason = "to be positive definite for every group"
+            if self.whitening == Whitening.AUTOREGRESSIVE and alpha[0] < low == 0.0:
+                reason = "since distances in time that are not whole, or are all even, allow no negative one"
             return inside, (
-                f"its parameter is estimated as {alpha[0]:.4g}, but must lie between {low:.4g} and {high:.4g} to be "
-                f"positive definite for every group; {inside[0]:.4g} is used"
+                f"its parameter is estimated as {alpha[0]:.4g}, but must lie between {low:.4g} and {high:.4g}, {reason}; "
+                f"{inside[0]:.4g} is used"
             )
         if self.whitening != Whitening.DENSE:
             return alpha, None
@@ -195,18 +217,31 @@ class Equations:
             return alpha, None
         smallest = np.linalg.eigvalsh(R)[0]
         share = (1.0 - MARGIN) / (1.0 - smallest)
-        return self.correlation.shrink(alpha, share), (
+        shrunk = self.correlation.shrink(alpha, share)
+        factor = self.kernel.factor(self.matrix(shrunk))
+        if isinstance(factor, int):
+            raise ValueError(
+                f"{self.correlation!r} gave a matrix that is not positive definite (smallest eigenvalue "
+                f"{smallest:.4g}), and shrink(alpha, {share:.4g}) did not mend it"
+            )
+        self._factor = shrunk, factor
+        return shrunk, (
             f"its estimate is not positive definite (smallest eigenvalue {smallest:.4g}, which must be above 0); the "
             f"correlations are multiplied by {share:.4g}"
         )
 
     def matrix(self, alpha):
         """The correlation matrix over all times, checked."""
-        R = np.ascontiguousarray(self.correlation.matrix(alpha, self.timing.times), dtype=float)
-        shape = (self.timing.n_times,) * 2
-        if R.shape != shape or not np.allclose(np.diag(R), 1.0) or not np.allclose(R, R.T):
+        R, shape = self.correlation.matrix(alpha, self.timing.times), (self.timing.n_times,) * 2
+        try:
+            R = np.ascontiguousarray(R, dtype=float)
+            valid = R.shape == shape and np.isfinite(R).all() and np.allclose(np.diag(R), 1.0) and np.allclose(R, R.T)
+        except (ValueError, TypeError):
+            valid = False
+        if not valid:
             raise ValueError(
-                f"{self.correlation!r}.matrix must give a symmetric matrix of shape {shape} with ones on its diagonal"
+                f"{self.correlation!r}.matrix must give a symmetric matrix of shape {shape} with ones on its diagonal, "
+                f"got {R!r}"
             )
         return R
 
@@ -222,10 +257,7 @@ class Equations:
             rho = AR1.powers(alpha[0], self.timing.gaps)
             return {"rho": rho, "inverse": 1.0 / np.sqrt(1.0 - rho**2)}
         if self._factor is None or self._factor[0] is not alpha:
-            factor = self.kernel.factor(self.matrix(alpha))
-            if isinstance(factor, int):
-                raise FloatingPointError(f"the {self.correlation.name} working correlation is not positive definite")
-            self._factor = alpha, factor
+            self._factor = alpha, self.kernel.factor(self.matrix(alpha))
         return {"factor": self._factor[1]}
 
     def _identity(self):
@@ -234,6 +266,16 @@ class Equations:
         if self.whitening == Whitening.DENSE:
             return {"factor": self.kernel.factor(np.eye(self.timing.n_times))}
         return {}
+
+    def farthest(self, step):
+        """How far a step moves the linear predictor of some row at most."""
+        slopes = self._inv_scale[: self.p] * step[: self.p]
+        shift = (step[self.p] if self.fit_intercept else 0.0) - slopes @ self._center[: self.p]
+        return np.abs(self.X @ slopes + shift).max()
+
+    def spread(self, step):
+        """How far a step moves linear predictors apart along each column."""
+        return np.ptp(self.X, axis=0) * np.abs(self._inv_scale[: self.p] * step[: self.p])
 
     def _half(self, beta):
         half = np.zeros(self.kernel.ld)
@@ -265,19 +307,22 @@ class Equations:
         return scalars, moments, S, U, meats
 
     def _corrected_scores(self, M, u, bread):
-        """Products of one cluster's scores times (I - M S^-1)^-1/2 and (I - M S^-1)^-1, by eigenvalues."""
-        on = np.ix_(self.active, self.active)
-        L = np.linalg.cholesky(bread[on])
-        leverage, V = np.linalg.eigh(L.T @ M[on] @ L)
-        out = np.zeros((2, self.m, self.m))
+        """Products of one cluster's scores times (I - M S^-1)^-1/2 and (I - M S^-1)^-1, by eigenvalues.
+
+        With S^-1 = LL' and the eigenvalues c and eigenvectors V of L'ML, (I - M S^-1)^-k u = u + M L V g(c) V'L'u where
+        g(c) = ((1 - c)^-k - 1) / c: S^-1 may be singular.
+        """
+        values, vectors = np.linalg.eigh(bread)
+        L = vectors * np.sqrt(np.maximum(values, 0.0))
+        leverage, V = np.linalg.eigh(L.T @ M @ L)
         if leverage[-1] > 1.0 - LEVERAGE_ONE:
-            out[:] = np.nan
-            return out
-        back = np.linalg.solve(L.T, V)
-        inner = V.T @ (L.T @ u[self.active])
-        for k, power in enumerate((-0.5, -1.0)):
-            score = back @ ((1.0 - leverage) ** power * inner)
-            out[k][on] = np.outer(score, score)
+            return np.full((2, self.m, self.m), np.nan)
+        c = np.where(leverage > 1e-15, leverage, 1e-15)
+        out = np.empty((2, self.m, self.m))
+        for k, power in enumerate((0.5, 1.0)):
+            g = np.expm1(-power * np.log1p(-c)) / c
+            score = u + M @ (L @ (V @ (g * (V.T @ (L.T @ u)))))
+            out[k] = np.outer(score, score)
         return out
 
     @property
