@@ -119,7 +119,7 @@ class ResidualsDisplay:
         order = np.argsort(self.predicted, kind="stable")
         x, residuals = self.predicted[order], self.residuals[order]
         (self.points_,) = self.ax_.plot(x, residuals, **style)
-        bins = np.array_split(np.arange(n), int(np.clip(n // 12, 1, 20)))
+        bins = np.array_split(np.arange(n), min(n, int(np.clip(n // 25, 4, 20))))
         middle = [np.median(x[part]) for part in bins]
         self.quantile_lines_ = []
         for quantile in (0.25, 0.5, 0.75):
