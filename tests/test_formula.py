@@ -337,3 +337,20 @@ def test_displays_follow_powers_and_products(model, women):
     with pytest.raises(ValueError, match="holds labels, no numbers"):
         GroupCurvesDisplay.from_estimator(model, women, "ch")
     plt.close("all")
+
+
+def test_numbers_that_are_levels(women):
+    """C(year): no average year, no derivative in it."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    coded = women.assign(children=women["livch"].cat.codes.astype(int))
+    model = MixedLogisticRegression.from_formula("use ~ age + C(children) + (1 | district)", coded)
+    by_label = MixedLogisticRegression.from_formula("use ~ age + livch + (1 | district)", women)
+    effects = model.average_marginal_effects(coded)
+    assert list(effects.index) == ["age", "children (1 - 0)", "children (2 - 0)", "children (3 - 0)"]
+    np.testing.assert_allclose(effects, by_label.average_marginal_effects(women), rtol=1e-6, atol=1e-12)
+    over_age = EffectDisplay.from_estimator(model, coded, "age", grid_resolution=5)
+    same = EffectDisplay.from_estimator(by_label, women, "age", grid_resolution=5)
+    np.testing.assert_allclose(over_age.lines_[0].get_ydata(), same.lines_[0].get_ydata(), rtol=1e-7)
+    levels = EffectDisplay.from_estimator(model, coded, "children")
+    assert [tick.get_text() for tick in levels.ax_.get_xticklabels()] == ["0", "1", "2", "3"]
+    plt.close("all")

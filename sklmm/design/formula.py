@@ -253,6 +253,10 @@ class FormulaDesign:
         """Features of rows as an array, from their variables."""
         return self._features(self._matrix(frame)).to_numpy()
 
+    def is_factor(self, name):
+        """Whether a variable enters by its levels, be they numbers, as in C(year)."""
+        return any(self._variables_of(factor) == {name} for factor in self.spec.factor_contrasts)
+
     def levels(self, name, column):
         """Levels of a variable of labels: those of the fit, the reference first."""
         for factor, contrasts in self.spec.factor_contrasts.items():

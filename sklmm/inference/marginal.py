@@ -228,7 +228,8 @@ class _Variables:
     def changes(self, name):
         """(what it is called, design after, design before, distance) of each change of a variable."""
         column = self.frame[name]
-        if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+        if is_number and not (self.formula is not None and self.formula.is_factor(name)):
             values = column.to_numpy(dtype=np.float64)
             distinct = pd.unique(column)
             if len(distinct) == 1:

@@ -85,6 +85,7 @@ class TypicalRows:
 
     def __init__(self, estimator, X, at=None):
         self.as_array = not is_frame(X)
+        self.formula = getattr(estimator, "_formula", None)
         if self.as_array:
             X = np.asarray(X)
             if X.ndim != 2:
@@ -110,6 +111,8 @@ class TypicalRows:
 
     def is_numeric(self, name):
         """Whether a column holds numbers, rather than labels."""
+        if self.formula is not None and self.formula.is_factor(name):
+            return False
         return pd.api.types.is_numeric_dtype(self.frame[name]) and not pd.api.types.is_bool_dtype(self.frame[name])
 
     def grid(self, name, resolution):
