@@ -7,23 +7,22 @@ __version__ = "0.1.0"
 
 # Public name -> module that defines it. Resolved on first use, which keeps `import sklmm` cheap.
 _PUBLIC = {
+    "CoefficientDisplay": "sklmm.reporting.displays",
+    "EffectDisplay": "sklmm.reporting.displays",
     "GEELogisticRegression": "sklmm.gee",
+    "GroupCurvesDisplay": "sklmm.reporting.displays",
     "MixedLogisticRegression": "sklmm.mixed",
+    "RandomEffectsDisplay": "sklmm.reporting.displays",
+    "ResidualsDisplay": "sklmm.reporting.displays",
+    "cluster_influence": "sklmm.inference.diagnostics",
     "compare_models": "sklmm.inference.comparison",
     "likelihood_ratio_test": "sklmm.inference.likelihood_ratio",
+    "quantile_residuals": "sklmm.inference.diagnostics",
+    "random_effects_normality": "sklmm.inference.diagnostics",
 }
 _PUBLIC_MODULES = ("datasets", "estimating", "exceptions")
 
-__all__ = [
-    "GEELogisticRegression",
-    "MixedLogisticRegression",
-    "__version__",
-    "compare_models",
-    "datasets",
-    "estimating",
-    "exceptions",
-    "likelihood_ratio_test",
-]
+__all__ = ["__version__", *_PUBLIC, *_PUBLIC_MODULES]
 
 if importlib.util.find_spec("sklmm._kernels._cluster") is None:
     raise ImportError(

@@ -63,6 +63,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     __metadata_request__fit = {"groups": True}
 
+    _formula = None  # the FormulaDesign of a model made by from_formula
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
@@ -148,6 +150,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _read_new_rows(self, X, groups):
         """Validate X and groups against those of fit."""
+        if self._formula is not None:
+            X, groups = self._formula.new_rows(X, groups)
         if self._group_columns and groups is not None:
             raise ValueError(
                 "groups came through both doors: the model takes its groups from X (group_features), "
@@ -160,6 +164,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _set_fitted(self, state):
         """Replace an earlier fit by a new one, in one go."""
+        self.__dict__.pop("_formula", None)
         if state["feature_names_in_"] is None:
             del state["feature_names_in_"]
             self.__dict__.pop("feature_names_in_", None)
@@ -232,6 +237,40 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             an F test.
         """
         return tests.wald_test(*self._fixed_effects(), contrast, df=self._inference_df())
+
+    def average_marginal_effects(
+        self, X, features=None, *, sample_weight=None, level=0.95, predict_effects="marginal"
+    ):
+        """Average effects of features on the probability of the second class.
+
+        The effect of a number is the derivative of the probability in it, averaged over the rows; that of a feature
+        with two values, the average change from the smaller to the larger; that of a factor in a formula, the average
+        change from its first level to each other one.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+            The rows to average over, as `predict_proba` takes them. They are taken as given: standard errors are those
+            of the estimates alone. Columns that were made from others, such as squares, count as features of their
+            own, unless the model made them itself (`from_formula`).
+        features : str or list of str, default=None
+            None: all.
+        sample_weight : array-like of shape (n_samples,), default=None
+        level : float, default=0.95
+        predict_effects : {"marginal", "zero"}, default="marginal"
+            Of probabilities averaged over the population of groups, or of those in the typical group. Mixed models
+            only: a marginal model knows no groups.
+
+        Returns
+        -------
+        effects : DataFrame
+            A row an effect; columns "estimate", "std_error" (delta method, from the covariance of all parameters), "z"
+            or "t", "p_value", "lower" and "upper".
+        """
+        from .inference.marginal import average_marginal_effects
+
+        check_is_fitted(self)
+        return average_marginal_effects(self, X, features, sample_weight, level, predict_effects)
 
 
 def check_number(estimator, name, kind, what, is_valid):

@@ -13,6 +13,7 @@ from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
 from ._gee_inference import GEEInference
 from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
+from .design.formula import FormulaDesign
 from .design.grouping import encode_groups
 from .estimating.clusters import shown_label
 from .estimating.correlation import resolve_correlation
@@ -167,6 +168,70 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         self.max_iter = max_iter
         self.n_threads = n_threads
         self.verbose = verbose
+
+    @classmethod
+    def from_formula(
+        cls, formula, data, *, groups=None, time=None, missing="error", sample_weight=None, **params
+    ):
+        """Fit the model that a formula describes to a data frame.
+
+        Parameters
+        ----------
+        formula : str
+            The response's column, a tilde, and the features as the package formulaic reads them:
+            ``"use ~ age*ch + I(age**2) + urban"``. Columns of labels become contrasts with their first level;
+            ``C(ch, contr.sum)`` and other functions of formulaic choose otherwise.
+        data : DataFrame
+        groups, time : str, default=None
+            Columns of `data`.
+        missing : {"error", "drop"}, default="error"
+            What to do about rows with missing values in a column that is used: raise, with their number by column, or
+            leave them out. New rows to predict may miss their groups, nothing else.
+        sample_weight : str or array-like, default=None
+            A column of `data`, or counts by row.
+        **params
+            Parameters of the estimator.
+
+        Returns
+        -------
+        model : GEELogisticRegression
+            Fitted. It takes data frames with the formula's columns in place of X: ``model.predict_proba(new_data)``.
+
+        Examples
+        --------
+        >>> from sklmm import GEELogisticRegression
+        >>> from sklmm.datasets import load_contraception
+        >>> women = load_contraception(as_frame=True).frame
+        >>> model = GEELogisticRegression.from_formula("use ~ age + urban", women, groups="district")
+        >>> model.predict_proba(women.head(3)).shape
+        (3, 2)
+        """
+        if "group_features" in params or "time_feature" in params:
+            raise ValueError("with a formula, groups= and time= name columns of the data")
+        design, rows, X, weights = FormulaDesign.read(
+            formula,
+            data,
+            groups=[] if groups is None else [groups],
+            others=[] if time is None else [time],
+            missing=missing,
+            sample_weight=sample_weight,
+        )
+        if design.random_effects:
+            raise ValueError(
+                "formula: terms with a bar are random effects, which a marginal model does not have: name the clusters "
+                "in groups=, or use MixedLogisticRegression"
+            )
+        model = cls(**{"fit_intercept": design.fit_intercept, **params})
+        model.fit(
+            X,
+            rows[design.response],
+            groups=None if groups is None else rows[groups],
+            sample_weight=weights,
+            time=None if time is None else rows[time],
+        )
+        design.group_names = []  # a marginal model predicts without them
+        model._formula = design
+        return model
 
     # Fitting ------------------------------------------------------------------------------------------------
 

@@ -15,12 +15,16 @@ from ._mixed_inference import MixedInference
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
 from .design.factors import nested_pairs, plan_factors
+from .design.formula import FormulaDesign
 from .design.grouping import encode_groups, lookup_codes
 from .design.row_moments import row_moments
 from .exceptions import NoGroupsWarning
 from .inference import criteria
+from .inference.marginal import marginal_coefficients
+from .inference.prediction_intervals import prediction_interval
 from .likelihood.base import FactorDesign, fit_mixed, posterior_modes
 from .reporting.summary import summary_of_mixed
+from .simulation import simulate
 
 
 class MixedLogisticRegression(MixedInference, GroupedClassifier):
@@ -160,6 +164,50 @@ class MixedLogisticRegression(MixedInference, GroupedClassifier):
         self.n_threads = n_threads
         self.verbose = verbose
 
+    @classmethod
+    def from_formula(cls, formula, data, *, missing="error", sample_weight=None, **params):
+        """Fit the model that a formula describes to a data frame.
+
+        Parameters
+        ----------
+        formula : str
+            The response's column, a tilde, the fixed effects as the package formulaic reads them, and terms with a bar
+            in brackets: ``"use ~ age*ch + I(age**2) + urban + (1 | urban:district)"``. Columns of labels become
+            contrasts with their first level; ``C(ch, contr.sum)`` and other functions of formulaic choose otherwise. A
+            random slope must be a fixed effect, too.
+        data : DataFrame
+        missing : {"error", "drop"}, default="error"
+            What to do about rows with missing values in a column that is used: raise, with their number by column, or
+            leave them out. New rows to predict may miss their groups, nothing else.
+        sample_weight : str or array-like, default=None
+            A column of `data`, or counts by row.
+        **params
+            Parameters of the estimator.
+
+        Returns
+        -------
+        model : MixedLogisticRegression
+            Fitted. It takes data frames with the formula's columns in place of X, and finds the groups in them:
+            ``model.predict_proba(new_data)``.
+
+        Examples
+        --------
+        >>> from sklmm import MixedLogisticRegression
+        >>> from sklmm.datasets import load_contraception
+        >>> women = load_contraception(as_frame=True).frame
+        >>> model = MixedLogisticRegression.from_formula("use ~ age*ch + I(age**2) + urban + (1 | district)", women)
+        >>> model.predict_proba(women.head(3)).shape
+        (3, 2)
+        """
+        if "random_effects" in params or "group_features" in params:
+            raise ValueError("random effects and groups are the formula's: write them as terms such as (1 | district)")
+        design, rows, X, weights = FormulaDesign.read(formula, data, missing=missing, sample_weight=sample_weight)
+        model = cls(design.random_effects or None, **{"fit_intercept": design.fit_intercept, **params})
+        groups = rows[design.group_names] if design.group_names else None
+        model.fit(X, rows[design.response], groups=groups, sample_weight=weights)
+        model._formula = design
+        return model
+
     # Fitting ------------------------------------------------------------------------------------------------
 
     @with_callbacks
@@ -291,7 +339,7 @@ class MixedLogisticRegression(MixedInference, GroupedClassifier):
         check_is_fitted(self)
         if not self._factors:
             raise ValueError("the model was fitted without groups, so that there are no groups to update")
-        if groups is None and not self._group_columns:
+        if groups is None and not self._group_columns and self._formula is None:
             raise ValueError("update_groups needs groups, as fit did")
         rows = self._read_new_rows(X, groups)
         y = one_dimensional(y, "y", rows.X.shape[0])
@@ -417,6 +465,92 @@ class MixedLogisticRegression(MixedInference, GroupedClassifier):
             )
             return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
         return [lookup_codes(factor.levels, factor.labels(rows.column)) for factor in self._factors]
+
+    def predict_interval(self, X, groups=None, level=0.95):
+        """Intervals for the probability of the second class of each row, in its group.
+
+        For a known group the interval allows for what is not known about the group and about the fixed effects; for an
+        unknown one it holds the probabilities of so many of the groups there are. Variances count as known.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+        groups : array-like, default=None
+            As in `predict_proba`.
+        level : float, default=0.95
+
+        Returns
+        -------
+        intervals : ndarray of shape (n_samples, 2)
+            Lower and upper limits.
+
+        Notes
+        -----
+        Wald intervals on the logit scale. The errors of a group's effects and of the fixed effects are correlated: the
+        covariance is exact for features with random slopes, and otherwise takes features to be spread within each group
+        as they are on the whole, since a fitted model holds no rows. With several grouping factors the two errors count
+        as independent, which makes intervals rather too wide.
+        """
+        mean, sd = self._linear_predictor(X, groups, "posterior")
+        return prediction_interval(self, self._read_new_rows(X, groups), mean, sd, level)
+
+    def simulate(self, X, groups=None, n=1, random_state=None, *, predict_effects="marginal"):
+        """Simulate outcomes from the fitted model.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+        groups : array-like, default=None
+            As in `predict_proba`. Rows with the same label share their random effects, whether the model knows the
+            group or not; a row without a label is a group of its own.
+        n : int, default=1
+            Number of simulations.
+        random_state : int, RandomState instance or None, default=None
+            Pass an int for the same outcomes in every call.
+        predict_effects : {"marginal", "posterior", "mode", "zero"}, default="marginal"
+            Random effects: drawn anew for every group from their distribution, as a new study would; drawn from each
+            known group's posterior (factor by factor, where there are several); the conditional modes; or none.
+
+        Returns
+        -------
+        outcomes : ndarray of shape (n, n_samples)
+            Labels of `classes_`.
+        """
+        check_is_fitted(self)
+        return simulate(self, X, groups, n, random_state, predict_effects)
+
+    def marginal_coefficients(self, X, *, sample_weight=None, level=0.95):
+        """Population-averaged coefficients, to set beside those of `GEELogisticRegression`.
+
+        A mixed model's coefficients compare members of one group. These compare averages over the population of groups:
+        the probability of each row is averaged over the random effects, and the logits of these averages are regressed
+        on the features by least squares (Hedeker et al. 2018). For a random intercept with variance v they are about
+        1 / sqrt(1 + 0.346 v) of the mixed model's (Zeger et al. 1988).
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+            The rows to average over, as `predict_proba` takes them: as a rule those of the fit. Groups play no part.
+        sample_weight : array-like of shape (n_samples,), default=None
+        level : float, default=0.95
+
+        Returns
+        -------
+        coefficients : DataFrame
+            A row a coefficient; columns "estimate", "std_error" (delta method, from the covariance of fixed effects and
+            covariance parameters), "z", "p_value", "lower", "upper", "odds_ratio", "odds_ratio_lower",
+            "odds_ratio_upper".
+
+        References
+        ----------
+        Hedeker D, du Toit SHC, Demirtas H, Gibbons RD (2018). A note on marginalization of regression parameters from
+        mixed models of binary outcomes. Biometrics 74, 354-361.
+
+        Zeger SL, Liang K-Y, Albert PS (1988). Models for longitudinal data: a generalized estimating equation approach.
+        Biometrics 44, 1049-1060.
+        """
+        check_is_fitted(self)
+        return marginal_coefficients(self, X, sample_weight, level)
 
     # What the fit says, made when it is asked for -----------------------------------------------------------
 

@@ -1,0 +1,13 @@
+"""Pictures of a fitted model, in scikit-learn's idiom: ``XDisplay.from_estimator(...)``, ``.plot(ax=None)``.
+
+A display is what has been computed and how to draw it: `from_estimator` computes and draws, `plot` draws again, into
+other axes if they are given. matplotlib is imported when something is drawn and not before.
+"""
+
+from .coefficients import CoefficientDisplay
+from .effect import EffectDisplay
+from .group_curves import GroupCurvesDisplay
+from .random_effects import RandomEffectsDisplay
+from .residuals import ResidualsDisplay
+
+__all__ = ["CoefficientDisplay", "EffectDisplay", "GroupCurvesDisplay", "RandomEffectsDisplay", "ResidualsDisplay"]

@@ -1,0 +1,150 @@
+"""Forest plot of odds ratios."""
+
+import numpy as np
+import pandas as pd
+
+from ._common import axes_for, check_level, odds_ratio_ticks, percent
+
+
+class CoefficientDisplay:
+    """Fixed effects with confidence intervals: a forest plot of odds ratios.
+
+    Use `from_estimator` or `from_estimators`.
+
+    Parameters
+    ----------
+    tables : dict of str -> DataFrame
+        For each model a row a coefficient with the columns "estimate", "lower" and "upper", as log odds ratios.
+    level : float, default=0.95
+        Confidence level of the intervals, for the label of the axis.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    errorbars_ : list of matplotlib ErrorbarContainer
+        One a model.
+
+    Examples
+    --------
+    >>> from sklmm import CoefficientDisplay, GEELogisticRegression
+    >>> from sklmm.datasets import load_ohio
+    >>> X, wheeze, child = load_ohio(return_X_y=True, as_frame=True)
+    >>> model = GEELogisticRegression().fit(X, wheeze, groups=child)
+    >>> display = CoefficientDisplay.from_estimator(model)  # doctest: +SKIP
+    """
+
+    def __init__(self, tables, *, level=0.95):
+        self.tables = tables
+        self.level = level
+
+    @classmethod
+    def from_estimator(cls, estimator, *, names=None, intercept=False, level=0.95, odds_ratios=True, ax=None, **kwargs):
+        """Draw the fixed effects of a fitted model.
+
+        Parameters
+        ----------
+        estimator : fitted MixedLogisticRegression or GEELogisticRegression
+        names : list of str, default=None
+            The coefficients to show, in order. None: all that have a standard error.
+        intercept : bool, default=False
+            Whether to show the intercept, where `names` is None: it is no odds ratio but odds.
+        level : float, default=0.95
+        odds_ratios : bool, default=True
+            Odds ratios on a logarithmic axis; False: coefficients.
+        ax : matplotlib Axes, default=None
+        **kwargs
+            Passed on to `matplotlib.axes.Axes.errorbar`.
+
+        Returns
+        -------
+        display : CoefficientDisplay
+        """
+        return cls.from_estimators(
+            {"": estimator}, names=names, intercept=intercept, level=level, odds_ratios=odds_ratios, ax=ax, **kwargs
+        )
+
+    @classmethod
+    def from_estimators(
+        cls, estimators, *, names=None, intercept=False, level=0.95, odds_ratios=True, ax=None, **kwargs
+    ):
+        """Draw the fixed effects of several models side by side.
+
+        Parameters
+        ----------
+        estimators : dict of str -> fitted estimator
+            The models by the names of the legend. A table as `marginal_coefficients` returns it may take the place of
+            an estimator.
+        names, intercept, level, odds_ratios, ax, **kwargs
+            As in `from_estimator`. A coefficient that a model does not have leaves a gap.
+
+        Returns
+        -------
+        display : CoefficientDisplay
+        """
+        check_level(level)
+        tables = {label: _table(estimator, level) for label, estimator in estimators.items()}
+        if not tables:
+            raise ValueError("estimators is empty: give at least one fitted model")
+        found = list(dict.fromkeys(name for table in tables.values() for name in table.index))
+        if names is None:
+            names = [name for name in found if intercept or name != "intercept"]
+        unknown = [name for name in names if name not in found]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no coefficient with a standard error; there are {found}")
+        if not names:
+            raise ValueError("there is no coefficient to show")
+        tables = {label: table.reindex(names) for label, table in tables.items()}
+        return cls(tables, level=level).plot(ax, odds_ratios=odds_ratios, **kwargs)
+
+    def plot(self, ax=None, *, odds_ratios=True, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a figure whose height fits the number of coefficients.
+        odds_ratios : bool, default=True
+        **kwargs
+            Passed on to `matplotlib.axes.Axes.errorbar`.
+
+        Returns
+        -------
+        display : CoefficientDisplay
+        """
+        names = next(iter(self.tables.values())).index
+        n_rows, n_models = len(names), len(self.tables)
+        height = 1.3 + 0.32 * n_rows * (1 + 0.45 * (n_models - 1))
+        self.figure_, self.ax_ = axes_for(ax, (6.4, min(max(height, 2.0), 24.0)))
+        offsets = 0.5 * (np.arange(n_models) - (n_models - 1) / 2) / n_models
+        self.errorbars_ = []
+        for offset, (label, table) in zip(offsets, self.tables.items(), strict=True):
+            estimate, lower, upper = (table[column].to_numpy() for column in ("estimate", "lower", "upper"))
+            if odds_ratios:
+                estimate, lower, upper = np.exp([estimate, lower, upper])
+            style = {"fmt": "o", "capsize": 2.5, "markersize": 5, "label": label or None, **kwargs}
+            spread = np.array([estimate - lower, upper - estimate])
+            self.errorbars_.append(self.ax_.errorbar(estimate, np.arange(n_rows) + offset, xerr=spread, **style))
+        self.ax_.axvline(1.0 if odds_ratios else 0.0, color="0.5", linestyle="--", linewidth=1, zorder=0)
+        if odds_ratios:
+            self.ax_.set_xscale("log")
+            odds_ratio_ticks(self.ax_.xaxis)
+        self.ax_.set_yticks(np.arange(n_rows), labels=[str(name) for name in names])
+        self.ax_.set_ylim(n_rows - 0.4, -0.6)  # the first coefficient on top, as in a table
+        what = "odds ratio" if odds_ratios else "log odds ratio"
+        self.ax_.set_xlabel(f"{what} ({percent(self.level)} confidence interval)")
+        if n_models > 1:
+            self.ax_.legend()
+        return self
+
+
+def _table(estimator, level):
+    """Estimates and limits of the identified coefficients."""
+    if isinstance(estimator, pd.DataFrame):
+        table = estimator[["estimate", "lower", "upper"]]
+    else:
+        names, coef, _ = estimator._fixed_effects()
+        table = estimator.conf_int(level).assign(estimate=coef)
+        if len(set(names)) < len(names):
+            raise ValueError("two coefficients have the same name; rename a column of X")
+    return table[np.isfinite(table[["lower", "upper"]]).all(axis=1)]

@@ -1,0 +1,186 @@
+"""One curve a group over the population's."""
+
+import numpy as np
+
+from sklmm._prediction import linear_predictor, probabilities
+from sklmm._progress import effective_threads
+from sklmm.design.grouping import lookup_codes
+
+from ._common import TypicalRows, axes_for, keep_within_probabilities, probability_label, pyplot
+
+MOST_COLOURS = 8  # up to so many groups each has its colour and its name in the legend
+
+
+class GroupCurvesDisplay:
+    """Predicted probability over a feature: one curve a group, and the population's on top.
+
+    Use `from_estimator`.
+
+    Parameters
+    ----------
+    feature : str
+    values : ndarray of shape (n_values,)
+    curves : ndarray of shape (n_groups, n_values)
+        Probabilities in each group.
+    groups : sequence of length n_groups
+        Their labels.
+    population : ndarray of shape (n_values,)
+    factor : str
+        What groups are called.
+    population_label : str
+        What the population's curve is, in the legend.
+    ylabel : str
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    group_lines_ : list of matplotlib Line2D
+        The groups' curves, in the order of `groups`.
+    population_line_ : matplotlib Line2D
+    """
+
+    def __init__(self, feature, values, curves, groups, population, *, factor, population_label, ylabel="probability"):
+        self.feature = feature
+        self.values = values
+        self.curves = curves
+        self.groups = groups
+        self.population = population
+        self.factor = factor
+        self.population_label = population_label
+        self.ylabel = ylabel
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        feature,
+        *,
+        factor=None,
+        groups=None,
+        at=None,
+        predict_effects=None,
+        population="marginal",
+        grid_resolution=100,
+        ax=None,
+        **kwargs,
+    ):
+        """Compute and draw the curves.
+
+        Parameters
+        ----------
+        estimator : fitted MixedLogisticRegression
+        X : {array-like, dataframe}
+            Rows such as `predict_proba` takes. They say over what range the feature goes, and at which values the
+            others are held: means of numbers, most frequent values of anything else. Columns that were made from the
+            feature, such as its square, do not follow it, unless the model made them itself (`from_formula`).
+        feature : str or int
+            A numeric column of X.
+        factor : str, default=None
+            The grouping factor, where there are several. None is the first; groups of the others count as unknown.
+        groups : list, default=None
+            Labels of the groups to draw. None: all.
+        at : dict, default=None
+            Values of other columns to hold them at.
+        predict_effects : {"posterior", "mode"}, default=None
+            Curves of groups: averaged over the group's posterior, or at its conditional modes. None: as the estimator
+            predicts, "posterior" unless it was set to "mode".
+        population : {"marginal", "zero"}, default="marginal"
+            The curve on top: averaged over the population of groups, or of the typical group.
+        grid_resolution : int, default=100
+        ax : matplotlib Axes, default=None
+        **kwargs
+            Passed on to `matplotlib.axes.Axes.plot`, which draws the groups' curves.
+
+        Returns
+        -------
+        display : GroupCurvesDisplay
+        """
+        names = list(estimator.n_groups_)
+        if not names:
+            raise ValueError("the model was fitted without groups: draw it with EffectDisplay")
+        factor = names[0] if factor is None else factor
+        if factor not in names:
+            raise ValueError(f"{factor!r} is no grouping factor of the model; there are {names}")
+        which = names.index(factor)
+        if predict_effects is None:
+            predict_effects = "mode" if estimator.predict_effects == "mode" else "posterior"
+        if predict_effects not in ("posterior", "mode"):
+            raise ValueError(f"predict_effects must be 'posterior' or 'mode' here, got {predict_effects!r}")
+        if population not in ("marginal", "zero"):
+            raise ValueError(f"population must be 'marginal' or 'zero', got {population!r}")
+
+        levels = estimator._factors[which].levels
+        chosen = np.arange(len(levels)) if groups is None else lookup_codes(levels, list(groups))
+        if (chosen < 0).any():
+            unknown = [label for label, code in zip(groups, chosen, strict=True) if code < 0]
+            raise ValueError(f"the model knows no {factor} {unknown[0]!r}")
+
+        typical = TypicalRows(estimator, X, at)
+        feature = typical.column(feature)
+        if not typical.is_numeric(feature):
+            raise ValueError(f"{feature!r} holds labels, no numbers to draw curves over")
+        values = typical.grid(feature, grid_resolution)
+        rows = estimator._read_new_rows(typical.rows(**{feature: values}), None)
+        curves = np.empty((len(chosen), len(values)))
+        for k, code in enumerate(chosen):
+            codes = [np.full(len(values), code if f == which else -1) for f in range(len(names))]
+            curves[k] = _probability(estimator, rows.X, codes, predict_effects)
+        unknown = [np.full(len(values), -1)] * len(names)
+        return cls(
+            feature,
+            values,
+            curves,
+            levels[chosen],
+            _probability(estimator, rows.X, unknown, population),
+            factor=factor,
+            population_label="population average" if population == "marginal" else f"typical {factor}",
+            ylabel=probability_label(estimator),
+        ).plot(ax, **kwargs)
+
+    def plot(self, ax=None, *, population_kw=None, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        population_kw : dict, default=None
+            Passed on to `matplotlib.axes.Axes.plot`, which draws the population's curve.
+        **kwargs
+            Passed on to `matplotlib.axes.Axes.plot`, which draws the groups' curves.
+
+        Returns
+        -------
+        display : GroupCurvesDisplay
+        """
+        text_color = pyplot().rcParams["text.color"]  # black, or what a dark style has in its place
+        self.figure_, self.ax_ = axes_for(ax)
+        few = len(self.groups) <= MOST_COLOURS
+        if few:
+            styles = [{"color": f"C{k}", "linewidth": 1.3} for k in range(len(self.groups))]
+        else:
+            fine = {"color": "C0", "linewidth": 0.9, "alpha": 0.45 if len(self.groups) <= 100 else 0.2}
+            styles = [fine] * len(self.groups)
+        self.group_lines_ = [
+            self.ax_.plot(self.values, curve, **{**style, **kwargs})[0]
+            for curve, style in zip(self.curves, styles, strict=True)
+        ]
+        style = {"color": text_color, "linewidth": 2.5, "label": self.population_label}
+        (self.population_line_,) = self.ax_.plot(self.values, self.population, **{**style, **(population_kw or {})})
+        if few:
+            for label, line in zip(self.groups, self.group_lines_, strict=True):
+                line.set_label(f"{self.factor} {label}")
+        else:
+            self.group_lines_[0].set_label(f"{self.factor} ({len(self.groups):,} groups)")
+        # Finding the emptiest corner looks at every curve.
+        self.ax_.legend(loc="best" if len(self.groups) <= 200 else "upper left")
+        self.ax_.set_xlabel(str(self.feature))
+        self.ax_.set_ylabel(self.ylabel)
+        keep_within_probabilities(self.ax_)
+        return self
+
+
+def _probability(estimator, X, codes, effects):
+    mean, sd = linear_predictor(X, estimator.coef_[0], estimator.intercept_[0], estimator._factors, codes, effects)
+    return probabilities(mean, sd, effective_threads(estimator.n_threads))[:, 1]

@@ -1,0 +1,154 @@
+"""Caterpillar and normal quantile plots of random effects."""
+
+import numpy as np
+from scipy import stats
+
+from sklmm.inference.diagnostics import standardised_effects
+
+from ._common import axes_for, check_level, percent
+
+MOST_LABELS = 80  # beyond, the names of groups cannot be read
+
+
+class RandomEffectsDisplay:
+    """Random effects of the groups with intervals, from the lowest to the highest: a caterpillar plot.
+
+    Use `from_estimator`.
+
+    Parameters
+    ----------
+    effects : Series
+        Conditional modes by level.
+    sd : Series
+        Their conditional standard deviations.
+    prior_sd : float
+        Standard deviation of the random coefficient.
+    term, coefficient : str
+        What they are called.
+    level : float, default=0.95
+        Of the intervals.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    intervals_ : matplotlib LineCollection
+        The intervals; None for "qq".
+    points_ : matplotlib Line2D
+    """
+
+    def __init__(self, effects, sd, prior_sd, *, term, coefficient, level=0.95):
+        self.effects = effects
+        self.sd = sd
+        self.prior_sd = prior_sd
+        self.term = term
+        self.coefficient = coefficient
+        self.level = level
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, *, term=None, coefficient=None, level=0.95, kind="caterpillar", ax=None, **kwargs
+    ):
+        """Draw a random coefficient of a fitted model.
+
+        Parameters
+        ----------
+        estimator : fitted MixedLogisticRegression
+        term : str, default=None
+            A key of `random_effects_`. None is the first.
+        coefficient : str, default=None
+            A random coefficient of the term. None is the first, the intercept where there is one.
+        level : float, default=0.95
+            Of the intervals: conditional modes with multiples of their conditional standard deviations.
+        kind : {"caterpillar", "qq"}, default="caterpillar"
+            "qq" draws the standardised effects against normal quantiles.
+        ax : matplotlib Axes, default=None
+        **kwargs
+            Passed on to `matplotlib.axes.Axes.plot`, which draws the points.
+
+        Returns
+        -------
+        display : RandomEffectsDisplay
+        """
+        check_level(level)
+        tables = estimator.random_effects_
+        if not tables:
+            raise ValueError("the model was fitted without groups: it has no random effects to draw")
+        term = _chosen(term, list(tables), "term")
+        coefficient = _chosen(coefficient, list(tables[term].columns), f"random coefficient of {term!r}")
+        variance = estimator.covariance_[term].loc[coefficient, coefficient]
+        return cls(
+            tables[term][coefficient],
+            estimator.random_effects_sd_[term][coefficient],
+            float(np.sqrt(variance)),
+            term=term,
+            coefficient=coefficient,
+            level=level,
+        ).plot(ax, kind=kind, **kwargs)
+
+    def plot(self, ax=None, *, kind="caterpillar", **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            None makes a figure whose height fits the number of groups.
+        kind : {"caterpillar", "qq"}, default="caterpillar"
+        **kwargs
+            Passed on to `matplotlib.axes.Axes.plot`, which draws the points.
+
+        Returns
+        -------
+        display : RandomEffectsDisplay
+        """
+        if kind not in ("caterpillar", "qq"):
+            raise ValueError(f"kind must be 'caterpillar' or 'qq', got {kind!r}")
+        if kind == "qq":
+            return self._plot_quantiles(ax, kwargs)
+        n_levels = len(self.effects)
+        labelled = n_levels <= MOST_LABELS
+        height = min(max(1.2 + 0.17 * n_levels, 2.5), 13.0) if labelled else 6.0
+        self.figure_, self.ax_ = axes_for(ax, (6.4, height))
+        order = np.argsort(self.effects.to_numpy(), kind="stable")
+        mode, sd = self.effects.to_numpy()[order], self.sd.to_numpy()[order]
+        reach, position = check_level(self.level) * sd, np.arange(n_levels)
+        style = {"marker": "o", "linestyle": "none", "markersize": 4 if labelled else 2, "color": "C0", **kwargs}
+        self.intervals_ = self.ax_.hlines(
+            position, mode - reach, mode + reach, color=style["color"], linewidth=1.2 if labelled else 0.6, alpha=0.7
+        )
+        (self.points_,) = self.ax_.plot(mode, position, **style)
+        self.ax_.axvline(0.0, color="0.5", linestyle="--", linewidth=1, zorder=0)
+        if labelled:
+            names = [str(name) for name in self.effects.index[order]]
+            self.ax_.set_yticks(position, labels=names, fontsize="small" if n_levels <= 40 else "x-small")
+            self.ax_.set_ylabel(self.term)
+        else:
+            self.ax_.set_yticks([])
+            self.ax_.set_ylabel(f"{n_levels:,} levels of {self.term}, sorted")
+        self.ax_.set_ylim(-0.8, n_levels - 0.2)
+        self.ax_.set_xlabel(f"{_in_words(self.coefficient)} ({percent(self.level)} interval)")
+        return self
+
+    def _plot_quantiles(self, ax, kwargs):
+        self.figure_, self.ax_ = axes_for(ax, (5.4, 4.8))
+        self.intervals_ = None
+        values = np.sort(standardised_effects(self.effects.to_numpy(), self.sd.to_numpy(), self.prior_sd))
+        expected = stats.norm.ppf((np.arange(1, len(values) + 1) - 0.5) / max(len(values), 1))
+        style = {"marker": "o", "linestyle": "none", "markersize": 4, "color": "C0", **kwargs}
+        (self.points_,) = self.ax_.plot(expected, values, **style)
+        self.ax_.axline((0, 0), slope=1, color="0.5", linestyle="--", linewidth=1, zorder=0)
+        self.ax_.set_xlabel("normal quantile")
+        self.ax_.set_ylabel(f"standardised {_in_words(self.coefficient)} of {self.term}")
+        return self
+
+
+def _in_words(coefficient):
+    return "random intercept" if coefficient == "intercept" else f"random slope of {coefficient}"
+
+
+def _chosen(name, names, what):
+    if name is None:
+        return names[0]
+    if name not in names:
+        raise ValueError(f"{name!r} is no {what}; there are {names}")
+    return name

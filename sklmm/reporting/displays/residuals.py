@@ -1,0 +1,153 @@
+"""Quantile residuals against what they should be."""
+
+import numpy as np
+from scipy import stats
+
+from sklmm.inference.diagnostics import labels_of_rows, quantile_residuals
+
+from ._common import axes_for, check_level, percent
+
+KINDS = ("qq", "predicted")
+
+
+class ResidualsDisplay:
+    """Quantile residuals: against uniform quantiles, or over predicted probabilities.
+
+    Use `from_estimator`.
+
+    Parameters
+    ----------
+    residuals : ndarray of shape (n,)
+        Uniform between 0 and 1 where the model is right.
+    predicted : ndarray of shape (n,)
+        Predicted probability of each row, or its mean over the rows of a label.
+    what : str, default="rows"
+        What residuals are of.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+    figure_ : matplotlib Figure
+    points_ : matplotlib Line2D
+    quantile_lines_ : list of matplotlib Line2D
+        Quartiles of the residuals in bins of predicted probability; empty for "qq".
+    """
+
+    def __init__(self, residuals, predicted, *, what="rows"):
+        self.residuals = residuals
+        self.predicted = predicted
+        self.what = what
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        y,
+        groups=None,
+        *,
+        by=None,
+        kind="qq",
+        n_simulations=500,
+        predict_effects="marginal",
+        random_state=None,
+        ax=None,
+        **kwargs,
+    ):
+        """Compute and draw quantile residuals.
+
+        Parameters
+        ----------
+        estimator : fitted MixedLogisticRegression or GEELogisticRegression
+        X, y, groups
+            As in `fit`: as a rule the rows of the fit.
+        by, n_simulations, predict_effects, random_state
+            See `sklmm.quantile_residuals`.
+        kind : {"qq", "predicted"}, default="qq"
+            Sorted residuals against uniform quantiles, with the band in which each of so many independent residuals
+            lies with a probability of 95 %; or residuals over predicted probabilities, with their quartiles, which
+            should be flat.
+        ax : matplotlib Axes, default=None
+        **kwargs
+            Passed on to `matplotlib.axes.Axes.plot`, which draws the points.
+
+        Returns
+        -------
+        display : ResidualsDisplay
+        """
+        residuals = quantile_residuals(
+            estimator, X, y, groups, by=by, n_simulations=n_simulations, predict_effects=predict_effects,
+            random_state=random_state,
+        )  # fmt: skip
+        if hasattr(estimator, "simulate"):
+            p = estimator.predict_proba(X, groups=groups, predict_effects=predict_effects)[:, 1]
+        else:
+            p = estimator.predict_proba(X)[:, 1]
+        what = "rows"
+        if by is not None:
+            code, levels = labels_of_rows(estimator, estimator._read_new_rows(X, groups), by)
+            p = np.bincount(code, weights=p, minlength=len(levels)) / np.bincount(code, minlength=len(levels))
+            what = f"levels of {by}" if isinstance(by, str) else "labels"
+        return cls(residuals.to_numpy(), p, what=what).plot(ax, kind=kind, **kwargs)
+
+    def plot(self, ax=None, *, kind="qq", level=0.95, **kwargs):
+        """Draw.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+        kind : {"qq", "predicted"}, default="qq"
+        level : float, default=0.95
+            Of the band of "qq".
+        **kwargs
+            Passed on to `matplotlib.axes.Axes.plot`, which draws the points.
+
+        Returns
+        -------
+        display : ResidualsDisplay
+        """
+        if kind not in KINDS:
+            raise ValueError(f"kind must be 'qq' or 'predicted', got {kind!r}")
+        check_level(level)
+        self.figure_, self.ax_ = axes_for(ax, (5.4, 4.8) if kind == "qq" else None)
+        n = self.residuals.size
+        style = {"marker": "o", "linestyle": "none", "color": "C0", "markersize": 4 if n <= 300 else 2, **kwargs}
+        what = f"quantile residual ({n:,} {self.what})"
+        if kind == "qq":
+            return self._plot_quantiles(n, what, level, style)
+        style = {"alpha": min(1.0, max(0.05, 300 / n)), **style}
+        order = np.argsort(self.predicted, kind="stable")
+        x, residuals = self.predicted[order], self.residuals[order]
+        (self.points_,) = self.ax_.plot(x, residuals, **style)
+        bins = np.array_split(np.arange(n), min(n, int(np.clip(n // 25, 4, 20))))
+        middle = [np.median(x[part]) for part in bins]
+        self.quantile_lines_ = []
+        for quantile in (0.25, 0.5, 0.75):
+            self.ax_.axhline(quantile, color="0.5", linestyle="--", linewidth=1)
+            values = [np.quantile(residuals[part], quantile) for part in bins]
+            (line,) = self.ax_.plot(middle, values, color="C1", linewidth=2, marker="." if len(bins) == 1 else None)
+            self.quantile_lines_.append(line)
+        self.quantile_lines_[0].set_label("quartiles")
+        self.ax_.set_ylim(-0.02, 1.02)
+        self.ax_.set_xlabel("predicted probability")
+        self.ax_.set_ylabel(what)
+        self.ax_.legend(loc="upper right")
+        return self
+
+    def _plot_quantiles(self, n, what, level, style):
+        rank = np.arange(1, n + 1)
+        expected = (rank - 0.5) / n
+        lower, upper = (stats.beta.ppf(tail, rank, n + 1 - rank) for tail in ((1 - level) / 2, (1 + level) / 2))
+        self.ax_.fill_between(
+            expected, lower, upper, color="0.5", alpha=0.25, linewidth=0,
+            label=f"{percent(level)} band, if independent",
+        )  # fmt: skip
+        self.ax_.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1)
+        (self.points_,) = self.ax_.plot(expected, np.sort(self.residuals), **style)
+        self.quantile_lines_ = []
+        self.ax_.set_xlabel("uniform quantile")
+        self.ax_.set_ylabel(what)
+        self.ax_.set_xlim(-0.02, 1.02)
+        self.ax_.set_ylim(-0.02, 1.02)
+        self.ax_.legend(loc="upper left")
+        return self

@@ -1,0 +1,103 @@
+"""New outcomes from a fitted mixed model."""
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+from sklearn.utils import check_random_state
+
+from ._prediction import check_effects, linear_predictor
+from .design.covariance import RelativeCovariance
+from .design.grouping import encode_groups, lookup_codes
+
+__all__ = ["simulate", "simulate_codes"]
+
+
+def simulate_codes(estimator, rows, n, random_state, effects):
+    """Yield n arrays of simulated outcomes, True for the second class.
+
+    Parameters
+    ----------
+    estimator : MixedLogisticRegression
+        Fitted.
+    rows : Rows
+    n : int
+    random_state : int, RandomState instance or None
+    effects : {"marginal", "posterior", "mode", "zero"}
+        See `MixedLogisticRegression.simulate`.
+    """
+    check_effects(effects)
+    random = check_random_state(random_state)
+    drawn = effects in ("marginal", "posterior")
+    draws = [
+        _Effects(factor, theta, rows, effects, estimator)
+        for factor, theta in zip(estimator._factors, estimator._theta, strict=True)
+        if drawn
+    ]
+    codes = []
+    if effects == "mode":
+        codes = [_known(factor, rows) for factor in estimator._factors]
+    eta, _ = linear_predictor(
+        rows.X, estimator.coef_[0], estimator.intercept_[0], estimator._factors, codes, "zero" if drawn else effects
+    )
+    for _ in range(n):
+        logit = eta + sum(effect.draw(random) for effect in draws)
+        yield random.uniform(size=eta.size) < expit(logit)
+
+
+class _Effects:
+    """Draws of one factor's contribution to the linear predictor: rows of a group share theirs."""
+
+    def __init__(self, factor, theta, rows, effects, estimator):
+        n = rows.X.shape[0]
+        self.Z = [None if c < 0 else np.asarray(rows.X[:, c], dtype=np.float64) for c in factor.columns]
+        self.code, levels = _codes_of(factor, rows, n)
+        n_groups = int(self.code.max(initial=-1)) + 1
+        prior = RelativeCovariance(factor.blocks).lambda_(theta)
+        self.mean = np.zeros((n_groups, len(prior)))
+        self.root = np.broadcast_to(prior, (n_groups, *prior.shape))
+        if effects == "posterior":
+            at = np.full(n_groups, -1)
+            at[: len(levels)] = lookup_codes(factor.levels, levels)
+            known = at >= 0
+            value, vector = np.linalg.eigh(factor.mode_cov[at[known]])
+            self.root = self.root.copy()
+            self.root[known] = vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]
+            self.mean[known] = factor.modes[at[known]]
+
+    def draw(self, random):
+        effects = self.mean + np.einsum("gij,gj->gi", self.root, random.standard_normal(self.mean.shape))
+        rows = effects[self.code]
+        return sum(rows[:, a] if z is None else rows[:, a] * z for a, z in enumerate(self.Z))
+
+
+def _codes_of(factor, rows, n):
+    """Codes of the rows' groups and their labels; a row without a label is a group of its own, after the others."""
+    if not rows.groups:
+        return np.arange(n), pd.Index([])
+    labels = factor.labels(rows.column)
+    missing = np.asarray(pd.isna(labels.to_numpy() if hasattr(labels, "to_numpy") else labels), dtype=bool)
+    code = np.empty(n, dtype=np.intp)
+    if not missing.any():
+        return encode_groups(labels, factor.name)
+    values = pd.Series(labels)
+    code[~missing], levels = encode_groups(values[~missing], factor.name)
+    code[missing] = len(levels) + np.arange(missing.sum())
+    return code, levels
+
+
+def _known(factor, rows):
+    n = rows.X.shape[0]
+    return lookup_codes(factor.levels, factor.labels(rows.column)) if rows.groups else np.full(n, -1)
+
+
+def simulate(estimator, X, groups, n, random_state, effects):
+    """Simulated labels, (n, n_rows); see `MixedLogisticRegression.simulate`."""
+    if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
+        raise ValueError(f"n must be an integer >= 1, got {n!r}")
+    rows = estimator._read_new_rows(X, groups)
+    if estimator._factors and effects != "zero":
+        estimator._lookup(rows)  # warns where there are no groups
+    out = np.empty((n, rows.X.shape[0]), dtype=estimator.classes_.dtype)
+    for k, positive in enumerate(simulate_codes(estimator, rows, n, random_state, effects)):
+        out[k] = estimator.classes_[positive.astype(np.intp)]
+    return out

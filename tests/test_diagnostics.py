@@ -1,0 +1,254 @@
+"""Quantile residuals, influence of clusters, normality of random effects."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from scipy.special import expit
+
+from sklmm import (
+    GEELogisticRegression,
+    MixedLogisticRegression,
+    cluster_influence,
+    quantile_residuals,
+    random_effects_normality,
+)
+from sklmm.datasets import load_contraception, load_ohio, make_clustered_classification
+from sklmm.exceptions import NoGroupsWarning, SingularFitWarning
+from sklmm.inference import diagnostics
+from sklmm.likelihood.clustered import ClusteredLikelihood
+
+
+@pytest.fixture(scope="module")
+def data():
+    X, y, groups = make_clustered_classification(
+        4000, 2, n_groups=200, coef=[0.8, -0.5], covariance=2.0, random_state=8
+    )
+    return pd.DataFrame(X, columns=["dose", "age"]), y, pd.Series(groups, name="clinic")
+
+
+@pytest.fixture(scope="module")
+def model(data):
+    X, y, groups = data
+    return MixedLogisticRegression().fit(X, y, groups=groups)
+
+
+# Quantile residuals ------------------------------------------------------------------------------------------
+
+
+def test_a_row_lies_on_its_side_of_its_probability(data, model):
+    X, y, groups = data
+    for effects in ("marginal", "posterior"):
+        p = model.predict_proba(X, groups=groups, predict_effects=effects)[:, 1]
+        residuals = quantile_residuals(model, X, y, groups, predict_effects=effects, random_state=0)
+        assert np.all(residuals[y == 1] >= 1 - p[y == 1]) and np.all(residuals[y == 0] <= 1 - p[y == 0])
+        assert residuals.index.equals(X.index)
+    wanted = np.where(y == 1, 1 - p / 2, (1 - p) / 2)  # in the middle of its interval, on average
+    assert np.mean(residuals - wanted) == pytest.approx(0, abs=4 * np.sqrt(1 / 12 / len(y)))
+
+
+def test_uniform_where_the_model_is_right(data, model):
+    X, y, groups = data
+    by_group = quantile_residuals(model, X, y, groups, by="clinic", random_state=0)
+    assert list(by_group.index) == sorted(set(groups))
+    assert stats.kstest(by_group, "uniform").pvalue > 0.01
+    by_tenth = quantile_residuals(model, X, y, groups, by=pd.qcut(X["dose"], 10).cat.codes, random_state=0)
+    assert len(by_tenth) == 10 and by_tenth.between(0.001, 0.999).all()
+
+
+def test_sums_of_groups_show_what_single_rows_hide(data):
+    """Without random effects every row has the right probability, but groups differ far too much."""
+    X, y, groups = data
+    with pytest.warns(NoGroupsWarning):
+        plain = MixedLogisticRegression().fit(X, y)
+    assert stats.kstest(quantile_residuals(plain, X, y, random_state=0), "uniform").pvalue > 0.01
+    by_group = quantile_residuals(plain, X, y, by=groups, random_state=0)
+    assert stats.kstest(by_group, "uniform").pvalue < 1e-10
+    assert ((by_group < 0.05) | (by_group > 0.95)).mean() > 0.4
+
+
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
+def test_a_wrong_curve_shows(data):
+    X, _, groups = data
+    rng = np.random.default_rng(0)
+    bent = rng.random(len(X)) < expit(1.5 * X["dose"] ** 2 - 1.5)
+    model = MixedLogisticRegression().fit(X, bent, groups=groups)
+    tenths = pd.qcut(X["dose"], 10).cat.codes
+    by_tenth = quantile_residuals(model, X, bent, groups, by=tenths, random_state=0)
+    assert by_tenth[0] > 0.99 and by_tenth[9] > 0.99 and by_tenth[5] < 0.01
+
+
+def test_seeds_and_labels(data, model):
+    X, y, groups = data
+    named = np.where(y == 1, "yes", "no")
+    again = MixedLogisticRegression().fit(X, named, groups=groups)
+    pd.testing.assert_series_equal(
+        quantile_residuals(model, X, y, groups, by="clinic", random_state=3),
+        quantile_residuals(again, X, named, groups, by="clinic", random_state=3),
+    )
+
+
+def test_marginal_models_have_residuals_of_rows(data):
+    X, y, groups = data
+    gee = GEELogisticRegression().fit(X, y, groups=groups)
+    residuals = quantile_residuals(gee, X, y, random_state=0)
+    assert stats.kstest(residuals, "uniform").statistic < 0.05
+    with pytest.raises(ValueError, match="does not say how the rows of a group are distributed together"):
+        quantile_residuals(gee, X, y, groups, by=groups)
+
+
+def test_residuals_bad_input(data, model):
+    X, y, groups = data
+    with pytest.raises(ValueError, match="'ward' is no grouping factor"):
+        quantile_residuals(model, X, y, groups, by="ward")
+    with pytest.raises(ValueError, match="needs the groups"):
+        quantile_residuals(model, X, y, by="clinic")
+    with pytest.raises(ValueError, match="labels that fit did not see"):
+        quantile_residuals(model, X, y + 1, groups)
+    with pytest.raises(ValueError, match="n_simulations must be"):
+        quantile_residuals(model, X, y, groups, by="clinic", n_simulations=0)
+
+
+# Influence ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def women():
+    X, uses, district = load_contraception(return_X_y=True, as_frame=True)
+    features = pd.DataFrame({"age": X["age"], "urban": X["urban"] == "Y", "children": X["ch"] == "Y"}, dtype=float)
+    return features, uses, district
+
+
+def _estimates(model):
+    return np.r_[model.intercept_, model.coef_[0]]
+
+
+@pytest.mark.parametrize("random_effects", ["1 | district", "1 + urban | district", "1 + age || district"])
+def test_scores_are_gradients_of_each_cluster(women, random_effects, monkeypatch):
+    """Against the likelihood engine, given one cluster at a time."""
+    X, y, groups = women
+    model = MixedLogisticRegression(random_effects).fit(X, y, groups=groups)
+    found = []
+    original = diagnostics._Cluster.scores
+    monkeypatch.setattr(
+        diagnostics._Cluster, "scores", lambda self, k: found.append(original(self, k)) or found[-1]
+    )
+    influence = cluster_influence(model, X, y, groups)
+    scores, factor = found[0], model._factors[0]
+    beta, theta = _estimates(model), model._theta[0]
+    for k, level in list(enumerate(influence.index))[::9]:
+        rows = (groups == level).to_numpy()
+        engine = ClusteredLikelihood(
+            X[rows].to_numpy(), y[rows].to_numpy().astype(np.uint8), np.zeros(rows.sum(), dtype=np.intp), 1,
+            factor.columns, factor.blocks, standardise=False,
+        )  # fmt: skip
+        _, gradient, _ = engine.evaluate(np.r_[beta[1:], beta[0], theta])
+        expected = np.r_[gradient[3], gradient[:3], gradient[4:]]
+        np.testing.assert_allclose(scores[k], expected, rtol=1e-6, atol=1e-7 * np.abs(scores).max(axis=0).max())
+
+
+@pytest.mark.parametrize(
+    ("random_effects", "nodes", "close"),
+    [("1 | district", 1, 0.015), ("1 + urban | district", 1, 0.04), ("1 | district", 9, 0.015)],
+)
+def test_changes_are_those_of_refits(women, random_effects, nodes, close):
+    X, y, groups = women
+    model = MixedLogisticRegression(random_effects, n_quadrature=nodes).fit(X, y, groups=groups)
+    influence = cluster_influence(model, X, y, groups)
+    assert influence["n_rows"].sum() == len(X)
+    changes = []
+    for level in influence.index:
+        kept = groups != level
+        again = MixedLogisticRegression(random_effects, n_quadrature=nodes).fit(X[kept], y[kept], groups=groups[kept])
+        changes.append(_estimates(again) - _estimates(model))
+    changes, predicted, se = np.array(changes), influence.iloc[:, 2:].to_numpy(), np.sqrt(np.diag(model.vcov_))
+    assert np.abs((predicted - changes) / se).sum() < close * np.abs(changes / se).sum()
+    distances = np.einsum("ij,jk,ik->i", changes, np.linalg.inv(model.vcov_), changes) / 4
+    assert stats.spearmanr(influence["cooks_distance"], distances).statistic > 0.99
+    assert influence["cooks_distance"].sum() == pytest.approx(distances.sum(), rel=5 * close)
+
+
+@pytest.mark.parametrize("correlation", ["independence", "exchangeable", "ar1", "unstructured"])
+def test_changes_of_marginal_models(correlation):
+    X, wheeze, child = load_ohio(return_X_y=True, as_frame=True)
+    some = child % 4 == 0
+    X, wheeze, child = X[some], wheeze[some], child[some]
+    time = X["age"]
+    model = GEELogisticRegression(correlation).fit(X, wheeze, groups=child, time=time)
+    shuffled = X.sample(frac=1, random_state=0).index
+    influence = cluster_influence(model, X.loc[shuffled], wheeze[shuffled], child[shuffled], time=time[shuffled])
+    se = np.sqrt(np.diag(model.vcov_))
+    errors, changes = [], []
+    for level in influence["cooks_distance"].nlargest(5).index:
+        kept = child != level
+        again = GEELogisticRegression(correlation).fit(X[kept], wheeze[kept], groups=child[kept], time=time[kept])
+        changes.append((_estimates(again) - _estimates(model)) / se)
+        errors.append(influence.loc[level, ["intercept", *X.columns]].to_numpy(dtype=float) / se - changes[-1])
+    assert np.linalg.norm(errors) < 0.15 * np.linalg.norm(changes)
+
+
+def test_an_outlying_cluster_stands_out(data):
+    X, y, groups = data
+    turned = np.where(groups == 17, (X["dose"] < 0).astype(y.dtype), y)
+    for estimator in (MixedLogisticRegression(), GEELogisticRegression()):
+        model = estimator.fit(X, turned, groups=groups)
+        influence = cluster_influence(model, X, turned, groups)
+        assert influence["cooks_distance"].idxmax() == 17
+        assert influence.loc[17, "dose"] > 0  # without it the slope is steeper
+
+
+def test_aliased_columns_do_not_change(data):
+    X, y, groups = data
+    twice = X.assign(twice=2 * X["dose"])
+    with pytest.warns(UserWarning, match="twice"):
+        model = MixedLogisticRegression().fit(twice, y, groups=groups)
+    with_it = cluster_influence(model, twice, y, groups)
+    assert (with_it["twice"] == 0).all()
+    without = cluster_influence(MixedLogisticRegression().fit(X, y, groups=groups), X, y, groups)
+    np.testing.assert_allclose(with_it["cooks_distance"], without["cooks_distance"], rtol=1e-5)
+
+
+def test_singular_fits():
+    """Groups that are more alike than chance would make them."""
+    groups, y = np.repeat(np.arange(30), 10), np.tile([0, 1], 150)
+    X = np.random.default_rng(1).normal(size=(300, 1))
+    model = MixedLogisticRegression()
+    with pytest.warns(SingularFitWarning):
+        model.fit(X, y, groups=groups)
+    influence = cluster_influence(model, X, y, groups)
+    assert np.isfinite(influence.to_numpy()).all()
+    table = random_effects_normality(model)
+    assert table["n_groups"].tolist() == [0] and table["p_value"].isna().all()
+
+
+def test_influence_bad_input(data, model):
+    X, y, groups = data
+    with pytest.raises(ValueError, match="needs the groups"):
+        cluster_influence(model, X, y)
+    with pytest.warns(NoGroupsWarning):
+        plain = MixedLogisticRegression().fit(X, y)
+    with pytest.raises(ValueError, match="without groups"):
+        cluster_influence(plain, X, y)
+
+
+# Normality ---------------------------------------------------------------------------------------------------
+
+
+def test_normality_of_random_effects():
+    rng = np.random.default_rng(2)
+    groups = np.repeat(np.arange(150), 60)
+    x = rng.normal(size=groups.size)
+    tables = {}
+    for name, effects in {"normal": rng.normal(size=150), "skewed": rng.exponential(size=150) * 1.5}.items():
+        y = rng.random(groups.size) < expit(x + effects[groups] - effects.mean())
+        tables[name] = random_effects_normality(MixedLogisticRegression().fit(x[:, None], y, groups=groups))
+    assert tables["normal"].loc[("group", "intercept"), "p_value"] > 0.05
+    assert tables["skewed"].loc[("group", "intercept"), "p_value"] < 1e-4
+    assert tables["skewed"].loc[("group", "intercept"), "skewness"] > 0.5
+    assert tables["normal"].loc[("group", "intercept"), "n_groups"] == 150
+
+
+def test_standardised_effects_have_unit_variance(data, model):
+    modes, sd = (table["clinic"]["intercept"].to_numpy() for table in (model.random_effects_, model.random_effects_sd_))
+    prior = np.sqrt(model.covariance_["clinic"].iloc[0, 0])
+    assert np.var(diagnostics.standardised_effects(modes, sd, prior)) == pytest.approx(1, abs=0.15)
