@@ -22,7 +22,7 @@ demo: $(VENV)/.package
 	$(VENV)/bin/python examples/contraception.py
 
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest $(PYTEST)
+	$(VENV)/bin/python -m pytest -n auto $(PYTEST)
 
 bench: $(VENV)/.package
 	PYTHONSAFEPATH= $(VENV)/bin/python benchmarks $(BENCH)
