@@ -24,10 +24,15 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks
         return called
 
 
-def effective_threads(n_threads):
-    """The number of threads to use: all CPUs this process may use, or what OMP_NUM_THREADS says."""
+FEW_ROWS = 20_000  # take less time on one thread than threads take to meet
+
+
+def effective_threads(n_threads, n_rows=FEW_ROWS):
+    """The number of threads to use: all CPUs this process may use, or what OMP_NUM_THREADS says; one for few rows."""
     if n_threads is not None:
         return int(n_threads)
+    if n_rows < FEW_ROWS:
+        return 1
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     return int(wanted) if wanted.isdigit() and int(wanted) else joblib.cpu_count()
 

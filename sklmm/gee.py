@@ -69,8 +69,8 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
     max_iter : int, default=100
         Most iterations.
     n_threads : int or None, default=None
-        Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says. Results do not depend on
-        it.
+        Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says, and one for few rows.
+        Results do not depend on it.
     verbose : int, default=0
         1 prints a line an iteration.
 
@@ -292,7 +292,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
                 ddof_correction=bool(self.ddof_correction),
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
-                n_threads=effective_threads(self.n_threads),
+                n_threads=effective_threads(self.n_threads, target.size),
                 progress=progress if progress.wanted else None,
             )
         finally:

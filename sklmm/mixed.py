@@ -62,8 +62,8 @@ class MixedLogisticRegression(MixedInference, GroupedClassifier):
     max_iter : int, default=100
         Most outer (Newton) iterations.
     n_threads : int or None, default=None
-        Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says. Results do
-        not depend on it.
+        Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says, and one for few rows.
+        Results do not depend on it.
     verbose : int, default=0
         1 prints a line an outer iteration.
 
@@ -259,7 +259,7 @@ class MixedLogisticRegression(MixedInference, GroupedClassifier):
                 n_quadrature=int(self.n_quadrature),
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
-                n_threads=effective_threads(self.n_threads),
+                n_threads=effective_threads(self.n_threads, target.size),
                 progress=progress if progress.wanted else None,
             )
         finally:
