@@ -856,7 +856,8 @@ def test_equations_without_a_solution(seed):
     X, groups, time = rng.normal(size=(60, 2)), np.arange(60) // 3, np.arange(60) % 3
     y = (2 * X[:, 0] + rng.logistic(size=60) > 0).astype(int)
     model = GEELogisticRegression(Fixed(np.where(np.eye(3), 1.0, 0.95)))
-    with pytest.warns(ConvergenceWarning, match="no step led nearer to a solution of the estimating equations") as record:
+    message = "no step led nearer to a solution of the estimating equations"
+    with pytest.warns(ConvergenceWarning, match=message) as record:
         model.fit(X, y, groups=groups, time=time)
     assert [w.category for w in record] == [ConvergenceWarning]
     assert not model.converged_
