@@ -725,7 +725,8 @@ def test_fewer_groups_than_coefficients(data, n_groups):
     assert np.isfinite(model.coef_).all()
     assert model.df_resid_ == n_groups - 4
     table = model.summary().coefficients
-    assert table["p"].isna().all() if "p" in table else table.filter(like="p").isna().to_numpy().any()
+    assert table["p_value"].isna().all()
+    assert np.isfinite(table["std_error"]).all()
     assert np.isnan(model.conf_int()).all(axis=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -848,17 +849,21 @@ def test_separation_by_two_columns_together(data):
     _assert_separated(GEELogisticRegression(), X, y, groups, "'age', 'dose'")
 
 
-def test_equations_without_a_solution_are_no_convergence():
-    """No separation, but no root of the equations either, under this working correlation: it stops, and says so."""
-    R = np.array([[1.0, 0.98], [0.98, 1.0]])
-    X = np.array([[0.0], [1.0]] * 40 + [[1.0], [0.0]] * 10)
-    y = np.array([0, 1] * 38 + [1, 0] * 2 + [1, 1] * 10)
-    model = GEELogisticRegression(Fixed(R))
-    with warnings.catch_warnings(record=True) as record:
-        warnings.simplefilter("always")
-        model.fit(X, y, groups=np.arange(100) // 2, time=np.arange(100) % 2)
-    assert model.converged_ or [w.category for w in record] == [ConvergenceWarning]
+@pytest.mark.parametrize("seed", [49, 54, 63])
+def test_equations_without_a_solution(seed):
+    """No separation, but no root of the equations either (looked for from 40 starts): it stops near, and says so."""
+    rng = np.random.default_rng(seed)
+    X, groups, time = rng.normal(size=(60, 2)), np.arange(60) // 3, np.arange(60) % 3
+    y = (2 * X[:, 0] + rng.logistic(size=60) > 0).astype(int)
+    model = GEELogisticRegression(Fixed(np.where(np.eye(3), 1.0, 0.95)))
+    message = "no step led nearer to a solution of the estimating equations"
+    with pytest.warns(ConvergenceWarning, match=message) as record:
+        model.fit(X, y, groups=groups, time=time)
+    assert [w.category for w in record] == [ConvergenceWarning]
+    assert not model.converged_
     assert_finite(model)
+    independence = GEELogisticRegression("independence").fit(X, y, groups=groups)
+    assert np.abs(model.coef_ - independence.coef_).max() < 3
 
 
 # Weights ----------------------------------------------------------------------------------------------------
