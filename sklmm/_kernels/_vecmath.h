@@ -2,7 +2,7 @@
  *
  * GCC's and Clang's vector extensions lower `v8d` to whatever the target has (one AVX-512 register, two AVX,
  * four SSE2 or NEON), so there is one source and no intrinsics. SKLMM_CLONES compiles a function once per
- * x86-64 level and picks at load time; elsewhere it is empty.
+ * x86-64 level and picks at load time; elsewhere, and in builds with bounds checks, it is empty.
  *
  * Conventions of every function on arrays: lengths are rounded up to multiples of 8 inside, so each array must
  * have room (and finite garbage) up to the next multiple of 8 behind its last element.
@@ -26,7 +26,7 @@ typedef int64_t v8l __attribute__((vector_size(64)));
 typedef double v8d_unaligned __attribute__((vector_size(64), aligned(8), may_alias));
 
 #define SKLMM_INLINE static inline __attribute__((always_inline, unused))
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12 && !SKLMM_DEBUG
 #define SKLMM_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), unused))
 #else
 #define SKLMM_CLONES __attribute__((unused))
