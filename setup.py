@@ -35,7 +35,9 @@ DIRECTIVES = {
 
 # Contraction to fused multiply-add and errno-free maths are wanted. -ffast-math is not (NaN must stay NaN and
 # sums keep their order), nor is -march (a wheel must run on every machine of its platform).
-UNIX_FLAGS = ["-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"] + ["-g0"] * (not DEBUG)
+# Builds with bounds checks are for tests: they had better be quick to make.
+OPTIMISATION = ["-O1"] if DEBUG else ["-O3", "-g0"]
+UNIX_FLAGS = [*OPTIMISATION, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 MSVC_FLAGS = ["/O2"]
 
 OPENMP_PROGRAM = """
