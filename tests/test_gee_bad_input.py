@@ -905,11 +905,12 @@ def test_groups_lighter_than_a_row_have_no_pairs(data):
 
 
 @pytest.mark.parametrize("weight", [1e-12, 1e-4, 1e4, 1e9])
-def test_scale_of_geepacks_weights(data, weight):
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_scale_of_geepacks_weights(data, structure, weight):
     """With geepack's definitions only naive covariances and the quasi-likelihood know the weights' scale."""
     X, y, groups, time = data
-    plain = GEELogisticRegression("ar1", ddof_correction=False).fit(X, y, groups=groups, time=time)
-    scaled = GEELogisticRegression("ar1", ddof_correction=False)
+    plain = GEELogisticRegression(structure, ddof_correction=False).fit(X, y, groups=groups, time=time)
+    scaled = GEELogisticRegression(structure, ddof_correction=False)
     scaled.fit(X, y, groups=groups, time=time, sample_weight=np.full(300, weight))
     assert scaled.converged_
     np.testing.assert_allclose(scaled.coef_, plain.coef_, rtol=1e-8)

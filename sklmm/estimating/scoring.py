@@ -104,8 +104,9 @@ class Solver:
         self.shrinking = 1.0  # of a step's length from one iteration to the next
         self.independence = None  # once known: its sensitivity and the sum of its squared residuals
         self.separated, self.converged = [], False
-        # weights that are shares must not look like imprecision; counts stop where the rows repeated would
+        # weights that are shares must not look like imprecision; counts stop where the rows repeated would ...
         self.unit = min(1.0, equations.n_obs / equations.n_rows)
+        self.heavy = max(1.0, equations.n_obs / equations.n_rows)  # ... as far as numbers can hold that
 
     def solve(self):
         levels = self.equations.levels
@@ -248,7 +249,7 @@ class Solver:
             self.note(level, scalars[VALUE], decrement)
             alpha = self.correlation(scalars, moments, level)
             moved = 0.0 if alpha is None else np.abs(alpha - self.alpha).max(initial=0.0)
-            length = np.sqrt(2.0 * decrement)
+            length = np.sqrt(2.0 * decrement / self.heavy)
             if best is None or length < best[0]:
                 best, tries = (length, self.beta, self.alpha, self.S, step, alpha), 0
             elif length > WORSE * max(best[0], 1.0):
@@ -284,7 +285,7 @@ class Solver:
 
     def keep(self, best):
         length, self.beta, self.alpha, self.S, _, _ = best
-        self.report.decrement = 0.5 * length**2
+        self.report.decrement = 0.5 * length**2 * self.heavy
         return False
 
     def between(self, best, share):
@@ -309,7 +310,7 @@ class Solver:
             share = np.linalg.lstsq(np.diff(f, axis=0).T, f[-1])[0]
             mix = there - share @ (np.diff(x, axis=0) + np.diff(f, axis=0))
             move = mix[:m] - self.beta
-            if move @ self.S @ move <= (FARTHEST_MIX * distance) ** 2 * self.unit:
+            if move @ self.S @ move <= (FARTHEST_MIX * distance) ** 2 * self.unit * self.heavy:
                 there = mix
         return there[:m], self.equations.within_range(there[m:])[0]
 
@@ -332,7 +333,7 @@ class Solver:
         """
         length = np.sqrt(2.0 * decrement)
         if self.exact:
-            return length <= self.tol and moved <= self.tol
+            return length <= self.tol * np.sqrt(self.heavy) and moved <= self.tol
         return self.shrinking < 0.1 and length * self.shrinking**2 <= self.tol
 
     def result(self):
