@@ -662,7 +662,7 @@ def _conflict():
 
 @pytest.mark.parametrize("ddof_correction", [True, False])
 def test_unstructured_that_is_not_positive_definite(ddof_correction):
-    message = r"unstructured.*smallest eigenvalue -0\.\d+, which must be above 0\); the correlations are multiplied by"
+    message = r"unstructured.*smallest eigenvalue -0\.\d+, which must be above 0\.001\); the correlations are multipl"
     _fit_out_of_range("unstructured", *_conflict(), message, ddof_correction=ddof_correction)
 
 
@@ -675,6 +675,14 @@ def test_m_dependent_that_is_not_positive_definite(ddof_correction):
     message = "m-dependent.*smallest eigenvalue -.*; the correlations are multiplied by 0"
     model = _fit_out_of_range("m-dependent", X, y, groups, time, message, ddof_correction=ddof_correction)
     assert 0.5 < model.correlation_params_[0] < 1 / (2 * np.cos(np.pi / 6))
+
+
+@pytest.mark.parametrize("structure", ["unstructured", "m-dependent"])
+def test_matrix_that_is_singular_but_for_rounding_error(structure):
+    """Rows that are opposites: a Cholesky factorisation may succeed, on noise."""
+    message = "smallest eigenvalue .*, which must be above 0.001"
+    model = _fit_out_of_range(structure, *_opposites(100, 2), message, ddof_correction=False)
+    assert np.linalg.eigvalsh(model.working_correlation_)[0] == pytest.approx(1e-3)
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)

@@ -412,17 +412,17 @@ def grid_positions(times):
     gaps = np.diff(distinct)
     noise = 1e-9 * np.abs(distinct).max()  # well above the rounding error of times, which the algorithm adds up
     unit = gaps.min()
-    while True:  # Euclid's algorithm, on all gaps at once
+    while (distinct[-1] - distinct[0]) / unit <= 1e6:  # Euclid's algorithm, on all gaps at once
         rest = gaps - np.round(gaps / unit) * unit
         rest = np.abs(rest[np.abs(rest) > noise])
         if rest.size == 0:
             break
         unit = rest.min()
-        if (distinct[-1] - distinct[0]) / unit > 1e6:
-            raise ValueError(
-                "the times lie on no regular grid, which lags are counted on: round them, or use another working "
-                "correlation (AR(1) counts no lags with ddof_correction=True)"
-            )
+    else:
+        raise ValueError(
+            "the times lie on no regular grid, which lags are counted on: round them, or use another working "
+            "correlation (AR(1) counts no lags with ddof_correction=True)"
+        )
     position = np.round((times - distinct[0]) / unit).astype(np.int64)
     return position, float(unit)
 

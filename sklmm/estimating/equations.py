@@ -92,6 +92,11 @@ class Equations:
         self.timing = timing = Timing(clusters, correlation, ddof_correction)
         self.whitening, self.moments = timing.whitening, timing.moments
         self._factor = None  # the last alpha and its factors
+        if timing.whitening == Whitening.DENSE:  # where these have their diagonals
+            sizes = np.diff(timing.patterns[1])
+            first = np.append(0, np.cumsum(sizes**2)[:-1])
+            row = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+            self._diagonal = np.repeat(first, sizes) + row * (np.repeat(sizes, sizes) + 1)
         root_w = None if w is None else np.sqrt(w)
         ld = (self.m + 8) // 8 * 8
         tile = int(np.clip(TILE_BYTES // (8 * ld), 64, 1024) // 8 * 8)
@@ -211,24 +216,28 @@ class Equations:
         if self.whitening != Whitening.DENSE:
             return alpha, None
         R = self.matrix(alpha)
-        factor = self.kernel.factor(R)
-        if not isinstance(factor, int):
-            self._factor = alpha, factor
+        self._factor = alpha, self.kernel.factor(R)
+        if self._is_definite(*self._factor):
             return alpha, None
         smallest = np.linalg.eigvalsh(R)[0]
         share = (1.0 - MARGIN) / (1.0 - smallest)
         shrunk = self.correlation.shrink(alpha, share)
-        factor = self.kernel.factor(self.matrix(shrunk))
-        if isinstance(factor, int):
+        self._factor = shrunk, self.kernel.factor(self.matrix(shrunk))
+        if not self._is_definite(*self._factor):
             raise ValueError(
                 f"{self.correlation!r} gave a matrix that is not positive definite (smallest eigenvalue "
                 f"{smallest:.4g}), and shrink(alpha, {share:.4g}) did not mend it"
             )
-        self._factor = shrunk, factor
         return shrunk, (
-            f"its estimate is not positive definite (smallest eigenvalue {smallest:.4g}, which must be above 0); the "
-            f"correlations are multiplied by {share:.4g}"
+            f"its estimate is not positive definite (smallest eigenvalue {smallest:.4g}, which must be above "
+            f"{MARGIN:g}); the correlations are multiplied by {share:.4g}"
         )
+
+    def _is_definite(self, alpha, factor):
+        """Whether the factored matrices are positive definite; estimated ones by a margin, in their pivots."""
+        if isinstance(factor, int) or not alpha.size:
+            return not isinstance(factor, int)
+        return factor[self._diagonal].max() ** 2 <= (1.0 + 1e-6) / MARGIN
 
     def matrix(self, alpha):
         """The correlation matrix over all times, checked."""
