@@ -1,6 +1,5 @@
 """Inference of the marginal model beyond Wald's: the methods that `GEELogisticRegression` gets from here."""
 
-import warnings
 from dataclasses import dataclass
 
 import joblib
@@ -11,8 +10,14 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import one_dimensional, read_weights
 from ._progress import effective_threads
 from .design.grouping import encode_groups
-from .exceptions import ConvergenceWarning
-from .inference.bootstrap import BootstrapResult, MarginalRefit, check_resampling, print_progress, resample
+from .inference.bootstrap import (
+    BootstrapResult,
+    MarginalRefit,
+    check_resampling,
+    print_progress,
+    resample,
+    warn_of_failures,
+)
 from .likelihood.base import FactorDesign
 
 
@@ -109,14 +114,7 @@ class GEEInference:
             n_jobs=n_jobs,
             progress=print_progress if verbose else None,
         )
-        n_failed = int(np.isnan(found).all(axis=1).sum())
-        if n_failed:
-            warnings.warn(
-                f"{n_failed} of {n_resamples} resamples could not be fitted (one class only, or no convergence) and "
-                "are left out",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        n_failed = warn_of_failures(found)
         names = [str(name) for name in names]
         original = np.where(np.isnan(np.diagonal(vcov)), np.nan, beta)
         return BootstrapResult(

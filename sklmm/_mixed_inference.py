@@ -22,6 +22,7 @@ from .inference.bootstrap import (
     check_resampling,
     print_progress,
     resample,
+    warn_of_failures,
 )
 from .inference.intervals import check_level
 from .inference.profile import profile_interval
@@ -236,14 +237,7 @@ class MixedInference:
             n_jobs=n_jobs,
             progress=print_progress if verbose else None,
         )
-        n_failed = int(np.isnan(found).all(axis=1).sum())
-        if n_failed:
-            warnings.warn(
-                f"{n_failed} of {n_resamples} resamples could not be fitted (one class only, or no convergence) and "
-                "are left out",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        n_failed = warn_of_failures(found)
         names = [parameter.name for parameter in parameters]
         original = estimates_of.of(beta, [factor.covariance for factor in self._factors])
         original[[not parameter.identified for parameter in parameters]] = np.nan

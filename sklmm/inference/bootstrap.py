@@ -10,6 +10,7 @@ Davison AC, Hinkley DV (1997). Bootstrap Methods and their Application. Cambridg
 Efron B (1987). Better bootstrap confidence intervals. Journal of the American Statistical Association 82, 171-185.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import joblib
@@ -20,11 +21,12 @@ from scipy.special import expit
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.estimating.scoring import fit_gee
+from sklmm.exceptions import ConvergenceWarning
 from sklmm.likelihood.base import FactorDesign, fit_mixed
 
 from .intervals import check_level
 
-__all__ = ["BootstrapResult", "acceleration", "check_resampling", "resample"]
+__all__ = ["BootstrapResult", "acceleration", "check_resampling", "resample", "warn_of_failures"]
 
 RESAMPLINGS = ("parametric", "cluster")
 KINDS = ("percentile", "basic", "bias-corrected", "bca")
@@ -328,3 +330,16 @@ def independent_clusters(rows, what):
 def _with_codes(design, codes, n_levels=None):
     return FactorDesign(codes, design.n_levels if n_levels is None else n_levels, design.columns, design.blocks,
                         design.name)  # fmt: skip
+
+
+def warn_of_failures(found):
+    """Warn of the resamples without estimates, on behalf of the caller's caller; their number."""
+    n_failed = int(np.isnan(found).all(axis=1).sum())
+    if n_failed:
+        warnings.warn(
+            f"{n_failed} of {len(found)} resamples could not be fitted (one class only, or no convergence) and "
+            "are left out",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return n_failed
