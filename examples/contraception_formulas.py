@@ -127,7 +127,7 @@ uniform = stats.kstest(residuals, "uniform")
 heading("Diagnostics")
 print(f"Quantile residuals by part of a district: Kolmogorov-Smirnov p = {uniform.pvalue:.2f}")
 print(f"Normality of random effects: Shapiro-Wilk p = {random_effects_normality(model)['p_value'].iloc[0]:.2f}")
-influence = cluster_influence(model, women, women["use"])
+influence = cluster_influence(model)
 print("\nThe most influential, with the change of each coefficient when they are left out:")
 print(influence.nlargest(3, "cooks_distance").to_string(float_format="{:.3f}".format))
 

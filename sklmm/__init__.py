@@ -14,6 +14,7 @@ _PUBLIC = {
     "MixedLogisticRegression": "sklmm.mixed",
     "RandomEffectsDisplay": "sklmm.reporting.displays",
     "ResidualsDisplay": "sklmm.reporting.displays",
+    "approximate_leave_group_out": "sklmm.inference.leave_group_out",
     "cluster_influence": "sklmm.inference.diagnostics",
     "compare_models": "sklmm.inference.comparison",
     "likelihood_ratio_test": "sklmm.inference.likelihood_ratio",

@@ -124,12 +124,9 @@ class GEEInference:
     def _rows_of_fit(self, X, y, groups, sample_weight, time):
         """The rows of the fit, passed once more: checked and coded as `fit` did."""
         needs_time = self._correlation.uses_time and self._time_column is None and self._had_times
-        needed = {"X": X, "y": y}
-        if self.n_groups_ and not self._group_columns:
-            needed["groups"] = groups
-        if needs_time:
-            needed["time"] = time
-        missing = [name for name, value in needed.items() if value is None]
+        y, missing = self._missing_rows(X, y, groups)
+        if needs_time and time is None:
+            missing.append("time")
         if missing:
             raise ValueError(
                 "bootstrap needs the rows of the fit, which a fitted model does not keep: pass "

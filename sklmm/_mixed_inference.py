@@ -57,18 +57,16 @@ class MixedInference:
         """Nakagawa's R2, marginal and conditional."""
         return self.variance_partition_.r2
 
-    def vcov(self, cov_type="model", *, X=None, y=None, groups=None, sample_weight=None):
+    def vcov(self, cov_type="model"):
         """Covariance of the fixed effects.
 
         Parameters
         ----------
         cov_type : {"model", "robust"}, default="model"
             "model" is `vcov_`, right if the model is. "robust": the cluster sandwich, from the scores of the groups
-            (without groups, of the rows); for many groups it holds whatever the rows of a group have in common, as
-            long as groups are independent and the fixed effects mean what they are to mean. It needs the rows of the
-            fit.
-        X, y, groups, sample_weight
-            The rows of the fit, as `fit` got them; for "robust" only.
+            (without groups, of the rows) at the fit; for many groups it holds whatever the rows of a group have in
+            common, as long as groups are independent and the fixed effects mean what they are to mean. No small-sample
+            correction.
 
         Returns
         -------
@@ -90,19 +88,16 @@ class MixedInference:
                 "cov_type='robust' sums over independent clusters, but the model has several grouping factors: "
                 f"{', '.join(factor.name for factor in self._factors)}. Fit one of them, the coarsest of nested ones"
             )
-        rows = self._rows_of_fit("cov_type='robust'", X, y, groups, sample_weight)
-        names, _, model_vcov = self._fixed_effects()
-        n_clusters = rows.designs[0].n_levels if rows.designs else len(rows.y)
-        if n_clusters <= len(names):
+        names = self._fixed_names
+        n, n_clusters = len(names), len(self._factors[0].levels) if self._factors else self.n_obs_
+        if n_clusters <= n:
             warnings.warn(
-                f"there are {n_clusters} groups for {len(names)} coefficients: a robust covariance needs more groups "
+                f"there are {n_clusters:g} groups for {n} coefficients: a robust covariance needs more groups "
                 "than coefficients (better, dozens of them)",
                 FewClustersWarning,
                 stacklevel=2,
             )
-        vcov = self._objective(rows).robust_covariance()
-        vcov[np.isnan(model_vcov)] = np.nan
-        return pd.DataFrame(vcov, index=names, columns=names)
+        return pd.DataFrame(self._robust_vcov[:n, :n], index=names, columns=names)
 
     def conf_int(
         self,
@@ -254,10 +249,7 @@ class MixedInference:
 
     def _rows_of_fit(self, what, X, y, groups, sample_weight):
         """The rows of the fit, passed once more: checked and coded as `fit` did."""
-        needed = {"X": X, "y": y}
-        if self._factors and not self._group_columns:
-            needed["groups"] = groups
-        missing = [name for name, value in needed.items() if value is None]
+        y, missing = self._missing_rows(X, y, groups)
         if missing:
             raise ValueError(
                 f"{what} needs the rows of the fit, which a fitted model does not keep: pass "
@@ -304,6 +296,11 @@ class MixedInference:
                 f"{self.log_likelihood_:.6f}"
             )
         return objective
+
+    def _without_clusters(self, what, X, y, groups, sample_weight):
+        """The model after a Newton step without each group: fixed effects (n_levels, n), Lambda (n_levels, q, q)."""
+        objective = self._objective(self._rows_of_fit(what, X, y, groups, sample_weight))
+        return objective.natural_factors(objective.without_clusters())
 
     # Names of parameters -----------------------------------------------------------------------------------------
 

@@ -342,6 +342,10 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             _dispersion_is_fixed=self.dispersion != "estimate",
             _ddof_correction=bool(self.ddof_correction),
             _had_times=times is not None,
+            _trouble=fit.trouble,
+            _levels=levels,
+            _influence=fit.influence,
+            _level_rows=None if levels is None else fit.level_rows,
         )
         self._set_fitted(state)
         if context is not None:

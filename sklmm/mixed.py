@@ -290,6 +290,9 @@ class MixedLogisticRegression(MixedInference, GroupedClassifier):
             _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
             _theta=fit.theta,
             _vcov=fit.vcov,
+            _robust_vcov=fit.robust_vcov,
+            _influence=fit.influence,
+            _level_rows=fit.level_rows,
             _posterior=fit.posterior,
             _nesting=nested_pairs(designs),
             _row_moments=row_moments(

@@ -57,7 +57,7 @@ def test_profile_and_bootstrap_agree():
 
 def test_standard_errors_agree_with_the_information():
     model, rows = fit("contraception", "m_03")
-    for resampling, vcov in (("parametric", model.vcov_), ("cluster", model.vcov("robust", **rows))):
+    for resampling, vcov in (("parametric", model.vcov_), ("cluster", model.vcov("robust"))):
         se = np.sqrt(np.diagonal(vcov))
         result = model.bootstrap(**rows, n_resamples=300, resampling=resampling, random_state=1)
         assert result.n_failed == 0

@@ -354,3 +354,18 @@ def test_numbers_that_are_levels(women):
     levels = EffectDisplay.from_estimator(model, coded, "children")
     assert [tick.get_text() for tick in levels.ax_.get_xticklabels()] == ["0", "1", "2", "3"]
     plt.close("all")
+
+
+def test_refits_take_the_data_frame_alone(women):
+    mixed = MixedLogisticRegression.from_formula("use ~ age + urban + (1 | district)", women)
+    X = pd.DataFrame({"age": women["age"], "urban[Y]": (women["urban"] == "Y").astype(float)})
+    by_hand = MixedLogisticRegression().fit(X, women["use"], groups=women["district"])
+    rows = dict(X=X, y=women["use"], groups=women["district"])
+    resampling = dict(method="bootstrap", n_resamples=20, random_state=0)
+    for arguments in (dict(method="profile", parameters=["age"]), resampling):
+        found, expected = mixed.conf_int(X=women, **arguments), by_hand.conf_int(**rows, **arguments)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    gee = GEELogisticRegression.from_formula("use ~ age", women, groups="district")
+    assert gee.conf_int(X=women, groups=women["district"], **resampling).shape == (2, 2)
+    with pytest.raises(ValueError, match="pass y=y"):
+        mixed.conf_int(method="profile", X=women.drop(columns="use"))

@@ -89,6 +89,7 @@ cdef struct Scratch:
     double *moves
     double *node_rows            # tile x padded nodes
     double *node_sums            # rows of nodes x ld
+    double *gradients            # clusters x ld
     int64_t *start
     double *z                    # q x rows
     double *vz                   # q x tile
@@ -107,6 +108,8 @@ cdef struct Totals:
     double *gradient             # ld
     double *symmetric            # n_params x ld: upper blocks of sum omega x x'
     double *half                 # n_params x ld: F of Hessian = symmetric + F + F'
+    double *products             # n_params x ld: upper blocks of the sum of products of the clusters' gradients; or NULL
+    float *gradients             # clusters x n_params: those gradients, if there are products
 
 
 cdef inline double *carve(double **cursor, ptrdiff_t n) noexcept nogil:
@@ -126,6 +129,7 @@ cdef double *lay_out(Scratch *s, double *arena, const Problem *p, ptrdiff_t rows
     s.eta = carve(&cursor, s.rows)
     s.w = carve(&cursor, s.rows)
     s.wy = carve(&cursor, s.rows)
+    s.gradients = carve(&cursor, clusters * p.ld)
     s.block.start, s.block.eta, s.block.w, s.block.wy = s.start, s.eta, s.w, s.wy
     s.block.unweighted = p.w == NULL
     return lay_out_slopes(s, cursor, p) if p.q else lay_out_intercept(s, cursor, p)
@@ -222,6 +226,15 @@ cdef void load_block(const Problem *p, Scratch *s, const double *beta, ptrdiff_t
         r += k
 
 
+cdef void keep_gradients(const Problem *p, const Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t nc) noexcept nogil:
+    """Adds the products of the block's gradients, and keeps the gradients."""
+    cdef ptrdiff_t i, a
+    rows_square(t.products, p.ld, p.n_params, s.gradients, NULL, nc)
+    for i in range(nc):
+        for a in range(p.n_params):
+            t.gradients[(c0 + i) * p.n_params + a] = <float> s.gradients[i * p.ld + a]
+
+
 cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *beta, double theta, double *u_all,
                          double *H_all, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t n_ahead) noexcept nogil:
     cdef:
@@ -244,8 +257,11 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
     for i in range(nc):
         u_all[c0 + i] = s.modes.next[i]
         H_all[c0 + i] = s.modes.H[i]
+    if n == 0:  # clusters without rows, whose derivatives are 0
+        return 0
     if n > p.tile:  # one cluster longer than a tile: its rows come by again, tile by tile
         memset(s.sums, 0, nw * ld * sizeof(double))
+        memset(s.gradients, 0, ld * sizeof(double))
         if K:
             memset(s.node_sums, 0, p.nodes.k * ld * sizeof(double))
     r = 0
@@ -258,8 +274,12 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
             rows_update(s.node_sums, ld, s.node_rows, K, 1, p.nodes.k, s.tile, k)
         if n > p.tile:
             rows_update(s.sums, ld, s.W + r, 1, s.rows, nw, s.tile, k)
+            if t.products != NULL:
+                rows_update(s.gradients, ld, s.g + r, 1, s.rows, 1, s.tile, k)
         else:
             rows_cluster_sums(s.sums, ld, nc, s.start, s.W, 1, s.rows, nw, s.tile)
+            if t.products != NULL:
+                rows_cluster_sums(s.gradients, ld, nc, s.start, s.g, 1, s.rows, 1, s.tile)
         ahead = rows_ahead(&p.source, first + r + k, n_ahead)
         rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega + r, s.g + r, k, &ahead)
         r += k
@@ -268,8 +288,10 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         for r in range(s.start[i], s.start[i + 1]):
             s.modes.N[i] += omega[r]
     t.gradient[p.slot] += intercept_assemble(nc, ld, p.slot, &s.modes, theta, s.sums, s.left, s.right,
-                                             t.half + p.slot * ld, s.moves)
+                                             t.half + p.slot * ld, s.moves, s.gradients)
     rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, (nw - 1) * nc)
+    if t.products != NULL:
+        keep_gradients(p, s, t, c0, nc)
     i = 0
     while K and i < nc:
         k = min(nc, i + s.node_batch)
@@ -293,6 +315,7 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
         sklmm_quadrature *v = NULL if p.grid.k == 1 else &s.quadrature
         double *omega = s.q
         double *own = NULL
+        double *gradient = NULL
         int64_t span[2]
     f.q, f.d, f.m, f.entry_row, f.entry_col, f.Lambda = q, d, p.m, p.entry_row, p.entry_col, Lambda
     load_block(p, s, beta, c0, c1)
@@ -316,6 +339,8 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
             memset(s.node_sums, 0, p.grid.k * ld * sizeof(double))
         if long_cluster or whole.n == 0:
             memset(s.sums, 0, nw * ld * sizeof(double))
+        gradient = s.gradients + i * ld
+        memset(gradient, 0, ld * sizeof(double))
         r = 0
         while r < whole.n:
             n = min(p.tile, whole.n - r)
@@ -340,6 +365,8 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
             if not laplace:
                 for b in range(q):
                     slopes_times_z(&part, q, s.vz + b * apart + at, own + (2 * q + d + b * q) * apart, apart)
+            if t.products != NULL:
+                rows_update(gradient, ld, s.g + at, 1, apart, 1, s.tile + at * ld, n)
             span[0], span[1] = 0, n
             if long_cluster:
                 rows_update(s.sums, ld, own, 1, apart, nw, s.tile, n)
@@ -350,11 +377,15 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
                 rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega, s.g, n, &ahead)
             r += n
         rows = slopes_assemble(&f, &s.mode, v, ld, p.slot, p.source.z_slot, s.sums, s.left, s.right,
-                               t.half + p.slot * ld, s.moves, s.work, t.gradient)
+                               t.half + p.slot * ld, s.moves, s.work, gradient)
         rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, rows)
         if not laplace:
-            slopes_node_gradients(&f, &p.grid, v, ld, p.slot, s.moves, s.node_sums, s.work, t.gradient)
+            slopes_node_gradients(&f, &p.grid, v, ld, p.slot, s.moves, s.node_sums, s.work, gradient)
             rows_square(t.symmetric, ld, p.n_params, s.node_sums, v.pi, p.grid.k)
+        for a in range(p.slot, p.n_params):
+            t.gradient[a] += gradient[a]
+    if t.products != NULL:
+        keep_gradients(p, s, t, c0, c1 - c0)
     if not long_cluster:
         ahead = rows_ahead(&p.source, first + n_block, n_ahead)
         rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega, s.g, n_block, &ahead)
@@ -426,51 +457,102 @@ cdef class ClusterKernel:
         return self.p.n_params
 
     def evaluate(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda, double[:, ::1] u,
-                 double[:, ::1] H, double mode_tol=1e-10, ptrdiff_t step=1, ptrdiff_t offset=0):
+                 double[:, ::1] H, double mode_tol=1e-10, ptrdiff_t step=1, ptrdiff_t offset=0, float[:, ::1] gradients=None):
         """Value, gradient (n_params,) and Hessian (n_params, n_params) over the blocks offset, offset + step, ...
 
         beta (ld,) is zero behind the fixed effects. u (n_clusters, q) holds starting values of the conditional modes
         and receives the modes, found to `mode_tol` relative to 1 + |u|; H (n_clusters, q (q + 1) / 2) receives the packed curvatures.
+        With `gradients` (n_clusters, n_params), which receives those of the single clusters, there is a fourth result: the sum of
+        their outer products, on and right of the diagonal.
         """
         cdef:
-            ptrdiff_t P = self.p.n_params, ld = self.p.ld, size = 8 + ld + 2 * P * ld, i
+            ptrdiff_t P = self.p.n_params, ld = self.p.ld, i
+            ptrdiff_t size = 8 + ld + (2 if gradients is None else 3) * P * ld
             double[:, ::1] totals = np.zeros((self.n_chunks, size))
             int[::1] status = np.zeros(self.n_chunks, dtype=np.intc)
+            float *kept = NULL
+        if gradients is not None:
+            if gradients.shape[0] != self.n_clusters or gradients.shape[1] != P:
+                raise ValueError("gradients must have a row a cluster and a column a parameter")
+            kept = &gradients[0, 0]
         self.p.mode_tol = mode_tol
         for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], step,
+            status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], kept, step,
                                        offset)
         if np.any(status):
             raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
-        cdef double[::1] out = np.add.reduce(np.asarray(totals), axis=0)
+        total = np.add.reduce(np.asarray(totals), axis=0)
+        found = total[0], total[8:8 + P].copy(), self.hessian(total)
+        if gradients is None:
+            return found
+        return *found, total[8 + ld + 2 * P * ld:].reshape(P, ld)[:, :P]
+
+    cdef hessian(self, double[::1] total):
+        """The Hessian from its symmetric part and the half of the rest."""
+        cdef ptrdiff_t P = self.p.n_params, ld = self.p.ld, a, b, symmetric = 8 + ld, half = 8 + ld + P * ld
         hessian = np.empty((P, P))
         cdef double[:, ::1] h = hessian
-        cdef ptrdiff_t a, b, symmetric = 8 + ld, half = 8 + ld + P * ld
         for a in range(P):
             for b in range(a, P):
-                h[a, b] = h[b, a] = out[symmetric + a * ld + b] + (out[half + a * ld + b] + out[half + b * ld + a])
-        return out[0], np.array(out[8:8 + P]), hessian
+                h[a, b] = h[b, a] = total[symmetric + a * ld + b] + (total[half + a * ld + b] + total[half + b * ld + a])
+        return hessian
 
-    cdef int run_chunk(self, ptrdiff_t i, double *total, const double *beta, const double *theta, const double *Lambda,
-                       double *u, double *H, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
-        cdef Scratch s
-        cdef Totals t
-        cdef ptrdiff_t b, ld = self.p.ld
-        cdef ptrdiff_t n_ahead = self.p.tile if step == 1 else 0  # the next block's rows are fetched ahead
-        cdef int status = 0, thread = threadid()
+    def by_cluster(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda, double[:, ::1] u,
+                   double[:, ::1] H, double mode_tol, ptrdiff_t first, ptrdiff_t last):
+        """As `evaluate`, for each of the clusters first .. last - 1 alone: values (n,), gradients (n, n_params) and Hessians
+        (n, n_params, n_params)."""
+        cdef:
+            ptrdiff_t P = self.p.n_params, ld = self.p.ld, i, n = last - first
+            double[:, ::1] totals = np.zeros((n, 8 + ld + 2 * P * ld))
+            int[::1] status = np.zeros(n, dtype=np.intc)
+        if not 0 <= first <= last <= self.n_clusters:
+            raise ValueError("there are no such clusters")
+        self.p.mode_tol = mode_tol
+        for i in prange(n, nogil=True, schedule="static", num_threads=self.n_threads):
+            status[i] = self.run_cluster(first + i, &totals[i, 0], &beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0])
+        if np.any(status):
+            raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
+        found = np.asarray(totals)
+        hessians = np.empty((n, P, P))
+        for i in range(n):
+            hessians[i] = self.hessian(totals[i])
+        return found[:, 0].copy(), found[:, 8:8 + P].copy(), hessians
+
+    cdef void begin(self, Scratch *s, Totals *t, double *total) noexcept nogil:
+        """A thread's scratch, and totals that begin at `total`."""
+        cdef int thread = threadid()
         s.start = &self.start_arena[thread, 0]
-        lay_out(&s, &self.arena[thread, 0], &self.p, self.rows, self.clusters)
+        lay_out(s, &self.arena[thread, 0], &self.p, self.rows, self.clusters)
         t.value = total
         t.gradient = total + 8
-        t.symmetric = t.gradient + ld
-        t.half = t.symmetric + self.p.n_params * ld
+        t.symmetric = t.gradient + self.p.ld
+        t.half = t.symmetric + self.p.n_params * self.p.ld
+        t.products, t.gradients = NULL, NULL
+
+    cdef int run_block(self, Scratch *s, Totals *t, const double *beta, const double *theta, const double *Lambda, double *u,
+                       double *H, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t n_ahead) noexcept nogil:
+        if self.p.q:
+            return slopes_block(&self.p, s, t, beta, Lambda, u, H, c0, c1, n_ahead)
+        return intercept_block(&self.p, s, t, beta, theta[0], u, H, c0, c1, n_ahead)
+
+    cdef int run_chunk(self, ptrdiff_t i, double *total, const double *beta, const double *theta, const double *Lambda,
+                       double *u, double *H, float *gradients, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
+        cdef Scratch s
+        cdef Totals t
+        cdef ptrdiff_t b
+        cdef ptrdiff_t n_ahead = self.p.tile if step == 1 else 0  # the next block's rows are fetched ahead
+        cdef int status = 0
+        self.begin(&s, &t, total)
+        if gradients != NULL:
+            t.products, t.gradients = t.half + self.p.n_params * self.p.ld, gradients
         for b in range(self.chunk[i], self.chunk[i + 1]):
-            if b % step != offset:
-                continue
-            if self.p.q:
-                status |= slopes_block(&self.p, &s, &t, beta, Lambda, u, H, self.p.block[b], self.p.block[b + 1],
-                    n_ahead)
-            else:
-                status |= intercept_block(&self.p, &s, &t, beta, theta[0], u, H, self.p.block[b], self.p.block[b + 1],
-                    n_ahead)
+            if b % step == offset:
+                status |= self.run_block(&s, &t, beta, theta, Lambda, u, H, self.p.block[b], self.p.block[b + 1], n_ahead)
         return status
+
+    cdef int run_cluster(self, ptrdiff_t c, double *total, const double *beta, const double *theta, const double *Lambda,
+                         double *u, double *H) noexcept nogil:
+        cdef Scratch s
+        cdef Totals t
+        self.begin(&s, &t, total)
+        return self.run_block(&s, &t, beta, theta, Lambda, u, H, c, c + 1, 0)

@@ -306,7 +306,7 @@ cdef void cluster_matrix(const Problem *p, const State *x, Scratch *s, ptrdiff_t
 
 
 cdef void correct_block(const Problem *p, const State *x, const sklmm_bread *b, Scratch *s, Totals *t, double *trace,
-                        ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+                        float *without, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
     """Adds the sums of products of the scores, plain and corrected for leverage, of clusters c0 .. c1 - 1."""
     cdef:
         ptrdiff_t nc = c1 - c0, i, a, ld = p.ld
@@ -322,6 +322,8 @@ cdef void correct_block(const Problem *p, const State *x, const sklmm_bread *b, 
         memset(kc, 0, ld * sizeof(double))
         memset(md, 0, ld * sizeof(double))
         trace[c0 + i] = gee_correct(b, s.M, u, md, kc, fg, s.work)
+        for a in range(p.m if without != NULL else 0):
+            without[(c0 + i) * p.m + a] = <float> md[a]
     for a in range(4):
         rows_square(t.meats + a * p.m * ld, ld, p.m, s.scores + a * nc * ld, NULL, nc)
 
@@ -446,12 +448,14 @@ cdef class GEEKernel:
         t.other_g = t.other_S + self.p.m * self.p.ld
         t.meats = t.other_S  # a pass has one or the other
 
-    def correct(self, const double[::1] half_beta, const double[:, ::1] bread, const double[::1] origin, double bound, *,
-                double alpha=0.0, const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None):
+    def correct(self, const double[::1] half_beta, const double[:, ::1] bread, const double[::1] origin, double bound,
+                float[:, ::1] without=None, *, double alpha=0.0, const double[::1] rho=None, const double[::1] inverse=None,
+                const double[::1] factor=None):
         """Scores of all clusters and their sums of products.
 
         `bread` (m, ld) is the inverse sensitivity, `origin` (ld,) the zero of the user's features in standardised units, or None without an
-        intercept, `bound` that of the leverages in Fay and Graubard's correction.
+        intercept, `bound` that of the leverages in Fay and Graubard's correction. `without` (n_clusters, m) receives (I - M S^-1)^-1 U of
+        each cluster, of which S^-1 is what leaving it out takes off the coefficients; 0 where the leverage is 1/2 or more.
 
         Returns
         -------
@@ -463,26 +467,33 @@ cdef class GEEKernel:
             ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments, i
             double[:, ::1] totals = np.zeros((self.n_chunks, N_SCALARS + n_moments + 5 * m * ld))
             double[::1] trace = np.zeros(self.n_clusters)
+            float *kept = NULL
             State x = self.state(half_beta, None, alpha, rho, inverse, factor)
             sklmm_bread b
         b.ld, b.m, b.bread, b.bound = ld, m, &bread[0, 0], bound
         b.origin = NULL if origin is None else &origin[0]
+        if without is not None:
+            if without.shape[0] != self.n_clusters or without.shape[1] != m:
+                raise ValueError("without must have a row a cluster and a column a coefficient")
+            kept = &without[0, 0]
         for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            self.correct_chunk(i, &totals[i, 0], &x, &b, &trace[0])
+            self.correct_chunk(i, &totals[i, 0], &x, &b, &trace[0], kept)
         out = np.add.reduce(np.asarray(totals), axis=0)
         scalars, moments, rest = np.split(out, [N_SCALARS, N_SCALARS + n_moments])
         squares = rest.reshape(5, m, ld)
         meats = np.stack([mirrored(meat[:, :m]) for meat in squares[1:]])
-        return scalars, moments, mirrored(squares[0, :, :m]), squares[0, :, m].copy(), meats, np.asarray(trace)
+        S, U = mirrored(squares[0, :, :m]), squares[0, :, m].copy()
+        return scalars, moments, S, U, meats, np.asarray(trace)
 
-    cdef void correct_chunk(self, ptrdiff_t i, double *total, const State *x, const sklmm_bread *b, double *trace) noexcept nogil:
+    cdef void correct_chunk(self, ptrdiff_t i, double *total, const State *x, const sklmm_bread *b, double *trace,
+                            float *without) noexcept nogil:
         cdef Scratch s
         cdef Totals t
         cdef ptrdiff_t k
         lay_out(&s, &self.arena[threadid(), 0], &self.p, self.rows, self.clusters)
         self.point(&t, total)
         for k in range(self.chunk[i], self.chunk[i + 1]):
-            correct_block(&self.p, x, b, &s, &t, trace, self.p.block[k], self.p.block[k + 1])
+            correct_block(&self.p, x, b, &s, &t, trace, without, self.p.block[k], self.p.block[k + 1])
 
     def cluster(self, ptrdiff_t i, const double[::1] half_beta, *, double alpha=0.0, const double[::1] rho=None,
                 const double[::1] inverse=None, const double[::1] factor=None):

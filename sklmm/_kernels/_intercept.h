@@ -235,7 +235,7 @@ SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, c
  * the derivative of the value in theta. */
 SKLMM_CLONES double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slot, const sklmm_modes *m, double theta,
                                        const double *sums, double *left, double *right, double *theta_row,
-                                       double *moves)
+                                       double *moves, double *scores)
 {
     const ptrdiff_t nw = m->means ? 4 : 3, pairs = m->means ? 3 : 2;
     double gradient = 0.0, corner = 0.0;
@@ -276,7 +276,9 @@ SKLMM_CLONES double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slo
             v8_store(theta_row + a, v8_load(theta_row + a) + row + u * partner);
         }
         corner += m->C[i] * V;
-        gradient += (mean ? mean->ru : R * u) + rho * u + 2.0 * V * D + kappa * R;
+        const double own = (mean ? mean->ru : R * u) + rho * u + 2.0 * V * D + kappa * R;
+        if (scores) scores[i * ld + slot] = own;
+        gradient += own;
     }
     theta_row[slot] += corner;
     return gradient;

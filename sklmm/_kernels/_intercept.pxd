@@ -54,6 +54,7 @@ cdef extern from "_intercept_quadrature.h" nogil:  # includes _intercept.h
     void intercept_node_residuals(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n,
                                   const sklmm_nodes *nodes, const sklmm_node_values *values, double *r)
     double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slot, const sklmm_modes *m, double theta,
-                              const double *sums, double *left, double *right, double *theta_row, double *moves)
+                              const double *sums, double *left, double *right, double *theta_row, double *moves,
+                              double *scores)
     void intercept_node_gradients(ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t ld, ptrdiff_t slot, const sklmm_nodes *nodes,
                                   const sklmm_node_values *values, const double *moves, double *rx, double *weights)

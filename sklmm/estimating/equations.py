@@ -34,19 +34,28 @@ class GEEFit:
         0 for aliased columns.
     alpha : ndarray
     dispersion : float
-    bread : inverse of sum D'(S R S)^-1 D, without the dispersion; in internal coordinates, identified coefficients
-    only. meats : ndarray of shape (4, k, k)
+    bread : ndarray of shape (k, k)
+        Inverse of sum D'(S R S)^-1 D, without the dispersion; in internal coordinates, identified coefficients only.
+    meats : ndarray of shape (4, k, k)
         Sums of products of the scores: plain, Kauermann-Carroll, Mancl-DeRouen, Fay-Graubard; NaN where undefined.
     coordinates : ndarray of shape (n_fixed, k)
         d(beta)/d(identified internal coefficients).
     quasi_likelihood : float
     independence_information : A = X'WX / phi of the independence fit, in internal coordinates.
     aliased, separated : columns of X; -1 is the intercept.
-    times : the union of times, where the structure has a matrix over them; else those of the largest cluster (at most
-    1,000). trouble : what was done where the working correlation's estimate was out of range, or None. cluster_sizes
-    : (smallest, largest)
+    times : ndarray
+        The union of times, where the structure has a matrix over them; else those of the largest cluster (at most
+        1,000).
+    trouble : str or None
+        What was done where the working correlation's estimate was out of range.
+    cluster_sizes : (smallest, largest)
     n_clusters : int
     too_light : whether weights left no degrees of freedom to take off.
+    influence : ndarray of shape (n_clusters, n_fixed), float32, or None
+        What each group adds to beta: beta less that after a step of Fisher scoring without the group. None without
+        groups.
+    level_rows : ndarray of shape (n_clusters,)
+        Rows of each group.
     report : FitReport
     """
 
@@ -65,6 +74,8 @@ class GEEFit:
     cluster_sizes: tuple
     n_clusters: int
     too_light: bool
+    influence: np.ndarray | None
+    level_rows: np.ndarray
     report: FitReport = field(default_factory=FitReport)
 
 
@@ -302,7 +313,11 @@ class Equations:
         )
 
     def correct(self, beta, alpha, bread):
-        """One last pass: sensitivity, scores and sums of their products, plain and corrected for leverage."""
+        """One last pass: sensitivity, scores and sums of their products, plain and corrected for leverage.
+
+        Beside them the sensitivity times what leaving out each cluster would take off the coefficients: (n_clusters,
+        m), float32, or None where each row is a cluster.
+        """
         padded = np.zeros((self.m, self.kernel.ld))
         padded[:, : self.m] = bread
         origin = None
@@ -310,13 +325,21 @@ class Equations:
             origin = np.zeros(self.kernel.ld)
             origin[: self.p] = (self._center * self._inv_scale)[: self.p]
         half, whitener = self._half(beta), self._whitener(alpha)
-        scalars, moments, S, U, meats, trace = self.kernel.correct(half, padded, origin, FAY_GRAUBARD_BOUND, **whitener)
+        without = None
+        if self.clusters.labels is not None:
+            without = np.zeros((len(self.clusters.level), self.m), dtype=np.float32)
+        scalars, moments, S, U, meats, trace = self.kernel.correct(
+            half, padded, origin, FAY_GRAUBARD_BOUND, without, **whitener
+        )
         for cluster in np.flatnonzero(~(trace < 0.5)):
-            meats[1:3] += self._corrected_scores(*self.kernel.cluster(int(cluster), half, **whitener), bread)
-        return scalars, moments, S, U, meats
+            scores = self._corrected_scores(*self.kernel.cluster(int(cluster), half, **whitener), bread)
+            meats[1:3] += scores[:, :, None] * scores[:, None, :]
+            if without is not None:
+                without[cluster] = scores[1]
+        return scalars, moments, S, U, meats, without
 
     def _corrected_scores(self, M, u, bread):
-        """Products of one cluster's scores times (I - M S^-1)^-1/2 and (I - M S^-1)^-1, by eigenvalues.
+        """One cluster's scores times (I - M S^-1)^-1/2 and (I - M S^-1)^-1, by eigenvalues: (2, m).
 
         With S^-1 = LL' and the eigenvalues c and eigenvectors V of L'ML, (I - M S^-1)^-k u = u + M L V g(c) V'L'u where
         g(c) = ((1 - c)^-k - 1) / c: S^-1 may be singular.
@@ -325,13 +348,18 @@ class Equations:
         L = vectors * np.sqrt(np.maximum(values, 0.0))
         leverage, V = np.linalg.eigh(L.T @ M @ L)
         if leverage[-1] > 1.0 - LEVERAGE_ONE:
-            return np.full((2, self.m, self.m), np.nan)
+            return np.full((2, self.m), np.nan)
         c = np.where(leverage > 1e-15, leverage, 1e-15)
-        out = np.empty((2, self.m, self.m))
+        out = np.empty((2, self.m))
         for k, power in enumerate((0.5, 1.0)):
             g = np.expm1(-power * np.log1p(-c)) / c
-            score = u + M @ (L @ (V @ (g * (V.T @ (L.T @ u)))))
-            out[k] = np.outer(score, score)
+            out[k] = u + M @ (L @ (V @ (g * (V.T @ (L.T @ u)))))
+        return out
+
+    def by_level(self, values):
+        """Values of clusters in the order of the groups' codes."""
+        out = np.empty_like(values)
+        out[self.clusters.level] = values
         return out
 
     @property

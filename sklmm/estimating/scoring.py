@@ -339,7 +339,7 @@ class Solver:
     def result(self):
         """One last pass at the final point, and what it tells."""
         equations, report = self.equations, self.report
-        scalars, moments, S, U, meats = equations.correct(self.beta, self.alpha, self.bread(self.S))
+        scalars, moments, S, U, meats, without = equations.correct(self.beta, self.alpha, self.bread(self.S))
         report.n_iter += 1
         report.n_full_passes += 1
         dispersion, alpha, trouble = equations.scale(scalars[SQUARES]), self.alpha, None
@@ -354,15 +354,19 @@ class Solver:
         else:
             other_dispersion = equations.scale(squares)
         on = np.ix_(equations.active, equations.active)
+        bread, coordinates = self.bread(S)[on], equations.coordinates
+        influence = None
+        if without is not None:
+            influence = equations.by_level(without[:, equations.active] @ (bread @ coordinates.T).astype(np.float32))
         report.converged = self.converged
         report.verdict = self.verdict()
         return GEEFit(
-            beta=equations.coordinates @ self.beta[equations.active],
+            beta=coordinates @ self.beta[equations.active],
             alpha=equations.no_correlation if alpha is None else alpha,
             dispersion=float(dispersion),
-            bread=self.bread(S)[on],
+            bread=bread,
             meats=np.stack([meat[on] for meat in meats]),
-            coordinates=equations.coordinates,
+            coordinates=coordinates,
             # geepack's QIC leaves weights out of the quasi-likelihood
             quasi_likelihood=float(scalars[VALUE if equations.ddof_correction else PLAIN_VALUE]),
             independence_information=information[on] / other_dispersion,
@@ -373,6 +377,8 @@ class Solver:
             cluster_sizes=(int(equations.clusters.sizes.min()), equations.clusters.largest),
             n_clusters=equations.clusters.sizes.size,
             too_light=equations.too_light,
+            influence=influence,
+            level_rows=equations.by_level(equations.clusters.sizes),
             report=report,
         )
 

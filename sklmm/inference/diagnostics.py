@@ -1,6 +1,6 @@
 """Does the model fit? Quantile residuals, influence of clusters, normality of random effects.
 
-A fitted model holds no rows: what looks at them takes them as arguments.
+A fitted model holds no rows, but what each cluster's score does to its estimates; residuals take the rows again.
 
 References
 ----------
@@ -14,19 +14,12 @@ Goldstein H (2011). Multilevel Statistical Models, 4th ed. Wiley.
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import expit, softmax
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm._base import one_dimensional
-from sklmm._progress import effective_threads
-from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.grouping import encode_groups
-from sklmm.likelihood.base import FactorDesign, posterior_modes
-from sklmm.likelihood.quadrature import hermite_grid
 from sklmm.simulation import simulate_codes
-
-from .marginal import parameter_covariance
 
 __all__ = ["cluster_influence", "quantile_residuals", "random_effects_normality", "standardised_effects"]
 
@@ -131,20 +124,19 @@ def labels_of_rows(estimator, rows, by):
 # Influence of clusters ---------------------------------------------------------------------------------------
 
 
-def cluster_influence(estimator, X, y, groups=None, *, time=None):
-    """What each cluster does to the fixed effects: the change when it is left out, by one step from the full fit.
+def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None):
+    """What each cluster does to the fixed effects: the change when it is left out, without refits.
 
-    One step of Newton's method (of Fisher scoring, for a marginal model) without the cluster, from the estimates with
-    it: no refits. Covariance parameters move along, to first order. In a mixed model clusters are the groups of its one
-    factor.
+    It comes from the clusters' scores, which the fit keeps. For a marginal model it is one step of Fisher scoring
+    without the cluster (Preisser and Qaqish 1996). For a mixed model, whose clusters are the groups of its one factor,
+    it is the change to first order, score times covariance, covariance parameters moving along; with the rows of the
+    fit it is a step of Newton's method, which knows how much the cluster itself contributes to the information.
 
     Parameters
     ----------
     estimator : fitted MixedLogisticRegression or GEELogisticRegression
-    X, y, groups
-        The rows of the fit, each of weight 1.
-    time : array-like of shape (n_samples,), default=None
-        For a marginal model that was fitted with times as metadata.
+    X, y, groups, sample_weight : optional
+        The rows of the fit, as `fit` got them; for mixed models only.
 
     Returns
     -------
@@ -152,174 +144,34 @@ def cluster_influence(estimator, X, y, groups=None, *, time=None):
         A row a cluster. "n_rows"; "cooks_distance": the change d of the identified fixed effects as d'V^-1 d / p, with
         their covariance V, so that values near 1 move all estimates by about a standard error; and a column a
         coefficient with its change, estimate without the cluster less estimate with it.
+
+    Raises
+    ------
+    ValueError
+        For models without groups or with several grouping factors.
     """
     check_is_fitted(estimator)
-    rows = estimator._read_new_rows(X, groups)
-    outcome = read_outcome(estimator, y, rows.X.shape[0])
     names, beta, vcov = estimator._fixed_effects()
-    kept = np.isfinite(np.diagonal(vcov))
-    design = np.asarray(rows.X, dtype=np.float64)
-    if len(names) > design.shape[1]:
-        design = np.column_stack([np.ones(len(design)), design])
     if not estimator.n_groups_:
         raise ValueError("the model was fitted without groups: there are no clusters to leave out")
-    if hasattr(estimator, "_factors"):
-        levels, sizes, change = _mixed_changes(estimator, rows, design, outcome, beta, kept)
-    else:
-        levels, sizes, change = _gee_changes(estimator, rows, design, outcome, beta, kept, time)
-    table = pd.DataFrame(0.0, index=levels, columns=names)
-    table.iloc[:, np.flatnonzero(kept)] = change
-    solved = np.linalg.solve(vcov[np.ix_(kept, kept)], change.T).T
-    table.insert(0, "cooks_distance", np.sum(change * solved, axis=1) / kept.sum())
-    table.insert(0, "n_rows", sizes)
-    return table
-
-
-def _sums(code, n_levels, values):
-    """Sums by cluster of the rows of an array with any number of dimensions."""
-    flat = values.reshape(len(values), -1)
-    out = np.stack([np.bincount(code, weights=column, minlength=n_levels) for column in flat.T], axis=1)
-    return out.reshape(n_levels, *values.shape[1:])
-
-
-def _mixed_changes(estimator, rows, design, outcome, beta, kept):
-    if len(estimator._factors) > 1:
+    if len(estimator.n_groups_) > 1:
         raise ValueError(
             "with several grouping factors the likelihood is no sum over clusters: there is none to leave out alone"
         )
-    factor, theta = estimator._factors[0], estimator._theta[0]
-    if not rows.groups:
-        raise ValueError("cluster_influence needs the groups of the rows, as fit did")
-    code, levels = encode_groups(factor.labels(rows.column), factor.name)
-    n_levels = len(levels)
-    structure = RelativeCovariance(factor.blocks)
-    Lambda = structure.lambda_(theta)
-    has_intercept = design.shape[1] > rows.X.shape[1]
-    modes, mode_cov = (
-        part[0]
-        for part in posterior_modes(
-            rows.X,
-            outcome.astype(np.uint8),
-            factors=[FactorDesign(code, n_levels, factor.columns, factor.blocks)],
-            beta=beta,
-            theta=estimator._theta,
-            fit_intercept=has_intercept,
-            n_threads=effective_threads(estimator.n_threads),
-        )[:2]
-    )
-    Z = np.column_stack([np.ones(len(design)) if c < 0 else np.asarray(rows.X[:, c], float) for c in factor.columns])
-    cluster = _Cluster(code, n_levels, design, Z, outcome, beta, modes, mode_cov, Lambda, structure)
-    score, information = cluster.scores(estimator._n_quadrature), cluster.information()
-    V = parameter_covariance(estimator)
-    active = np.concatenate([kept, np.diagonal(V)[len(kept) :] > 0])
-    precision = np.linalg.inv(V[np.ix_(active, active)])
-    n_kept = kept.sum()
-    full = np.broadcast_to(precision, (n_levels, *precision.shape)).copy()
-    full[:, :n_kept, :n_kept] -= information[:, kept][:, :, kept]
-    step = np.linalg.solve(full, score[:, active, None])[:, :, 0]
-    return levels, np.bincount(code, minlength=n_levels), -step[:, :n_kept]
-
-
-class _Cluster:
-    """Sums over the rows of each cluster at the conditional modes, in the notation of ARCHITECTURE.md."""
-
-    def __init__(self, code, n_levels, X, Z, y, beta, modes, mode_cov, Lambda, structure):
-        self.code, self.n_levels, self.X, self.Z, self.y = code, n_levels, X, Z, y
-        self.modes, self.mode_cov, self.Lambda, self.structure = modes, mode_cov, Lambda, structure
-        self.eta = X @ beta
-        mu = expit(self.eta + np.sum(Z * modes[code], axis=1))
-        self.r, self.v = y - mu, mu * (1.0 - mu)
-        self.third = self.v * (1.0 - 2.0 * mu)
-
-    def sum(self, values):
-        return _sums(self.code, self.n_levels, values)
-
-    def information(self):
-        """Of each cluster on beta: X'WX less what its random effects take up."""
-        X, Z, v = self.X, self.Z, self.v
-        p = X.shape[1]
-        out = np.empty((self.n_levels, p, p))
-        for j in range(p):
-            out[:, j] = self.sum((v * X[:, j])[:, None] * X)
-        cross = np.stack([self.sum((v * Z[:, a])[:, None] * X) for a in range(Z.shape[1])], axis=1)
-        return out - np.einsum("gap,gab,gbr->gpr", cross, self.mode_cov, cross)
-
-    def scores(self, n_quadrature):
-        """Gradient of each cluster's log-likelihood in (beta, theta)."""
-        return self._laplace() if n_quadrature == 1 else self._quadrature(n_quadrature)
-
-    def _laplace(self):
-        row, col, Z, Lambda = self.structure.row, self.structure.col, self.Z, self.Lambda
-        c = -0.5 * np.einsum("na,nab,nb->n", Z, self.mode_cov[self.code], Z)
-        S = self.sum((self.third * c)[:, None] * Z)
-        pull = np.einsum("gab,gb->ga", self.mode_cov, S)  # Lambda kappa
-        g = self.r + self.third * c - self.v * np.sum(Z * pull[self.code], axis=1)
-        R, sum_gz = self.sum(self.r[:, None] * Z), self.sum(g[:, None] * Z)
-        M = np.stack([self.sum((self.v * Z[:, a])[:, None] * Z) for a in range(Z.shape[1])], axis=1)
-        u = R @ Lambda
-        H = Lambda.T @ M @ Lambda + np.eye(len(Lambda))
-        kappa = np.linalg.solve(H, (S @ Lambda)[:, :, None])[:, :, 0]
-        MD = -0.5 * np.swapaxes(np.linalg.solve(H, np.swapaxes(M @ Lambda, 1, 2)), 1, 2)
-        theta = sum_gz[:, row] * u[:, col] + 2.0 * MD[:, row, col] + kappa[:, col] * R[:, row]
-        return np.concatenate([self.sum(g[:, None] * self.X), theta], axis=1)
-
-    def _quadrature(self, k):
-        """By Fisher's identity: the mean over the posterior of the gradient for known random effects."""
-        Z, Lambda, row, col = self.Z, self.Lambda, self.structure.row, self.structure.col
-        zeta, log_w = hermite_grid(k, len(Lambda))
-        M = np.stack([self.sum((self.v * Z[:, a])[:, None] * Z) for a in range(Z.shape[1])], axis=1)
-        H = Lambda.T @ M @ Lambda + np.eye(len(Lambda))
-        whiten = np.linalg.inv(np.linalg.cholesky(H))
-        center = self.sum(self.r[:, None] * Z) @ Lambda
-        sign = np.where(self.y, 1.0, -1.0)
-        u = center[:, None, :] + np.sqrt(2.0) * np.einsum("gba,kb->gka", whiten, zeta)
-        h = np.empty(u.shape[:2])
-        for j in range(len(zeta)):
-            eta = self.eta + np.sum(Z * (u[:, j] @ Lambda.T)[self.code], axis=1)
-            h[:, j] = self.sum(-np.logaddexp(0.0, -sign * eta)[:, None])[:, 0] - 0.5 * np.sum(u[:, j] ** 2, axis=1)
-        weight = softmax(h + log_w, axis=1)
-        total = 0.0
-        for j in range(len(zeta)):
-            r = self.y - expit(self.eta + np.sum(Z * (u[:, j] @ Lambda.T)[self.code], axis=1))
-            beta, R = self.sum(r[:, None] * self.X), self.sum(r[:, None] * Z)
-            total = total + weight[:, j, None] * np.concatenate([beta, R[:, row] * u[:, j, col]], axis=1)
-        return total
-
-
-def _gee_changes(estimator, rows, design, outcome, beta, kept, time):
-    from sklmm.gee import read_times
-
-    if time is not None:
-        rows.time = one_dimensional(time, "time", len(design))
-    if not rows.groups:
-        raise ValueError("cluster_influence needs the groups of the rows, as fit did")
-    name, labels = next(iter(rows.groups.items()))
-    code, levels = encode_groups(labels, name)
-    correlation, alpha = estimator._correlation, estimator.correlation_params_
-    has_times = rows.time is not None and correlation.uses_time
-    times = read_times(rows.time) if has_times else np.zeros(len(design))
-    order = np.lexsort((times, code))
-    bounds = np.append(0, np.cumsum(np.bincount(code, minlength=len(levels))))
-    mu = expit(design @ beta)
-    s = np.sqrt(mu * (1.0 - mu))
-    scaled, residual = design[:, kept] * s[:, None], (outcome - mu) / s
-    coordinates = estimator._coordinates @ np.nan_to_num(estimator._sandwich["bread"]) @ estimator._coordinates.T
-    precision = np.linalg.inv(coordinates[np.ix_(kept, kept)])
-    whole = estimator.working_correlation_ if correlation.whitening == "dense" else None
-    change = np.empty((len(levels), kept.sum()))
-    for i in range(len(levels)):
-        members = order[bounds[i] : bounds[i + 1]]
-        at = times[members] if has_times else np.arange(members.size, dtype=float)
-        if members.size == 1:
-            R = np.eye(1)
-        elif whole is None:
-            R = correlation.matrix(alpha, at)
-        else:
-            place = np.searchsorted(estimator.correlation_times_, at)
-            R = whole[np.ix_(place, place)]
-        D = np.linalg.solve(R, scaled[members])
-        change[i] = -np.linalg.solve(precision - D.T @ scaled[members], D.T @ residual[members])
-    return levels, np.diff(bounds), change
+    if X is None:
+        change = -estimator._influence[:, : len(names)].astype(float)
+    elif hasattr(estimator, "_factors"):
+        change = estimator._without_clusters("this step", X, y, groups, sample_weight)[0] - beta
+    else:
+        raise ValueError("a marginal model keeps what this needs: leave out the rows")
+    levels = estimator._factors[0].levels if hasattr(estimator, "_factors") else estimator._levels
+    kept = np.isfinite(np.diagonal(vcov))
+    change[:, ~kept] = 0.0
+    solved = np.linalg.solve(vcov[np.ix_(kept, kept)], change[:, kept].T).T
+    table = pd.DataFrame(change, index=levels, columns=names)
+    table.insert(0, "cooks_distance", np.sum(change[:, kept] * solved, axis=1) / kept.sum())
+    table.insert(0, "n_rows", estimator._level_rows)
+    return table
 
 
 # Normality of random effects ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from sklmm.likelihood import nested
 from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
 from sklmm.likelihood.nested import NestedLikelihood
+from sklmm.likelihood.rows import row_products
 from sklmm.optimize import FitReport, maximise, maximise_by_gradients
 
 # A last Newton step this long, on the scale of a standardised feature, that gains no likelihood: separation.
@@ -54,6 +55,9 @@ class MixedFit:
     report : FitReport
     is_singular : a variance on the boundary.
     posterior : JointPosterior, for several factors.
+    robust_vcov : the cluster sandwich of (beta, theta), rows being clusters without factors; None for several factors.
+    influence : what each level of the one factor adds to (beta, theta), to first order: (n_levels, n_params), float32.
+    level_rows : number of rows of these levels.
     """
 
     beta: np.ndarray
@@ -68,6 +72,9 @@ class MixedFit:
     report: FitReport = field(default_factory=FitReport)
     is_singular: bool = False
     posterior: object = None
+    robust_vcov: np.ndarray | None = None
+    influence: np.ndarray | None = None
+    level_rows: np.ndarray | None = None
 
 
 def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads):
@@ -145,16 +152,26 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     else:
         optimum = maximise(engine.evaluate, x, levels=engine.levels, polish=engine.n_rows <= POLISH_ROWS, **common)
     x = optimum.x
-    vcov = _inverse_information(engine, optimum, held)
+    information = _Information(engine, optimum, held)
+    if len(factors) == 1 and engine.cluster_gradients is None:
+        engine.evaluate(x)  # max_iter was too low for a pass over all rows
     modes, mode_cov, posterior = _random_effects(engine, x, factors)
     beta, theta = engine.natural(x)
     theta = _by_factor(theta, factors)
+    robust = influence = None
+    if not factors:
+        bread = np.nan_to_num(vcov := information.natural_inverse[:k, :k])
+        robust = bread @ row_products(X, y, beta, fit_intercept, sample_weight) @ bread
+        robust[np.isnan(vcov)] = np.nan
+    elif len(factors) == 1:
+        robust = information.natural_covariance(information.inverse @ engine.gradient_products @ information.inverse)
+        influence = engine.by_level(engine.cluster_gradients @ information.to_natural.astype(np.float32))
     return MixedFit(
         beta=beta,
         theta=theta,
         lambda_=[RelativeCovariance(f.blocks).lambda_(part) for f, part in zip(factors, theta, strict=True)],
         log_likelihood=float(optimum.value),
-        vcov=vcov if factors else vcov[:k, :k],
+        vcov=information.natural_inverse if factors else information.natural_inverse[:k, :k],
         modes=modes,
         mode_cov=mode_cov,
         aliased=np.flatnonzero(engine.aliased).tolist(),
@@ -162,6 +179,9 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         report=optimum.report,
         is_singular=bool(factors) and bool(covariance.on_boundary(x[random]).any()),
         posterior=posterior,
+        robust_vcov=robust,
+        influence=influence,
+        level_rows=engine.by_level(engine.cluster_rows) if len(factors) == 1 else None,
     )
 
 
@@ -198,25 +218,44 @@ def _by_factor(theta, factors):
     return np.split(theta, np.cumsum(sizes)[:-1])
 
 
-def _inverse_information(engine, optimum, held):
-    """Covariance of (beta, theta) in the user's units; NaN where a column is aliased."""
-    active = ~held
-    information = -optimum.hessian[np.ix_(active, active)]
-    scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(information)), 1e-300))
-    inverse = np.full_like(optimum.hessian, np.nan)
-    scaled = information * scale[:, None] * scale
-    try:
-        inner = np.linalg.inv(np.linalg.cholesky(scaled))
-        inverse[np.ix_(active, active)] = (inner.T @ inner) * scale[:, None] * scale
-    except np.linalg.LinAlgError:
-        inverse[np.ix_(active, active)] = np.linalg.pinv(scaled, hermitian=True) * scale[:, None] * scale
-    J = engine.jacobian(optimum.x)
-    # an aliased slope is exactly 0 and does not move the intercept
-    nan = np.isnan(inverse)
-    out = J @ np.where(nan, 0.0, inverse) @ J.T
-    lost = np.concatenate([np.zeros(int(engine.fit_intercept), dtype=bool), held[: engine.p], held[engine.n_fixed :]])
-    out[lost, :] = out[:, lost] = np.nan
-    return out
+class _Information:
+    """The inverse of the observed information of the parameters, and what it becomes in the user's units.
+
+    Attributes
+    ----------
+    inverse : ndarray
+        In internal parameters; 0 for those that are held.
+    natural_inverse : ndarray
+        In the user's units; NaN where a column is aliased.
+    to_natural : ndarray
+        What a gradient in internal parameters is multiplied by for its Newton step in the user's units.
+    """
+
+    def __init__(self, engine, optimum, held):
+        active = ~held
+        information = -optimum.hessian[np.ix_(active, active)]
+        scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(information)), 1e-300))
+        scaled = information * scale[:, None] * scale
+        try:
+            root = np.linalg.inv(np.linalg.cholesky(scaled))
+            inverse = root.T @ root
+        except np.linalg.LinAlgError:
+            inverse = np.linalg.pinv(scaled, hermitian=True)
+        self.inverse = np.zeros_like(optimum.hessian)
+        self.inverse[np.ix_(active, active)] = inverse * scale[:, None] * scale
+        self._jacobian = engine.jacobian(optimum.x)
+        # an aliased slope is exactly 0 and does not move the intercept
+        self._lost = np.concatenate(
+            [np.zeros(int(engine.fit_intercept), dtype=bool), held[: engine.p], held[engine.n_fixed :]]
+        )
+        self.natural_inverse = self.natural_covariance(self.inverse)
+        self.to_natural = self.inverse @ self._jacobian.T
+
+    def natural_covariance(self, covariance):
+        """A covariance of internal parameters in the user's units; NaN where a column is aliased."""
+        out = self._jacobian @ covariance @ self._jacobian.T
+        out[self._lost, :] = out[:, self._lost] = np.nan
+        return out
 
 
 def _separated(engine, optimum):

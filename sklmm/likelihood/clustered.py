@@ -18,6 +18,7 @@ ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill mem
 MIN_LEVEL_ROWS = 1500  # a coarse level of fewer rows saves nothing
 MODE_TOL, ROUGH_MODE_TOL = 1e-10, 1e-4  # of the conditional modes, relative to 1 + |u|
 POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
+BATCH_BYTES = 1 << 24  # derivatives of single clusters that are held at a time
 
 
 def coarse_levels(n_rows, n_blocks):
@@ -61,7 +62,13 @@ class ClusteredLikelihood(Units):
         Spherical conditional modes of the last evaluation of each cluster.
     curvature : ndarray of shape (n_clusters, q (q + 1) / 2)
         Packed H = I + Lambda' Z'WZ Lambda there.
-    level_of_cluster : ndarray
+    level_of_cluster, cluster_rows : ndarray of shape (n_clusters,)
+        Level and number of rows of each cluster.
+    cluster_gradients : ndarray of shape (n_clusters, n_params), float32, or None
+        Gradient of each cluster's log-likelihood at the last evaluation over all rows that was not rough; None before,
+        and without random effects.
+    gradient_products : ndarray of shape (n_params, n_params)
+        Sum of their outer products, in double precision.
     aliased : ndarray of shape (p,), bool
         Columns of X that are constant or linear combinations of earlier ones.
     """
@@ -97,6 +104,9 @@ class ClusteredLikelihood(Units):
             np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), *self._nodes(n_quadrature), tile, n_threads,
         )  # fmt: skip
         q = self.covariance.q
+        self.cluster_rows = np.diff(start)
+        self._has_clusters = codes is not None
+        self.cluster_gradients = self._products = None
         self.modes = np.zeros((start.size - 1, q))
         self.curvature = np.zeros((start.size - 1, q * (q + 1) // 2))
         self.levels = coarse_levels(n, n_blocks)
@@ -117,11 +127,45 @@ class ClusteredLikelihood(Units):
         `rough` asks for conditional modes that are good enough to point the way.
         """
         mode_tol = ROUGH_MODE_TOL if rough and self.n_rows > POLISH_ROWS else MODE_TOL
+        state = *self._parameters(x), self.modes, self.curvature, mode_tol
+        if not self._has_clusters or rough or level > 1:
+            return self.kernel.evaluate(*state, level, level // 2)
+        if self.cluster_gradients is None:
+            self.cluster_gradients = np.zeros((len(self.modes), self.n_params), dtype=np.float32)
+        *found, self._products = self.kernel.evaluate(*state, gradients=self.cluster_gradients)
+        return tuple(found)
+
+    @property
+    def gradient_products(self):
+        upper = np.triu(self._products)
+        return upper + np.triu(upper, 1).T
+
+    def by_cluster(self, x):
+        """Value, gradient and Hessian of each cluster's log-likelihood, batch by batch.
+
+        Yields
+        ------
+        levels : ndarray of shape (n,)
+        values, gradients, hessians : ndarrays of shapes (n,), (n, n_params) and (n, n_params, n_params)
+        """
+        parameters, n = self._parameters(x), len(self.modes)
+        batch = max(1, BATCH_BYTES // (8 * self.n_params * (2 * self.kernel.ld + self.n_params)))
+        for first in range(0, n, batch):
+            last = min(n, first + batch)
+            derivatives = self.kernel.by_cluster(*parameters, self.modes, self.curvature, MODE_TOL, first, last)
+            yield self.level_of_cluster[first:last], *derivatives
+
+    def _parameters(self, x):
+        """The kernel's beta, theta and Lambda."""
         self._beta[: self.n_fixed] = x[: self.n_fixed]
         theta = x[self.n_fixed :].copy()
-        return self.kernel.evaluate(
-            self._beta, theta, self.covariance.lambda_(theta), self.modes, self.curvature, mode_tol, level, level // 2
-        )
+        return self._beta, theta, self.covariance.lambda_(theta)
+
+    def by_level(self, values):
+        """Values of clusters in the order of the levels; 0 for levels without rows."""
+        out = np.zeros((self.n_levels, *values.shape[1:]), dtype=values.dtype)
+        out[self.level_of_cluster] = values
+        return out
 
     def random_effects(self, x):
         """Conditional modes b (n_levels, q) and covariances (n_levels, q, q) at the last evaluation, in user's units.

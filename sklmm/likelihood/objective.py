@@ -3,7 +3,8 @@
 import numpy as np
 
 from sklmm.likelihood.base import _engine
-from sklmm.likelihood.scores import cluster_scores
+from sklmm.likelihood.rows import row_scores
+from sklmm.optimize import newton_step
 
 
 class MixedObjective:
@@ -33,8 +34,7 @@ class MixedObjective:
 
     def __init__(self, X, y, *, factors, sample_weight, fit_intercept, n_quadrature, n_threads, beta, theta):
         self._engine = engine = _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads)
-        self._rows = X, y, factors[0].codes if factors else None, sample_weight
-        self._n_factors, self._n_quadrature = len(factors), n_quadrature
+        self._rows, self._n_factors = (X, y, sample_weight), len(factors)
         self.n_fixed = engine.n_fixed
         self.active = np.ones(engine.n_params, dtype=bool)
         self.active[: engine.p] = ~engine.aliased
@@ -78,18 +78,58 @@ class MixedObjective:
         """
         if self._n_factors > 1:
             raise ValueError("scores of single clusters need a single grouping factor")
+        X, y, weights = self._rows
+        if not self._n_factors:
+            beta = self._engine.natural(self.x)[0]
+            scores = row_scores(X, y, beta, self._engine.fit_intercept) @ self._engine._fixed_map()
+            scores = np.column_stack([scores, np.zeros((len(y), len(self.x) - self.n_fixed))])
+            return self._times_inverse(scores), np.ones(len(y)) if weights is None else weights
         self.evaluate(self.x)
-        scores = cluster_scores(self._engine, self.x, *self._rows, self._n_quadrature)
+        scores = np.zeros((self._engine.n_levels, len(self.x)))
+        for levels, _, gradients, _ in self._engine.by_cluster(self.x):
+            scores[levels] = gradients
+        return self._times_inverse(scores), np.ones(len(scores))
+
+    def _times_inverse(self, scores):
         out, active = np.zeros_like(scores), self.active
         out[:, active] = np.linalg.solve(self.information[np.ix_(active, active)], scores[:, active].T).T
-        _, _, codes, weights = self._rows
-        return out, np.ones(len(out)) if codes is not None or weights is None else weights
+        return out
 
-    def robust_covariance(self):
-        """Cluster sandwich of the fixed effects, the intercept first; no small-sample correction."""
-        influence, counts = self.influence()
-        fixed = influence[:, : self.n_fixed] @ self._engine._fixed_map().T
-        return (fixed * counts[:, None]).T @ fixed
+    def without_clusters(self):
+        """The parameters after one step of Newton's method without each cluster, from x.
+
+        Returns
+        -------
+        ndarray of shape (n_levels, n_params)
+            x for levels without rows.
+
+        Raises
+        ------
+        ValueError
+            Unless there is a single grouping factor.
+        """
+        if self._n_factors != 1:
+            raise ValueError("leaving out single clusters needs a single grouping factor")
+        _, total, information = self.evaluate(self.x)
+        out, on = np.tile(self.x, (self._engine.n_levels, 1)), np.flatnonzero(self.active)
+        for levels, _, gradients, hessians in self._engine.by_cluster(self.x):
+            rest, remaining = total - gradients, information + hessians
+            try:
+                np.linalg.cholesky(remaining[:, on[:, None], on])
+                steps = np.linalg.solve(remaining[:, on[:, None], on], rest[:, on, None])[:, :, 0]
+                out[np.ix_(levels, on)] += steps
+            except np.linalg.LinAlgError:  # without some cluster the likelihood is not concave here
+                for level, g, A in zip(levels, rest, remaining, strict=True):
+                    out[level] += newton_step(g, A, self.active, self.n_fixed)[0]
+        return out
+
+    def natural_factors(self, points):
+        """For each row of parameters beta and a factor L of the random coefficients' covariance LL', in the user's
+        units."""
+        covariance = self._engine.covariance
+        Lambda = np.zeros((len(points), covariance.q, covariance.q))
+        Lambda[:, covariance.row, covariance.col] = points[:, self.n_fixed :]
+        return points[:, : self.n_fixed] @ self._engine._fixed_map().T, self._engine._random_map() @ Lambda
 
     def fixed_effect(self, position):
         """The fixed effect at a position of beta."""

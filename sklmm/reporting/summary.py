@@ -99,7 +99,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         ("Tests", _reference(df)),
     ]
     notes = _notes_on_fit(estimator, coefficients)
-    trouble = getattr(estimator, "_trouble", None)
+    trouble = estimator._trouble
     if trouble:
         notes.append(f"The estimate of the working correlation was out of range: {trouble}.")
     notes.append("Coefficients and probabilities are population-averaged: over all clusters, not within one.")

@@ -1,0 +1,42 @@
+"""Without random effects each row is a cluster: scores of plain logistic regression."""
+
+import numpy as np
+from scipy.special import expit
+
+CHUNK = 1 << 14  # rows that are worked on at a time: they should stay in cache
+
+
+def row_scores(X, y, beta, fit_intercept):
+    """Gradient of each row's log-likelihood, one of its copies' where weights count copies.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p)
+    y : ndarray of shape (n,)
+    beta : ndarray
+        The intercept, if any, and the slopes.
+    fit_intercept : bool
+
+    Returns
+    -------
+    ndarray of shape (n, n_fixed)
+    """
+    rows = np.asarray(X, dtype=np.float64)
+    if fit_intercept:
+        rows = np.column_stack([np.ones(len(rows)), rows])
+    return (y - expit(rows @ beta))[:, None] * rows
+
+
+def row_products(X, y, beta, fit_intercept, sample_weight=None):
+    """Sum over rows of the outer products of their scores: the meat of the sandwich (White 1980).
+
+    Returns
+    -------
+    ndarray of shape (n_fixed, n_fixed)
+    """
+    total = np.zeros((len(beta), len(beta)))
+    for first in range(0, len(y), CHUNK):
+        part = slice(first, first + CHUNK)
+        scores = row_scores(X[part], y[part], beta, fit_intercept)
+        total += scores.T @ (scores if sample_weight is None else scores * sample_weight[part, None])
+    return total
