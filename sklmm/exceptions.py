@@ -11,6 +11,7 @@ __all__ = [
     "ConvergenceWarning",
     "FewClustersWarning",
     "LightWeightsWarning",
+    "NestingWarning",
     "NoGroupsWarning",
     "NoTimesWarning",
     "SeparationWarning",
@@ -51,6 +52,10 @@ class WorkingCorrelationWarning(SklmmWarning):
 
 class NoTimesWarning(SklmmWarning):
     """A working correlation by time was fitted without times: the order of the rows stands in for them."""
+
+
+class NestingWarning(SklmmWarning):
+    """The names of two models' fixed effects do not show that one model is contained in the other."""
 
 
 class FewClustersWarning(SklmmWarning):

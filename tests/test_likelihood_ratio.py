@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression, compare_models, likelihood_ratio_test
 from sklmm.datasets import make_clustered_classification
-from sklmm.exceptions import SingularFitWarning
+from sklmm.exceptions import NestingWarning, SingularFitWarning
 from sklmm.inference.likelihood_ratio import _Cone, _simulated_tail, _tail
 
 ANOVA = json.loads((REFERENCE_DIR / "inference.json").read_text())["likelihood_ratio"]
@@ -134,7 +134,10 @@ def test_size_under_the_hypothesis():
 
 def test_models_that_are_not_nested():
     with pytest.raises(ValueError, match="smaller model has fixed effects that the larger one has not: 'chY'"):
-        likelihood_ratio_test(fit("m_03"), fit("m_02"))
+        likelihood_ratio_test(fit("m_03"), fit("m_02"), nested=False)
+    with pytest.warns(NestingWarning, match="has not: 'chY'.*pass nested=True"):
+        test = likelihood_ratio_test(fit("m_03"), fit("m_02"))
+    assert test == likelihood_ratio_test(fit("m_03"), fit("m_02"), nested=True)
     with pytest.raises(ValueError, match="smaller model has fixed effects|the other way round"):
         likelihood_ratio_test(fit("m_04"), fit("m_03"))
     with pytest.raises(ValueError, match="more fixed effects .6. than the larger one .5.; is it the other way round"):

@@ -90,7 +90,7 @@ def compare_models(models, likelihood_ratio=False):
 
 def _test_or_nan(smaller, larger):
     try:
-        return tuple(likelihood_ratio_test(smaller, larger))
+        return tuple(likelihood_ratio_test(smaller, larger, nested=False))
     except ValueError:  # they are of the same rows: what is left is that they are not nested
         return (np.nan,) * 3
 

@@ -16,6 +16,7 @@ Silvapulle MJ, Sen PK (2005). Constrained Statistical Inference. Wiley, sections
 Stram DO, Lee JW (1994). Variance components testing in the longitudinal mixed effects model. Biometrics 50, 1171-1177.
 """
 
+import warnings
 from collections import namedtuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.covariance import RelativeCovariance
+from sklmm.exceptions import NestingWarning
 
 __all__ = ["LikelihoodRatioTest", "likelihood_ratio_test"]
 
@@ -72,10 +74,10 @@ def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000,
     ----------
     smaller, larger : MixedLogisticRegression
         Fitted. Without groups, plain logistic regression, the smaller one is nested in any mixed model.
-    nested : None or True, default=None
-        None: the names of fixed and random effects must show that the smaller model is contained in the larger one.
-        True: you know that it is, although its columns have other names (linear combinations of the larger's). Random
-        effects must be contained by name all the same.
+    nested : bool or None, default=None
+        Whether the smaller model's fixed effects are contained in the larger one's where their names do not show it:
+        columns with other names may be linear combinations of the larger model's. None takes that for granted, with a
+        `NestingWarning`; True without one; False is an error. Random effects must be contained by name.
     n_simulations : int, default=10_000
         Draws for the weights of a chi-bar-square distribution that has no closed form.
     random_state : int, Generator or None, default=0
@@ -105,7 +107,7 @@ def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000,
     """
     _check_models(smaller, larger)
     _check_same_rows(smaller, larger)
-    n_fixed = _added_fixed_effects(smaller, larger, bool(nested))
+    n_fixed = _added_fixed_effects(smaller, larger, nested)
     free, cones = _added_random_effects(smaller, larger)
     r = n_fixed + len(free)
     df = r + sum(len(cone.entries) for cone in cones)
@@ -172,9 +174,14 @@ def _added_fixed_effects(smaller, larger, nested):
     one, other = _identified(smaller), _identified(larger)
     alone = [name for name in one if name not in other]
     if alone and not nested:
-        raise ValueError(
-            f"the smaller model has fixed effects that the larger one has not: {', '.join(map(repr, alone))}. If its "
-            "columns are linear combinations of the larger model's, pass nested=True"
+        problem = f"the smaller model has fixed effects that the larger one has not: {', '.join(map(repr, alone))}"
+        if nested is not None or len(one) >= len(other):
+            raise ValueError(f"{problem}. The models are not nested; compare_models compares them by AIC and BIC")
+        warnings.warn(
+            f"{problem}. The test is right only if they are linear combinations of the larger model's columns: pass "
+            "nested=True if you know that they are",
+            NestingWarning,
+            stacklevel=3,
         )
     if len(one) > len(other):
         raise ValueError(
