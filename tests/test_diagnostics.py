@@ -215,6 +215,12 @@ def test_singular_fits():
     assert table["n_groups"].tolist() == [0] and table["p_value"].isna().all()
 
 
+def test_influence_is_that_of_the_fit_whatever_was_learnt_since(data, model):
+    X, y, groups = data
+    updated = model.update_groups(X[:40], y[:40], pd.Series(np.repeat([1000, groups.iloc[0]], 20), name="clinic"))
+    pd.testing.assert_frame_equal(cluster_influence(updated), cluster_influence(model))
+
+
 def test_influence_bad_input(data, model):
     X, y, groups = data
     with pytest.raises(ValueError, match="needs the rows of the fit.*pass groups=groups"):

@@ -164,11 +164,10 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
         change = estimator._without_clusters("this step", X, y, groups, sample_weight)[0] - beta
     else:
         raise ValueError("a marginal model keeps what this needs: leave out the rows")
-    levels = estimator._factors[0].levels if hasattr(estimator, "_factors") else estimator._levels
     kept = np.isfinite(np.diagonal(vcov))
     change[:, ~kept] = 0.0
     solved = np.linalg.solve(vcov[np.ix_(kept, kept)], change[:, kept].T).T
-    table = pd.DataFrame(change, index=levels, columns=names)
+    table = pd.DataFrame(change, index=estimator._levels, columns=names)
     table.insert(0, "cooks_distance", np.sum(change[:, kept] * solved, axis=1) / kept.sum())
     table.insert(0, "n_rows", estimator._level_rows)
     return table

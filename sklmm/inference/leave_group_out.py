@@ -96,16 +96,15 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
     covariances = None
     if hasattr(estimator, "_factors"):
         factor = estimator._factors[0]
-        levels, columns = factor.levels, factor.columns
         beta, Lambda = estimator._without_clusters("approximate_leave_group_out", X, y, groups, sample_weight)
         covariances = Lambda @ np.swapaxes(Lambda, 1, 2)
     else:
-        levels, beta = estimator._levels, full - estimator._influence.astype(float)
+        beta = full - estimator._influence.astype(float)
     rows = estimator._read_new_rows(X, groups)
     if not rows.groups:
         raise ValueError("approximate_leave_group_out needs the groups of the rows: pass groups, as to fit")
     labels = factor.labels(rows.column) if covariances is not None else next(iter(rows.groups.values()))
-    code = lookup_codes(levels, labels)
+    code = lookup_codes(estimator._levels, labels)
     # a group that has no weight at all was left out from the start
     beta_of = np.concatenate([beta, full[None]])
     features = np.asarray(rows.X, dtype=np.float64)
@@ -114,8 +113,8 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
         mean += beta_of[code, 0]
     sd = None
     if covariances is not None and estimator.predict_effects in ("posterior", "marginal"):
-        Z = np.column_stack([np.ones(len(mean)) if column < 0 else features[:, column] for column in columns])
+        Z = np.column_stack([np.ones(len(mean)) if column < 0 else features[:, column] for column in factor.columns])
         covariance_of = np.concatenate([covariances, factor.covariance[None]])
         sd = np.sqrt(np.maximum(np.einsum("ia,iab,ib->i", Z, covariance_of[code], Z), 0.0))
     found = probabilities(mean, sd, effective_threads(estimator.n_threads, len(mean)))
-    return LeaveGroupOut(found, pd.DataFrame(beta, index=levels, columns=names), covariances)
+    return LeaveGroupOut(found, pd.DataFrame(beta, index=estimator._levels, columns=names), covariances)
