@@ -2,16 +2,16 @@
 
     python benchmarks/encoding.py [--categories 10000] [--repetitions 5] [--peer-categories 1000]
 
-Rows of a logistic model with five features and a normal effect of each category; sizes of categories are uneven, and some
-categories occur in test rows only. Training rows are encoded by `fit_transform`, test rows by `transform`; then logistic
-regression and gradient boosting get the encoded column beside the features. Prints a Markdown table: mean log loss of
-test rows, its paired difference to MixedEffectEncoder with the standard error over repetitions, and the process time of
-encoding in units of MixedEffectEncoder's, the median of the repetitions.
+Rows of a logistic model with five features and a normal effect of each category; sizes of categories are uneven, and
+some categories occur in test rows only. Training rows are encoded by `fit_transform`, test rows by `transform`; then
+logistic regression and gradient boosting get the encoded column beside the features. Prints a Markdown table: mean log
+loss of test rows, its paired difference to MixedEffectEncoder with the standard error over repetitions, and the process
+time of encoding in units of MixedEffectEncoder's, the median of the repetitions.
 
 category_encoders' GLMMEncoder (`pip install category_encoders`) fits the same model by variational Bayes. Its optimiser
-multiplies square matrices with two rows a category, so that its time grows with the third power of the categories: it is
-run once, on a column of `--peer-categories`. It does not cross-fit. For the large column, MixedEffectEncoder without
-cross-fitting stands in for it: the same estimates but for its priors, as the correlation printed below the tables shows.
+multiplies square matrices with two rows a category, so that its time grows with the third power of the categories: it
+is run once, on a column of `--peer-categories`. It does not cross-fit. For the large column, MixedEffectEncoder without
+cross-fitting stands in for it: the correlation printed below the tables shows how alike their numbers are.
 """
 
 import argparse

@@ -94,7 +94,9 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     -----
     ``fit(X, y).transform(X)`` is not ``fit_transform(X, y)``, and is not meant for training a model: there, a row's own
     outcome is part of its category's encoding, so that a model trusts the column too much. `fit_transform`, which a
-    pipeline calls, encodes each row by a model of the other folds (cross-fitting, as scikit-learn's TargetEncoder does).
+    pipeline calls, encodes each row by its category's rows in other folds (cross-fitting, as scikit-learn's
+    TargetEncoder does). The intercept and the standard deviation, two numbers that all rows share, are those of all
+    rows in both.
 
     Examples
     --------
