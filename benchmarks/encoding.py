@@ -64,7 +64,8 @@ def evaluate(encoder, features, column, y, seed):
     train = np.column_stack([train_features, train_encoded])
     test = np.column_stack([test_features, test_encoded])
     losses = [
-        log_loss(test_y, make_model().fit(train, train_y).predict_proba(test)[:, 1]) for make_model in MODELS.values()
+        log_loss(test_y, make_model(random_state=seed).fit(train, train_y).predict_proba(test)[:, 1])
+        for make_model in MODELS.values()
     ]
     return seconds, losses, test_encoded[:, 0]
 

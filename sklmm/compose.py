@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._base import _as_slice, _as_table, column_names, is_frame, resolve_columns, take_columns
 
+
 def _transformer_has(method):
     def has(self):
         inner = getattr(self, "transformer_", self.transformer)

@@ -289,14 +289,15 @@ def _as_rows(cells):
 
 def _fit_counts(cells, n_quadrature):
     """Intercept and standard deviation of the random intercept, and whether the latter had to be held."""
-    # With one row a category any variance fits as well: Laplace's approximation settles on 0.
-    repeated = (cells.sum(axis=1) > 1).any()
-    fit = fit_mixed(n_quadrature=n_quadrature if repeated else 1, **_as_rows(cells))
-    intercept, sd = fit.beta[0], abs(fit.theta[0][0])
-    if sd <= LARGEST_SD:
-        return intercept, sd, False
     negatives, positives = cells.sum(axis=0)
-    return np.log(positives / negatives), LARGEST_SD, True
+    overall = np.log(positives / negatives)
+    if (cells.sum(axis=1) <= 1).all():  # one row a category fits any standard deviation as well: take none
+        return overall, 0.0, False
+    if (cells.min(axis=1) > 0).any():
+        fit = fit_mixed(n_quadrature=n_quadrature, **_as_rows(cells))
+        if (sd := abs(fit.theta[0][0])) <= LARGEST_SD:
+            return fit.beta[0], sd, False
+    return overall, LARGEST_SD, True
 
 
 def _encodings(cells, intercept, sd, output):
