@@ -42,7 +42,8 @@ class KeepGroups(TransformerMixin, BaseEstimator):
         Gets the other columns. "passthrough" and None leave them as they are.
     group_features : None, str, int, list of them, or callable, default=None
         The columns of X that hold groups, as in the package's estimators: names, positions, or a callable that gets X
-        and returns them. None: there are none, and all columns are transformed.
+        and returns them. None: there are none, and all columns are transformed. A column of times that is to stay as it
+        is, for `GEELogisticRegression`, may be named here, too.
 
     Attributes
     ----------
@@ -294,7 +295,8 @@ def make_grouped_pipeline(*steps, group_features, memory=None, verbose=False):
     """A pipeline whose transformers leave the grouping columns of X alone, and whose last step uses them.
 
     Every transformer is wrapped in `KeepGroups`, under the name that `sklearn.pipeline.make_pipeline` would give it.
-    Its parameters are found one level down: ``pca__transformer__n_components``.
+    Its parameters are found one level down: ``pca__transformer__n_components``. A column of times that the last step
+    names in `time_feature` is left alone like the groups.
 
     Parameters
     ----------
@@ -312,7 +314,8 @@ def make_grouped_pipeline(*steps, group_features, memory=None, verbose=False):
     Raises
     ------
     ValueError
-        If the last step has no parameter `group_features`, or has one that is set.
+        If the last step has no parameter `group_features`, or one that is set; or if its `time_feature` is set, and
+        either of the two is callable.
 
     Examples
     --------
@@ -338,25 +341,34 @@ def make_grouped_pipeline(*steps, group_features, memory=None, verbose=False):
         raise ValueError(
             f"group_features of {type(estimator).__name__} is set already; give it to make_grouped_pipeline alone"
         )
-    wrapped, columns = [], group_features
+    time = parameters.get("time_feature")
+    if time is not None and (callable(group_features) or callable(time)):
+        raise ValueError("with time_feature, give both it and group_features by name or position, not as callables")
+    columns = group_features if time is None else [*_as_list(group_features), time]
+    wrapped = []
     for name, transformer in transformers:
         wrapped.append((name, KeepGroups(transformer, group_features=columns)))
-        columns = _behind_features(group_features)
-    estimator = clone(estimator).set_params(group_features=columns)
+        columns = _behind_features(columns)
+    estimator = clone(estimator)
+    if time is None:
+        estimator.set_params(group_features=columns)
+    else:
+        estimator.set_params(group_features=columns[:-1], time_feature=columns[-1])
     return Pipeline([*wrapped, (last, estimator)], memory=memory, verbose=verbose)
 
 
-def _behind_features(group_features):
+def _as_list(columns):
+    if isinstance(columns, (str, Integral)):
+        return [columns]
+    columns = np.asarray(columns, dtype=None if isinstance(columns, np.ndarray) else object)
+    return (np.flatnonzero(columns) if columns.dtype == bool else columns).tolist()
+
+
+def _behind_features(columns):
     """The same columns once they stand last; names and callables find them wherever they are."""
-    if callable(group_features) or isinstance(group_features, str):
-        return group_features
-    if isinstance(group_features, Integral):
-        return -1
-    columns = list(group_features)
-    if all(isinstance(column, str) for column in columns):
+    if callable(columns) or all(isinstance(column, str) for column in _as_list(columns)):
         return columns
-    is_mask = all(isinstance(column, (bool, np.bool_)) for column in columns)
-    return list(range(-(sum(map(int, columns)) if is_mask else len(columns)), 0))
+    return list(range(-len(_as_list(columns)), 0))
 
 
 # Tables of features and groups ----------------------------------------------------------------------------------------

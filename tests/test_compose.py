@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.compose import KeepGroups, make_grouped_pipeline
-from sklmm.datasets import make_clustered_classification
+from sklmm.datasets import load_ohio, make_clustered_classification
 from sklmm.encoding import MixedEffectEncoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
@@ -74,7 +74,6 @@ def test_data_frame_keeps_names_types_and_index(data):
 def test_object_array_keeps_strings_and_finds_the_numbers(data):
     frame, _ = data
     X = frame.to_numpy(dtype=object)
-    # Its input must be numbers: an imputer of means refuses an object array with strings.
     keep = KeepGroups(make_pipeline(SimpleImputer(), StandardScaler()), group_features=1)
     out = keep.fit_transform(X)
     assert out.dtype == object
@@ -82,6 +81,9 @@ def test_object_array_keeps_strings_and_finds_the_numbers(data):
     assert out[:, 2].tolist() == frame["g"].tolist()
     np.testing.assert_array_equal(keep.transform(X), out)
     assert keep.get_feature_names_out().tolist() == ["x0", "x2", "x1"]
+    # NumPy has no tanh of an object array, though its entries be floats.
+    out = KeepGroups(FunctionTransformer(np.tanh), group_features=1).fit_transform(X)
+    np.testing.assert_array_equal(out[:, :2].astype(float), np.tanh(frame[["a", "b"]]))
 
 
 def test_object_columns_that_are_not_all_numbers_stay_as_they_are():
@@ -348,6 +350,29 @@ def test_two_groups_by_position(data):
     ).fit(frame, y)
     assert model[-1].n_groups_ == {"year": 4, "g": 20}
     assert model[-1].feature_names_in_.tolist() == ["a", "b", "year", "g"]
+
+
+def test_groups_by_mask(data):
+    frame, y = data
+    model = make_grouped_pipeline(
+        StandardScaler(), PCA(), MixedLogisticRegression(), group_features=np.array([False, True, False])
+    )
+    assert model.fit(frame, y)[-1].n_groups_ == {"g": 20}
+
+
+def test_times_are_left_alone(data):
+    visits, wheezes, child = load_ohio(return_X_y=True, as_frame=True)
+    visits = visits.assign(child=child)
+    age = visits.columns.get_loc("age")
+    features = visits.drop(columns=["age", "child"])
+    expected = GEELogisticRegression("ar1").fit(features, wheezes, child, time=visits["age"])
+    for group, time in (("child", "age"), (-1, age), (["child"], age)):
+        model = make_grouped_pipeline(
+            StandardScaler(), PCA(), GEELogisticRegression("ar1", time_feature=time), group_features=group
+        ).fit(visits, wheezes)
+        np.testing.assert_allclose(model[-1].correlation_params_, expected.correlation_params_, rtol=1e-6)
+    with pytest.raises(ValueError, match="by name or position, not as callables"):
+        make_grouped_pipeline(GEELogisticRegression(time_feature="age"), group_features=lambda X: ["child"])
 
 
 def test_random_slopes_find_their_features_by_name(data):

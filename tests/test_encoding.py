@@ -254,6 +254,18 @@ def test_folds_that_leave_rows_out_or_repeat_them(data):
         MixedEffectEncoder(cv=[*folds, folds[0]]).fit_transform(X, y)
 
 
+def test_rows_of_weight_0_are_encoded_by_the_others(data):
+    X, y = data
+    counted = np.arange(len(y)) % 3 > 0
+    folds = list(KFold(4).split(X))
+    weighted = MixedEffectEncoder(cv=folds).fit_transform(X, y, sample_weight=counted)
+    position = np.cumsum(counted) - 1
+    without = [tuple(position[rows[counted[rows]]] for rows in fold) for fold in folds]
+    alone = MixedEffectEncoder(cv=without).fit_transform(X[counted], y[counted])
+    np.testing.assert_allclose(weighted[counted], alone, rtol=1e-7, atol=1e-9)
+    assert np.isfinite(weighted).all()
+
+
 def test_fit_transform_learns_what_fit_does(data):
     X, y = data
     encoder = MixedEffectEncoder(random_state=0)
