@@ -380,6 +380,7 @@ def marginal(cov_type="robust", df=None, vcov=None, coef=(-1.88, -0.1134, 0.2651
         "qic_": 1831.7541,
         "qicu_": 1829.6,
         "cic_": 4.08,
+        "_trouble": None,
         "fit_report_": SimpleNamespace(verdict="converged after 4 iterations"),
         "converged_": True,
         "_separated": [],
