@@ -162,16 +162,6 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             rows.groups = match_group_names(rows.groups, self._group_names)
         return rows
 
-    def _missing_rows(self, X, y, groups):
-        """Of the rows of the fit, passed once more: y, or the formula's response in X; and what was not passed."""
-        if y is None and self._formula is not None and isinstance(X, pd.DataFrame):
-            y = X.get(self._formula.response)
-        needed = {"X": X, "y": y}
-        has_groups = self._group_columns or (self._formula is not None and self._formula.group_names)
-        if self.n_groups_ and not has_groups:
-            needed["groups"] = groups
-        return y, [name for name, value in needed.items() if value is None]
-
     def _set_fitted(self, state):
         """Replace an earlier fit by a new one, in one go."""
         self.__dict__.pop("_formula", None)

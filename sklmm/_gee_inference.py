@@ -1,14 +1,12 @@
 """Inference of the marginal model beyond Wald's: the methods that `GEELogisticRegression` gets from here."""
 
-from dataclasses import dataclass
-
 import joblib
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import one_dimensional, read_weights
 from ._progress import effective_threads
+from ._rows_again import FittedRows, read_rows_of_fit
 from .design.grouping import encode_groups
 from .inference.bootstrap import (
     BootstrapResult,
@@ -124,46 +122,11 @@ class GEEInference:
     def _rows_of_fit(self, X, y, groups, sample_weight, time):
         """The rows of the fit, passed once more: checked and coded as `fit` did."""
         needs_time = self._correlation.uses_time and self._time_column is None and self._had_times
-        y, missing = self._missing_rows(X, y, groups)
-        if needs_time and time is None:
-            missing.append("time")
-        if missing:
-            raise ValueError(
-                "bootstrap needs the rows of the fit, which a fitted model does not keep: pass "
-                f"{', '.join(f'{name}={name}' for name in missing)}"
-            )
-        rows = self._read_new_rows(X, groups if self.n_groups_ else None)
-        if needs_time:
-            rows.time = one_dimensional(time, "time", rows.X.shape[0])
-        y = one_dimensional(y, "y", rows.X.shape[0])
-        weights = read_weights(sample_weight, rows.X.shape[0])
-        if weights is not None and not weights.all():
-            mask = weights > 0
-            rows.keep(mask)
-            y, weights = np.asarray(y)[mask], weights[mask]
-        target = pd.Index(self.classes_).get_indexer(np.asarray(y))
-        if (target < 0).any():
-            raise ValueError(f"y holds labels that fit did not see; the classes are {self.classes_.tolist()}")
-        n_obs = float(len(target) if weights is None else weights.sum())
-        if abs(n_obs - self.n_obs_) > 1e-6 * self.n_obs_:
-            raise ValueError(
-                f"bootstrap needs the rows of the fit: it had {self.n_obs_:,.10g} rows, here are {n_obs:,.10g}"
-            )
+        rows, target, weights = read_rows_of_fit(self, "bootstrap", X, y, groups, sample_weight, time, needs_time)
         designs = []
         if self.n_groups_:
             name, labels = next(iter(rows.groups.items()))
             codes, levels = encode_groups(labels, name)
             designs.append(FactorDesign(codes, len(levels), [], [], name))
         times = None if rows.time is None or not self._correlation.uses_time else self._read_times(rows.time)
-        return ClusteredRows(rows.X, target.astype(np.uint8), designs, weights, times)
-
-
-@dataclass
-class ClusteredRows:
-    """The rows of a marginal fit."""
-
-    X: np.ndarray
-    y: np.ndarray
-    designs: list
-    weights: np.ndarray | None
-    times: np.ndarray | None
+        return FittedRows(rows.X, target, designs, weights, times)

@@ -9,8 +9,8 @@ import pandas as pd
 from scipy import linalg
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import one_dimensional, read_weights
 from ._progress import effective_threads
+from ._rows_again import SAME_ROWS, FittedRows, read_rows_of_fit
 from .design.grouping import encode_groups
 from .exceptions import ConvergenceWarning, FewClustersWarning
 from .inference.bootstrap import (
@@ -29,8 +29,6 @@ from .inference.profile import profile_interval
 from .inference.variance_partition import variance_partition
 from .likelihood.base import FactorDesign
 from .likelihood.objective import MixedObjective
-
-SAME_ROWS = 1e-6  # a log-likelihood that differs by more, relatively, is not that of the rows of the fit
 
 
 class MixedInference:
@@ -249,32 +247,12 @@ class MixedInference:
 
     def _rows_of_fit(self, what, X, y, groups, sample_weight):
         """The rows of the fit, passed once more: checked and coded as `fit` did."""
-        y, missing = self._missing_rows(X, y, groups)
-        if missing:
-            raise ValueError(
-                f"{what} needs the rows of the fit, which a fitted model does not keep: pass "
-                f"{', '.join(f'{name}={name}' for name in missing)}"
-            )
-        rows = self._read_new_rows(X, groups if self._factors else None)
-        y = one_dimensional(y, "y", rows.X.shape[0])
-        weights = read_weights(sample_weight, rows.X.shape[0])
-        if weights is not None and not weights.all():
-            mask = weights > 0
-            rows.keep(mask)
-            y, weights = np.asarray(y)[mask], weights[mask]
-        target = pd.Index(self.classes_).get_indexer(np.asarray(y))
-        if (target < 0).any():
-            raise ValueError(f"y holds labels that fit did not see; the classes are {self.classes_.tolist()}")
-        n_obs = float(len(target) if weights is None else weights.sum())
-        if abs(n_obs - self.n_obs_) > SAME_ROWS * self.n_obs_:
-            raise ValueError(
-                f"{what} needs the rows of the fit: it had {self.n_obs_:,.10g} rows, here are {n_obs:,.10g}"
-            )
+        rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight)
         designs = []
         for factor in self._factors:
             codes, levels = encode_groups(factor.labels(rows.column), factor.name)
             designs.append(FactorDesign(codes, len(levels), factor.columns, factor.blocks, factor.name))
-        return FittedRows(rows.X, target.astype(np.uint8), designs, weights)
+        return FittedRows(rows.X, target, designs, weights)
 
     def _objective(self, rows):
         """The log-likelihood of these rows around the fit; an error if they are not those of the fit."""
@@ -336,16 +314,6 @@ class MixedInference:
                 f"there is no parameter {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, by_name))}"
             )
         return [by_name[name] for name in wanted]
-
-
-@dataclass
-class FittedRows:
-    """The rows of a fit, as the likelihood takes them."""
-
-    X: np.ndarray
-    y: np.ndarray
-    designs: list
-    weights: np.ndarray | None
 
 
 @dataclass

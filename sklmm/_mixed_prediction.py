@@ -4,13 +4,12 @@ import copy
 import warnings
 
 import numpy as np
-import pandas as pd
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import one_dimensional, read_weights
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import effective_threads
+from ._rows_again import read_observations
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
 from .inference.prediction_intervals import prediction_interval
@@ -42,21 +41,12 @@ class MixedPrediction:
         if groups is None and not self._group_columns and self._formula is None:
             raise ValueError("update_groups needs groups, as fit did")
         rows = self._read_new_rows(X, groups)
-        y = one_dimensional(y, "y", rows.X.shape[0])
-        weights = read_weights(sample_weight, rows.X.shape[0])
-        # A weight of 0 leaves the row's label in: with a mode at its prior, the group would count as known.
-        if weights is not None and not weights.all():
-            mask = weights > 0
-            rows.keep(mask)
-            y, weights = np.asarray(y)[mask], weights[mask]
-        position = pd.Index(self.classes_).get_indexer(np.asarray(y))
-        if (position < 0).any():
-            raise ValueError(f"y holds labels that fit did not see; the classes are {self.classes_.tolist()}")
+        target, weights = read_observations(self, rows, y, sample_weight)
         encoded = [encode_groups(factor.labels(rows.column), factor.name) for factor in self._factors]
         _, beta, _ = self._fixed_effects()
         modes, mode_cov, posterior = posterior_modes(
             rows.X,
-            position.astype(np.uint8),
+            target,
             factors=[
                 FactorDesign(code, len(levels), factor.columns, factor.blocks, factor.name)
                 for factor, (code, levels) in zip(self._factors, encoded, strict=True)

@@ -18,21 +18,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm._base import one_dimensional
+from sklmm._rows_again import read_target
 from sklmm.design.grouping import encode_groups
 from sklmm.simulation import simulate_codes
 
 __all__ = ["cluster_influence", "quantile_residuals", "random_effects_normality", "standardised_effects"]
 
 MOST_SHAPIRO = 5000  # scipy's Shapiro-Wilk p-values are for samples up to this size
-
-
-def read_outcome(estimator, y, n_rows):
-    """The rows of the second class, as booleans."""
-    y = np.asarray(one_dimensional(y, "y", n_rows))
-    position = pd.Index(estimator.classes_).get_indexer(y)
-    if (position < 0).any():
-        raise ValueError(f"y holds labels that fit did not see; the classes are {estimator.classes_.tolist()}")
-    return position == 1
 
 
 # Quantile residuals ------------------------------------------------------------------------------------------
@@ -74,7 +66,7 @@ def quantile_residuals(
     mixed = hasattr(estimator, "simulate")
     if by is None:
         p = _probability(estimator, X, groups, predict_effects)
-        outcome = read_outcome(estimator, y, p.size)
+        outcome = read_target(estimator, one_dimensional(y, "y", p.size))
         u = random.uniform(size=p.size)
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.Series(np.where(outcome, 1.0 - p * (1.0 - u), (1.0 - p) * u), index=index, name="quantile_residual")
@@ -86,7 +78,7 @@ def quantile_residuals(
     if isinstance(n_simulations, bool) or not isinstance(n_simulations, (int, np.integer)) or n_simulations < 1:
         raise ValueError(f"n_simulations must be an integer >= 1, got {n_simulations!r}")
     rows = estimator._read_new_rows(X, groups)
-    outcome = read_outcome(estimator, y, rows.X.shape[0])
+    outcome = read_target(estimator, one_dimensional(y, "y", rows.X.shape[0]))
     code, levels = labels_of_rows(estimator, rows, by)
 
     def sums(values):
