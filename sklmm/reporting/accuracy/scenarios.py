@@ -122,11 +122,14 @@ def plan_scenarios(
             if key not in held_out:
                 held_out[key] = _new_group_folds(cv[name], X, y, codes, factor, name, int(new_seed))
             folds = held_out[key]
+            n_held_out = sum(len(fold.test) for fold in folds)
             if name == "updated groups":
                 folds = _updated(folds, codes, update_rows, order, factor)
         else:
             folds = _known_group_folds(cv[name], X, y, codes, factor, int(known_seed))
-        plan.append(_described(name, folds, y, codes))
+            n_held_out = sum(len(fold.test) for fold in folds)
+        n_left_out = n_held_out - sum(len(fold.test) + len(fold.update) for fold in folds)
+        plan.append(_described(name, folds, codes, n_left_out))
     return plan
 
 
@@ -210,25 +213,25 @@ def _known_group_folds(cv, X, y, codes, factor, seed):
                 f"every group of {factor} has one row: whichever row is tested, its group is not known to the model. "
                 "Leave out the scenario 'known groups'"
             )
-        fold_of = _deal(y, codes, int(cv), np.random.RandomState(seed))
+        fold_of = _deal(codes, int(cv), np.random.RandomState(seed))
         splits = [(np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k)) for k in range(cv)]
     else:
         splits = _given_splits(cv, X, y, codes)
     return _as_folds(splits, y, "known groups")
 
 
-def _deal(y, codes, n_folds, rng):
-    """Fold of each row, dealt like cards from a deck sorted by group and, within it, by class.
+def _deal(codes, n_folds, rng):
+    """Fold of each row, dealt like cards from a deck that is sorted by group and shuffled within each.
 
-    Every group, and every class within it, lies together in the deck, so that its rows differ by at most one between
-    folds. Groups, and the two classes within each, come in random order: which fold gets the odd row is left to chance.
+    Rows of a group lie together in the deck, so that their numbers in two folds differ by at most one. Outcomes have no
+    say: were the classes spread evenly within each group, every group would have the same share of events in training
+    as in the test, which no new rows would have. That flatters models that believe each group's share (log loss of
+    fixed effects for 300 groups of 24 rows: 0.517 in place of the true 0.548, a tie with the mixed model's).
     """
-    n_groups = codes.max() + 1
-    place = rng.permutation(n_groups)
-    flipped = rng.random_sample(n_groups) < 0.5
-    deck = np.lexsort((rng.random_sample(len(y)), (y == 1) ^ flipped[codes], place[codes]))
-    fold_of = np.empty(len(y), dtype=np.intp)
-    fold_of[deck] = np.arange(len(y)) % n_folds
+    place = rng.permutation(codes.max() + 1)
+    deck = np.lexsort((rng.random_sample(len(codes)), place[codes]))
+    fold_of = np.empty(len(codes), dtype=np.intp)
+    fold_of[deck] = np.arange(len(codes)) % n_folds
     return fold_of
 
 
@@ -287,7 +290,7 @@ def _as_folds(splits, y, name):
         train, test = (_positions(part, len(y), where) for part in (train, test))
         if not test.size:
             raise ValueError(f"{where} tests no row")
-        times_tested[test] += 1
+        times_tested += np.bincount(test, minlength=len(y))
         if np.isin(test, train).any():
             raise ValueError(f"{where} trains on rows that it tests")
         if train.size == 0 or y[train].min() == y[train].max():
@@ -318,7 +321,7 @@ def _positions(part, n_rows, where):
     return part
 
 
-def _described(name, folds, y, codes):
+def _described(name, folds, codes, n_left_out):
     tested = np.concatenate([fold.test for fold in folds])
     n_unseen = 0
     for fold in folds:
@@ -326,7 +329,6 @@ def _described(name, folds, y, codes):
         seen[codes[fold.train]] = True
         seen[codes[fold.update]] = True
         n_unseen += np.count_nonzero(~seen[codes[fold.test]])
-    n_left_out = len(y) - len(tested) - sum(len(fold.update) for fold in folds) if name == "updated groups" else 0
     return Scenario(name, folds, len(np.unique(codes[tested])), int(n_unseen), n_left_out)
 
 
