@@ -12,8 +12,10 @@ import warnings
 from pathlib import Path
 
 from . import __version__
-from ._table_encoding import Roles, read_clustered_table
+from ._table_encoding import read_clustered_table
 from ._table_reading import InputError, TableFile, plural
+from ._table_roles import Roles
+from .exceptions import ConvergenceWarning, SeparationWarning, SingularFitWarning, WorkingCorrelationWarning
 from .gee import GEELogisticRegression
 from .mixed import MixedLogisticRegression
 from .reporting._render import to_html, to_text
@@ -23,6 +25,9 @@ __all__ = ["main"]
 ESTIMATORS = ("mixed", "gee", "pooled", "dummies", "separate")
 SCENARIOS = ("new groups", "known groups", "updated groups")
 CORRELATIONS = ("independence", "exchangeable", "ar1", "unstructured", "m-dependent")
+
+# Warnings that a summary repeats in its own words.
+_IN_SUMMARY = (ConvergenceWarning, SeparationWarning, SingularFitWarning, WorkingCorrelationWarning)
 
 _EXAMPLES = """\
 examples:
@@ -159,7 +164,10 @@ def _words(text):
 
 def _delimiter(text):
     """A delimiter as shells can pass it: a tab is also ``\\t`` or ``tab``."""
-    return {"\\t": "\t", "tab": "\t"}.get(text, text)
+    text = {"\\t": "\t", "tab": "\t"}.get(text, text)
+    if len(text) != 1:
+        raise argparse.ArgumentTypeError(f"must be one character, got {text!r}")
+    return text
 
 
 class _Log:
@@ -237,9 +245,10 @@ def _fit(name, model, data, labels, target, log):
     summary = model.summary()
     other, one = labels
     summary.facts[0] = ("Outcome", f"probability of {target} = {one!r} (against {other!r})")
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
+    for message, kind in {str(warning.message): warning.category for warning in caught}.items():
         log(f"warning: {name}: {message}")
-        summary.notes.append(f"Warning: {message}.")
+        if not issubclass(kind, _IN_SUMMARY):
+            summary.notes.append(f"Warning: {message}.")
     return summary
 
 

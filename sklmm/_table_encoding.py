@@ -3,113 +3,21 @@
 Columns of labels become contrasts with their first level, "column[level]"; columns of numbers stay what they are.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from ._table_reading import InputError, listed, plural, unknown_column
-from .design.random_effects import _quoted, parse_random_effects, unknown_name_error
+from ._table_reading import InputError, listed, plural
+from ._table_roles import over_encoded
 from .reporting import _numbers
 from .reporting._render import Document, Table
 
-__all__ = ["ClusteredTable", "Roles", "read_clustered_table"]
+__all__ = ["ClusteredTable", "read_clustered_table"]
 
 MOST_LEVELS = 100  # of a column of labels; each level but one is a coefficient
 FEW_LEVELS = 10  # so few labels are meant as labels, though some look like numbers: "0", "1", "2", "3+"
-
-
-@dataclass
-class Roles:
-    """Which column is what, as the user names them.
-
-    Attributes
-    ----------
-    target : str
-    groups : list of str
-        The first one defines the clusters.
-    features : list of str or None
-        None: every column without another role.
-    exclude, categorical : list of str
-        Columns to leave out; columns whose numbers are labels.
-    time, sample_weight : str or None
-    random_effects : list of str or None
-        Terms in bar notation over the table's columns.
-    """
-
-    target: str
-    groups: list
-    features: list | None = None
-    exclude: list = field(default_factory=list)
-    categorical: list = field(default_factory=list)
-    time: str | None = None
-    sample_weight: str | None = None
-    random_effects: list | None = None
-
-    def resolve(self, columns):
-        """Check the names against the table's columns, and fill in the features.
-
-        Parameters
-        ----------
-        columns : list of str
-
-        Returns
-        -------
-        features : list of str
-        terms : list of RandomTerm or None
-        """
-        single = [("--target", self.target), ("--time", self.time), ("--sample-weight", self.sample_weight)]
-        several = [
-            ("--groups", self.groups),
-            ("--features", self.features or []),
-            ("--exclude", self.exclude),
-            ("--categorical", self.categorical),
-        ]
-        named = [(option, name) for option, name in single if name is not None]
-        named += [(option, name) for option, names in several for name in names]
-        for option, name in named:
-            if name not in columns:
-                raise unknown_column(option, name, columns)
-        for option, names in several:
-            if len(set(names)) < len(names):
-                raise InputError(f"{option} names a column twice: {listed(names)}")
-        roles = {}
-        # A time may be a feature, too; every other pair of roles is a mistake.
-        for option, name in named:
-            if option in ("--categorical", "--time") or (option in ("--features", "--exclude") and name == self.time):
-                continue
-            if name in roles:
-                raise InputError(f"column {name!r} is named in {roles[name]} and in {option}: it can't be both")
-            roles[name] = option
-        if roles.get(self.time, "--features") not in ("--features", "--exclude"):
-            raise InputError(f"column {self.time!r} is named in {roles[self.time]} and in --time: it can't be both")
-        features = self.features
-        if features is None:
-            features = [name for name in columns if name not in roles and name not in self.exclude]
-        return features, self._terms(columns, features)
-
-    def _terms(self, columns, features):
-        if self.random_effects is None:
-            return None
-        try:
-            terms = parse_random_effects(self.random_effects, self.groups)
-            for term in terms:
-                for name in term.features:
-                    if name not in features:
-                        raise unknown_name_error(term, name, features, "feature")
-                for name in term.factor:
-                    if name not in columns:
-                        raise unknown_name_error(term, name, columns, "group")
-        except ValueError as error:
-            raise InputError(_as_option(error)) from None
-        for term in terms:
-            if not set(term.factor) & set(self.groups):
-                raise InputError(
-                    f"--random-effects: {term.factor_name!r} stands right of the bar in {term.source!r}: name it in "
-                    "--groups, too"
-                )
-        return terms
 
 
 @dataclass
@@ -199,6 +107,8 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
 
     columns, levels = {}, {}
     for name in features:
+        if roles.features is None:
+            _refuse_target_in_disguise(frame[name], y, roles.target)
         encoded, levels_of = _encode(frame[name], notes, file.decimal)
         if not encoded:
             left_out[name] = f"it has the same value in every row ({str(levels_of[0])!r})"
@@ -220,7 +130,7 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
         y=y,
         labels=outcome,
         groups=groups,
-        random_effects=_over_encoded(terms, encoded, left_out),
+        random_effects=over_encoded(terms, encoded, left_out),
         time=None if roles.time is None else frame[roles.time].to_numpy(np.float64),
         sample_weight=weights,
         description=None,
@@ -228,12 +138,6 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
     )
     table.description = _describe(file, roles, table, levels, frame, n_read, time_unit)
     return table
-
-
-def _as_option(error):
-    """The message of a parser's error, with the option's name in place of the parameter's."""
-    text = str(error)
-    return "--random-effects" + text[text.index(":") :].replace("feature of X", "feature")
 
 
 # Whole columns and rows --------------------------------------------------------------------------------------
@@ -385,6 +289,18 @@ def _encode(column, notes, decimal):
     return {f"{name}[{level}]": (codes == k).astype(np.float64) for k, level in enumerate(levels) if k}, levels
 
 
+def _refuse_target_in_disguise(column, y, target):
+    """A column that nobody named and that says what the target is leaves nothing to model."""
+    if is_numeric_dtype(column.dtype) and column.nunique() != 2:
+        return
+    share = pd.Series(y).groupby(column.to_numpy(), observed=True).mean()
+    if share.isin([0, 1]).all():
+        raise InputError(
+            f"column {column.name!r} determines the target {target!r}: each of its values goes with one of the "
+            "target's; leave it out with --exclude; or, if it is no other form of the target, name it in --features"
+        )
+
+
 def _refuse_numbers_in_disguise(name, labels, levels, notes, decimal):
     """Numbers with decimal commas, or with some texts among them, would become contrasts of every single number."""
     texts = pd.Series(levels)
@@ -415,25 +331,6 @@ def _sorted_levels(levels):
     return levels.iloc[order].tolist()
 
 
-def _over_encoded(terms, encoded, left_out):
-    """Terms in bar notation over the encoded columns: the slope of a column of labels is one for each contrast."""
-    if terms is None:
-        return None
-    texts = []
-    for term in terms:
-        names = []
-        for name in term.features:
-            if name in left_out:
-                raise InputError(
-                    f"--random-effects: {term.source!r} has a slope of {name!r}, but that column is left out: "
-                    f"{left_out[name]}"
-                )
-            names += encoded[name]
-        left = " + ".join(["1" if term.intercept else "0", *map(_quoted, names)])
-        texts.append(f"{left} {'|' if term.correlated else '||'} {':'.join(map(_quoted, term.factor))}")
-    return texts
-
-
 # Description -------------------------------------------------------------------------------------------------
 
 
@@ -446,13 +343,9 @@ def _describe(file, roles, table, levels, frame, n_read, time_unit):
     facts = [("File", str(file.path)), ("Rows", rows), ("Target", f"{roles.target}: {shares}")]
     for name in roles.groups:
         sizes = frame[name].value_counts()
-        facts.append(
-            (
-                "Groups",
-                f"{name}: {len(sizes):,} groups of {sizes.min():,} to {sizes.max():,} rows, median "
-                f"{sizes.median():,.10g}",
-            )
-        )
+        low, middle, high = sizes.min(), sizes.median(), sizes.max()
+        size = plural(low, "row") + " each" if low == high else f"{low:,} to {high:,} rows, median {middle:,.10g}"
+        facts.append(("Groups", f"{name}: {len(sizes):,} groups of {size}"))
     if roles.time is not None:
         facts.append(("Time", f"{roles.time}, {time_unit}" if time_unit else roles.time))
     if roles.sample_weight is not None:

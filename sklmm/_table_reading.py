@@ -120,12 +120,13 @@ class TableFile:
         frame : DataFrame
             The columns in the order of `columns`.
         """
-        dtypes = {name: "category" for name in text}
+        # As str, since pandas reads categories as numbers where it can: "007" and "7" would be one group.
+        dtypes = dict.fromkeys(text, str)
         # Without usecols, with which pandas cuts surplus fields off in silence.
         frame = self._read(names=self.columns, dtype=dtypes, low_memory=False, na_values=self.na_values, header=0)
         if frame.empty:
             raise InputError(f"{self.path} has a header ({listed(self.columns)}) but no rows below it")
-        return frame[columns]
+        return frame[columns].astype(dict.fromkeys(text, "category"))
 
     def missing_texts(self, absent):
         """How missing values are written.
