@@ -107,13 +107,13 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
 
     columns, levels = {}, {}
     for name in features:
-        if roles.features is None:
-            _refuse_target_in_disguise(frame[name], y, roles.target)
         encoded, levels_of = _encode(frame[name], notes, file.decimal)
         if not encoded:
             left_out[name] = f"it has the same value in every row ({str(levels_of[0])!r})"
             notes.append(f"Column {name!r} is left out: {left_out[name]}.")
             continue
+        if roles.features is None:
+            _refuse_target_in_disguise(frame[name], y, roles.target)
         both = [column for column in encoded if column in columns]
         if both:
             raise InputError(f"two columns of features would be named {both[0]!r}: rename column {name!r}")
@@ -291,7 +291,7 @@ def _encode(column, notes, decimal):
 
 def _refuse_target_in_disguise(column, y, target):
     """A column that nobody named and that says what the target is leaves nothing to model."""
-    if is_numeric_dtype(column.dtype) and column.nunique() != 2:
+    if column.nunique() > (2 if is_numeric_dtype(column.dtype) else FEW_LEVELS):
         return
     share = pd.Series(y).groupby(column.to_numpy(), observed=True).mean()
     if share.isin([0, 1]).all():
