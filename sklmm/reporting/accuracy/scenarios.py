@@ -164,7 +164,7 @@ def _cv_by_scenario(cv, names):
         if isinstance(value, Integral):
             if isinstance(value, (bool, np.bool_)) or value < 2:
                 raise ValueError(f"cv={value!r}: {name} need at least 2 folds")
-        elif not hasattr(value, "split") and (isinstance(value, str) or not hasattr(value, "__iter__")):
+        elif isinstance(value, str) or not (hasattr(value, "split") or hasattr(value, "__iter__")):
             raise ValueError(
                 f"cv must be a number of folds, a splitter of scikit-learn or an iterable of (train, test); got {value!r}"
             )
@@ -271,9 +271,11 @@ def _ranks(order, n_rows):
 
 
 def _given_splits(cv, X, y, codes):
-    if hasattr(cv, "split"):
+    if not hasattr(cv, "split"):
+        return list(cv)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
         return list(cv.split(np.empty((len(y), 1)) if X is None else X, y, codes))
-    return list(cv)
 
 
 def _as_folds(splits, y, name):
