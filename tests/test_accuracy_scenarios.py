@@ -119,7 +119,7 @@ def test_splitters_and_given_splits(rows):
         ("new groups", {"cv": "GroupKFold"}, "cv must be a number of folds, a splitter"),
         ("new groups", {"cv": {"old groups": 5}}, "'old groups', which is no scenario"),
         (SCENARIOS, {"cv": GroupKFold(3)}, "one cv cannot both hold groups out and know them"),
-        ("new groups", {"cv": KFold(3, shuffle=True, random_state=0)}, r"fold 1 of new groups trains on rows of \d+ of the"),
+        ("new groups", {"cv": KFold(3, shuffle=True, random_state=0)}, r"fold 1 of new groups trains on rows of \d+"),
         ("known groups", {"cv": RepeatedKFold(n_splits=3, n_repeats=2)}, "more than once"),
         ("known groups", {"cv": [([0, 1, 2], [2, 3])]}, "fold 1 of known groups trains on rows that it tests"),
         ("known groups", {"cv": [([0, 1, 2], [10**6])]}, "names row 1000000"),

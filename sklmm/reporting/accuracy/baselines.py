@@ -119,26 +119,27 @@ def _known():
 
 
 def _known_candidate(label, name, random_effects):
-    if name in ("mixed", "mixed, u = 0"):
-        params = {"predict_effects": "zero"} if name == "mixed, u = 0" else {}
+    if name not in NAMES:
+        raise ValueError(f"unknown estimator {name!r}; known by name are {_known()}")
+    key = ("known", "mixed" if name == "mixed, u = 0" else name)
+    if key[1] == "mixed":
+        params = {} if name == "mixed" else {"predict_effects": "zero"}
         model = MixedLogisticRegression(random_effects)
-        return Candidate(label, model, "encoded", "all", predict_params=params, fit_key=("known", "mixed"))
-    if name == "gee":
-        return Candidate(label, GEELogisticRegression(), "encoded", "split", fit_key=("known", name))
-    if name == "pooled":
-        return Candidate(label, PooledClassifier(), "encoded", None, predicts_with_groups=False, fit_key=("known", name))
-    if name == "dummies":
-        return Candidate(label, GroupDummiesClassifier(), "encoded", "all", fit_key=("known", name))
-    if name == "separate":
-        return Candidate(label, SeparateClassifier(), "encoded", "split", fit_key=("known", name))
-    raise ValueError(f"unknown estimator {name!r}; known by name are {_known()}")
+        return Candidate(label, model, "encoded", "all", predict_params=params, fit_key=key)
+    model, which = {
+        "gee": (GEELogisticRegression(), "split"),
+        "pooled": (PooledClassifier(), None),
+        "dummies": (GroupDummiesClassifier(), "all"),
+        "separate": (SeparateClassifier(), "split"),
+    }[name]
+    return Candidate(label, model, "encoded", which, predicts_with_groups=which is not None, fit_key=key)
 
 
 def _other_candidate(label, estimator, groups_in_X):
     if isinstance(estimator, type):
         raise TypeError(f"estimator {label!r} is a class; give an instance, {estimator.__name__}()")
     if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
-        raise TypeError(f"estimator {label!r} is no scikit-learn estimator: {estimator!r}; known by name are {_known()}")
+        raise TypeError(f"estimator {label!r} is neither an estimator nor one of {_known()}: {estimator!r}")
     if not is_classifier(estimator):
         raise TypeError(f"estimator {label!r} is no classifier: {estimator!r}")
     if not hasattr(estimator, "predict_proba"):
@@ -166,7 +167,7 @@ def _names_groups_itself(estimator):
 
 
 def _door_of(estimator):
-    """How the estimator takes groups: prefix of fit's arguments, which factors, and whether predict_proba takes them."""
+    """How the estimator takes groups: prefix of fit's arguments, which factors, whether predict_proba takes them."""
     last = _last_step(estimator)
     which = "all" if isinstance(last, (MixedLogisticRegression, GroupDummiesClassifier)) else "split"
     takes = "groups" in inspect.signature(last.fit).parameters

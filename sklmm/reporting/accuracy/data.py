@@ -169,12 +169,12 @@ def _encode_column(name, column):
     if not (
         isinstance(dtype, pd.CategoricalDtype) or pd.api.types.is_string_dtype(dtype) or dtype == np.dtype(object)
     ):
-        raise ValueError(f"column {name!r} of X holds {dtype}, which are no numbers and no labels: turn it into numbers")
+        raise ValueError(f"column {name!r} of X holds {dtype}, neither numbers nor labels: turn it into numbers")
     codes, levels = encode_groups(column, name)
     if len(levels) > max(20, min(_MOST_CATEGORIES, len(column) // 2)):
         raise ValueError(
-            f"column {name!r} of X holds {len(levels)} different labels in {len(column)} rows, too many for indicators: "
-            "name it in group_features (or pass it in groups=), encode it as numbers, or leave it out"
+            f"column {name!r} of X holds {len(levels)} different labels in {len(column)} rows, too many for "
+            "indicators: name it in group_features (or pass it in groups=), encode it as numbers, or leave it out"
         )
     if len(levels) <= 2:
         return [(name, codes.astype(np.float64))] if len(levels) == 2 else []

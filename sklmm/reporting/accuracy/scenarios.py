@@ -1,7 +1,7 @@
 """The questions that a report asks, as splits of the rows: new groups, known groups, groups after a few rows.
 
-Everything here works on positions of rows, on integer codes of groups and on 0/1 outcomes: neither an index nor the type
-of the labels has a say in who is tested where.
+Everything here works on positions of rows, on integer codes of groups and on 0/1 outcomes: neither an index nor the
+type of the labels has a say in who is tested where.
 """
 
 import warnings
@@ -109,7 +109,7 @@ def plan_scenarios(
     Raises
     ------
     ValueError
-        For an unknown scenario, more folds than groups or rows, folds that are no folds, a training fold with one class.
+        For an unknown scenario, more folds than groups or rows, folds that are none, a training fold with one class.
     """
     names = _scenario_names(scenarios)
     cv = _cv_by_scenario(cv, names)
@@ -166,7 +166,8 @@ def _cv_by_scenario(cv, names):
                 raise ValueError(f"cv={value!r}: {name} need at least 2 folds")
         elif isinstance(value, str) or not (hasattr(value, "split") or hasattr(value, "__iter__")):
             raise ValueError(
-                f"cv must be a number of folds, a splitter of scikit-learn or an iterable of (train, test); got {value!r}"
+                f"cv must be a number of folds, a splitter of scikit-learn or an iterable of (train, test); got "
+                f"{value!r}"
             )
     return by_name
 
