@@ -13,7 +13,7 @@ from sklmm.reporting import _render
 from .baselines import resolve_estimators
 from .data import read_data
 from .evaluation import evaluate
-from .metrics import METRICS, compute_metrics
+from .metrics import compute_metrics, metric_columns
 from .resampling import resample_metrics
 from .scenarios import plan_scenarios
 from .text import notes_on_rows, notes_on_warnings, report_document
@@ -89,7 +89,10 @@ def accuracy_report(
           fitted model by `update_groups`, and its other rows are tested. Classifiers without that method predict these
           rows as of new groups. Groups with no other rows are left out.
     metrics : list of str, default=None
-        Of ``sklmm.reporting.accuracy.metrics.METRICS``; None is all.
+        Of "log loss", "Brier", "ROC AUC", "AUC within groups", "AUC between groups", "average precision", "accuracy",
+        "balanced accuracy", "in-class accuracy" (the columns "sensitivity" and "specificity"), "calibration slope",
+        "calibration intercept", "expected calibration error"; see ``sklmm.reporting.accuracy.metrics.METRICS``. None is
+        all.
     threshold : float, default=0.5
         Probability from which on the second class is predicted, for accuracies.
     level : float, default=0.95
@@ -193,19 +196,14 @@ def accuracy_report(
 
 
 def _check_settings(metrics, threshold, level, n_resamples):
-    """The names of the metrics, everything checked before the first fit."""
-    names = list(METRICS) if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
-    if not names:
-        raise ValueError(f"metrics is empty; choose of {', '.join(map(repr, METRICS))}")
-    for name in names:
-        if name not in METRICS:
-            raise ValueError(f"unknown metric {name!r}; the metrics are {', '.join(map(repr, METRICS))}")
+    """The columns of the metrics, everything checked before the first fit."""
+    columns = metric_columns(metrics)
     for value, what in ((threshold, "threshold"), (level, "level")):
         if isinstance(value, (bool, str)) or not 0 < value < 1:
             raise ValueError(f"{what} must be a number between 0 and 1, got {value!r}")
     if not isinstance(n_resamples, Integral) or isinstance(n_resamples, bool) or n_resamples < 2:
         raise ValueError(f"n_resamples must be an integer >= 2, got {n_resamples!r}")
-    return names
+    return columns
 
 
 class AccuracyReport:
@@ -225,6 +223,7 @@ class AccuracyReport:
     estimators : list of str
     scenarios : list of str
     metrics : list of str
+        Columns of `scores`, and values of "metric" in `summary`.
     classes : ndarray of shape (2,)
     factor : str
         The grouping factor that is split by.
