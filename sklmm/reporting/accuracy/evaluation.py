@@ -15,6 +15,9 @@ from threadpoolctl import threadpool_limits
 
 __all__ = ["Evaluation", "evaluate"]
 
+# Errors that keep their class once it is said whose they are; others may not be made from a text.
+_AS_THEY_ARE = (ValueError, TypeError, MemoryError, NotImplementedError)
+
 
 @dataclass(eq=False)
 class Evaluation:
@@ -165,7 +168,7 @@ def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, 
                     )
     except Exception as error:
         name, scenario, fold = where
-        kind = type(error) if type(error) in (ValueError, TypeError, MemoryError) else RuntimeError
+        kind = type(error) if type(error) in _AS_THEY_ARE else RuntimeError
         what = str(error) if kind is not RuntimeError else f"{type(error).__name__}: {error}"
         raise kind(f"estimator {name!r}, {scenario}, fold {fold.number}: {what}") from error
     first_texts = {message.category: str(message.message) for message in reversed(caught)}

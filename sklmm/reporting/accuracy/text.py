@@ -15,7 +15,7 @@ def report_document(report):
         ("Outcome", f"probability of {one} (against {other}), which {report._target.mean():.1%} of the rows have"),
         ("Rows", f"{len(report._target):,} in {len(report._levels):,} groups of {report.factor}"),
         ("Folds", " or ".join(map(str, folds))),
-        ("Errors", f"from resampling groups {report.n_resamples:,} times"),
+        ("Standard errors", f"from resampling groups {report.n_resamples:,} times"),
     ]
     tables = [table for scenario in report._plan for table in scenario_tables(report, scenario)]
     return _render.Document("Predictive accuracy by cross-validation", facts, tables, report.notes)
