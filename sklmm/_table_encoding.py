@@ -154,7 +154,8 @@ def _useless(column, explicit):
         if low in (0, 1) and int(column.max()) == low + len(column) - 1 and column.is_unique:
             return "it numbers the rows (to use it all the same, name it in --features)"
     elif not is_numeric_dtype(column.dtype) and column.is_unique:
-        if pd.to_numeric(column, errors="coerce").notna().mean() < 0.5:
+        points = column.str.replace(",", ".", regex=False)
+        if pd.to_numeric(points, errors="coerce").notna().mean() < 0.5:
             return "it has another text in every row"
     return None
 
@@ -291,7 +292,10 @@ def _encode(column, notes, decimal):
 
 def _refuse_target_in_disguise(column, y, target):
     """A column that nobody named and that says what the target is leaves nothing to model."""
-    if column.nunique() > (2 if is_numeric_dtype(column.dtype) else FEW_LEVELS):
+    if is_numeric_dtype(column.dtype):
+        if not column.isin([column.min(), column.max()]).all():
+            return
+    elif column.nunique() > FEW_LEVELS:
         return
     share = pd.Series(y).groupby(column.to_numpy(), observed=True).mean()
     if share.isin([0, 1]).all():
