@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from sklmm._table_encoding import read_clustered_table
 from sklmm._table_reading import InputError, TableFile
 from sklmm._table_roles import Roles

@@ -4,6 +4,7 @@ import gzip
 
 import pandas as pd
 import pytest
+
 from sklmm._table_reading import InputError, TableFile, unknown_column
 
 
