@@ -48,12 +48,11 @@ save(report, "contraception")
 
 known = report.summary.query("scenario == 'known groups' and metric == 'log loss'").set_index("estimator")
 loss = known["estimate"].map("{:.4f}".format)
-print(
-    "\nFor a woman of a known district it pays to know what her neighbours do, and not to believe a few of them too much:"
-    f"\nthe mixed model's log loss is {loss['mixed']}; without districts it is {loss['pooled']}, with a fixed effect for "
-    f"each {loss['dummies']},\nwith a model for each {loss['separate']}. In a new district there is nothing to know, and "
-    "the models are much alike."
-)
+print(f"""
+For a woman of a known district it pays to know what her neighbours do, and not to believe a few of them too much: the
+mixed model's log loss is {loss["mixed"]}. Without districts it is {loss["pooled"]}, with a fixed effect for each of them
+{loss["dummies"]}, with a model for each {loss["separate"]}. In a new district there is nothing to know, and the models
+are much alike.""")
 
 
 # %%

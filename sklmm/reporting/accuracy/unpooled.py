@@ -188,7 +188,7 @@ def _pooled(Z, y):
 
 
 def _fit_each(Z, y, codes, n_groups, mean, precision):
-    """Posterior modes of a model a group, by Newton's method with steps halved group by group.
+    """Posterior modes of a model a group, by Newton's method with steps halved group by group until they rise.
 
     Parameters
     ----------
@@ -205,50 +205,59 @@ def _fit_each(Z, y, codes, n_groups, mean, precision):
     theta : ndarray of shape (n_groups, k)
     """
     k = Z.shape[1]
-
-    def sums(values):
-        return np.bincount(codes, values, n_groups)
-
-    def linear_predictor(theta):
-        return Z @ theta[0] if n_groups == 1 else np.einsum("ij,ij->i", Z, theta[codes])
-
-    def objective(theta, eta):
-        return sums(_log_likelihood_rows(y, eta)) - 0.5 * ((theta - mean) ** 2) @ precision
-
+    order = np.argsort(codes, kind="stable")  # rows of a group side by side: sums over groups are sums of slices
+    columns, y = np.ascontiguousarray(Z[order].T), y[order]
+    sizes = np.bincount(codes, minlength=n_groups)
     theta = np.tile(mean, (n_groups, 1))
     if precision[0] == 0:
         theta[:, 0] = logit(y.mean())
-    eta = linear_predictor(theta)
-    value = objective(theta, eta)
-    for _ in range(_MAX_ITER):
+
+    def rise(part, columns, y, sizes):
+        """One Newton step of some groups: their new coefficients, and what the step promised in log-likelihood."""
+        starts = np.cumsum(sizes) - sizes
+
+        def sums(values):
+            return np.add.reduceat(values, starts)
+
+        def linear_predictor(theta):
+            return theta[0] @ columns if len(theta) == 1 else np.einsum("ij,ji->i", theta.repeat(sizes, axis=0), columns)
+
+        def objective(theta, eta):
+            return sums(_log_likelihood_rows(y, eta)) - 0.5 * ((theta - mean) ** 2) @ precision
+
+        eta = linear_predictor(part)
         p = expit(eta)
+        gradient = np.column_stack([sums((y - p) * column) for column in columns])
+        gradient -= precision * (part - mean)
+        hessian = np.empty((len(part), k, k))
         weight = p * (1.0 - p)
-        hessian = np.empty((n_groups, k, k))
-        if n_groups == 1:
-            gradient = ((y - p) @ Z)[None]
-            hessian[0] = Z.T @ (weight[:, None] * Z)
+        if len(part) == 1:
+            hessian[0] = (weight * columns) @ columns.T
         else:
-            gradient = np.column_stack([sums((y - p) * Z[:, i]) for i in range(k)])
             for i in range(k):
-                weighted = weight * Z[:, i]
+                weighted = weight * columns[i]
                 for j in range(i, k):
-                    hessian[:, i, j] = hessian[:, j, i] = sums(weighted * Z[:, j])
-        gradient -= precision * (theta - mean)
+                    hessian[:, i, j] = hessian[:, j, i] = sums(weighted * columns[j])
         hessian[:, np.arange(k), np.arange(k)] += precision
         step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-        promise = np.einsum("ij,ij->i", gradient, step)
-        length = np.ones((n_groups, 1))
+        value, length = objective(part, eta), np.ones((len(part), 1))
         for _ in range(30):
-            moved = theta + length * step
-            eta = linear_predictor(moved)
-            reached = objective(moved, eta)
-            worse = reached < value - 1e-12 * np.abs(value)
+            moved = part + length * step
+            worse = objective(moved, linear_predictor(moved)) < value - 1e-12 * np.abs(value)
             if not worse.any():
                 break
             length[worse] /= 2
-        theta, value = moved, reached
-        if promise.max() < _TOL:
+        return moved, np.einsum("ij,ij->i", gradient, step)
+
+    left = np.arange(n_groups)
+    for _ in range(_MAX_ITER):
+        theta[left], promise = rise(theta[left], columns, y, sizes)
+        unfinished = promise >= _TOL
+        if not unfinished.any():
             break
+        if not unfinished.all():  # a few groups with extreme coefficients take many steps: go on with these alone
+            rows = np.repeat(unfinished, sizes)
+            columns, y, sizes, left = columns[:, rows], y[rows], sizes[unfinished], left[unfinished]
     return theta
 
 
