@@ -50,7 +50,7 @@ known = report.summary.query("scenario == 'known groups' and metric == 'log loss
 loss = known["estimate"].map("{:.4f}".format)
 print(f"""
 For a woman of a known district it pays to know what her neighbours do, and not to believe a few of them too much: the
-mixed model's log loss is {loss["mixed"]}. Without districts it is {loss["pooled"]}, with a fixed effect for each of them
+mixed model's log loss is {loss["mixed"]}. Without districts it is {loss["pooled"]}, with a fixed effect for each
 {loss["dummies"]}, with a model for each {loss["separate"]}. In a new district there is nothing to know, and the models
 are much alike.""")
 

@@ -14,18 +14,19 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import cross_val_predict
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.datasets import load_contraception, load_verbagg, make_clustered_classification
-from sklmm.exceptions import SingularFitWarning
+from sklmm.exceptions import FewClustersWarning, SingularFitWarning
 from sklmm.reporting.accuracy import AccuracyReport, accuracy_report
 from sklmm.reporting.accuracy.scenarios import SCENARIOS
 
 NAMES = ["mixed", "mixed, u = 0", "gee", "pooled", "dummies", "separate"]
 FAST = {"n_resamples": 20, "random_state": 0}
+FASTER = {**FAST, "metrics": "log loss"}  # where predictions are what matters
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +128,9 @@ def test_order_of_rows_does_not_matter(rows):
     position = np.argsort(order)
     splits = [(np.flatnonzero(groups % 3 != k), np.flatnonzero(groups % 3 == k)) for k in range(3)]
     moved = [(position[train], position[test]) for train, test in splits]
-    one = accuracy_report(NAMES, X, y, groups=groups, cv=splits, scenarios="new groups", **FAST)
+    one = accuracy_report(NAMES, X, y, groups=groups, cv=splits, scenarios="new groups", **FASTER)
     two = accuracy_report(
-        NAMES, X.iloc[order], y[order], groups=groups[order], cv=moved, scenarios="new groups", **FAST
+        NAMES, X.iloc[order], y[order], groups=groups[order], cv=moved, scenarios="new groups", **FASTER
     )
     one, two = (table.predictions.pivot(index="row", columns="estimator", values="probability") for table in (one, two))
     assert two.to_numpy()[position] == pytest.approx(one.to_numpy(), abs=1e-6)
@@ -145,7 +146,7 @@ def test_names_of_classes_groups_and_rows_do_not_matter(rows, report):
         groups=labels,
         scenarios=SCENARIOS,
         cv=3,
-        **FAST,
+        **FASTER,
     )
     assert named.classes.tolist() == ["ill", "well"] and named.factor == "clinic"
     assert np.array_equal(named.predictions["probability"], report.predictions["probability"])
@@ -156,12 +157,12 @@ def test_either_door_and_any_container(rows, report):
     X, y, groups = rows
     expected = probabilities(report)
     in_X = accuracy_report(
-        NAMES, X.assign(clinic=groups), y, group_features="clinic", scenarios=SCENARIOS, cv=3, **FAST
+        NAMES, X.assign(clinic=groups), y, group_features="clinic", scenarios=SCENARIOS, cv=3, **FASTER
     )
     assert np.array_equal(probabilities(in_X), expected)
     in_order = X["size"].astype(str).map({"small": "1", "middle": "2", "large": "3"})  # text has no order of its own
     table = pl.DataFrame(X.assign(size=in_order).to_dict("list"))
-    from_polars = accuracy_report(NAMES, table, y, groups=pl.Series("g", groups), scenarios=SCENARIOS, cv=3, **FAST)
+    from_polars = accuracy_report(NAMES, table, y, groups=pl.Series("g", groups), scenarios=SCENARIOS, cv=3, **FASTER)
     assert np.array_equal(probabilities(from_polars), expected)
 
 
@@ -174,7 +175,7 @@ def test_known_by_name_or_given_is_the_same(rows, report):
         "gee": GEELogisticRegression(),
         "pooled": LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-10),
     }
-    other = accuracy_report(given, numbers, y, groups=groups, scenarios=SCENARIOS, cv=3, **FAST)
+    other = accuracy_report(given, numbers, y, groups=groups, scenarios=SCENARIOS, cv=3, **FASTER)
     named = probabilities(report).loc[list(given)]
     assert probabilities(other).to_numpy() == pytest.approx(named.to_numpy(), abs=1e-7)
 
@@ -185,7 +186,7 @@ def test_a_model_that_finds_its_groups_in_X(rows, report):
     model = MixedLogisticRegression("1 | clinic", group_features="clinic")
     other = accuracy_report(
         {"mixed": model, "in a pipeline": make_pipeline(model)},
-        table, y, group_features="clinic", scenarios=SCENARIOS, cv=3, **FAST,
+        table, y, group_features="clinic", scenarios=SCENARIOS, cv=3, **FASTER,
     )  # fmt: skip
     found = probabilities(other)
     for name in ("mixed", "in a pipeline"):
@@ -196,9 +197,9 @@ def test_metadata_routing_may_be_on(rows):
     X, y, groups = rows
     table = X[["a", "b"]]
     models = {"mixed": MixedLogisticRegression(), "pipeline": make_pipeline("passthrough", MixedLogisticRegression())}
-    off = accuracy_report(models, table, y, groups=groups, cv=2, **FAST)
+    off = accuracy_report(models, table, y, groups=groups, cv=2, **FASTER)
     with sklearn.config_context(enable_metadata_routing=True):
-        on = accuracy_report(models, table, y, groups=groups, cv=2, **FAST)
+        on = accuracy_report(models, table, y, groups=groups, cv=2, **FASTER)
     assert np.array_equal(on.predictions["probability"], off.predictions["probability"])
     assert np.array_equal(probabilities(on)["pipeline"], probabilities(on)["mixed"])
 
@@ -208,7 +209,7 @@ def test_predictions_are_those_of_scikit_learn(rows):
     splits = [(np.flatnonzero(groups % 4 != k), np.flatnonzero(groups % 4 == k)) for k in range(4)]
     model = make_pipeline(StandardScaler(), HistGradientBoostingClassifier(max_iter=5, random_state=0))
     features = X[["a", "b", "c"]]
-    report = accuracy_report(model, features, y, groups=groups, cv=splits, scenarios="new groups", **FAST)
+    report = accuracy_report(model, features, y, groups=groups, cv=splits, scenarios="new groups", **FASTER)
     expected = cross_val_predict(model, features, y, cv=splits, method="predict_proba")[:, 1]
     assert np.array_equal(report.predictions.sort_values("row")["probability"], expected)
 
@@ -270,6 +271,23 @@ def test_warnings_come_once(rows):
     assert singular.filename == __file__
     assert [name for name, category, _ in report.warnings if category is SingularFitWarning] == ["mixed"]
     assert "mixed, SingularFitWarning in" in str(report)
+
+
+def test_few_groups_are_warned_of_once(rows):
+    X, y, _ = rows
+    with pytest.warns(FewClustersWarning, match="resampling 6 groups") as caught:
+        report = accuracy_report("pooled", X, y, groups=np.arange(500) % 6, cv=3, **FAST)
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert "resampling 6 groups" in str(report)
+
+
+def test_folds_of_one_class_have_no_score_where_none_is_defined(rows):
+    X, y, groups = rows
+    y = np.where(groups == 3, 1, y)
+    report = accuracy_report("pooled", X, y, groups=groups, cv=LeaveOneGroupOut(), scenarios="new groups", **FAST)
+    one_class = report.scores.loc[report.scores["fold"] == 4].iloc[0]
+    assert np.isnan(one_class["ROC AUC"]) and one_class["log loss"] > 0
+    assert report.summary["estimate"].notna().all()
 
 
 class Stubborn(ClassifierMixin, BaseEstimator):

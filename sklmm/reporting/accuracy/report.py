@@ -170,19 +170,24 @@ def accuracy_report(
         warnings.warn(f"estimator {name!r}, {text}", category, stacklevel=2)
 
     summary = []
-    for scenario in plan:
-        table = resample_metrics(
-            data.target[scenario.rows],
-            evaluation.probabilities[scenario.name],
-            data.codes[scenario.rows],
-            metrics=names,
-            threshold=threshold,
-            n_resamples=n_resamples,
-            level=level,
-            random_state=int(resampling_seed),
-        )
-        table.insert(0, "scenario", scenario.name)
-        summary.append(table)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for scenario in plan:
+            table = resample_metrics(
+                data.target[scenario.rows],
+                evaluation.probabilities[scenario.name],
+                data.codes[scenario.rows],
+                metrics=names,
+                threshold=threshold,
+                n_resamples=n_resamples,
+                level=level,
+                random_state=int(resampling_seed),
+            )
+            table.insert(0, "scenario", scenario.name)
+            summary.append(table)
+    of_resampling = {str(message.message): message.category for message in caught}  # each once, not by scenario
+    for text, category in of_resampling.items():
+        warnings.warn(text, category, stacklevel=2)
     return AccuracyReport(
         data=data,
         plan=plan,
@@ -192,6 +197,7 @@ def accuracy_report(
         threshold=threshold,
         level=level,
         n_resamples=n_resamples,
+        notes=[f"{text[0].upper()}{text[1:]}." for text in of_resampling],
     )
 
 
@@ -237,7 +243,7 @@ class AccuracyReport:
         What a reader should know of the rows tested and of warnings; shown below the tables.
     """
 
-    def __init__(self, *, data, plan, evaluation, summary, metrics, threshold, level, n_resamples):
+    def __init__(self, *, data, plan, evaluation, summary, metrics, threshold, level, n_resamples, notes=()):
         self.summary = summary
         self.scenarios = [scenario.name for scenario in plan]
         self.estimators = list(evaluation.probabilities[self.scenarios[0]])
@@ -246,7 +252,7 @@ class AccuracyReport:
         self.factor = data.factor
         self.threshold, self.level, self.n_resamples = threshold, level, n_resamples
         self.warnings = evaluation.warnings
-        self.notes = [*notes_on_rows(plan, data.factor), *notes_on_warnings(evaluation.warnings)]
+        self.notes = [*notes_on_rows(plan, data.factor), *notes, *notes_on_warnings(evaluation.warnings)]
         # No features: what was predicted for whom is enough for every table and picture.
         self._plan, self._probabilities, self._times = plan, evaluation.probabilities, evaluation.times
         self._target, self._codes, self._levels = data.target, data.codes, data.levels

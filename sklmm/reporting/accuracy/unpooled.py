@@ -220,7 +220,9 @@ def _fit_each(Z, y, codes, n_groups, mean, precision):
             return np.add.reduceat(values, starts)
 
         def linear_predictor(theta):
-            return theta[0] @ columns if len(theta) == 1 else np.einsum("ij,ji->i", theta.repeat(sizes, axis=0), columns)
+            if len(theta) == 1:
+                return theta[0] @ columns
+            return np.einsum("ij,ji->i", theta.repeat(sizes, axis=0), columns)
 
         def objective(theta, eta):
             return sums(_log_likelihood_rows(y, eta)) - 0.5 * ((theta - mean) ** 2) @ precision
