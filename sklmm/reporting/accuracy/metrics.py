@@ -313,7 +313,7 @@ def check_rows(y, probability, group_codes, weights):
         raise ValueError(f"probability must lie between 0 and 1; row {row} has {p[row]}")
     if not (np.isfinite(w) & (w >= 0)).all():
         raise ValueError("weights must be finite and not negative")
-    codes, _ = pd.factorize(codes)
+    codes, _ = pd.factorize(codes, sort=True)  # so that resamples do not depend on the order of the rows
     if (codes < 0).any():
         raise ValueError(f"group_codes: no group (NaN or None) in rows: {(codes < 0).sum()}; leave them out")
     return y.astype(int), p, codes, w
