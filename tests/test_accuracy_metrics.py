@@ -62,6 +62,32 @@ def test_auc_within_and_between_are_shares_of_pairs(ties, weighted):
     assert found["AUC between groups"] == pytest.approx((order * pair)[~same].sum() / pair[~same].sum(), rel=1e-12)
 
 
+def test_auc_within_groups_is_over_pairs_of_the_same_fold():
+    y, p, codes, rng = _data(n=600)
+    folds = rng.integers(0, 3, len(y))
+    both = np.array([f"{group} {fold}" for group, fold in zip(codes, folds, strict=True)])
+    found, by_both = compute_metrics(y, p, codes, folds=folds), compute_metrics(y, p, both)
+    without = compute_metrics(y, p, codes)
+    assert found["AUC within groups"] == by_both["AUC within groups"] != without["AUC within groups"]
+    without["AUC within groups"] = by_both["AUC within groups"]
+    assert found == without
+
+
+def test_folds_undo_what_holding_rows_out_does_to_groups():
+    """Predictions that know nothing but the share of ones among the other rows of a group."""
+    rng = np.random.default_rng(0)
+    codes, folds = np.repeat(np.arange(300), 20), np.tile(np.repeat(np.arange(5), 4), 300)
+    y = (rng.random(6000) < expit(rng.normal(size=300))[codes]).astype(int)
+    share = np.empty(6000)
+    for fold in range(5):
+        train = folds != fold
+        share[~train] = (np.bincount(codes[train], y[train]) / np.bincount(codes[train]))[codes[~train]]
+    naive = compute_metrics(y, share, codes, metrics="AUC within groups")["AUC within groups"]
+    honest = compute_metrics(y, share, codes, folds=folds, metrics="AUC within groups")["AUC within groups"]
+    assert honest == 0.5  # there is no order within a group to be known
+    assert naive < 0.4
+
+
 def test_auc_by_group_equals_scikit_learn_in_each_group():
     y, p, codes, _ = _data(ties=True)
     concordant, pairs = pair_concordance(y, p, codes)
@@ -247,6 +273,7 @@ def test_metrics_by_name():
         ({"probability": [0.1, 1.2, 0.3]}, "row 1 has 1.2"),
         ({"probability": [0.1, np.nan, 0.3]}, "row 1 has nan"),
         ({"probability": [0.1, 0.2]}, "probability has shape \\(2,\\), but there are 3 rows in y"),
+        ({"folds": [1, 1]}, "folds has shape \\(2,\\), but there are 3 rows in y"),
         ({"weights": [1, -1, 1]}, "weights must be finite and not negative"),
         ({"group_codes": [1, None, 2]}, "no group .NaN or None. in rows: 1"),
     ],

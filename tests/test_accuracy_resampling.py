@@ -14,7 +14,7 @@ from sklmm.reporting.accuracy import _calibration_of_counts, _of_counts, resampl
 from sklmm.reporting.accuracy._calibration_of_counts import CalibrationOfCounts
 from sklmm.reporting.accuracy._of_counts import MetricsOfCounts
 from sklmm.reporting.accuracy.calibration import calibration_bins
-from sklmm.reporting.accuracy.metrics import compute_metrics, metric_columns
+from sklmm.reporting.accuracy.metrics import check_rows, compute_metrics, metric_columns
 from sklmm.reporting.accuracy.resampling import resample_metrics
 
 CALIBRATION = ("calibration slope", "calibration intercept")
@@ -28,9 +28,10 @@ def _data(n=300, n_groups=25, seed=0, sd=1.0):
     return y, eta, codes, rng
 
 
-def _by_copying(y, p, codes, w, counts, threshold=0.5):
+def _by_copying(y, p, codes, w, counts, threshold=0.5, folds=None):
     """Metrics of resamples made row by row: each copy of a group is a group of its own."""
     bins = calibration_bins(p, w)
+    folds = np.zeros(len(y)) if folds is None else folds
     levels = np.unique(codes)
     values = []
     for count in counts.T.astype(int):
@@ -41,13 +42,20 @@ def _by_copying(y, p, codes, w, counts, threshold=0.5):
                 rows.append(here)
                 group.append(np.full(len(here), len(rows)))
         rows, group = np.concatenate(rows), np.concatenate(group)
-        found = compute_metrics(y[rows], p[rows], group, w[rows], bins=bins[rows], threshold=threshold)
+        found = compute_metrics(
+            y[rows], p[rows], group, w[rows], bins=bins[rows], threshold=threshold, folds=folds[rows]
+        )
         values.append(list(found.values()))
     return np.array(values)
 
 
 def _counts(n_groups, n_resamples, seed=0):
     return np.concatenate([counts for _, counts in resampling._draw(n_groups, n_resamples, seed)], axis=1)
+
+
+def _metrics_of(y, p, codes, w=None, *, columns=None, threshold=0.5, folds=None):
+    rows = check_rows(y, p, codes, w, folds)
+    return MetricsOfCounts(*rows, columns=metric_columns(columns), threshold=threshold)
 
 
 def _assert_same(found, expected, spread):
@@ -74,9 +82,10 @@ def test_resamples_equal_those_made_by_copying_rows(kind, weighted):
     y, eta, codes, rng = _data()
     p = PREDICTIONS[kind](eta, rng)
     w = rng.gamma(2.0, size=len(y)) * (rng.random(len(y)) < 0.9) if weighted else np.ones(len(y))
-    metrics_of = MetricsOfCounts(y, p, codes, w, columns=metric_columns(), threshold=0.4)
+    folds = rng.integers(1, 4, len(y))
+    metrics_of = _metrics_of(y, p, codes, w, folds=folds, threshold=0.4)
     counts = _counts(metrics_of.n_groups, 40)
-    expected = _by_copying(y, p, codes, w, counts, threshold=0.4)
+    expected = _by_copying(y, p, codes, w, counts, threshold=0.4, folds=folds)
     _assert_same(metrics_of(counts), expected, np.nanstd(expected, axis=0) if kind != "constant" else np.ones(13))
 
 
@@ -90,7 +99,7 @@ def test_resamples_without_both_classes_or_with_separated_ones():
     counts = _counts(6, 120)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = MetricsOfCounts(y, p, codes, w, columns=metric_columns(), threshold=0.5)(counts)
+        found = _metrics_of(y, p, codes, w)(counts)
     expected = _by_copying(y, p, codes, w, counts)
     missing = dict(zip(metric_columns(), np.isnan(expected).sum(axis=0), strict=True))
     assert 0 < missing["ROC AUC"] < missing["calibration slope"] < 110  # the data have what this is about
@@ -223,12 +232,12 @@ def test_neighbours_taken_for_equal_move_ranks_little(rare, monkeypatch):
     p, w, counts = expit(eta + 0.5 * rng.normal(size=30_000)), np.ones(30_000), _counts(200, 64)
     names = ["ROC AUC", "AUC between groups", "average precision"]
     monkeypatch.setattr(_of_counts, "MOST_VALUES", 5000)
-    binned = MetricsOfCounts(y, p, codes, w, columns=names, threshold=0.5)
+    binned = _metrics_of(y, p, codes, w, columns=names)
     assert sum(ones.shape[0] for ones, _ in binned._ranks.blocks) <= 5000
     assert rare or binned._ranks.auc_shift != 0
     found = binned(counts)
     monkeypatch.setattr(_of_counts, "MOST_VALUES", 30_001)
-    expected = MetricsOfCounts(y, p, codes, w, columns=names, threshold=0.5)(counts)
+    expected = _metrics_of(y, p, codes, w, columns=names)(counts)
     error = np.abs(found - expected).max(axis=0)
     assert np.all(error[:2] < 1e-4)
     assert np.all(error < 0.02 * expected.std(axis=0))

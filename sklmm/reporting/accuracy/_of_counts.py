@@ -18,7 +18,6 @@ MOST_VALUES = 10_000  # distinct predictions that are told apart in ranks
 _BLOCK = 128  # of these at a time: times 64 resamples they fit the processor's cache
 
 _RANKS = ("ROC AUC", "AUC between groups", "average precision")
-_PAIRS_INSIDE = ("AUC within groups", "AUC between groups")
 
 
 class MetricsOfCounts:
@@ -26,8 +25,8 @@ class MetricsOfCounts:
 
     Parameters
     ----------
-    y, p, codes, w : ndarray of shape (n,)
-        Outcomes, probabilities, codes of groups, and weights; see `check_rows`.
+    y, p, codes, w, parts : ndarray of shape (n,)
+        See `check_rows`.
     columns : list of str
         See `metric_columns`.
     threshold : float
@@ -38,9 +37,9 @@ class MetricsOfCounts:
         Groups with rows of positive weight.
     """
 
-    def __init__(self, y, p, codes, w, *, columns, threshold):
+    def __init__(self, y, p, codes, w, parts, *, columns, threshold):
         keep = w > 0
-        y, p, w = y[keep], p[keep], w[keep]
+        y, p, w, parts = y[keep], p[keep], w[keep], parts[keep]
         levels, codes = np.unique(codes[keep], return_inverse=True)
         self.columns, self.n_groups = columns, len(levels)
         one, zero = w * y, w * (1 - y)
@@ -51,8 +50,14 @@ class MetricsOfCounts:
         if "Brier" in columns:
             rows["Brier"] = w * (y - p) ** 2
         sums = {name: np.bincount(codes, values, self.n_groups) for name, values in rows.items()}
-        if any(column in _PAIRS_INSIDE for column in columns) and len(y):
-            sums["concordant"], sums["pairs"] = pair_concordance(y, p, codes, w)
+        if "AUC between groups" in columns and len(y):
+            sums["concordant inside"], sums["pairs inside"] = pair_concordance(y, p, codes, w)
+        if "AUC within groups" in columns and len(y):
+            group = np.empty(parts.max() + 1, dtype=np.intp)
+            group[parts] = codes
+            sums["concordant"], sums["pairs"] = (
+                np.bincount(group, found, self.n_groups) for found in pair_concordance(y, p, parts, w)
+            )
         self._names, self._sums = list(sums), np.array(list(sums.values()))
         self._bins = self._ranks = None
         if "expected calibration error" in columns and len(y):
@@ -98,9 +103,9 @@ class MetricsOfCounts:
                 concordant, precision = self._ranks(counts, ones, pairs)
                 values["ROC AUC"] = concordant / pairs
                 values["average precision"] = np.where(pairs > 0, precision / ones, np.nan)
-                if "pairs" in sums:
+                if "pairs inside" in sums:
                     values["AUC between groups"] = between_groups(
-                        concordant, pairs, sums["concordant"], sums["pairs"]
+                        concordant, pairs, sums["concordant inside"], sums["pairs inside"]
                     )
         for column, calibration in self._calibration.items():
             values[column] = calibration(counts)

@@ -6,6 +6,17 @@ expected calibration error, and the two halves of the ROC AUC of grouped rows.
 The ROC AUC is the share of pairs of a row with outcome 1 and one with outcome 0 that a prediction puts in the right
 order. Some pairs are of rows of the same group, the others of rows of different groups, and a model may order the one
 kind well and the other badly: that is what "AUC within groups" and "AUC between groups" tell apart.
+
+Out-of-fold predictions of rows of one group are not comparable across folds where the group has rows in training: where
+a row with outcome 1 is held out, the share of ones among the group's other rows is smaller for it, and so is the
+prediction, the more so the more a model believes that share. The rows of a group are then put in the wrong order
+against those of other folds (Forman and Scholz 2010 warn of comparing across folds in general). Told the folds, the AUC
+within groups takes pairs of rows of the same group and the same fold.
+
+References
+----------
+Forman G, Scholz M (2010). Apples-to-apples in cross-validation studies: pitfalls in classifier performance measurement.
+ACM SIGKDD Explorations 12, 49-57.
 """
 
 from dataclasses import dataclass
@@ -145,7 +156,7 @@ def metric_of(column):
     return _METRIC_OF[column]
 
 
-def compute_metrics(y, probability, group_codes, weights=None, *, metrics=None, threshold=0.5, bins=None):
+def compute_metrics(y, probability, group_codes, weights=None, *, metrics=None, threshold=0.5, folds=None, bins=None):
     """Metrics of predicted probabilities.
 
     Parameters
@@ -162,6 +173,8 @@ def compute_metrics(y, probability, group_codes, weights=None, *, metrics=None, 
         See `metric_columns`. None: all.
     threshold : float, default=0.5
         A row is put in class 1 if its probability is above it.
+    folds : array-like of shape (n,), optional
+        Fold of cross-validation in which each row was tested. The AUC within groups is over pairs of the same fold.
     bins : array-like of int, shape (n,), optional
         Bins of the expected calibration error; see `calibration_bins`. None: ten by quantile of the probability.
 
@@ -187,10 +200,10 @@ def compute_metrics(y, probability, group_codes, weights=None, *, metrics=None, 
     {'Brier': 0.1925, 'ROC AUC': 0.75}
     """
     columns = metric_columns(metrics)
-    y, p, codes, w = check_rows(y, probability, group_codes, weights)
+    y, p, codes, w, parts = check_rows(y, probability, group_codes, weights, folds)
     keep = w > 0
     if not keep.all():
-        y, p, codes, w = y[keep], p[keep], codes[keep], w[keep]
+        y, p, codes, w, parts = y[keep], p[keep], codes[keep], w[keep], parts[keep]
         bins = None if bins is None else np.asarray(bins)[keep]
     has = {label: bool(np.any(y == label)) for label in (0, 1)}
     assigned = (p > threshold).astype(int)
@@ -199,11 +212,11 @@ def compute_metrics(y, probability, group_codes, weights=None, *, metrics=None, 
         if not y.size or (column in _NEEDS_BOTH and not (has[0] and has[1])):
             values[column] = np.nan
         else:
-            values[column] = float(_one(column, y, p, codes, w, assigned, has, bins))
+            values[column] = float(_one(column, y, p, codes, w, parts, assigned, has, bins))
     return values
 
 
-def _one(column, y, p, codes, w, assigned, has, bins):
+def _one(column, y, p, codes, w, parts, assigned, has, bins):
     match column:
         case "log loss":
             return sk.log_loss(y, p, sample_weight=w, labels=[0, 1])
@@ -212,9 +225,9 @@ def _one(column, y, p, codes, w, assigned, has, bins):
         case "ROC AUC":
             return sk.roc_auc_score(y, p, sample_weight=w)
         case "AUC within groups":
-            return _share(*(part.sum() for part in pair_concordance(y, p, codes, w)))
+            return _share(*(found.sum() for found in pair_concordance(y, p, parts, w)))
         case "AUC between groups":
-            inside, inside_pairs = (part.sum() for part in pair_concordance(y, p, codes, w))
+            inside, inside_pairs = (found.sum() for found in pair_concordance(y, p, codes, w))
             (total,), (pairs,) = pair_concordance(y, p, np.zeros(len(y), dtype=np.intp), w)
             return between_groups(total, pairs, inside, inside_pairs)
         case "average precision":
@@ -299,11 +312,20 @@ def _share(part, whole):
     return part / whole if whole > 0 else np.nan
 
 
-def check_rows(y, probability, group_codes, weights):
-    """Outcomes, probabilities, codes of groups and weights as arrays; an error unless they are these, of one length."""
+def check_rows(y, probability, group_codes, weights=None, folds=None):
+    """The rows as arrays; an error unless they are of one length and valid.
+
+    Returns
+    -------
+    y, p, codes, w, parts : ndarray of shape (n,)
+        Outcomes, probabilities, codes of groups from 0 in the order of their labels, weights, and codes of the rows of
+        a group that belong to the same fold.
+    """
     y, p, codes = np.asarray(y), np.asarray(probability, dtype=float), np.asarray(group_codes)
     w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    for name, array in (("y", y), ("probability", p), ("group_codes", codes), ("weights", w)):
+    folds = np.zeros(len(y)) if folds is None else np.asarray(folds)
+    arrays = {"y": y, "probability": p, "group_codes": codes, "weights": w, "folds": folds}
+    for name, array in arrays.items():
         if array.ndim != 1 or len(array) != len(y):
             raise ValueError(f"{name} has shape {array.shape}, but there are {len(y)} rows in y: give one value a row")
     if not np.isin(y, (0, 1)).all():
@@ -316,4 +338,6 @@ def check_rows(y, probability, group_codes, weights):
     codes, _ = pd.factorize(codes, sort=True)  # so that resamples do not depend on the order of the rows
     if (codes < 0).any():
         raise ValueError(f"group_codes: no group (NaN or None) in rows: {(codes < 0).sum()}; leave them out")
-    return y.astype(int), p, codes, w
+    fold, labels = pd.factorize(folds, use_na_sentinel=False)
+    parts, _ = pd.factorize(codes * np.int64(len(labels)) + fold)
+    return y.astype(int), p, codes, w, parts

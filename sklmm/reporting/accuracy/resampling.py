@@ -49,6 +49,7 @@ def resample_metrics(
     *,
     metrics=None,
     threshold=0.5,
+    folds=None,
     n_resamples=1000,
     level=0.95,
     random_state=None,
@@ -65,7 +66,7 @@ def resample_metrics(
         Group of each row: integers or any other labels.
     weights : array-like of shape (n,), optional
         How often each row counts.
-    metrics, threshold
+    metrics, threshold, folds
         See `compute_metrics`.
     n_resamples : int, default=1000
     level : float, default=0.95
@@ -124,7 +125,7 @@ def resample_metrics(
         raise ValueError("probabilities is empty: give at least one estimator's")
     of_counts = {
         name: MetricsOfCounts(
-            *check_rows(y, probability, group_codes, weights), columns=columns, threshold=threshold
+            *check_rows(y, probability, group_codes, weights, folds), columns=columns, threshold=threshold
         )
         for name, probability in probabilities.items()
     }
