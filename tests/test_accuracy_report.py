@@ -22,6 +22,7 @@ from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.datasets import load_contraception, load_verbagg, make_clustered_classification
 from sklmm.exceptions import FewClustersWarning, SingularFitWarning
 from sklmm.reporting.accuracy import AccuracyReport, accuracy_report
+from sklmm.reporting.accuracy.metrics import compute_metrics
 from sklmm.reporting.accuracy.scenarios import SCENARIOS
 
 NAMES = ["mixed", "mixed, u = 0", "gee", "pooled", "dummies", "separate"]
@@ -230,6 +231,21 @@ def test_averaging_over_groups_calibrates_predictions_for_new_groups():
     assert slopes["mixed, u = 0"] == pytest.approx(0.65, abs=0.08)
     known = estimates["known groups", "log loss"]
     assert known["mixed"] < known[["pooled", "dummies", "separate"]].min() - 0.01
+
+
+def test_order_within_known_groups_is_that_of_new_rows():
+    """All these models have one slope for all groups: within a group they put rows in the same order, but for noise."""
+    X, y, groups = make_clustered_classification(3000, 3, n_groups=300, coef=[0.5] * 3, covariance=4.0, random_state=0)
+    report = accuracy_report(
+        ["pooled", "mixed", "dummies"], X, y, groups=groups, scenarios="known groups", metrics="AUC within groups",
+        n_resamples=200, random_state=0,
+    )  # fmt: skip
+    table = report.summary.set_index("estimator")
+    assert np.ptp(table["estimate"]) < 0.01 and table["estimate"].min() > 0.68
+    assert (table["difference_std_error"].drop("pooled") < 0.01).all()
+    here = report.predictions.query("estimator == 'dummies'")
+    across = compute_metrics(here["y"], here["probability"], here["group"], metrics="AUC within groups")
+    assert across["AUC within groups"] < 0.6  # what pairs across folds would say
 
 
 def test_partial_pooling_wins_on_the_contraception_data():

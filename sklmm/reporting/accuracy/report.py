@@ -130,9 +130,10 @@ def accuracy_report(
 
     Notes
     -----
-    Metrics are those of the pooled out-of-fold predictions. Standard errors, intervals and paired differences come from
-    resampling groups, with the predictions held: they are about the groups tested, and leave out that another sample
-    would have given other fits. All estimators are tested on the same rows.
+    Metrics are those of the predictions of all folds together; of the AUC within groups, pairs are of rows of one fold,
+    since a row's outcome is part of what the fits of other folds know of its group. Standard errors, intervals and
+    paired differences come from resampling groups, with the predictions held: they are about the groups tested, and
+    leave out that another sample would have given other fits. All estimators are tested on the same rows.
 
     With one factor, `update_groups` gets the rows of the tested groups alone. With several it gets the training rows,
     too, as levels that both share, such as items, would otherwise be learnt anew from few rows.
@@ -182,6 +183,7 @@ def accuracy_report(
                 n_resamples=n_resamples,
                 level=level,
                 random_state=int(resampling_seed),
+                folds=scenario.fold_numbers,
             )
             table.insert(0, "scenario", scenario.name)
             summary.append(table)
