@@ -127,7 +127,7 @@ def _known_candidate(label, name, random_effects):
         model = MixedLogisticRegression(random_effects)
         return Candidate(label, model, "encoded", "all", predict_params=params, fit_key=key)
     model, which = {
-        "gee": (GEELogisticRegression(), "split"),
+        "gee": (GEELogisticRegression(cov_type="naive"), "split"),  # it always exists, and predictions need none
         "pooled": (PooledClassifier(), None),
         "dummies": (GroupDummiesClassifier(), "all"),
         "separate": (SeparateClassifier(), "split"),
