@@ -8,6 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import sklearn
+from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -96,6 +97,21 @@ def test_text_markdown_and_html(report):
     lines = report.to_markdown().splitlines()
     assert "|  | mixed | mixed, u = 0 | gee | pooled | dummies | separate |" in lines
     assert "difference to mixed: 95 % interval" in text
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("plot_roc", {"scenario": "known groups"}),
+        ("plot_calibration", {"scenario": "known groups", "n_bins": 4}),
+        ("plot_comparison", {"scenario": "known groups", "metric": "Brier", "difference": True}),
+    ],
+)
+def test_pictures(report, method, options):
+    figure = Figure()
+    ax = figure.subplots()
+    assert getattr(report, method)(ax=ax, **options) is ax
+    assert ax.has_data()
 
 
 def test_one_estimator_has_nothing_to_be_compared_with(rows):

@@ -325,22 +325,25 @@ class AccuracyReport:
 
     # Pictures and pages -------------------------------------------------------------------------------------
 
-    def plot_roc(self, scenario=None, ax=None):
+    def plot_roc(self, scenario=None, ax=None, **options):
         """Receiver operating characteristic of each estimator. Needs matplotlib.
 
         Parameters
         ----------
-        scenario : str, default=None
-            None: one picture beside the other for all.
-        ax : matplotlib Axes, default=None
+        scenario : str or list of str, default=None
+            None: all, side by side.
+        ax : matplotlib Axes or sequence of them, default=None
+            One a scenario. None makes a figure.
+        **options
+            Of `sklmm.reporting.accuracy.plots.plot_roc`.
 
         Returns
         -------
-        figure or axes : see `sklmm.reporting.accuracy.plots.plot_roc`
+        ax : matplotlib Axes, or ndarray of Axes for several panels
         """
         from .plots import plot_roc
 
-        return plot_roc(self, scenario=scenario, ax=ax)
+        return plot_roc(self, scenario=scenario, ax=ax, **options)
 
     def plot_calibration(self, scenario=None, ax=None, **options):
         """Calibration curve of each estimator. Needs matplotlib.
@@ -354,18 +357,18 @@ class AccuracyReport:
 
         Returns
         -------
-        figure or axes
+        ax : matplotlib Axes, or ndarray of Axes for several panels
         """
         from .plots import plot_calibration
 
         return plot_calibration(self, scenario=scenario, ax=ax, **options)
 
     def plot_comparison(self, metric="log loss", scenario=None, ax=None, **options):
-        """A metric of each estimator with its interval. Needs matplotlib.
+        """Metrics of each estimator, or their differences to the first, with intervals. Needs matplotlib.
 
         Parameters
         ----------
-        metric : str, default="log loss"
+        metric : str or list of str, default="log loss"
         scenario, ax
             As in `plot_roc`.
         **options
@@ -373,7 +376,7 @@ class AccuracyReport:
 
         Returns
         -------
-        figure or axes
+        ax : matplotlib Axes, or ndarray of Axes for several panels
         """
         from .plots import plot_comparison
 
