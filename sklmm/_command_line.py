@@ -136,6 +136,8 @@ def _add_models(group):
     group.add_argument(
         "--scenarios", nargs="+", type=_words, choices=SCENARIOS, default=default, metavar="NAME", help=text
     )
+    text = "rows of each group that updated-groups shows to the models (default: 5)"
+    group.add_argument("--update-rows", type=int, default=5, metavar="ROWS", help=text)
     text = "folds of cross-validation; 0 leaves the accuracy out (default: 5)"
     group.add_argument("--cv", type=_folds, default=5, metavar="FOLDS", help=text)
     text = "processes for cross-validation (default: 1; -1: all processors)"

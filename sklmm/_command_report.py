@@ -7,6 +7,7 @@ import time
 import warnings
 
 import numpy as np
+from sklearn.base import clone
 
 from ._table_encoding import read_clustered_table
 from ._table_reading import InputError, TableFile, plural
@@ -15,6 +16,7 @@ from .exceptions import ConvergenceWarning, SeparationWarning, SingularFitWarnin
 from .gee import GEELogisticRegression
 from .mixed import MixedLogisticRegression
 from .reporting._render import to_html, to_text
+from .reporting.accuracy.html import report_html
 from .reporting.accuracy.report import accuracy_report
 
 __all__ = ["Log", "report"]
@@ -72,7 +74,7 @@ def report(options, log):
         log(f"note: {note}")
     if table.sample_weight is not None and options.cv:
         raise InputError("--sample-weight: accuracy counts every row once; add --cv 0 for the models without it")
-    texts, fragments = [to_text(table.description)], [to_html(table.description)]
+    texts, sections = [to_text(table.description)], [("Data", to_html(table.description))]
 
     mixed = MixedLogisticRegression(table.random_effects)
     gee = GEELogisticRegression(options.correlation or ("ar1" if table.time is not None else "exchangeable"))
@@ -84,11 +86,18 @@ def report(options, log):
     ):
         summary = _fit(name, model, data | more, table.labels, options.target, log)
         texts.append(str(summary))
-        fragments.append(summary._repr_html_())
+        sections.append((name[:1].upper() + name[1:], summary._repr_html_()))
+    accuracy = None
     if options.cv:
+        # Its correlation is the user's; predictions need no covariance, and the robust one warns in small folds.
+        gee = clone(gee).set_params(cov_type="naive")
         estimators = {name: gee if name == "gee" else name for name in options.estimators}
         accuracy = _measure(estimators, table, options, log)
         texts.append(str(accuracy))
+    if options.out is not None:
+        log(f"writing {options.out}")
+        title = f"{options.target} by {', '.join(options.groups)}"
+        _write(options.out, report_html(accuracy, title=title, sections_before=sections))
     return "\n\n\n".join(texts)
 
 
@@ -125,6 +134,7 @@ def _measure(estimators, table, options, log):
                 split_by=options.groups[0],
                 cv=options.cv,
                 scenarios=options.scenarios,
+                update_rows=options.update_rows,
                 time=table.time,
                 random_effects=table.random_effects,
                 n_jobs=options.n_jobs,
@@ -132,7 +142,7 @@ def _measure(estimators, table, options, log):
                 verbose=0 if options.quiet else 1,
             )
         except (ValueError, TypeError, MemoryError, RuntimeError) as error:
-            raise InputError(f"accuracy: {error}") from error
+            raise InputError(f"accuracy: {error}".replace("update_rows", "--update-rows")) from error
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         log(f"warning: {message}")
     accuracy.classes = np.array(table.labels, dtype=object)  # in place of the 0 and 1 that stand for them

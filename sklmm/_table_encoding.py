@@ -344,7 +344,7 @@ def _describe(file, roles, table, levels, frame, n_read, time_unit):
     n_one = int(table.y.sum())
     other, one = table.labels
     shares = f"{one!r} in {n_one:,} rows ({100 * n_one / n:.1f} %), {other!r} in {n - n_one:,}"
-    facts = [("File", str(file.path)), ("Rows", rows), ("Target", f"{roles.target}: {shares}")]
+    facts = [("Rows", rows), ("Target", f"{roles.target}: {shares}")]
     for name in roles.groups:
         sizes = frame[name].value_counts()
         low, middle, high = sizes.min(), sizes.median(), sizes.max()
@@ -371,4 +371,4 @@ def _describe(file, roles, table, levels, frame, n_read, time_unit):
                 for k, level in enumerate(found)
             ]
         tables.append(Table("Labels", ["column", "level", "coded as", "rows"], cells, n_names=3))
-    return Document("Data", facts, tables, table.notes)
+    return Document(f"Table {file.path.name}", facts, tables, table.notes)

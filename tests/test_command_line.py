@@ -1,7 +1,9 @@
 """``python -m sklmm report``: from a file to a report, on stdout and as a page; errors for people."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -149,6 +151,59 @@ def test_missing_values(run, tmp_path, women):
     assert "10 of 1,934 rows miss values: 'district' in 5 rows (empty 5); 'age' in 7 rows (empty 7)" in err
     status, out, _ = run(tmp_path / "gaps.csv", *WOMEN, "--cv", 0, "--drop-missing")
     assert status == 0 and "1,924 of 1,934; 10 with missing values are left out" in out
+
+
+def test_the_page(run, tmp_path, women):
+    women.assign(**{ODD: women["age"]}).to_csv(tmp_path / "women.csv", index=False)
+    out = tmp_path / "report.html"
+    status, text, _ = run(
+        *(tmp_path / "women.csv", *WOMEN[:4], "--features", ODD, "urban", "--out", out),
+        *("--cv", 2, "--estimators", "mixed", "pooled", "--scenarios", "known groups"),
+    )
+    page = out.read_text(encoding="utf-8")
+    assert status == 0 and ODD in text
+    assert page.startswith("<!DOCTYPE html>") and "<title>use by district</title>" in page
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert [h for h in headings if h in ("Data", "Mixed model", "GEE", "Known groups")] == [
+        "Data",
+        "Mixed model",
+        "GEE",
+        "Known groups",
+    ]
+    assert "bmi &lt;b&gt;&amp; &quot;x&quot;&lt;/b&gt;" in page and "<b>" not in page
+    places = re.findall("""(?:src|href)=["'](data:|.)""", page)
+    assert set(places) == {"data:", "#"} and "url(" not in page and "@import" not in page
+    assert [path.name for path in tmp_path.iterdir() if path.name != "women.csv"] == ["report.html"]
+
+
+def test_the_page_without_accuracy(run, table, tmp_path):
+    assert run(table, *WOMEN, "--cv", 0, "--out", tmp_path / "report.html")[0] == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Random effects" in page and "log loss" not in page
+
+
+def test_an_interrupted_write_leaves_what_was_there(run, table, tmp_path, monkeypatch):
+    out = tmp_path / "report.html"
+    out.write_text("an earlier report")
+    write_text = Path.write_text
+
+    def write_half(path, text, **options):
+        write_text(path, text[: len(text) // 2], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    status, text, err = run(table, *WOMEN, "--cv", 0, "--out", out, "--quiet")
+    assert status == 2 and text == "" and "No space left on device" in err
+    assert out.read_text() == "an earlier report"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "women.csv"]
+
+
+def test_places_that_cannot_be_written_to(run, table, tmp_path):
+    nowhere = tmp_path / "nowhere" / "report.html"
+    for out, expected in ((tmp_path, "is a folder"), (table, "is the table itself"), (nowhere, "there is no folder")):
+        status, _, err = run(table, *WOMEN, "--out", out)
+        assert status == 2 and expected in err and "fitting" not in err
+    assert table.read_text().startswith("woman,")
 
 
 def test_version_and_help(capsys):
