@@ -114,6 +114,14 @@ def test_pictures(report, method, options):
     assert ax.has_data()
 
 
+def test_page(rows, tmp_path):
+    X, y, groups = rows
+    report = accuracy_report("pooled", X, y, groups=groups, scenarios="new groups", metrics="Brier", **FAST)
+    report.save_html(tmp_path / "report.html", title="Älter & <weiser>")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Älter &amp; &lt;weiser&gt;" in page and "data:image/png;base64," in page
+
+
 def test_one_estimator_has_nothing_to_be_compared_with(rows):
     X, y, groups = rows
     report = accuracy_report("pooled", X, y, groups=groups, scenarios="new groups", level=0.9, metrics="Brier", **FAST)
