@@ -166,7 +166,7 @@ def test_comparison_of_differences_and_several_metrics(report):
     table = report.summary.query("metric == 'log loss' and scenario == 'new groups' and estimator != 'mixed'")
     shown = [container[0].get_xdata()[0] for container in axes[0].containers]
     np.testing.assert_allclose(shown, table["difference"])
-    assert axes[0].get_xlabel() == "log loss, difference to mixed (lower is better)"
+    assert axes[0].get_xlabel() == "log loss, difference to mixed\n(lower is better)"
     dashed = [line for line in axes[0].get_lines() if line.get_linestyle() == "--"]
     assert dashed[0].get_xdata() == [0, 0]
 
@@ -199,13 +199,15 @@ def test_what_the_report_does_not_have(report):
 @pytest.mark.filterwarnings("error::UserWarning")
 def test_strange_names_and_single_classes():
     rng = np.random.default_rng(0)
-    p = {"mixed: a_b$ & <c>" * 2: rng.random(120), "_hidden": np.full(120, 0.5)}
+    p = {"mixed: a_b$ & <c>": rng.random(120), "_hidden": np.full(120, 0.5), "very long " * 9 + "name": np.ones(120)}
     with np.errstate(all="raise"):
         report = _hand_made(p, np.zeros(120, dtype=int), np.arange(120) % 20)
         assert "one class only: no curve" in [text.get_text() for text in plot_roc(report).texts]
-        assert len(_labels(plot_calibration(report, intervals=True))) == 2
+        assert len(_labels(plot_calibration(report, intervals=True))) == 3
         panel = plot_comparison(report, ["log loss", "ROC AUC"])[0]
-    assert [label.get_text().strip() for label in panel.get_yticklabels()] == [name.replace("$", r"\$") for name in p]
+    assert [label.get_text().strip() for label in panel.get_yticklabels()] == [
+        r"mixed: a_b\$ & <c>", "_hidden", "very long ve…y long name",
+    ]  # fmt: skip
     assert _inside(panel.figure)
 
 

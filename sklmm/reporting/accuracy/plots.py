@@ -17,6 +17,7 @@ __all__ = ["calibration_curve", "plot_calibration", "plot_comparison", "plot_roc
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
+_LONGEST = 24  # characters of a name
 _MOST_POINTS = 2000  # of a curve: more than a picture shows
 
 
@@ -165,7 +166,7 @@ def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, differ
     shown = list(report.estimators)[1:] if difference else list(report.estimators)
     if not shown:
         raise ValueError("difference=True needs a second estimator to compare with the first")
-    longest = max(len(str(estimator)) for estimator in shown)
+    longest = max(len(_label(estimator)) for estimator in shown)
     axes = _panels(
         len(names), ax, width=3.4 + 0.07 * longest / len(names), height=1.1 + 0.32 * len(shown), n_rows=len(metrics),
         sharex=False if difference else "row", sharey=True,
@@ -194,7 +195,10 @@ def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, differ
         panel.set_ylim(len(shown) - 0.4, -0.6)  # the first on top, as in a table
         what = f"{column}, difference to {_label(report.estimators[0]).strip()}" if difference else column
         better = f"nearer {kind.target:g} is better" if kind.better == "nearer" else f"{kind.better} is better"
-        panel.set_xlabel(what if difference and kind.better == "nearer" else f"{what} ({better})")
+        if difference:
+            panel.set_xlabel(what if kind.better == "nearer" else f"{what}\n({better})")
+        else:
+            panel.set_xlabel(f"{what} ({better})")
         panel.locator_params(axis="x", nbins=5)
         if place < len(names):  # scenarios head their columns
             _title(panel, name, len(names), ax)
@@ -285,8 +289,14 @@ def _title(panel, name, n_scenarios, ax):
 
 
 def _label(estimator):
-    """A name as it is: dollars would start a formula, and a legend leaves out what starts with an underscore."""
-    text = str(estimator).replace("$", r"\$")
+    """A name, cut in the middle if it is long.
+
+    Dollars would start a formula, and a legend leaves out what starts with an underscore.
+    """
+    text = str(estimator)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}…{text[1 - _LONGEST // 2 :]}"
+    text = text.replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 
