@@ -1,0 +1,187 @@
+"""The estimators of a report: known ones by name, others as they are, and what each of them gets to see."""
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sklearn import get_config
+from sklearn.base import is_classifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import get_routing_for_object
+
+from sklmm.gee import GEELogisticRegression
+from sklmm.mixed import MixedLogisticRegression
+
+from .unpooled import GroupDummiesClassifier, PooledClassifier, SeparateClassifier
+
+__all__ = ["NAMES", "Candidate", "resolve_estimators"]
+
+NAMES = {
+    "mixed": "mixed model: a random intercept for each grouping factor, unless random_effects says otherwise",
+    "mixed, u = 0": "the same fit, predicting at random effects of zero: the typical group",
+    "gee": "marginal model, exchangeable correlation within groups",
+    "pooled": "plain logistic regression: no groups",
+    "dummies": "a fixed effect for each group",
+    "separate": "a logistic regression for each group",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An estimator of a report, and what it is given.
+
+    Attributes
+    ----------
+    name : str
+    estimator : classifier
+        Not fitted; to be cloned.
+    table : {"encoded", "features", "X"}
+        Features as numbers, features as they came, or all of X.
+    groups : {"all", "split", None}
+        Whether all grouping factors, the one that is split by, or none are handed to it.
+    fit_prefix : str
+        Before the names of arguments of `fit`, for the last step of a pipeline.
+    predicts_with_groups : bool
+        Whether `predict_proba` takes groups.
+    takes_time : bool
+        Whether `fit` takes times.
+    predict_params : dict
+    fit_key : tuple
+        Candidates with the same key share the fit.
+    """
+
+    name: str
+    estimator: object
+    table: str
+    groups: str | None
+    fit_prefix: str = ""
+    predicts_with_groups: bool = True
+    takes_time: bool = False
+    predict_params: dict = field(default_factory=dict)
+    fit_key: tuple = ()
+
+
+def resolve_estimators(estimators, groups_in_X=False, random_effects=None):
+    """The candidates that `estimators` stands for.
+
+    Parameters
+    ----------
+    estimators : str, classifier, list of these, or dict of name -> str or classifier
+    groups_in_X : bool
+        Whether grouping columns are part of X.
+    random_effects : None, str or list of str
+        Of the mixed model that is known by name.
+
+    Returns
+    -------
+    candidates : list of Candidate
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown name, a name that occurs twice, and what is no classifier with probabilities.
+    """
+    if isinstance(estimators, Mapping):
+        items = list(estimators.items())
+    elif isinstance(estimators, str) or hasattr(estimators, "fit"):
+        items = [(None, estimators)]
+    else:
+        items = [(None, item) for item in estimators]
+    if not items:
+        raise ValueError(f"estimators is empty; give classifiers, or names of {_known()}")
+    candidates, taken = [], set()
+    for label, estimator in items:
+        if label is None:
+            label = estimator if isinstance(estimator, str) else _free_name(type(estimator).__name__, taken)
+        if not isinstance(label, str):
+            raise TypeError(f"names of estimators are strings, got {label!r}")
+        if label in taken:
+            raise ValueError(f"two estimators are named {label!r}; a dict gives them names of their own")
+        taken.add(label)
+        if isinstance(estimator, str):
+            candidates.append(_known_candidate(label, estimator, random_effects))
+        else:
+            candidates.append(_other_candidate(label, estimator, groups_in_X))
+    return candidates
+
+
+def _free_name(name, taken):
+    """The name, with a number behind it where it is taken."""
+    numbered, k = name, 1
+    while numbered in taken:
+        k += 1
+        numbered = f"{name} {k}"
+    return numbered
+
+
+def _known():
+    return ", ".join(map(repr, NAMES))
+
+
+def _known_candidate(label, name, random_effects):
+    if name not in NAMES:
+        raise ValueError(f"unknown estimator {name!r}; known by name are {_known()}")
+    key = ("known", "mixed" if name == "mixed, u = 0" else name)
+    if key[1] == "mixed":
+        params = {} if name == "mixed" else {"predict_effects": "zero"}
+        model = MixedLogisticRegression(random_effects)
+        return Candidate(label, model, "encoded", "all", predict_params=params, fit_key=key)
+    model, which = {
+        "gee": (GEELogisticRegression(cov_type="naive"), "split"),  # it always exists, and predictions need none
+        "pooled": (PooledClassifier(), None),
+        "dummies": (GroupDummiesClassifier(), "all"),
+        "separate": (SeparateClassifier(), "split"),
+    }[name]
+    return Candidate(label, model, "encoded", which, predicts_with_groups=which is not None, fit_key=key)
+
+
+def _other_candidate(label, estimator, groups_in_X):
+    if isinstance(estimator, type):
+        raise TypeError(f"estimator {label!r} is a class; give an instance, {estimator.__name__}()")
+    if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
+        raise TypeError(f"estimator {label!r} is neither an estimator nor one of {_known()}: {estimator!r}")
+    if not is_classifier(estimator):
+        raise TypeError(f"estimator {label!r} is no classifier: {estimator!r}")
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"estimator {label!r} has no predict_proba, and a report scores probabilities; wrap it in "
+            "CalibratedClassifierCV"
+        )
+    if _names_groups_itself(estimator):
+        return Candidate(label, estimator, "X", None, predicts_with_groups=False, fit_key=("given", label))
+    prefix, which, predicts = _door_of(estimator)
+    if which is None:
+        table = "X" if groups_in_X else "features"
+        return Candidate(label, estimator, table, None, predicts_with_groups=False, fit_key=("given", label))
+    last = _last_step(estimator)
+    takes_time = "time" in inspect.signature(last.fit).parameters and getattr(last, "time_feature", None) is None
+    return Candidate(label, estimator, "features", which, prefix, predicts, takes_time, fit_key=("given", label))
+
+
+def _names_groups_itself(estimator):
+    """Whether it, or a part of it, finds its groups in X."""
+    return any(
+        name.rpartition("__")[2] == "group_features" and value is not None
+        for name, value in estimator.get_params(deep=True).items()
+    )
+
+
+def _door_of(estimator):
+    """How the estimator takes groups: prefix of fit's arguments, which factors, whether predict_proba takes them."""
+    last = _last_step(estimator)
+    which = "all" if isinstance(last, (MixedLogisticRegression, GroupDummiesClassifier)) else "split"
+    takes = "groups" in inspect.signature(last.fit).parameters
+    if get_config()["enable_metadata_routing"]:
+        routing = get_routing_for_object(estimator)
+        if not routing.consumes("fit", ["groups"]):
+            return "", None, False
+        # A meta-estimator hands them on to what may take several factors.
+        return "", which if takes else "all", bool(routing.consumes("predict_proba", ["groups"]))
+    if not takes:
+        return "", None, False
+    prefix = "" if last is estimator else f"{estimator.steps[-1][0]}__"
+    return prefix, which, "groups" in inspect.signature(last.predict_proba).parameters
+
+
+def _last_step(estimator):
+    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator

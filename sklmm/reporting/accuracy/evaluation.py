@@ -1,0 +1,227 @@
+"""Cross-validation of several classifiers in several scenarios: every fit once, probabilities of every tested row."""
+
+import time
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from sklearn.utils.parallel import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+__all__ = ["Evaluation", "evaluate"]
+
+# Errors that keep their class once it is said whose they are; others may not be made from a text.
+_AS_THEY_ARE = (ValueError, TypeError, MemoryError, NotImplementedError)
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """What cross-validation gives.
+
+    Attributes
+    ----------
+    probabilities : dict of scenario -> dict of estimator -> ndarray
+        Of the second class, for the tested rows of the scenario, fold by fold.
+    times : DataFrame
+        A row for each estimator, scenario and fold, with "fit_time" and "predict_time" in seconds. A fit that serves
+        several of them is in each.
+    warnings : list of (str, type, str)
+        Estimator, category and text of each kind of warning that fits or predictions gave, with the number of fits.
+    """
+
+    probabilities: dict
+    times: pd.DataFrame
+    warnings: list
+
+
+def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
+    """Fit every candidate on every training fold, and predict the rows tested.
+
+    Parameters
+    ----------
+    data : GroupedData
+    plan : list of Scenario
+    candidates : list of Candidate
+    n_jobs : int or None
+        Number of processes, as in scikit-learn. Results do not depend on it.
+    verbose : int
+        1 prints a line for each fit.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError
+        If an estimator fails; the message says which one, where, and why.
+    """
+    tasks = _tasks(plan, candidates)
+    inputs = {
+        key: (getattr(data, group[0].table), _groups_for(group[0], data)) for key, group in _by_fit(candidates).items()
+    }
+    several_factors = data.groups.shape[1] > 1
+    parallel = Parallel(n_jobs=n_jobs, return_as="generator")
+    results = parallel(
+        delayed(_fit_and_predict)(
+            group, folds, *inputs[group[0].fit_key], data.labels, data.classes[1], data.time, several_factors
+        )
+        for group, folds in tasks
+    )
+    records, caught = [], []
+    for done, (found, messages) in enumerate(results, start=1):
+        records += found
+        caught += messages
+        if verbose:
+            group, folds = tasks[done - 1]
+            print(
+                f"[accuracy_report] {done} of {len(tasks)} fits: {group[0].name}, {folds[0][0]}, fold "
+                f"{folds[0][1].number}, {found[0]['fit_time']:.2f} s",
+                flush=True,
+            )
+    by_key = {(r["estimator"], r["scenario"], r["fold"]): r for r in records}
+    probabilities, times = {}, []
+    for scenario in plan:
+        of_scenario = probabilities[scenario.name] = {}
+        for candidate in candidates:
+            parts = [by_key[candidate.name, scenario.name, fold.number] for fold in scenario.folds]
+            of_scenario[candidate.name] = np.concatenate([part.pop("probability") for part in parts])
+            times += parts
+    return Evaluation(probabilities, pd.DataFrame(times), _summarised(caught, tasks))
+
+
+def _by_fit(candidates):
+    """Candidates that share a fit, in order."""
+    groups = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.fit_key, []).append(candidate)
+    return groups
+
+
+def _tasks(plan, candidates):
+    """Pairs of candidates that share a fit and of (scenario, fold) that share its training rows."""
+    folds = {}
+    for scenario in plan:
+        for fold in scenario.folds:
+            folds.setdefault(id(fold.train), []).append((scenario.name, fold))
+    return [(group, shared) for shared in folds.values() for group in _by_fit(candidates).values()]
+
+
+def _groups_for(candidate, data):
+    """The groups that a candidate is handed: a frame of several factors, or one column."""
+    if candidate.groups is None:
+        return None
+    if candidate.groups == "all" and data.groups.shape[1] > 1:
+        return data.groups
+    return data.groups[data.factor]
+
+
+# --- one fit ------------------------------------------------------------------------------------------------
+
+
+def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, several_factors):
+    """Fit once; predict the tested rows of each fold by each candidate that shares the fit."""
+    first = candidates[0]
+    records, caught = [], []
+    where = (first.name, *folds[0])
+    try:
+        # Sums in BLAS depend on its number of threads, and that on n_jobs.
+        with warnings.catch_warnings(record=True) as caught, threadpool_limits(1, user_api="blas"):
+            warnings.simplefilter("always")
+            train = folds[0][1].train
+            begin = time.perf_counter()
+            estimator = clone(first.estimator)
+            params = _params(first, groups, train, times)
+            estimator.fit(_safe_indexing(table, train), labels[train], **params)
+            fit_time = time.perf_counter() - begin
+            for scenario, fold in folds:
+                begin = time.perf_counter()
+                model = estimator
+                if fold.update.size and _final(estimator) is not None:
+                    # Of several factors, the update teaches every level that occurs: the training rows go along, so
+                    # that the levels shared with them keep what they have learnt.
+                    shown = np.concatenate([train, fold.update]) if several_factors else fold.update
+                    model = _updated(estimator, _safe_indexing(table, shown), labels[shown], _rows(groups, shown))
+                update_time = time.perf_counter() - begin
+                X_test = _safe_indexing(table, fold.test)
+                for candidate in candidates:
+                    where = (candidate.name, scenario, fold)
+                    begin = time.perf_counter()
+                    params = {"groups": _rows(groups, fold.test)} if candidate.predicts_with_groups else {}
+                    probability = model.predict_proba(X_test, **params, **candidate.predict_params)
+                    records.append(
+                        {
+                            "estimator": candidate.name,
+                            "scenario": scenario,
+                            "fold": fold.number,
+                            "n_train": len(train),
+                            "n_test": len(fold.test),
+                            "fit_time": fit_time,
+                            "predict_time": time.perf_counter() - begin + update_time,
+                            "probability": _of_class(probability, model.classes_, positive, len(fold.test)),
+                        }
+                    )
+    except Exception as error:
+        name, scenario, fold = where
+        kind = type(error) if type(error) in _AS_THEY_ARE else RuntimeError
+        what = str(error) if kind is not RuntimeError else f"{type(error).__name__}: {error}"
+        raise kind(f"estimator {name!r}, {scenario}, fold {fold.number}: {what}") from error
+    first_texts = {message.category: str(message.message) for message in reversed(caught)}
+    return records, [(first.name, category, text) for category, text in first_texts.items()]
+
+
+def _params(candidate, groups, rows, times):
+    params = {}
+    if candidate.groups is not None:
+        params[candidate.fit_prefix + "groups"] = groups.iloc[rows]
+    if candidate.takes_time and times is not None:
+        params[candidate.fit_prefix + "time"] = np.asarray(times)[rows]
+    return params
+
+
+def _rows(groups, rows):
+    return None if groups is None else groups.iloc[rows]
+
+
+def _final(estimator):
+    """The estimator that can be updated: itself, or the last step of a pipeline; else None."""
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    return last if hasattr(last, "update_groups") else None
+
+
+def _updated(estimator, X, y, groups):
+    """A copy of the fitted estimator that has seen these rows of its groups."""
+    if not isinstance(estimator, Pipeline):
+        return estimator.update_groups(X, y, groups=groups)
+    name, last = estimator.steps[-1]
+    features = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
+    return Pipeline([*estimator.steps[:-1], (name, last.update_groups(features, y, groups=groups))])
+
+
+def _of_class(probability, classes, positive, n_rows):
+    """The column of the positive class, checked."""
+    probability = np.asarray(probability, dtype=np.float64)
+    if probability.shape != (n_rows, 2):
+        raise ValueError(f"predict_proba gives an array of shape {probability.shape} in place of {(n_rows, 2)}")
+    column = probability[:, int(np.flatnonzero(np.asarray(classes) == positive)[0])]
+    if not ((column >= 0) & (column <= 1)).all():  # NaN included
+        raise ValueError("predict_proba gives values that are no probabilities")
+    return column
+
+
+def _summarised(caught, tasks):
+    """Each kind of warning of an estimator once: its first text, and how many of the fits gave it."""
+    n_fits = Counter(group[0].name for group, _ in tasks)
+    counts = Counter((name, category) for name, category, _ in caught)
+    texts = {}
+    for name, category, text in caught:
+        texts.setdefault((name, category), text)
+    return [
+        (name, category, f"in {counts[name, category]} of {n_fits[name]} fits: {text}")
+        for (name, category), text in texts.items()
+    ]

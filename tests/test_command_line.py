@@ -1,0 +1,223 @@
+"""``python -m sklmm report``: from a file to a report, on stdout and as a page; errors for people."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sklmm
+from sklmm import GEELogisticRegression, MixedLogisticRegression
+from sklmm._command_line import main
+from sklmm.datasets import load_contraception, load_ohio
+
+ODD = 'bmi <b>& "x"</b>'  # a name that a page must escape
+
+
+@pytest.fixture(scope="module")
+def women():
+    frame = load_contraception(as_frame=True).frame
+    return frame.assign(use=np.where(frame["use"] == 1, "Y", "N"))
+
+
+@pytest.fixture
+def table(tmp_path, women):
+    women.to_csv(tmp_path / "women.csv", index=False)
+    return tmp_path / "women.csv"
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        status = main(["report", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+WOMEN = ("--target", "use", "--groups", "district", "--exclude", "ch")
+
+
+def test_models_are_those_of_the_package(run, table, women):
+    slopes = ("--random-effects", "1 + urban | district")
+    status, out, err = run(table, *WOMEN, *slopes, "--cv", 0)
+    assert status == 0
+    X = pd.DataFrame(
+        {
+            "livch[1]": women["livch"] == "1",
+            "livch[2]": women["livch"] == "2",
+            "livch[3+]": women["livch"] == "3+",
+            "age": women["age"],
+            "urban[Y]": women["urban"] == "Y",
+        },
+        dtype=float,
+    )
+    mixed = MixedLogisticRegression("1 + `urban[Y]` | district").fit(X, women["use"], groups=women["district"])
+    gee = GEELogisticRegression().fit(X, women["use"], groups=women["district"])
+    for model in (mixed, gee):
+        text = str(model.summary())
+        table_of_coefficients = text[text.index("livch[1]") : text.index("Converged")]
+        assert table_of_coefficients in out
+    assert "probability of use = 'Y' (against 'N')" in out
+    assert "Column 'woman' is left out: it numbers the rows" in out
+    assert "fitting the mixed model to 1,934 rows" in err and "fitting the GEE" in err
+
+
+def test_time_gives_the_gee_an_ar1_correlation(run, tmp_path):
+    visits = load_ohio(as_frame=True).frame
+    visits.sample(frac=1, random_state=0).to_csv(tmp_path / "ohio.csv", index=False)
+    status, out, _ = run(tmp_path / "ohio.csv", "--target", "resp", "--groups", "id", "--time", "age", "--cv", 0)
+    gee = GEELogisticRegression("ar1").fit(
+        visits[["age", "smoke"]], visits["resp"], groups=visits["id"], time=visits["age"]
+    )
+    assert status == 0
+    assert f"AR(1), {gee.correlation_params_[0]:.3f} at a distance of 1 in time" in out
+
+
+def test_the_positive_label_turns_signs_round(run, table, women):
+    _, out, _ = run(table, *WOMEN, "--positive", "N", "--cv", 0, "--features", "age")
+    model = MixedLogisticRegression().fit(women[["age"]], women["use"] == "N", groups=women["district"])
+    assert "probability of use = 'N' (against 'Y')" in out
+    (line,) = [line.split() for line in str(model.summary()).splitlines() if line.startswith("age ")]
+    assert line in [line.split() for line in out.splitlines()]
+
+
+def test_warnings_of_fits_are_in_the_report(run, table):
+    status, out, err = run(table, "--target", "use", "--groups", "district", "--cv", 0)
+    assert status == 0
+    assert out.count("not identified (collinear with other columns: 'ch[Y]'") == 2
+    assert err.count("warning:") == 2
+
+
+def test_accuracy(run, table):
+    options = ("--cv", 3, "--estimators", "mixed", "pooled", "--scenarios", "known-groups", "--features", "age")
+    status, out, err = run(table, *WOMEN[:4], *options)
+    assert status == 0
+    assert "Predictive accuracy" in out and "log loss" in out
+    assert "New groups" not in out and "separate" not in out
+    assert "6 of 6 fits: pooled" in err
+    assert run(table, *WOMEN[:4], *options)[1] == out  # --random-state has a default
+
+
+def test_quiet(run, table):
+    status, out, err = run(table, *WOMEN, "--cv", 2, "--estimators", "pooled", "--scenarios", "known groups", "--quiet")
+    assert status == 0 and err == "" and "log loss" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--target", "usee", "--groups", "district"), "--target: there is no column 'usee'; did you mean 'use'?"),
+        (("--target", "livch", "--groups", "district"), "needs two values, but has 4 values: '3+' (743 rows)"),
+        ((*WOMEN, "--time", "urban"), "--time 'urban' needs numbers"),
+        ((*WOMEN, "--correlation", "unstructured", "--time", "age"), "the GEE can't be fitted"),
+        ((*WOMEN, "--sample-weight", "woman"), "add --cv 0"),
+        ((*WOMEN, "--cv", "61", "--estimators", "pooled"), "accuracy: "),
+        ((*WOMEN, "--out", "nowhere/report.html"), "there is no folder"),
+    ],
+)
+def test_errors(run, table, arguments, expected):
+    status, out, err = run(table, *arguments, "--quiet")
+    assert status == 2 and out == ""
+    assert err.startswith("sklmm: error: ") and err.count("\n") == 1 and expected in err
+
+
+def test_errors_of_files(run, tmp_path):
+    assert run(tmp_path / "none.csv", *WOMEN)[0] == 2
+    (tmp_path / "empty.csv").write_text("")
+    status, _, err = run(tmp_path / "empty.csv", *WOMEN)
+    assert status == 2 and "empty.csv is empty" in err
+
+
+@pytest.mark.parametrize("arguments", [(), ("--cv", "1"), ("--cv", "many"), ("--sep", "::"), ("--estimators", "best")])
+def test_errors_of_options(table, arguments, capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["report", str(table), *(WOMEN if arguments else ()), *arguments])
+    assert error.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_missing_values(run, tmp_path, women):
+    gaps = women.astype({"district": float})
+    gaps.loc[:4, "district"] = np.nan
+    gaps.loc[3:9, "age"] = np.nan
+    gaps.to_csv(tmp_path / "gaps.csv", index=False)
+    status, _, err = run(tmp_path / "gaps.csv", *WOMEN, "--cv", 0)
+    assert status == 2
+    assert "10 of 1,934 rows miss values: 'district' in 5 rows (empty 5); 'age' in 7 rows (empty 7)" in err
+    status, out, _ = run(tmp_path / "gaps.csv", *WOMEN, "--cv", 0, "--drop-missing")
+    assert status == 0 and "1,924 of 1,934; 10 with missing values are left out" in out
+
+
+def test_the_page(run, tmp_path, women):
+    women.assign(**{ODD: women["age"]}).to_csv(tmp_path / "women.csv", index=False)
+    out = tmp_path / "report.html"
+    status, text, _ = run(
+        *(tmp_path / "women.csv", *WOMEN[:4], "--features", ODD, "urban", "--out", out),
+        *("--cv", 2, "--estimators", "mixed", "pooled", "--scenarios", "known groups"),
+    )
+    page = out.read_text(encoding="utf-8")
+    assert status == 0 and ODD in text
+    assert page.startswith("<!DOCTYPE html>") and "<title>use by district</title>" in page
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    assert [h for h in headings if h in ("Data", "Mixed model", "GEE", "Known groups")] == [
+        "Data",
+        "Mixed model",
+        "GEE",
+        "Known groups",
+    ]
+    assert "bmi &lt;b&gt;&amp; &quot;x&quot;&lt;/b&gt;" in page and "<b>" not in page
+    places = re.findall("""(?:src|href)=["'](data:|.)""", page)
+    assert set(places) == {"data:", "#"} and "url(" not in page and "@import" not in page
+    assert [path.name for path in tmp_path.iterdir() if path.name != "women.csv"] == ["report.html"]
+
+
+def test_the_page_without_accuracy(run, table, tmp_path):
+    assert run(table, *WOMEN, "--cv", 0, "--out", tmp_path / "report.html")[0] == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Random effects" in page and "log loss" not in page
+
+
+def test_an_interrupted_write_leaves_what_was_there(run, table, tmp_path, monkeypatch):
+    out = tmp_path / "report.html"
+    out.write_text("an earlier report")
+    write_text = Path.write_text
+
+    def write_half(path, text, **options):
+        write_text(path, text[: len(text) // 2], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    status, text, err = run(table, *WOMEN, "--cv", 0, "--out", out, "--quiet")
+    assert status == 2 and text == "" and "No space left on device" in err
+    assert out.read_text() == "an earlier report"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "women.csv"]
+
+
+def test_places_that_cannot_be_written_to(run, table, tmp_path):
+    nowhere = tmp_path / "nowhere" / "report.html"
+    for out, expected in ((tmp_path, "is a folder"), (table, "is the table itself"), (nowhere, "there is no folder")):
+        status, _, err = run(table, *WOMEN, "--out", out)
+        assert status == 2 and expected in err and "fitting" not in err
+    assert table.read_text().startswith("woman,")
+
+
+def test_version_and_help(capsys):
+    for arguments, expected in (
+        (["--version"], f"sklmm {sklmm.__version__}\n"),
+        (["report", "--help"], "--random-effects"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0 and expected in capsys.readouterr().out
+    assert main([]) == 0 and "report" in capsys.readouterr().out
+
+
+def test_as_a_module(table, tmp_path):
+    command = [sys.executable, "-m", "sklmm", "report"]
+    done = subprocess.run([*command, str(tmp_path / "x.csv"), *WOMEN], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 2 and "Traceback" not in done.stderr
