@@ -1,15 +1,70 @@
-"""The README's Python runs as printed."""
+"""The README's Python runs as printed, and its tables are what it prints."""
 
 import re
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_python_blocks_run():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert blocks
-    namespace = {}
-    for block in blocks:
-        exec(block, namespace)  # later blocks build on earlier ones, as a reader would
+@pytest.fixture(scope="module")
+def namespace(tmp_path_factory):
+    """What the README's blocks define, run one after the other as a reader would."""
+    text = README.read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("readme"))  # some write files
+        for block in blocks:
+            exec(block, found)
+        found["files"] = sorted(path.name for path in Path().iterdir())
+    return found
+
+
+def test_python_blocks_run(namespace):
     assert namespace["model"].converged_
+    assert namespace["files"] == ["report.html"]
+
+
+def test_tables_are_those_of_the_report(namespace):
+    """To within what folds and rounding of other versions of the libraries may change."""
+
+    def rows(text):
+        return [line for line in text.splitlines() if line.startswith("|") and not line.startswith("| ---")]
+
+    def numbers(line):
+        return [float(number) for number in re.findall(r"[-+]?\d+\.\d+", line)]
+
+    printed = rows(namespace["report"].to_markdown())
+    text = README.read_text(encoding="utf-8")
+    section = text[text.index("## How well does it predict") : text.index("![Log loss")]
+    shown = rows(section)
+    assert len(shown) == len(printed) > 15
+    for ours, theirs in zip(shown, printed, strict=True):
+        assert ours.split("|")[1].strip() == theirs.split("|")[1].strip()
+        assert numbers(ours) == pytest.approx(numbers(theirs), abs=0.02)
+
+
+def test_the_files_it_refers_to_are_there():
+    text = README.read_text(encoding="utf-8")
+    paths = re.findall(r"\]\(([\w./]+)\)", text)
+    table = text[text.index("| file in `sklmm/`") : text.index("Beside it")]
+    for cell in re.findall(r"^\| (`[^|]*) \|", table, flags=re.MULTILINE):
+        names = re.findall(r"`([^`]+)`", cell)
+        folder = names[0].rpartition("/")[0]
+        paths += [f"sklmm/{name if '/' in name else f'{folder}/{name}'}" for name in names]
+    assert len(paths) > 60
+    root = README.parent
+    missing = [path for path in paths if not list(root.glob(path.replace("//", "/")))]
+    assert not missing
+
+
+def test_every_module_is_on_the_map():
+    text = README.read_text(encoding="utf-8")
+    table = text[text.index("| file in `sklmm/`") : text.index("Beside it")]
+    patterns = [name.rpartition("/")[2] for name in re.findall(r"`([^`]+)`", table)]
+    whole = ("displays", "datasets", "_kernels")
+    for path in (README.parent / "sklmm").rglob("*.py"):
+        if path.name != "__init__.py" and not set(whole) & set(path.parts):
+            assert any(Path(path.name).match(pattern) for pattern in patterns if pattern), path.name
