@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from sklmm import accuracy_report
 from sklmm.datasets import load_contraception, load_verbagg, make_clustered_classification
-from sklmm.reporting.accuracy import accuracy_report
 
 FOLDER = Path(sys.argv[1]) if len(sys.argv) > 1 else None
 ESTIMATORS = ["mixed", "mixed, u = 0", "gee", "pooled", "dummies", "separate"]

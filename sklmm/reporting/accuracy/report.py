@@ -140,7 +140,7 @@ def accuracy_report(
 
     Examples
     --------
-    >>> from sklmm.reporting.accuracy import accuracy_report
+    >>> from sklmm import accuracy_report
     >>> from sklmm.datasets import load_contraception
     >>> women, uses, district = load_contraception(return_X_y=True, as_frame=True)
     >>> X = women[["age", "urban", "livch"]]
