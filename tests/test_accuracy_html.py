@@ -205,7 +205,7 @@ def test_reading_when_the_first_is_best():
     assert found[2].startswith("It is better than third by more than chance: the 90 % interval")
     assert found[3].startswith("Against second the interval of the paired difference includes 0")
     # -(log(1/4) / 4 + 3 log(3/4) / 4)
-    assert found[4] == "Who gave every row the share of rows with 'ill', 25.0%, would have a log loss of 0.5623."
+    assert found[4] == "Predicting for every row the share of 'ill' among them, 25.0%, has a log loss of 0.5623."
 
 
 @pytest.mark.parametrize(("interval", "verdict"), [((0.01, 0.2), "more than chance"), ((-0.01, 0.2), "may be chance")])
