@@ -136,13 +136,6 @@ def test_pictures_are_in_the_page(page):
     assert not pytest.importorskip("matplotlib.pyplot").get_fignums()  # and no figure left open
 
 
-def test_settings_of_the_reader_are_left_alone(report):
-    matplotlib = pytest.importorskip("matplotlib")
-    with matplotlib.rc_context({"font.size": 30, "figure.dpi": 50}):
-        report_html(report)
-        assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["figure.dpi"]) == (30, 50)
-
-
 def test_page_without_matplotlib(report, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     page = report_html(report)
@@ -166,8 +159,11 @@ def test_one_estimator_and_few_metrics():
     assert any(sentence.startswith("The sensitivity of pooled is") for sentence in parsed.of("li"))
 
 
-def test_save_html(report, tmp_path):
-    report.save_html(tmp_path / "report.html", title="é ± ü")
+def test_save_html_leaves_the_settings_of_matplotlib_alone(report, tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    with matplotlib.rc_context({"font.size": 30, "figure.dpi": 50}):
+        report.save_html(tmp_path / "report.html", title="é ± ü")
+        assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["figure.dpi"]) == (30, 50)
     assert "<h1>é ± ü</h1>" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
