@@ -69,7 +69,7 @@ METRICS = {
         ),
         Metric(
             "AUC within groups", "higher", 1.0,
-            "The same of pairs of rows of one group, and of one fold of cross-validation: who in a group is likelier. All "
+            "The same of pairs of rows of one group and one fold of cross-validation: who in a group is likelier. All "
             "such pairs count alike.",
         ),
         Metric(
