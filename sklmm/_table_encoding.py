@@ -92,7 +92,8 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
 
     time_unit = None
     if roles.time is not None:
-        frame[roles.time], time_unit = _read_time(frame[roles.time])
+        times, time_unit = _read_time(frame[roles.time])
+        frame = frame.assign(**{roles.time: times})
     _refuse_infinite(frame)
     n_read = len(frame)
     frame, missing = _complete_rows(file, frame, drop_missing)

@@ -84,7 +84,7 @@ def test_resamples_equal_those_made_by_copying_rows(kind, weighted):
     w = rng.gamma(2.0, size=len(y)) * (rng.random(len(y)) < 0.9) if weighted else np.ones(len(y))
     folds = rng.integers(1, 4, len(y))
     metrics_of = _metrics_of(y, p, codes, w, folds=folds, threshold=0.4)
-    counts = _counts(metrics_of.n_groups, 40)
+    counts = _counts(metrics_of.n_groups, 20)
     expected = _by_copying(y, p, codes, w, counts, threshold=0.4, folds=folds)
     _assert_same(metrics_of(counts), expected, np.nanstd(expected, axis=0) if kind != "constant" else np.ones(13))
 
@@ -96,13 +96,13 @@ def test_resamples_without_both_classes_or_with_separated_ones():
     y[[3, 16]] = 1 - y[[3, 16]]
     p = expit(2 * y - 1 + rng.normal(size=len(y)))
     w = np.ones(len(y))
-    counts = _counts(6, 120)
+    counts = _counts(6, 70)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = _metrics_of(y, p, codes, w)(counts)
     expected = _by_copying(y, p, codes, w, counts)
     missing = dict(zip(metric_columns(), np.isnan(expected).sum(axis=0), strict=True))
-    assert 0 < missing["ROC AUC"] < missing["calibration slope"] < 110  # the data have what this is about
+    assert 0 < missing["ROC AUC"] < missing["calibration slope"] < 65  # the data have what this is about
     _assert_same(found, expected, np.nanstd(expected, axis=0))
 
 
@@ -119,10 +119,10 @@ def test_estimates_are_those_of_compute_metrics():
 def test_table_from_resamples_made_by_copying_rows():
     y, eta, codes, rng = _data()
     probabilities = {"a": expit(eta), "b": expit(2 * eta + rng.normal(size=len(eta)))}
-    table = resample_metrics(y, probabilities, codes, n_resamples=70, level=0.9, random_state=5)
+    table = resample_metrics(y, probabilities, codes, n_resamples=40, level=0.9, random_state=5)
     assert list(table.columns[:3]) == ["estimator", "metric", "estimate"]
-    assert table.attrs == {"n_groups": 25, "n_resamples": 70}
-    counts, w = _counts(25, 70, seed=5), np.ones(len(y))
+    assert table.attrs == {"n_groups": 25, "n_resamples": 40}
+    counts, w = _counts(25, 40, seed=5), np.ones(len(y))
     copied = {name: _by_copying(y, p, codes, w, counts) for name, p in probabilities.items()}
     # Tails for which the interval of a mean of 25 independent numbers is the t interval.
     tail = stats.norm.cdf(-np.sqrt(25 / 24) * stats.t.ppf(0.95, 24))

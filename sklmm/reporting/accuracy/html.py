@@ -221,7 +221,8 @@ def _figure(draw, caption):
     plt.close(figure)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{_text(caption)}" width="{width}" height="{height}">'
+        f'<figure><div class="scroll"><img src="data:image/png;base64,{data}" alt="{_text(caption)}" width="{width}" '
+        f'height="{height}" style="min-width: {min(width, 576)}px"></div>'
         f"<figcaption>{_text(caption)}</figcaption></figure>"
     )
 

@@ -69,7 +69,8 @@ METRICS = {
         ),
         Metric(
             "AUC within groups", "higher", 1.0,
-            "The same of pairs of rows of one group: who in a group is likelier. All such pairs count alike.",
+            "The same of pairs of rows of one group and one fold of cross-validation: who in a group is likelier. All "
+            "such pairs count alike.",
         ),
         Metric(
             "AUC between groups", "higher", 1.0,

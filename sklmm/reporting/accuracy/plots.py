@@ -60,7 +60,7 @@ def plot_roc(report, scenario=None, ax=None, **kwargs):
             keep = _thinned(len(x))
             panel.plot(x[keep], sensitivity[keep], **{**line, "label": label, **kwargs})
         panel.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-        panel.set_aspect("equal")
+        panel.set_aspect("equal", anchor="N")
         _title(panel, name, len(names), ax)
         if panel.get_legend_handles_labels()[0]:
             panel.legend(loc="lower right", fontsize="small")
@@ -95,7 +95,8 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
         As in `plot_roc`.
     """
     names = _scenarios(report, scenario)
-    axes = _panels(len(names), ax, width=4.6, height=4.9)
+    n_columns = 2 if max(len(_label(estimator)) for estimator in report.estimators) <= 12 else 1
+    axes = _panels(len(names), ax, width=4.6, height=5.0 + 0.2 * np.ceil(len(report.estimators) / n_columns))
     if intervals is None:
         intervals = len(report.estimators) <= 3
     for panel, name in zip(axes, names, strict=True):
@@ -120,13 +121,16 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
         limits = max(reach[0] - margin, -0.01), min(reach[1] + margin, 1.01)
         panel.plot([0, 1], [0, 1], color="0.5", linewidth=1, zorder=0)
         panel.set(xlim=limits, ylim=limits)
-        panel.set_aspect("equal")
+        panel.set_aspect("equal", anchor="N")
         smallest, largest = (f"{np.rint(end):,.0f}" for end in (min(sizes), max(sizes)))
         size = smallest if smallest == largest else f"{smallest} to {largest}"
         panel.set_xlabel(f"mean predicted probability (bins of {size} rows)")
         panel.set_ylabel("share of outcomes 1" + (f", {percent(report.level)} interval" if intervals else ""))
         _title(panel, name, len(names), ax)
-        panel.legend(loc="upper left", fontsize="small")
+        # Below the picture: curves may be anywhere in it.
+        panel.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=n_columns, frameon=False, fontsize="small"
+        )
     return _result(axes, ax)
 
 

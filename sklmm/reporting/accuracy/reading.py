@@ -101,7 +101,7 @@ def _against_guessing(y, label):
     if share in (0, 1):
         return "All these rows have the same outcome."
     entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share))
-    return f"Who gave every row the share of rows with {label}, {share:.1%}, would have a log loss of {entropy:.4f}."
+    return f"Predicting for every row the share of {label} among them, {share:.1%}, has a log loss of {entropy:.4f}."
 
 
 def _orders(tables, best):

@@ -115,7 +115,7 @@ def resample_metrics(
     >>> groups = np.repeat(np.arange(20), 10)
     >>> table = resample_metrics(y, {"truth": p, "half": np.full(200, 0.5)}, groups, metrics="Brier", random_state=0)
     >>> table.set_index("estimator")["difference"].round(2).to_dict()
-    {'truth': nan, 'half': 0.08}
+    {'truth': nan, 'half': 0.1}
     """
     columns = metric_columns(metrics)
     level = check_level(level)
