@@ -47,6 +47,8 @@ class Roles:
         features : list of str
         terms : list of RandomTerm or None
         """
+        for option in ("groups", "features", "exclude", "categorical"):
+            setattr(self, option, _split_at_commas(getattr(self, option), columns))
         single = [("--target", self.target), ("--time", self.time), ("--sample-weight", self.sample_weight)]
         several = [
             ("--groups", self.groups),
@@ -132,3 +134,14 @@ def over_encoded(terms, encoded, left_out):
         left = " + ".join(["1" if term.intercept else "0", *map(_quoted, names)])
         texts.append(f"{left} {'|' if term.correlated else '||'} {':'.join(map(_quoted, term.factor))}")
     return texts
+
+
+def _split_at_commas(names, columns):
+    """Names as lists of column names are often written, "age,urban", unless a column has just that name."""
+    if names is None:
+        return None
+    found = []
+    for name in names:
+        parts = [] if name in columns else [part.strip() for part in name.split(",")]
+        found += [part for part in parts if part] or [name]
+    return found

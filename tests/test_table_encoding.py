@@ -209,3 +209,11 @@ def test_description(read):
 
 def test_a_group_that_random_effects_do_not_use_is_pointed_out(read):
     assert any("'item'" in note for note in read(groups=["g", "item"], random_effects=["1 | g"]).notes)
+
+
+def test_names_may_be_separated_by_commas():
+    columns = ["y", "g", "item", "age", "urban", "a,b"]
+    features, _ = Roles("y", ["g,item"], features=["age,urban", "a,b"]).resolve(columns)
+    assert features == ["age", "urban", "a,b"]
+    roles = Roles("y", ["g, item"], exclude=["age,"])
+    assert roles.resolve(columns)[0] == ["urban", "a,b"] and roles.groups == ["g", "item"]

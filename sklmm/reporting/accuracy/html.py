@@ -10,7 +10,7 @@ from sklmm.reporting.displays._common import percent
 
 from .metrics import metric_of
 from .reading import MEANINGS, read_report
-from .text import _writer, report_document
+from .text import number_writer, report_document
 
 __all__ = ["report_html"]
 
@@ -32,7 +32,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; ma
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 ul.reading { max-width: 46rem; margin: .3rem 0; padding-left: 1.2rem; }
 .scroll { overflow-x: auto; margin: .5rem 0 1rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+table { border-collapse: collapse; margin: 0 0 .8rem; font-variant-numeric: tabular-nums; font-size: .92rem; }
 caption { caption-side: top; text-align: left; color: var(--soft); padding: .2rem 0 .4rem; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
@@ -116,7 +116,7 @@ def _accuracy_sections(report):
 def _estimates(report, scenario):
     rows = []
     for column, part in _by_metric(report, scenario):
-        write = _writer(part)
+        write = number_writer(part)
         cells = []
         for row in part.itertuples():
             value = f"{write(row.estimate)} ± {write(row.std_error)}"
@@ -130,7 +130,7 @@ def _differences(report, scenario):
     first, *others = report.estimators
     rows = []
     for column, part in _by_metric(report, scenario):
-        write = _writer(part)
+        write = number_writer(part)
         cells = []
         for row in part.loc[others].itertuples():
             clear = row.difference_lower > 0 or row.difference_upper < 0

@@ -28,7 +28,7 @@ def scenario_tables(report, scenario):
     estimates, differences = [], []
     for metric, part in table.groupby("metric", sort=False, observed=True):
         part = part.set_index("estimator").reindex(report.estimators)
-        write = _writer(part)
+        write = number_writer(part)
         estimates.append([metric, *(f"{write(row.estimate)} ± {write(row.std_error)}" for row in part.itertuples())])
         differences.append([metric, *(_interval(row, write) for row in part.loc[others].itertuples())])
     name = scenario.name.capitalize()
@@ -62,7 +62,7 @@ def notes_on_warnings(found):
     return [f"{name}, {category.__name__} {text}" for name, category, text in found]
 
 
-def _writer(part):
+def number_writer(part):
     """How to write numbers of a metric: so many decimals that two digits show of the smallest standard error.
 
     Errors of differences count: they are smaller, and decimals matter as long as they tell estimators apart.
