@@ -123,7 +123,7 @@ class Equations:
             int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times,
             *timing.patterns,
         )  # fmt: skip
-        self.levels = coarse_levels(n, n_blocks)
+        self.levels = coarse_levels(n, n_blocks, clusters.sizes.size)
         self._count_moments(w)
 
     # Moments -----------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ class NestedLikelihood(SeveralFactors):
         )  # fmt: skip
         self.modes = [np.zeros(n_levels) for n_levels in self.n_levels]
         self.curvature = [np.zeros(n_levels) for n_levels in self.n_levels]
-        self.levels = coarse_levels(n, n_blocks)
+        self.levels = coarse_levels(n, n_blocks, len(self.modes[0]))
         self._beta = np.zeros(self.kernel.ld)
         # the kernel's parameters in the order of the factors given
         self._given = np.append(np.arange(self.n_fixed), self.n_fixed + self._place)
