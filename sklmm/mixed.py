@@ -322,7 +322,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         )
         return []
 
-    def marginal_coefficients(self, X, *, sample_weight=None, level=0.95):
+    def marginal_coefficients(self, X=None, *, sample_weight=None, level=0.95):
         """Population-averaged coefficients, to set beside those of `GEELogisticRegression`.
 
         A mixed model's coefficients compare members of one group. These compare averages over the population of groups:
@@ -332,8 +332,11 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
 
         Parameters
         ----------
-        X : {array-like, dataframe} of shape (n_samples, n_features)
+        X : {array-like, dataframe} of shape (n_samples, n_features), default=None
             The rows to average over, as `predict_proba` takes them: as a rule those of the fit. Groups play no part.
+            None: what the fit keeps of its rows, mean and variance of the linear predictor, as if it were normal, and
+            the mean variance of the random effects. Close for random intercepts; where slopes are random, averages bend
+            in ways that only rows show.
         sample_weight : array-like of shape (n_samples,), default=None
         level : float, default=0.95
 

@@ -124,6 +124,41 @@ def test_marginal_coefficients_are_those_that_independence_estimates():
     np.testing.assert_allclose(marginal["estimate"].to_numpy()[1:], attenuated, rtol=0.05)
 
 
+def test_marginal_coefficients_without_rows(data, slopes):
+    """From the moments that the fit keeps, against the rows themselves."""
+    X, y, groups = data
+    intercepts = MixedLogisticRegression().fit(X, y, groups=groups)
+    with_rows = intercepts.marginal_coefficients(X)
+    near = 0.05 * with_rows["std_error"]
+    found = intercepts.marginal_coefficients()
+    assert ((found - with_rows)["estimate"].abs() < near).all()
+    np.testing.assert_allclose(found["std_error"], with_rows["std_error"], rtol=0.05)
+    with pytest.raises(ValueError, match="sample_weight weighs the rows of X: pass X, too"):
+        slopes.marginal_coefficients(sample_weight=np.ones(len(X)))
+    # with a random slope they are as near as the mean variance is a summary of all
+    table = slopes.marginal_coefficients(level=0.9)
+    assert ((table - slopes.marginal_coefficients(X))["estimate"].abs() < table["std_error"]).all()
+    np.testing.assert_allclose(table["upper"] - table["lower"], 2 * 1.644854 * table["std_error"], rtol=1e-6)
+    both = MixedLogisticRegression().fit(X, y, groups=pd.DataFrame({"clinic": groups, "day": np.arange(len(X)) % 30}))
+    assert ((both.marginal_coefficients() - both.marginal_coefficients(X))["estimate"].abs() < near).all()
+    with pytest.warns(NoGroupsWarning):
+        plain = MixedLogisticRegression().fit(X, y)
+    np.testing.assert_allclose(
+        plain.marginal_coefficients()["estimate"], np.append(plain.intercept_, plain.coef_[0]), rtol=1e-9
+    )
+    np.testing.assert_allclose(plain.marginal_coefficients()["std_error"], np.sqrt(np.diag(plain.vcov_)), rtol=1e-9)
+
+
+def test_marginal_coefficients_of_normal_features_need_no_rows():
+    X, y, groups = make_clustered_classification(
+        50_000, 2, n_groups=2_000, coef=[1.5, -1.0], intercept=-1.5, covariance=4.0, random_state=0
+    )
+    model = MixedLogisticRegression().fit(X, y, groups=groups)
+    ours, theirs = model.marginal_coefficients(), model.marginal_coefficients(X)
+    np.testing.assert_allclose(ours["estimate"], theirs["estimate"], rtol=2e-3)
+    np.testing.assert_allclose(ours["std_error"], theirs["std_error"], rtol=0.05)  # beta moves the mean slope, too
+
+
 def test_without_groups_nothing_changes(data):
     X, y, _ = data
     with pytest.warns(NoGroupsWarning):

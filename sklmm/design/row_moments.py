@@ -13,12 +13,13 @@ class RowMoments:
 
     Attributes
     ----------
-    fixed_variance : float
-        Variance of the fixed effects' linear predictor (divisor: rows less 1).
+    fixed_mean, fixed_variance : float
+        Of the slopes' part of the linear predictor (divisor of the variance: rows less 1).
     random_moments : list of ndarray of shape (q, q)
         For each grouping factor the mean of z z', where z multiplies its random coefficients.
     """
 
+    fixed_mean: float
     fixed_variance: float
     random_moments: list
 
@@ -62,4 +63,4 @@ def row_moments(X, slopes, columns, sample_weight=None):
             moments[f] += (Z if weight is None else Z * weight[:, None]).T @ Z
     for f, own in enumerate(columns):
         moments[f] = moments[f] / total if f in sloped else np.ones((len(own), len(own)))
-    return RowMoments(float(squares / max(total - 1, 1.0)), moments)
+    return RowMoments(float(mean), float(squares / max(total - 1, 1.0)), moments)

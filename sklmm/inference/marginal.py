@@ -130,10 +130,14 @@ def delta_errors(gradient, vcov):
 
 def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
     """Population-averaged coefficients of a mixed model; see `MixedLogisticRegression.marginal_coefficients`."""
+    names, beta, vcov = estimator._fixed_effects()
+    kept = np.isfinite(np.diagonal(vcov))
+    if X is None:
+        if sample_weight is not None:
+            raise ValueError("sample_weight weighs the rows of X: pass X, too")
+        return _coefficient_table(estimator, names, kept, *_from_moments(estimator, beta), level)
     rows = estimator._read_new_rows(X, None)
     weights = _weights(sample_weight, rows.X.shape[0])
-    names, _, vcov = estimator._fixed_effects()
-    kept = np.isfinite(np.diagonal(vcov))
     n_params = len(parameter_covariance(estimator))
     gram, image, gradient = np.zeros((kept.sum(),) * 2), np.zeros(kept.sum()), np.zeros((kept.sum(), n_params))
     for begin in range(0, rows.X.shape[0], _CHUNK):
@@ -153,9 +157,45 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
     scale = np.sqrt(np.diagonal(gram))
     solved = np.linalg.solve(gram / scale / scale[:, None], np.column_stack([image, gradient]) / scale[:, None])
     solved /= scale[:, None]
-    estimate, se = np.zeros(len(names)), np.full(len(names), np.nan)
-    estimate[kept] = solved[:, 0]
-    se[kept] = delta_errors(solved[:, 1:], parameter_covariance(estimator))
+    out = np.zeros((len(names), 1 + n_params))
+    out[kept] = solved
+    return _coefficient_table(estimator, names, kept, out[:, 0], out[:, 1:], level)
+
+
+def _from_moments(estimator, beta):
+    """Coefficients of the population and their gradient, from the moments of the rows that the fit keeps.
+
+    Were the linear predictor normal over the rows, the regression's slopes would be those of the mixed model times the
+    mean slope of the averaged logit (Stein's lemma).
+    """
+    moments, variance, moves = estimator._row_moments, 0.0, []
+    for factor, theta, second in zip(estimator._factors, estimator._theta, moments.random_moments, strict=True):
+        structure = RelativeCovariance(factor.blocks)
+        image = second @ structure.lambda_(theta)
+        variance += np.sum(structure.lambda_(theta) * image)
+        moves.append(2.0 * image[structure.row, structure.col])
+    z, w = _normal_rule(1.0)
+    eta = estimator.intercept_[0] + moments.fixed_mean + np.sqrt(moments.fixed_variance) * z
+
+    def coefficients(v):
+        p, logit, first, _ = _logistic_normal(eta, np.full(eta.size, v))
+        slope = w @ (first / (p * (1.0 - p)))
+        out = beta * slope
+        if len(beta) > estimator.coef_.size:
+            out[0] = w @ logit - slope * moments.fixed_mean
+        return out, slope
+
+    estimate, slope = coefficients(variance)
+    step = 1e-4 * max(variance, 1.0)
+    low = max(variance - step, 0.0)
+    by_variance = (coefficients(variance + step)[0] - coefficients(low)[0]) / (variance + step - low)
+    # How the mean slope depends on beta is left out: it hardly does, and the moments do not say.
+    by_theta = np.outer(by_variance, np.concatenate([[], *moves]))
+    return estimate, np.column_stack([slope * np.eye(len(beta)), by_theta])
+
+
+def _coefficient_table(estimator, names, kept, estimate, gradient, level):
+    se = np.where(kept, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
     table = _wald_columns(names, estimate, se, level, estimator._inference_df())
     for ratio, column in (("odds_ratio", "estimate"), ("odds_ratio_lower", "lower"), ("odds_ratio_upper", "upper")):
         table[ratio] = np.exp(table[column])
