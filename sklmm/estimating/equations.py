@@ -17,6 +17,7 @@ from sklmm.design.standardising import column_scales, natural_map, row_sample
 from sklmm.estimating.clusters import Timing
 from sklmm.estimating.correlation import AR1, MARGIN, Exchangeable, ResidualMoments
 from sklmm.likelihood.clustered import ACCUMULATOR_BYTES, MAX_CHUNKS, TILE_BYTES, coarse_levels
+from sklmm.likelihood.rows import in_order
 from sklmm.optimize import FitReport
 
 FAY_GRAUBARD_BOUND = 0.75  # of a leverage, as Fay and Graubard (2001) propose
@@ -358,9 +359,7 @@ class Equations:
 
     def by_level(self, values):
         """Values of clusters in the order of the groups' codes."""
-        out = np.empty_like(values)
-        out[self.clusters.level] = values
-        return out
+        return in_order(values, self.clusters.level, len(values))
 
     @property
     def coordinates(self):

@@ -7,6 +7,7 @@ import numpy as np
 from sklmm.design.aliasing import dependent
 from sklmm.estimating.clusters import Clusters
 from sklmm.estimating.equations import OTHER_SQUARES, OTHER_VALUE, PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit
+from sklmm.likelihood.rows import multiply_in_place
 from sklmm.optimize import COARSE_TOL, FAR, FLAT, FitReport
 
 EXACT_ROWS = 200_000  # up to here the scoring goes on to rounding error, so that covariances belong to the final point
@@ -357,7 +358,9 @@ class Solver:
         bread, coordinates = self.bread(S)[on], equations.coordinates
         influence = None
         if without is not None:
-            influence = equations.by_level(without[:, equations.active] @ (bread @ coordinates.T).astype(np.float32))
+            to_natural = np.zeros((equations.m, equations.m))
+            to_natural[equations.active] = bread @ coordinates.T
+            influence = equations.by_level(multiply_in_place(without, to_natural))
         report.converged = self.converged
         report.verdict = self.verdict()
         return GEEFit(

@@ -9,7 +9,7 @@ from sklmm.likelihood import nested
 from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
 from sklmm.likelihood.nested import NestedLikelihood
-from sklmm.likelihood.rows import row_products
+from sklmm.likelihood.rows import multiply_in_place, row_products
 from sklmm.optimize import FitReport, maximise, maximise_by_gradients
 
 # A last Newton step this long, on the scale of a standardised feature, that gains no likelihood: separation.
@@ -165,7 +165,7 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         robust[np.isnan(vcov)] = np.nan
     elif len(factors) == 1:
         robust = information.natural_covariance(information.inverse @ engine.gradient_products @ information.inverse)
-        influence = engine.by_level(engine.cluster_gradients @ information.to_natural.astype(np.float32))
+        influence = engine.by_level(multiply_in_place(engine.cluster_gradients, information.to_natural))
     return MixedFit(
         beta=beta,
         theta=theta,

@@ -10,6 +10,7 @@ from sklmm._kernels._grouping import gather_rows, group_rows, whole_blocks
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood.quadrature import hermite_grid
+from sklmm.likelihood.rows import in_order
 from sklmm.likelihood.units import Units
 
 TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
@@ -164,9 +165,7 @@ class ClusteredLikelihood(Units):
 
     def by_level(self, values):
         """Values of clusters in the order of the levels; 0 for levels without rows."""
-        out = np.zeros((self.n_levels, *values.shape[1:]), dtype=values.dtype)
-        out[self.level_of_cluster] = values
-        return out
+        return in_order(values, self.level_of_cluster, self.n_levels)
 
     def random_effects(self, x):
         """Conditional modes b (n_levels, q) and covariances (n_levels, q, q) at the last evaluation, in user's units.

@@ -1,9 +1,37 @@
-"""Without random effects each row is a cluster: scores of plain logistic regression."""
+"""Tables with a row for each row of the data or for each cluster, a part at a time: scores and what they become."""
 
 import numpy as np
 from scipy.special import expit
 
 CHUNK = 1 << 14  # rows that are worked on at a time: they should stay in cache
+
+
+def multiply_in_place(table, matrix):
+    """table @ matrix, in the table's own memory: beside many clusters a second table would count.
+
+    Parameters
+    ----------
+    table : ndarray of shape (n, k)
+    matrix : ndarray of shape (k, k)
+
+    Returns
+    -------
+    table : ndarray of shape (n, k)
+    """
+    matrix = matrix.astype(table.dtype)
+    for first in range(0, len(table), CHUNK):
+        part = table[first : first + CHUNK]
+        part[:] = part @ matrix
+    return table
+
+
+def in_order(values, place, n_places):
+    """Values of clusters at their places; 0 at places without a cluster. No copy where they are in order."""
+    if len(values) == n_places and (place[:-1] < place[1:]).all():
+        return values
+    out = np.zeros((n_places, *values.shape[1:]), dtype=values.dtype)
+    out[place] = values
+    return out
 
 
 def row_scores(X, y, beta, fit_intercept):
