@@ -1,5 +1,6 @@
 """Derivatives of single clusters, and the cluster sandwich of the mixed model that is made of their scores."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -176,3 +177,18 @@ def test_columns_that_are_left_out():
     robust = model.vcov("robust")
     assert robust.isna().all(axis=1).tolist() == [False, False, False, True]
     assert robust.iloc[:3, :3].notna().all(axis=None)
+
+
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
+@pytest.mark.parametrize("estimator", [MixedLogisticRegression(n_threads=1), GEELogisticRegression(n_threads=1)])
+def test_what_is_kept_of_many_clusters_takes_little_memory(estimator):
+    n = 600_000  # so many that what any fit needs does not count
+    X, y, _ = make_clustered_classification(n, 10, n_groups=100, random_state=0)
+    groups = np.repeat(np.arange(n // 4), 4)
+    tracemalloc.start()
+    try:
+        estimator.fit(X, y, groups=groups)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.55 * X.nbytes

@@ -174,15 +174,13 @@ class ClusteredLikelihood(Units):
         """
         q = self.covariance.q
         Lambda = self._random_map() @ self.covariance.lambda_(x[self.n_fixed :])
-        modes = np.zeros((self.n_levels, q))
-        modes[self.level_of_cluster] = self.modes @ Lambda.T
-        cov = np.broadcast_to(Lambda @ Lambda.T, (self.n_levels, q, q)).copy()
+        modes = self.by_level(self.modes @ Lambda.T)
         if q == 1:
-            cov[self.level_of_cluster, 0, 0] = Lambda[0, 0] ** 2 / self.curvature[:, 0]
-            return modes, cov
-        H = np.empty((len(self.curvature), q, q))
-        lower = np.tril_indices(q)
-        H[:, lower[0], lower[1]] = H[:, lower[1], lower[0]] = self.curvature
-        root = np.linalg.solve(np.linalg.cholesky(H), np.broadcast_to(Lambda.T, H.shape))
-        cov[self.level_of_cluster] = np.swapaxes(root, 1, 2) @ root
-        return modes, cov
+            cov = (Lambda**2 / self.curvature)[:, :, None]
+        else:
+            H = np.empty((len(self.curvature), q, q))
+            lower = np.tril_indices(q)
+            H[:, lower[0], lower[1]] = H[:, lower[1], lower[0]] = self.curvature
+            root = np.linalg.solve(np.linalg.cholesky(H), np.broadcast_to(Lambda.T, H.shape))
+            cov = np.swapaxes(root, 1, 2) @ root
+        return modes, in_order(cov, self.level_of_cluster, self.n_levels, default=Lambda @ Lambda.T)

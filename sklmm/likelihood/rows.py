@@ -25,11 +25,12 @@ def multiply_in_place(table, matrix):
     return table
 
 
-def in_order(values, place, n_places):
-    """Values of clusters at their places; 0 at places without a cluster. No copy where they are in order."""
+def in_order(values, place, n_places, default=0):
+    """Values of clusters at their places, `default` at places without a cluster. No copy where they are in order."""
     if len(values) == n_places and (place[:-1] < place[1:]).all():
         return values
-    out = np.zeros((n_places, *values.shape[1:]), dtype=values.dtype)
+    out = np.empty((n_places, *values.shape[1:]), dtype=values.dtype)
+    out[:] = default
     out[place] = values
     return out
 
