@@ -130,7 +130,7 @@ def test_random_effects_bad_input(model, data, gee):
         RandomEffectsDisplay.from_estimator(model, coefficient="age")
     with pytest.raises(ValueError, match="kind must be"):
         RandomEffectsDisplay.from_estimator(model, kind="dots")
-    with pytest.raises(ValueError, match="level must lie"):
+    with pytest.raises(ValueError, match="level must be between"):
         RandomEffectsDisplay.from_estimator(model, level=95)
     with pytest.warns(sklmm.exceptions.NoGroupsWarning):
         plain = MixedLogisticRegression().fit(X, y)
