@@ -12,7 +12,14 @@ from sklearn.base import clone
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score
 
-from sklmm import EffectDisplay, GEELogisticRegression, GroupCurvesDisplay, MixedLogisticRegression, cluster_influence
+from sklmm import (
+    EffectDisplay,
+    GEELogisticRegression,
+    GroupCurvesDisplay,
+    MixedLogisticRegression,
+    approximate_leave_group_out,
+    cluster_influence,
+)
 from sklmm.datasets import load_cbpp, load_contraception, load_ohio
 from sklmm.design.formula_text import split_formula
 from sklmm.exceptions import NoGroupsWarning
@@ -484,3 +491,16 @@ def test_refits_of_polars(model, women):
                           else women[name].to_list() for name in women.columns})  # fmt: skip
     found = model.conf_int(method="profile", X=frame, parameters=["age"])
     np.testing.assert_allclose(found, model.conf_int(method="profile", X=women, parameters=["age"]), rtol=1e-9)
+
+
+def test_leaving_groups_out_finds_them(women):
+    model = GEELogisticRegression.from_formula("use ~ age", women, groups="district")
+    found = approximate_leave_group_out(model, women, women["use"])
+    expected = approximate_leave_group_out(model, women, women["use"], groups=women["district"])
+    np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+
+
+def test_new_rows_with_missing_values(women):
+    model = MixedLogisticRegression.from_formula("use ~ age + (1 | district)", women, missing="drop")
+    with pytest.raises(ValueError, match=r"in 'age' \(3\): fill them in or leave these rows out"):
+        model.predict_proba(women.head(3).assign(age=np.nan))

@@ -245,7 +245,7 @@ class FormulaDesign:
     def variables(self, data):
         """The columns of a data frame that the fixed effects are made of; none of their values may be missing."""
         frame = _columns(data, self.variable_names, "the model's formula")
-        _complete(frame, "error")
+        _complete(frame, "error", "fill them in or leave these rows out")
         return frame if self.variable_names else pd.DataFrame(index=range(len(data)))
 
     def design(self, frame):
@@ -324,15 +324,14 @@ def _columns(data, names, where):
     return pd.DataFrame({name: data[name].to_list() for name in names})
 
 
-def _complete(frame, missing):
+def _complete(frame, missing, advice="fill them in or drop these rows (from_formula: missing='drop')"):
     """Mask of the rows without missing values; an error where there are others and they may not be dropped."""
     absent = frame.isna()
     mask = ~absent.any(axis=1).to_numpy()
     if missing == "error" and not mask.all():
         counts = ", ".join(f"{name!r} ({n:,})" for name, n in absent.sum().items() if n)
         raise ValueError(
-            f"{np.count_nonzero(~mask):,} of {len(mask):,} rows have missing values, in {counts}: fill them in or drop "
-            "these rows (from_formula: missing='drop')"
+            f"{np.count_nonzero(~mask):,} of {len(mask):,} rows have missing values, in {counts}: {advice}"
         )
     return mask
 
