@@ -12,7 +12,9 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._progress import CallbackSupportMixin
+from .design.formula_text import split_formula
 from .design.grouping import as_group_frame
+from .estimating.clusters import shown_label
 from .inference import intervals, tests
 
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
@@ -64,16 +66,25 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     __metadata_request__fit = {"groups": True}
 
     _formula = None  # the FormulaDesign of a model made by from_formula
+    _recipe = None  # its FormulaRecipe, which clones have, too
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         return tags
 
+    def __sklearn_clone__(self):
+        """A clone of a model with a formula has it, too, and is fitted to data frames (cross-validation, searches)."""
+        clone = super().__sklearn_clone__()
+        if self._recipe is not None:
+            clone._recipe = self._recipe
+        return clone
+
     def get_metadata_routing(self):
         """Get the metadata routing of this object.
 
-        `groups` is requested, unless `group_features` says that the groups are columns of X; likewise `time`.
+        `groups` is requested, unless `group_features` or a formula says that the groups are columns of X; likewise
+        `time`.
 
         Returns
         -------
@@ -81,7 +92,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         routing = super().get_metadata_routing()
         for param, column in (("groups", "group_features"), ("time", "time_feature")):
-            if getattr(self, column, None) is None:
+            if getattr(self, column, None) is None and self._recipe is None:
                 continue
             for method in ("fit", *PREDICTING):
                 requests = getattr(routing, method)
@@ -97,6 +108,32 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             check_number(self, "n_threads", Integral, "None or an integer >= 1", lambda value: value >= 1)
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise ValueError(f"fit_intercept must be True or False, got {self.fit_intercept!r}")
+
+    def _through_formula(self, X, y, groups, sample_weight, time=None):
+        """The arguments of fit where X is a data frame for the model's formula; else they are left as they are.
+
+        Returns
+        -------
+        design : FormulaDesign or None
+        arguments : tuple
+            X, y, groups, sample_weight, time.
+        """
+        recipe = self._recipe
+        if recipe is None or not is_frame(X):
+            return None, (X, y, groups, sample_weight, time)
+        if groups is not None or time is not None:
+            if split_formula(recipe.text)[0] not in X.columns:
+                return None, (X, y, groups, sample_weight, time)  # features of the user's own
+            raise ValueError(
+                "this model has a formula, which finds its groups and times in X: leave out groups= and time="
+            )
+        if self.group_features is not None or getattr(self, "random_effects", None) != recipe.random_effects:
+            raise ValueError(
+                f"this model has a formula, {recipe.text!r}, which says what its groups and random effects are, but "
+                "random_effects or group_features was set: make another model with from_formula"
+            )
+        # `from_formula` has read its data already
+        return self.__dict__.pop("_reading", None) or recipe.read(X, y, sample_weight)
 
     def _read_training_rows(self, X, y, groups, sample_weight, time=None):
         """Validate the arguments of fit, without touching what an earlier fit left on the estimator.
@@ -162,9 +199,13 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             rows.groups = match_group_names(rows.groups, self._group_names)
         return rows
 
-    def _set_fitted(self, state):
-        """Replace an earlier fit by a new one, in one go."""
-        self.__dict__.pop("_formula", None)
+    def _set_fitted(self, state, formula=None):
+        """Replace an earlier fit by a new one, in one go; without a formula an earlier one is left behind."""
+        if formula is None:
+            self.__dict__.pop("_recipe", None)
+            self.__dict__.pop("_formula", None)
+        else:
+            self._formula = formula
         if state["feature_names_in_"] is None:
             del state["feature_names_in_"]
             self.__dict__.pop("feature_names_in_", None)
@@ -507,6 +548,11 @@ def read_weights(sample_weight, n_rows):
     return weights
 
 
+def rows_by_level(codes, weights, counts):
+    """Rows of each level: `counts`, or the sums of their weights."""
+    return counts if weights is None else np.bincount(codes, weights=weights, minlength=len(counts))
+
+
 def encode_target(y):
     """Code two classes as 0 and 1.
 
@@ -534,7 +580,7 @@ def encode_target(y):
         raise ValueError(f"Input y contains NaN: {np.count_nonzero(codes < 0)} labels are missing.")
     kind = type_of_target(found, input_name="y", raise_unknown=True)
     if len(found) == 1:
-        raise ValueError(f"y holds one class only ({found[0]!r}); a classifier needs two classes")
+        raise ValueError(f"y holds one class only ({shown_label(found[0])}); a classifier needs two classes")
     if kind == "continuous":
         raise ValueError(
             "Unknown label type: continuous. y holds numbers that are no class labels; a classifier needs "

@@ -54,7 +54,7 @@ class GEEInference:
             raise ValueError(f"method must be 'wald' or 'bootstrap', got {method!r}")
         if method == "wald":
             if resampling:
-                raise TypeError(f"method='wald' takes no {', '.join(resampling)}: they are the bootstrap's")
+                raise TypeError(f"method='wald' takes no {', '.join(resampling)}")
             return super().conf_int(level)
         kind = {"kind": resampling.pop("kind")} if "kind" in resampling else {}
         return self.bootstrap(X, y, groups, sample_weight, time, **resampling).conf_int(level, **kind)
@@ -79,7 +79,7 @@ class GEEInference:
         X, y, groups, sample_weight, time
             The rows of the fit, as `fit` got them.
         n_resamples : int, default=1000
-        random_state : int, SeedSequence or None, default=None
+        random_state : int, SeedSequence, Generator, RandomState or None, default=None
             The results depend on it alone, whatever `n_jobs`.
         n_jobs : int or None, default=None
             Processes, as joblib counts them: None is 1 outside a joblib context, -1 all.

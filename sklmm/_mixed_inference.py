@@ -87,7 +87,7 @@ class MixedInference:
                 f"{', '.join(factor.name for factor in self._factors)}. Fit one of them, the coarsest of nested ones"
             )
         names = self._fixed_names
-        n, n_clusters = len(names), len(self._factors[0].levels) if self._factors else self.n_obs_
+        n, n_clusters = len(names), next(iter(self._n_groups_of_fit.values()), self.n_obs_)
         if n_clusters <= n:
             warnings.warn(
                 f"there are {n_clusters:g} groups for {n} coefficients: a robust covariance needs more groups "
@@ -122,7 +122,8 @@ class MixedInference:
         X, y, groups, sample_weight
             The rows of the fit, as `fit` got them; not for "wald".
         parameters : None, "fixed", "random" or list of str, default=None
-            Which intervals to find; None is all of them. A list has names of the result's index. Not for "wald".
+            Which intervals to find; None is all of them ("wald": the fixed effects). A list has names of the result's
+            index.
         **resampling
             For "bootstrap" only: `n_resamples`, `resampling`, `random_state`, `n_jobs` and `verbose`, see the method
             `bootstrap`, and `kind`, see `BootstrapResult.conf_int`.
@@ -139,10 +140,15 @@ class MixedInference:
             raise ValueError(f"method must be 'wald', 'profile' or 'bootstrap', got {method!r}")
         if resampling and method != "bootstrap":
             raise TypeError(f"method={method!r} takes no {', '.join(resampling)}: they are the bootstrap's")
-        if method == "wald":
-            return super().conf_int(level)
         level = check_level(level)
         chosen = self._chosen_parameters(parameters)
+        if method == "wald":
+            random = [found.name for found in chosen if found.kind == "random"]
+            if parameters is not None and random:
+                raise ValueError(
+                    f"method='wald' gives no intervals for {', '.join(random)}: use 'profile' or 'bootstrap'"
+                )
+            return super().conf_int(level).iloc[[*(f.positions[0] for f in chosen if f.kind == "fixed")]]
         if method == "bootstrap":
             kind = {"kind": resampling.pop("kind")} if "kind" in resampling else {}
             result = self.bootstrap(X, y, groups, sample_weight, **resampling)
@@ -191,7 +197,7 @@ class MixedInference:
             "parametric": random effects and classes are drawn from the fitted model, X and groups kept. "cluster":
             whole groups are drawn with replacement, which takes nothing from the model but that groups are
             independent; of nested factors those of the coarsest one.
-        random_state : int, SeedSequence or None, default=None
+        random_state : int, SeedSequence, Generator, RandomState or None, default=None
             The results depend on it alone, whatever `n_jobs`.
         n_jobs : int or None, default=None
             Processes, as joblib counts them: None is 1 outside a joblib context, -1 all.

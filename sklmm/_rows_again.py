@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ._base import one_dimensional, read_weights
+from ._base import is_frame, one_dimensional, read_weights
 
 SAME_ROWS = 1e-6  # a number of rows, or a log-likelihood, that differs by more, relatively, is not that of the fit
 
@@ -59,7 +59,7 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, time=None, ne
     what : str
         What needs them, for messages.
     X, y, groups, sample_weight, time
-        As to `fit`. y may be missing where a formula finds it in X.
+        As to `fit`. A formula finds in X what is missing.
     needs_time : bool
         Whether `time` must be given.
 
@@ -75,8 +75,8 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, time=None, ne
         If something is missing, or the number of rows is not that of the fit.
     """
     formula = estimator._formula
-    if y is None and formula is not None and isinstance(X, pd.DataFrame):
-        y = X.get(formula.response)
+    if formula is not None and is_frame(X):
+        X, y, groups, sample_weight, time = estimator._recipe.rows_of_fit(formula, X, y, groups, sample_weight, time)
     needed = {"X": X, "y": y}
     if estimator.n_groups_ and not (estimator._group_columns or (formula is not None and formula.group_names)):
         needed["groups"] = groups
@@ -84,10 +84,10 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, time=None, ne
         needed["time"] = time
     missing = [name for name, value in needed.items() if value is None]
     if missing:
-        raise ValueError(
-            f"{what} needs the rows of the fit, which a fitted model does not keep: pass "
-            f"{', '.join(f'{name}={name}' for name in missing)}"
-        )
+        passed = ", ".join(f"{name}={name}" for name in missing)
+        if formula is not None and X is None:
+            passed = "X=data, the data frame of the fit"
+        raise ValueError(f"{what} needs the rows of the fit, which a fitted model does not keep: pass {passed}")
     rows = estimator._read_new_rows(X, groups if estimator.n_groups_ else None)
     if needs_time:
         rows.time = one_dimensional(time, "time", rows.X.shape[0])

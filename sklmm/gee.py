@@ -8,12 +8,12 @@ import pandas as pd
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import GroupedClassifier, check_number
+from ._base import GroupedClassifier, check_number, rows_by_level
 from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
 from ._gee_inference import GEEInference
 from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
-from .design.formula import FormulaDesign
+from .design.formula import FormulaRecipe
 from .design.grouping import encode_groups
 from .estimating.clusters import shown_label
 from .estimating.correlation import resolve_correlation
@@ -195,7 +195,8 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         Returns
         -------
         model : GEELogisticRegression
-            Fitted. It takes data frames with the formula's columns in place of X: ``model.predict_proba(new_data)``.
+            Fitted. It takes data frames with the formula's columns in place of X: ``model.predict_proba(new_data)``. So
+            do its clones: ``cross_val_score(model, data, data["use"])``.
 
         Examples
         --------
@@ -208,30 +209,17 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         """
         if "group_features" in params or "time_feature" in params:
             raise ValueError("with a formula, groups= and time= name columns of the data")
-        design, rows, X, weights = FormulaDesign.read(
-            formula,
-            data,
-            groups=[] if groups is None else [groups],
-            others=[] if time is None else [time],
-            missing=missing,
-            sample_weight=sample_weight,
-        )
+        named = sample_weight if isinstance(sample_weight, str) else None
+        recipe = FormulaRecipe(formula, groups=groups, time=time, sample_weight=named, missing=missing)
+        design, arguments = recipe.read(data, sample_weight=sample_weight)
         if design.random_effects:
             raise ValueError(
                 "formula: terms with a bar are random effects, which a marginal model does not have: name the clusters "
                 "in groups=, or use MixedLogisticRegression"
             )
         model = cls(**{"fit_intercept": design.fit_intercept, **params})
-        model.fit(
-            X,
-            rows[design.response],
-            groups=None if groups is None else rows[groups],
-            sample_weight=weights,
-            time=None if time is None else rows[time],
-        )
-        design.group_names = []  # a marginal model predicts without them
-        model._formula = design
-        return model
+        model._recipe, model._reading = recipe, (design, arguments)
+        return model.fit(data, None)
 
     # Fitting ------------------------------------------------------------------------------------------------
 
@@ -242,6 +230,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         Parameters
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
+            A model that `from_formula` has made, and a clone of it, reads its formula again where X is a data frame.
         y : array-like of shape (n_samples,)
             Any two labels.
         groups : array-like of shape (n_samples,), default=None
@@ -266,6 +255,9 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             data.
         """
         correlation = self._check_parameters()
+        design, (X, y, groups, sample_weight, time) = self._through_formula(X, y, groups, sample_weight, time)
+        if design is not None:
+            design.group_names = []  # a marginal model predicts without them
         context = self._init_callback_context(max_subtasks=None)
         metadata = {"groups": groups, "sample_weight": sample_weight, "time": time}
         metadata = {key: value for key, value in metadata.items() if value is not None} or None
@@ -345,9 +337,9 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             _trouble=fit.trouble,
             _levels=levels,
             _influence=fit.influence,
-            _level_rows=None if levels is None else fit.level_rows,
+            _level_rows=None if levels is None else rows_by_level(codes, weights, fit.level_rows),
         )
-        self._set_fitted(state)
+        self._set_fitted(state, design)
         if context is not None:
             context.call_on_fit_task_end(
                 estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes={}

@@ -1,20 +1,21 @@
 """MixedLogisticRegression: the generalized linear mixed model for binary outcomes."""
 
 import warnings
+from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import GroupedClassifier, check_number
+from ._base import GroupedClassifier, check_number, rows_by_level
 from ._diagnostics import warn_of_fit, warn_of_many_effects
 from ._mixed_inference import MixedInference
 from ._mixed_prediction import MixedPrediction
 from ._prediction import check_effects
 from ._progress import Progress, effective_threads, with_callbacks
 from .design.factors import nested_pairs, plan_factors
-from .design.formula import FormulaDesign
+from .design.formula import FormulaRecipe
 from .design.grouping import encode_groups
 from .design.row_moments import row_moments
 from .exceptions import NoGroupsWarning
@@ -185,7 +186,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         -------
         model : MixedLogisticRegression
             Fitted. It takes data frames with the formula's columns in place of X, and finds the groups in them:
-            ``model.predict_proba(new_data)``.
+            ``model.predict_proba(new_data)``. So do its clones: ``cross_val_score(model, data, data["use"])``.
 
         Examples
         --------
@@ -198,12 +199,13 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         """
         if "random_effects" in params or "group_features" in params:
             raise ValueError("random effects and groups are the formula's: write them as terms such as (1 | district)")
-        design, rows, X, weights = FormulaDesign.read(formula, data, missing=missing, sample_weight=sample_weight)
-        model = cls(design.random_effects or None, **{"fit_intercept": design.fit_intercept, **params})
-        groups = rows[design.group_names] if design.group_names else None
-        model.fit(X, rows[design.response], groups=groups, sample_weight=weights)
-        model._formula = design
-        return model
+        named = sample_weight if isinstance(sample_weight, str) else None
+        recipe = FormulaRecipe(formula, sample_weight=named, missing=missing)
+        design, arguments = recipe.read(data, sample_weight=sample_weight)
+        terms = design.random_effects or None
+        model = cls(terms, **{"fit_intercept": design.fit_intercept, **params})
+        model._recipe, model._reading = replace(recipe, random_effects=terms), (design, arguments)
+        return model.fit(data, None)
 
     # Fitting ------------------------------------------------------------------------------------------------
 
@@ -214,6 +216,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         Parameters
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
+            A model that `from_formula` has made, and a clone of it, reads its formula again where X is a data frame.
         y : array-like of shape (n_samples,)
             Any two labels.
         groups : array-like, default=None
@@ -229,6 +232,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         self._check_common_parameters()
         check_number(self, "n_quadrature", Integral, "an integer >= 1", lambda value: value >= 1)
         check_effects(self.predict_effects)
+        design, (X, y, groups, sample_weight, _) = self._through_formula(X, y, groups, sample_weight)
         context = self._init_callback_context(max_subtasks=None)
         if context is not None:
             metadata = {"groups": groups, "sample_weight": sample_weight}
@@ -236,7 +240,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata or None)
 
         rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight)
-        factors = self._plan_factors(rows)
+        factors = self._plan_factors(rows, self.random_effects if design is None else design.random_effects or None)
         codes = []
         for factor in factors:
             code, factor.levels = encode_groups(factor.labels(rows.column), factor.name)
@@ -278,6 +282,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             converged_=bool(fit.report.converged),
             is_singular_=bool(fit.is_singular),
             n_groups_={factor.name: len(factor.levels) for factor in factors},
+            _n_groups_of_fit={factor.name: len(factor.levels) for factor in factors},  # update_groups learns more
             n_obs_=n_obs,
             _factors=factors,
             _fixed_names=["intercept"] * bool(self.fit_intercept) + rows.names,
@@ -289,7 +294,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _vcov=fit.vcov,
             _robust_vcov=fit.robust_vcov,
             _influence=fit.influence,
-            _level_rows=fit.level_rows,
+            _level_rows=rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None,
             _levels=factors[0].levels if len(factors) == 1 else None,
             _posterior=fit.posterior,
             _nesting=nested_pairs(designs),
@@ -297,20 +302,20 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 rows.X, fit.beta[n_fixed - len(rows.names) :], [factor.columns for factor in factors], weights
             ),
         )
-        self._set_fitted(state)
+        self._set_fitted(state, design)
         if context is not None:
             context.call_on_fit_task_end(
                 estimator=self, X=X, y=y, metadata=metadata or None, reconstruction_attributes={}
             )
         return self
 
-    def _plan_factors(self, rows):
+    def _plan_factors(self, rows, random_effects):
         """The factors that `random_effects` asks for, checked against the columns there are."""
         if rows.groups:
-            return plan_factors(self.random_effects, list(rows.groups), rows.names)
-        if self.random_effects is not None:
+            return plan_factors(random_effects, list(rows.groups), rows.names)
+        if random_effects is not None:
             raise ValueError(
-                f"random_effects={self.random_effects!r} needs groups, but fit got none: name their columns "
+                f"random_effects={random_effects!r} needs groups, but fit got none: name their columns "
                 "of X in group_features, or pass groups= (within cross-validation and meta-estimators: "
                 "through metadata routing)"
             )

@@ -1,5 +1,7 @@
 """New outcomes from a fitted mixed model."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from scipy.special import expit
@@ -8,6 +10,7 @@ from sklearn.utils import check_random_state
 from ._prediction import check_effects, linear_predictor
 from .design.covariance import RelativeCovariance
 from .design.grouping import encode_groups, lookup_codes
+from .exceptions import NoGroupsWarning
 
 __all__ = ["simulate", "simulate_codes"]
 
@@ -95,8 +98,13 @@ def simulate(estimator, X, groups, n, random_state, effects):
     if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be an integer >= 1, got {n!r}")
     rows = estimator._read_new_rows(X, groups)
-    if estimator._factors and effects != "zero":
-        estimator._lookup(rows)  # warns where there are no groups
+    if estimator._factors and effects != "zero" and not rows.groups:
+        warnings.warn(
+            "the model was fitted with groups and got none: every row is simulated as a group of its own. Pass "
+            "groups=, or ask for predict_effects='zero'",
+            NoGroupsWarning,
+            stacklevel=3,
+        )
     out = np.empty((n, rows.X.shape[0]), dtype=estimator.classes_.dtype)
     for k, positive in enumerate(simulate_codes(estimator, rows, n, random_state, effects)):
         out[k] = estimator.classes_[positive.astype(np.intp)]

@@ -286,3 +286,15 @@ def test_marginal_models_say_what_is_missing(marginal):
     fewer = {key: values[4:] for key, values in rows.items()}
     with pytest.raises(ValueError, match="it had 2,148 rows, here are 2,144"):
         model.bootstrap(**fewer)
+
+
+def test_generators_are_seeds():
+    X, y, groups = make_clustered_classification(200, 1, n_groups=20, random_state=0)
+    rows = dict(X=X, y=y, groups=groups)
+    for model in (MixedLogisticRegression().fit(**rows), GEELogisticRegression().fit(**rows)):
+        for make in (np.random.RandomState, np.random.default_rng, np.random.SeedSequence):
+            one, same, other = (
+                model.bootstrap(**rows, n_resamples=3, random_state=make(seed)).estimates for seed in (1, 1, 2)
+            )
+            assert one.equals(same)
+            assert not one.equals(other)

@@ -115,3 +115,11 @@ def test_boundary():
     np.testing.assert_array_equal(covariance.on_boundary(np.array([0.0, 1.0, 1.0, -1.0])), [True, False, False, False])
     # covariances between the coefficients may be anything
     assert not covariance.on_boundary(np.array([1.0, 0.0, 1.0, 1.0])).any()
+
+
+def test_what_is_between_two_zeros_on_the_diagonal_is_zero():
+    """An off-diagonal entry beside one that is not 0 stays: it is a correlation of 1 or -1."""
+    covariance, small = RelativeCovariance([(2, True)]), SINGULAR / 10
+    assert covariance.on_boundary(np.array([small, small, small])).tolist() == [True, True, True]
+    assert covariance.on_boundary(np.array([small, 0.5, small])).tolist() == [True, False, True]
+    assert covariance.on_boundary(np.array([0.5, small, small])).tolist() == [False, False, True]

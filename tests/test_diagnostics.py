@@ -258,3 +258,19 @@ def test_standardised_effects_have_unit_variance(data, model):
     modes, sd = (table["clinic"]["intercept"].to_numpy() for table in (model.random_effects_, model.random_effects_sd_))
     prior = np.sqrt(model.covariance_["clinic"].iloc[0, 0])
     assert np.var(standardised_effects(modes, sd, prior)) == pytest.approx(1, abs=0.15)
+
+
+@pytest.mark.parametrize("estimator", [MixedLogisticRegression(), GEELogisticRegression()])
+def test_weights_count_rows_in_the_influence_of_clusters(data, estimator):
+    X, y, groups = data
+    weights = np.random.default_rng(0).integers(0, 4, len(y))
+    repeated = np.repeat(np.arange(len(y)), weights)
+    weighted = cluster_influence(estimator.fit(X, y, groups=groups, sample_weight=weights))
+    rows = cluster_influence(estimator.fit(X.iloc[repeated], y[repeated], groups=groups.iloc[repeated]))
+    np.testing.assert_allclose(weighted, rows, rtol=1e-4, atol=1e-7)
+
+
+def test_marginal_models_have_no_random_effects(data):
+    X, y, groups = data
+    with pytest.raises(TypeError, match="a GEELogisticRegression has no random effects"):
+        random_effects_normality(GEELogisticRegression().fit(X, y, groups=groups))

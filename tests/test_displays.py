@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 from scipy.stats import t
+from sklearn.exceptions import NotFittedError
 
 import sklmm
 from sklmm import (
@@ -20,7 +21,8 @@ from sklmm import (
     ResidualsDisplay,
     quantile_residuals,
 )
-from sklmm.datasets import make_clustered_classification
+from sklmm.datasets import load_contraception, make_clustered_classification
+from sklmm.exceptions import AliasedFeaturesWarning
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("agg")
@@ -130,7 +132,7 @@ def test_random_effects_bad_input(model, data, gee):
         RandomEffectsDisplay.from_estimator(model, coefficient="age")
     with pytest.raises(ValueError, match="kind must be"):
         RandomEffectsDisplay.from_estimator(model, kind="dots")
-    with pytest.raises(ValueError, match="level must lie"):
+    with pytest.raises(ValueError, match="level must be between"):
         RandomEffectsDisplay.from_estimator(model, level=95)
     with pytest.warns(sklmm.exceptions.NoGroupsWarning):
         plain = MixedLogisticRegression().fit(X, y)
@@ -358,3 +360,53 @@ def test_residuals_over_predicted_probabilities(gee, data):
 def test_matplotlib_is_imported_by_drawing_only():
     code = "import sys, sklmm; sklmm.GroupCurvesDisplay; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_displays_of_random_effects_say_what_they_need(data, gee):
+    X, _, _ = data
+    with pytest.raises(TypeError, match="GEELogisticRegression does not have"):
+        RandomEffectsDisplay.from_estimator(gee)
+    with pytest.raises(TypeError, match="GEELogisticRegression does not have"):
+        GroupCurvesDisplay.from_estimator(gee, X, "dose")
+    with pytest.raises(NotFittedError):
+        RandomEffectsDisplay.from_estimator(MixedLogisticRegression())
+
+
+def test_effect_of_a_feature_with_two_values(data):
+    """0 and 1 are no continuum: two points, and room for a legend above their error bars."""
+    X, y, groups = data
+    X = X.assign(dose=(X["dose"] > 0).astype(float))
+    model = MixedLogisticRegression().fit(X, y, groups=groups)
+    display = EffectDisplay.from_estimator(model, X, "dose")
+    assert display.values == [0.0, 1.0]
+    assert [tick.get_text() for tick in display.ax_.get_xticklabels()] == ["0", "1"]
+    np.testing.assert_allclose(
+        display.lines_[0].get_ydata(),
+        model.predict_proba(X.head(2).assign(dose=[0.0, 1.0], **{n: X[n].mean() for n in X if n != "dose"}),
+                            groups=[None, None], predict_effects="marginal")[:, 1],
+        rtol=1e-9,
+    )  # fmt: skip
+
+
+def test_effects_at_a_level_that_is_none():
+    pytest.importorskip("formulaic")
+    women = load_contraception(as_frame=True).frame
+    model = GEELogisticRegression.from_formula("use ~ age + livch", women, groups="district")
+    with pytest.raises(ValueError, match="at: '4' is no level of 'livch'; there are"):
+        EffectDisplay.from_estimator(model, women, "age", at={"livch": "4"})
+
+
+def test_legends_do_not_cover_error_bars():
+    pytest.importorskip("formulaic")
+    women = load_contraception(as_frame=True).frame
+    with pytest.warns(AliasedFeaturesWarning):
+        model = GEELogisticRegression.from_formula(
+            "use ~ age*ch + I(age**2) + urban + livch", women, groups="district"
+        )
+    display = EffectDisplay.from_estimator(model, women, "livch", by="urban")
+    display.figure_.canvas.draw()
+    legend = display.ax_.get_legend().get_window_extent()
+    for band in display.bands_:
+        for segment in band.lines[2][0].get_segments():
+            (x, low), (_, high) = display.ax_.transData.transform(segment)
+            assert not (legend.x0 <= x <= legend.x1 and low < legend.y1 and high > legend.y0)

@@ -355,3 +355,11 @@ def test_a_pattern_is_all_coefficients_like_it():
         contrast_matrix(names, "livch")
     with pytest.raises(ValueError, match="'livch1' is there twice"):
         contrast_matrix(names, ["livch1", "livch*"])
+
+
+def test_all_levels_of_a_factor_by_the_name_of_its_column():
+    names = ["intercept", "C(livch)[T.1]", "C(livch)[T.2]", "C(ch, contr.sum)[S.N]", "livch2[T.1]", "age:C(livch)[T.1]"]
+    np.testing.assert_array_equal(contrast_matrix(names, "livch"), np.eye(6)[1:3])
+    np.testing.assert_array_equal(contrast_matrix(names, ["ch", "age:C(livch)[T.1]"]), np.eye(6)[[3, 5]])
+    with pytest.raises(ValueError, match="'liv' is not a coefficient"):
+        contrast_matrix(names, "liv")

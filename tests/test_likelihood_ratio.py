@@ -13,7 +13,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression, compare_models, likelihood_ratio_test
-from sklmm.datasets import make_clustered_classification
+from sklmm.datasets import load_contraception, make_clustered_classification
 from sklmm.exceptions import NestingWarning, SingularFitWarning
 from sklmm.inference.likelihood_ratio import _Cone, _simulated_tail, _tail
 
@@ -193,3 +193,20 @@ def test_compare_models_tests_each_against_the_one_before():
     marginal = GEELogisticRegression().fit(data.X, data.y, groups=data.groups)
     with pytest.raises(ValueError, match="needs models with a likelihood"):
         compare_models({"a": marginal}, likelihood_ratio=True)
+
+
+def test_the_order_of_an_interaction_does_not_matter():
+    data = load_contraception(as_frame=True)
+    product = data.frame["age"] * (data.frame["ch"] == "Y")
+
+    def fit(name, random_effects):
+        X = data.frame[["age"]].assign(**{name: product})
+        return MixedLogisticRegression(random_effects).fit(X, data.target, groups=data.groups)
+
+    smaller, larger = fit("age:ch[T.a:b]", "1 | district"), fit("ch[T.a:b]:age", "1 + age | district")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NestingWarning)
+        assert likelihood_ratio_test(smaller, larger).df == 2
+    other = fit("ch[T.b:a]:age", "1 + age | district")
+    with pytest.raises(ValueError, match="fixed effects that the larger one has not"):
+        likelihood_ratio_test(smaller, other)

@@ -259,5 +259,5 @@ def test_bad_input(data, slopes):
         slopes.average_marginal_effects(X, predict_effects="mode")
     with pytest.raises(ValueError, match="constant in these rows"):
         slopes.average_marginal_effects(X.assign(age=1.0), "age")
-    with pytest.raises(ValueError, match="level must lie"):
+    with pytest.raises(ValueError, match="level must be between"):
         slopes.marginal_coefficients(X, level=95)

@@ -8,8 +8,9 @@ import pytest
 from scipy.stats import chi2, norm
 from sklearn.exceptions import NotFittedError
 
-from sklmm import MixedLogisticRegression
+from sklmm import MixedLogisticRegression, cluster_influence, likelihood_ratio_test
 from sklmm.datasets import make_clustered_classification
+from sklmm.exceptions import NoGroupsWarning, SingularFitWarning
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["intercept", "no intercept"])
@@ -81,3 +82,39 @@ def test_a_new_fit_is_needed_first():
             getattr(MixedLogisticRegression(), method)()
     with pytest.raises(NotFittedError):
         MixedLogisticRegression().wald_test("x0")
+
+
+def test_wald_intervals_of_chosen_parameters(model):
+    assert model.conf_int(parameters=["dose", "age"]).equals(model.conf_int().loc[["dose", "age"]])
+    assert model.conf_int(parameters="fixed").equals(model.conf_int())
+    with pytest.raises(ValueError, match=r"no intervals for sd_intercept\|ward, .*: use 'profile' or 'bootstrap'"):
+        model.conf_int(parameters="random")
+    with pytest.raises(ValueError, match="there is no parameter 'weight'"):
+        model.conf_int(parameters="weight")
+
+
+def test_what_the_fit_says_after_more_groups_were_learnt():
+    """update_groups fits nothing: the summary and tests are those of the fit."""
+    X, y, groups = make_clustered_classification(400, 2, n_groups=20, random_state=0)
+    model = MixedLogisticRegression().fit(X, y, groups=groups)
+    with pytest.warns(NoGroupsWarning):
+        pooled = MixedLogisticRegression().fit(X, y)
+    larger = MixedLogisticRegression("1 + x0 | group").fit(X, y, groups=groups)
+    updated = model.update_groups(X[:30], y[:30], groups=np.repeat([100, 101, 102], 10))
+    assert updated.n_groups_ == {"group": 23}
+    assert str(updated.summary()) == str(model.summary())
+    assert likelihood_ratio_test(pooled, updated) == likelihood_ratio_test(pooled, model)
+    assert likelihood_ratio_test(updated, larger) == likelihood_ratio_test(model, larger)
+    assert cluster_influence(updated).equals(cluster_influence(model))
+    assert updated.vcov("robust").equals(model.vcov("robust"))
+
+
+def test_a_singular_slope_has_no_variance_at_all():
+    """Neither diagonal entry is above 0, so that what is between them is rounding."""
+    rng = np.random.default_rng(1)
+    X, groups = rng.normal(size=(300, 2)) + 1, np.repeat(np.arange(30), 10)
+    y = rng.random(300) < 0.5
+    with pytest.warns(SingularFitWarning):
+        model = MixedLogisticRegression("1 + x0 | group").fit(X, y, groups=groups)
+    assert not model.covariance_["group"].to_numpy().any()
+    assert "the variance of intercept is 0; group: the variance of x0 is 0" in str(model.summary())

@@ -110,7 +110,7 @@ def test_levels(data):
     mode = model.predict_proba(X, groups=groups, predict_effects="mode")[:, 1]
     assert np.all(wide[:, 0] < narrow[:, 0]) and np.all(narrow[:, 0] < mode)
     assert np.all(mode < narrow[:, 1]) and np.all(narrow[:, 1] < wide[:, 1])
-    with pytest.raises(ValueError, match="level must lie"):
+    with pytest.raises(ValueError, match="level must be between"):
         model.predict_interval(X, groups, level=95)
 
 

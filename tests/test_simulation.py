@@ -112,3 +112,8 @@ def test_bad_input(data, model):
             model.simulate(X, groups, n)
     with pytest.raises(ValueError, match="predict_effects must be one of"):
         model.simulate(X, groups, predict_effects="new")
+
+
+def test_without_groups_the_warning_says_what_is_done(data, model):
+    with pytest.warns(NoGroupsWarning, match="every row is simulated as a group of its own"):
+        model.simulate(data[0], random_state=0)

@@ -255,6 +255,14 @@ def test_dropped_columns():
     assert row.split()[2:] == ["-", "-", "-", "-", "-", "1.000", "-", "-"]
 
 
+def test_no_standard_error_for_want_of_a_maximum():
+    """A negative variance is no sign that the data do not identify a coefficient."""
+    names = ["intercept", "age", "urban"]
+    text = str(summary_of_mixed(fitted(vcov_=pd.DataFrame(np.diag([0.1, -0.2, 0.1]), names, names), converged_=False)))
+    assert "No standard error, as the likelihood is not at a maximum where the fit stopped: age." in text
+    assert "not identified" not in text
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e-7, 1e-3, 1.0, 1e3, 1e9, 1e15])
 def test_numbers_of_any_size_keep_their_digits(scale):
     se = np.array([0.17, 0.0079 * scale, 0.12])

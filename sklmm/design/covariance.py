@@ -83,5 +83,8 @@ class RelativeCovariance:
         return out[self.row, self.col]
 
     def on_boundary(self, theta):
-        """Mask of the diagonal entries of theta that are zero for all purposes."""
-        return self.diagonal & (np.abs(theta) < SINGULAR)
+        """Mask of the entries of theta that are zero for all purposes: diagonal ones, and those between two such."""
+        small = np.abs(theta) < SINGULAR
+        zero = np.zeros(self.q, dtype=bool)
+        zero[self.row[self.diagonal & small]] = True
+        return small & zero[self.row] & zero[self.col]

@@ -8,114 +8,90 @@ frames go through the same door.
 import difflib
 import re
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from .formula_text import names_in, quote_calls, split_formula
 from .random_effects import _quoted, parse_random_effects
 
-__all__ = ["FormulaDesign", "split_formula"]
+__all__ = ["FormulaDesign", "FormulaRecipe"]
 
 
-def split_formula(text):
-    """Take a formula apart.
+@dataclass(frozen=True)
+class FormulaRecipe:
+    """What `from_formula` was asked for: enough to read other data in the same way, as the fit of a clone does.
 
-    Parameters
+    Attributes
     ----------
     text : str
-
-    Returns
-    -------
-    response : str
-        The name left of the tilde.
-    fixed : str
-        What is right of it, without the terms in brackets that hold a bar.
-    bars : list of str
-        Those terms, without their brackets.
+        The formula.
+    groups, time, sample_weight : str or None
+        Columns of the data.
+    missing : {"error", "drop"}
+    random_effects : list of str or None
+        The estimator's parameter, as the formula has set it.
     """
-    if not isinstance(text, str):
-        raise TypeError(f"formula must be a str such as 'use ~ age + (1 | district)', got {type(text).__name__}")
-    left, tilde, right = text.partition("~")
-    if not tilde or "~" in right:
-        raise ValueError(f"formula: one '~' must part the response from the rest, as in 'use ~ age'; got {text!r}")
-    response = left.strip()
-    if response.startswith("`") and response.endswith("`") and len(response) > 2:
-        response = response[1:-1]
-    elif not re.fullmatch(r"[^\W\d][\w.]*", response):
-        raise ValueError(
-            f"formula: left of the '~' stands the name of one column, got {left.strip()!r}; transform the response "
-            "beforehand, and put other names in back-quotes: `a name`"
+
+    text: str
+    groups: str | None = None
+    time: str | None = None
+    sample_weight: str | None = None
+    missing: str = "error"
+    random_effects: list | None = None
+
+    def read(self, data, y=None, sample_weight=None):
+        """The design of `data`, and the arguments of `fit` besides time: X, y, groups and weights by row.
+
+        Returns
+        -------
+        design : FormulaDesign
+        arguments : tuple
+            X, y, groups, sample_weight, time.
+        """
+        design, rows, X, weights = FormulaDesign.read(
+            self.text,
+            data,
+            y=y,
+            groups=[] if self.groups is None else [self.groups],
+            others=[] if self.time is None else [self.time],
+            missing=self.missing,
+            sample_weight=self.sample_weight if sample_weight is None else sample_weight,
         )
-    kept, bars, i = [], [], 0
-    while i < len(right):
-        end = _end_of_piece(right, i, text)
-        piece = right[i:end]
-        if piece.startswith("(") and _has_bar(piece[1:-1]):
-            before = "".join(kept).rstrip()
-            if before and not before.endswith("+"):
-                raise ValueError(f"formula: a term with a bar is added to the rest with '+', but {piece!r} is not")
-            after = right[end:].lstrip()
-            if after and not after.startswith(("+", "-")):
-                raise ValueError(f"formula: expected '+' after {piece!r}")
-            kept = [before[:-1].rstrip()] if before else []
-            bars.append(piece[1:-1])
-            if not kept or not kept[0]:
-                end += len(right[end:]) - len(after.removeprefix("+"))
-                kept = []
-        elif piece == "|":
-            raise ValueError(
-                f"formula: terms with a bar go in brackets, as in 'use ~ age + (1 | district)'; got {text!r}"
-            )
-        else:
-            kept.append(piece)
-        i = end
-    return response, "".join(kept).strip() or "1", bars
+        groups = rows[design.group_names] if design.group_names else None
+        time = None if self.time is None else rows[self.time]
+        return design, (X, rows[design.response], groups, weights, time)
 
+    def rows_of_fit(self, design, data, y, groups, sample_weight, time):
+        """The data frame of the fit, shown again: what is not given is found in it, the rows left out are again.
 
-def _end_of_piece(text, start, formula):
-    """End of the piece that begins at `start`: brackets, a quoted text, a name or call, or one character."""
-    char = text[start]
-    if char in "`'\"":
-        end = text.find(char, start + 1)
-        if end < 0:
-            raise ValueError(f"formula: a quote is never closed in {formula!r}")
-        return end + 1
-    if char in "([{":
-        closing = {"(": ")", "[": "]", "{": "}"}[char]
-        i = start + 1
-        while i < len(text) and text[i] != closing:
-            i = _end_of_piece(text, i, formula)
-        if i >= len(text):
-            raise ValueError(f"formula: {char!r} is never closed in {formula!r}")
-        return i + 1
-    name = re.compile(r"[^\W\d][\w.]*").match(text, start)
-    if name is None:
-        return start + 1
-    call = text[name.end() : name.end() + 1] == "("
-    return _end_of_piece(text, name.end(), formula) if call else name.end()
+        Returns
+        -------
+        X, y, groups, sample_weight, time
+            As given, or columns of `data`; None where there is none.
+        """
 
+        def column(name, given):
+            there = given is None and name is not None and name in data.columns
+            return np.asarray(data[name]) if there else given
 
-def _names_in(text):
-    """The names in a formula that may be those of columns: neither functions nor keywords of theirs."""
-    quoted = set(re.findall(r"`([^`]+)`", text))
-    text = re.sub(r"`[^`]*`|'[^']*'|\"[^\"]*\"", " ", text)
-    return quoted | set(re.findall(r"(?<![\w.])[^\W\d]\w*(?![\w.]|\s*\(|\s*=(?!=))", text))
-
-
-def _has_bar(text):
-    """Whether there is a bar outside quotes and calls."""
-    i = 0
-    while i < len(text):
-        if text[i] == "|":
-            return True
-        if text[i] == "(":  # brackets within brackets: (1 + (x) | g)
-            end = _end_of_piece(text, i, text)
-            if _has_bar(text[i + 1 : end - 1]):
-                return True
-            i = end
-        else:
-            i = _end_of_piece(text, i, text)
-    return False
+        given = [column(design.response, y), column(self.groups, groups), column(self.sample_weight, sample_weight),
+                 column(self.time, time)]  # fmt: skip
+        if self.missing == "error":
+            return data, *given
+        names = [name for name in (*design.variable_names, *design.group_names) if name in data.columns]
+        mask = _complete(_columns(data, names, "formula"), "drop")
+        for values in given:
+            if values is not None and len(values) == len(mask):  # else a later check says so
+                mask &= ~pd.DataFrame(values).isna().any(axis=1).to_numpy()
+        kept = data[mask] if hasattr(data, "iloc") else data.filter(mask)
+        return kept, *(
+            values
+            if values is None or len(values) != len(mask)
+            else values[mask] if hasattr(values, "iloc") else np.asarray(values)[mask]
+            for values in given
+        )
 
 
 class FormulaDesign:
@@ -134,6 +110,8 @@ class FormulaDesign:
         What to do about missing values.
     sample_weight : None, str or array-like
         A column of `data`, or weights by row.
+    y : None or array-like
+        The response by row, in place of its column.
 
     Attributes
     ----------
@@ -147,7 +125,7 @@ class FormulaDesign:
     """
 
     @classmethod
-    def read(cls, text, data, *, groups=(), others=(), missing="error", sample_weight=None):
+    def read(cls, text, data, *, groups=(), others=(), missing="error", sample_weight=None, y=None):
         """The design of a formula, and the rows of `data` for `fit`.
 
         Returns
@@ -172,11 +150,16 @@ class FormulaDesign:
             required = map(str, formula.required_variables)  # it overlooks those within stateful transforms
         except Exception as error:  # formulaic's own errors are not ValueErrors
             raise ValueError(f"formula: can't read {fixed!r} ({error})") from error
-        written = _names_in(fixed)
+        written = names_in(fixed)
         variables = sorted({*required, *(name for name in getattr(data, "columns", ()) if name in written)})
         weights = [sample_weight] if isinstance(sample_weight, str) else []
-        needed = list(dict.fromkeys([self.response, *variables, *self.group_names, *others, *weights]))
+        response = [self.response] if y is None else []
+        needed = list(dict.fromkeys([*response, *variables, *self.group_names, *others, *weights]))
         frame = _columns(data, needed, "formula")
+        if y is not None:
+            if len(y) != len(frame):
+                raise ValueError(f"y has {len(y)} rows, but X has {len(frame)}")
+            frame = frame.assign(**{self.response: np.asarray(y)})
         mask = _complete(frame, missing)
         if weights:
             sample_weight = frame[sample_weight]
@@ -205,31 +188,47 @@ class FormulaDesign:
 
     def _parse_bars(self, bars):
         try:
-            return parse_random_effects(bars, []) if bars else []
+            return parse_random_effects([quote_calls(bar) for bar in bars], []) if bars else []
         except ValueError as error:
             raise ValueError(re.sub(r"^random_effects\[\d+\]", "formula", str(error))) from None
 
     def _in_columns(self, term):
         """A term in bar notation over the design's columns: a factor's slope is one for each of its columns."""
         names = []
+        written = term.source.replace("`", "").strip()
         for feature in term.features:
             columns = next(
                 (
                     [self.spec.column_names[j] for j in indices]
                     for fixed, indices in self.spec.term_indices.items()
-                    if str(fixed) in (feature, f"`{feature}`")
+                    if "".join(str(fixed).split()).strip("`") == "".join(feature.split())
                 ),
                 [feature] if feature in self.spec.column_names else None,
             )
             if columns is None:
                 raise ValueError(
-                    f"formula: the random slope of {feature!r} in ({term.source.strip()}) needs {feature!r} among the "
+                    f"formula: the random slope of {feature!r} in ({written}) needs {feature!r} among the "
                     "fixed effects, too"
+                )
+            n_levels = self._n_levels(feature)
+            if not term.intercept and len(columns) < n_levels:
+                raise ValueError(
+                    f"formula: in ({written}) each of the {n_levels} levels of {feature!r} would have a random effect, "
+                    f"but the fixed effects have columns for {len(columns)}. It is the model with 1 in place of 0, "
+                    "whose effects are those of the first level and differences to it: write that"
                 )
             names += columns
         left = " + ".join(["1" if term.intercept else "0", *map(_quoted, names)])
         right = ":".join(map(_quoted, term.factor))
         return f"{left} {'|' if term.correlated else '||'} {right}"
+
+    def _n_levels(self, feature):
+        """Levels of a factor, as it is written in the formula; 0 for anything else."""
+        return next(
+            (len(contrasts.levels) for factor, contrasts in self.spec.factor_contrasts.items()
+             if "".join(str(factor).split()).strip("`") == "".join(feature.split())),
+            0,
+        )  # fmt: skip
 
     # New data -----------------------------------------------------------------------------------------------
 
@@ -246,7 +245,7 @@ class FormulaDesign:
     def variables(self, data):
         """The columns of a data frame that the fixed effects are made of; none of their values may be missing."""
         frame = _columns(data, self.variable_names, "the model's formula")
-        _complete(frame, "error")
+        _complete(frame, "error", "fill them in or leave these rows out")
         return frame if self.variable_names else pd.DataFrame(index=range(len(data)))
 
     def design(self, frame):
@@ -325,15 +324,14 @@ def _columns(data, names, where):
     return pd.DataFrame({name: data[name].to_list() for name in names})
 
 
-def _complete(frame, missing):
+def _complete(frame, missing, advice="fill them in or drop these rows (from_formula: missing='drop')"):
     """Mask of the rows without missing values; an error where there are others and they may not be dropped."""
     absent = frame.isna()
     mask = ~absent.any(axis=1).to_numpy()
     if missing == "error" and not mask.all():
         counts = ", ".join(f"{name!r} ({n:,})" for name, n in absent.sum().items() if n)
         raise ValueError(
-            f"{np.count_nonzero(~mask):,} of {len(mask):,} rows have missing values, in {counts}: fill them in or drop "
-            "these rows (from_formula: missing='drop')"
+            f"{np.count_nonzero(~mask):,} of {len(mask):,} rows have missing values, in {counts}: {advice}"
         )
     return mask
 

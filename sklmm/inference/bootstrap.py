@@ -141,7 +141,7 @@ def resample(refit, n_parameters, *, n_resamples, random_state, n_jobs, progress
         Must be picklable.
     n_parameters : int
     n_resamples : int
-    random_state : int, SeedSequence or None
+    random_state : int, SeedSequence, Generator, RandomState or None
     n_jobs : int or None
     progress : callable (done, n_resamples) or None
 
@@ -150,8 +150,7 @@ def resample(refit, n_parameters, *, n_resamples, random_state, n_jobs, progress
     estimates : ndarray of shape (n_resamples, n_parameters)
         NaN in the rows of resamples that could not be fitted.
     """
-    root = random_state if isinstance(random_state, np.random.SeedSequence) else np.random.SeedSequence(random_state)
-    seeds = root.spawn(n_resamples)
+    seeds = _seed_sequence(random_state).spawn(n_resamples)
     tasks = [seeds[start : start + _TASK] for start in range(0, n_resamples, _TASK)]
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     results, done = [], 0
@@ -161,6 +160,16 @@ def resample(refit, n_parameters, *, n_resamples, random_state, n_jobs, progress
         if progress is not None:
             progress(done, n_resamples)
     return np.concatenate(results)
+
+
+def _seed_sequence(random_state):
+    if isinstance(random_state, np.random.SeedSequence):
+        return random_state
+    if isinstance(random_state, np.random.RandomState):
+        random_state = random_state.randint(2**32, size=4, dtype=np.uint32)
+    elif isinstance(random_state, np.random.Generator):
+        random_state = random_state.integers(2**32, size=4, dtype=np.uint32)
+    return np.random.SeedSequence(random_state)
 
 
 def _refit_some(refit, n_parameters, seeds):

@@ -133,9 +133,10 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
     Returns
     -------
     influence : DataFrame
-        A row a cluster. "n_rows"; "cooks_distance": the change d of the identified fixed effects as d'V^-1 d / p, with
-        their covariance V, so that values near 1 move all estimates by about a standard error; and a column a
-        coefficient with its change, estimate without the cluster less estimate with it.
+        A row a cluster. "n_rows", the sum of weights where there are any; "cooks_distance": the change d of the
+        identified fixed effects as d'V^-1 d / p, with their covariance V, so that values near 1 move all estimates by
+        about a standard error; and a column a coefficient with its change, estimate without the cluster less estimate
+        with it.
 
     Raises
     ------
@@ -188,6 +189,8 @@ def random_effects_normality(estimator):
         variance of 0, and for fewer than 8 groups.
     """
     check_is_fitted(estimator)
+    if not hasattr(estimator, "random_effects_"):
+        raise TypeError(f"a {type(estimator).__name__} has no random effects; this is for MixedLogisticRegression")
     found = {}
     for term, modes in estimator.random_effects_.items():
         for name in modes.columns:

@@ -93,6 +93,9 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
             "alone. Fit a model with one of them, or fit again without each group"
         )
     names, full, _ = estimator._fixed_effects()
+    recipe = estimator._recipe
+    if groups is None and recipe is not None and recipe.groups in getattr(X, "columns", ()):
+        groups = X[recipe.groups]
     covariances = None
     if hasattr(estimator, "_factors"):
         factor = estimator._factors[0]

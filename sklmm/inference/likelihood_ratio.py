@@ -16,6 +16,7 @@ Silvapulle MJ, Sen PK (2005). Constrained Statistical Inference. Wiley, sections
 Stram DO, Lee JW (1994). Variance components testing in the longitudinal mixed effects model. Biometrics 50, 1171-1177.
 """
 
+import re
 import warnings
 from collections import namedtuple
 
@@ -152,7 +153,7 @@ def _check_same_rows(smaller, larger):
     ]
     if smaller._factors:  # without random effects there is nothing to integrate
         facts.append(("n_quadrature", [str(model._n_quadrature) for model in (smaller, larger)]))
-    counts = [model.n_groups_ for model in (smaller, larger)]
+    counts = [model._n_groups_of_fit for model in (smaller, larger)]
     both = [name for name in counts[0] if name in counts[1]]
     facts += [(f"number of groups of {name}", [str(n[name]) for n in counts]) for name in both]
     for what, (one, other) in facts:
@@ -166,7 +167,12 @@ def _check_same_rows(smaller, larger):
 def _identified(model):
     """Names of the coefficients that were estimated."""
     names, _, vcov = model._fixed_effects()
-    return [str(name) for name, out in zip(names, np.isnan(np.diagonal(vcov)), strict=True) if not out]
+    return [_in_order(str(name)) for name, out in zip(names, np.isnan(np.diagonal(vcov)), strict=True) if not out]
+
+
+def _in_order(name):
+    """An interaction's name that does not depend on the order of its parts: "b:a" is "a:b"."""
+    return ":".join(sorted(re.split(r":(?![^\[(]*[\])])", name)))
 
 
 def _added_fixed_effects(smaller, larger, nested):

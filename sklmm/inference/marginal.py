@@ -25,7 +25,7 @@ from sklmm._base import read_weights
 from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
 
-from .intervals import reference_distribution
+from .intervals import check_level, reference_distribution
 
 __all__ = ["average_marginal_effects", "delta_errors", "marginal_coefficients", "probability_and_gradient"]
 
@@ -197,8 +197,9 @@ def _from_moments(estimator, beta):
 def _coefficient_table(estimator, names, kept, estimate, gradient, level):
     se = np.where(kept, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
     table = _wald_columns(names, estimate, se, level, estimator._inference_df())
-    for ratio, column in (("odds_ratio", "estimate"), ("odds_ratio_lower", "lower"), ("odds_ratio_upper", "upper")):
-        table[ratio] = np.exp(table[column])
+    with np.errstate(over="ignore"):  # under separation
+        for ratio, column in (("odds_ratio", "estimate"), ("odds_ratio_lower", "lower"), ("odds_ratio_upper", "upper")):
+            table[ratio] = np.exp(table[column])
     return table
 
 
@@ -311,8 +312,7 @@ def _weights(sample_weight, n_rows):
 
 
 def _wald_columns(names, estimate, se, level, df):
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+    level = check_level(level)
     reference = reference_distribution(df)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = estimate / se

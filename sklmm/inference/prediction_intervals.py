@@ -22,6 +22,8 @@ from scipy.special import expit
 
 from sklmm.design.grouping import lookup_codes
 
+from .intervals import check_level
+
 __all__ = ["prediction_interval"]
 
 
@@ -37,8 +39,7 @@ def prediction_interval(estimator, rows, mean, sd, level):
         Posterior of the linear predictors for known fixed effects; sd None is 0.
     level : float
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
+    level = check_level(level)
     n = rows.X.shape[0]
     names, _, vcov = estimator._fixed_effects()
     V = np.nan_to_num(vcov, nan=0.0)

@@ -95,7 +95,8 @@ def contrast_matrix(names, contrast):
         Names of all coefficients.
     contrast : str, list of str, array-like or DataFrame
         Coefficients that are all 0 under the hypothesis, by name. "livch*" is all whose name begins with "livch",
-        interactions ("livch1:age") aside; "livch" all levels of a factor that are named "livch[T.1]", "livch[T.2]".
+        interactions ("livch1:age") aside; "livch" all levels of a factor that are named "livch[T.1]", "livch[T.2]", or
+        "C(livch)[T.1]".
         Or the contrasts themselves, one (1-D) or one a row (2-D), over all coefficients in order. A DataFrame has a
         column for each coefficient it involves.
 
@@ -194,7 +195,8 @@ def _matching(names, entry):
         if not found:
             raise ValueError(f"no coefficient is like {entry!r}; there are {_listed(names)}")
         return found
-    level = re.compile(re.escape(entry) + r"\[[^:]*\]")
+    name = re.escape(entry)
+    level = re.compile(rf"({name}|C\({name}(,[^:]*)?\))\[[^:]*\]")
     return [name for name in names if level.fullmatch(name)] or [entry]
 
 

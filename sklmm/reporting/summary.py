@@ -49,7 +49,7 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
         "AIC": float(estimator.aic_),
         "BIC": float(estimator.bic_),
     }
-    notes = _notes_on_fit(estimator, coefficients)
+    notes = _notes_on_fit(estimator, coefficients, estimator.vcov_)
     if estimator.is_singular_:
         where = "; ".join(_boundary(covariance))
         notes.append(
@@ -98,7 +98,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         ("Covariance", COVARIANCES[estimator.cov_type_]),
         ("Tests", _reference(df)),
     ]
-    notes = _notes_on_fit(estimator, coefficients)
+    notes = _notes_on_fit(estimator, coefficients, vcov)
     trouble = estimator._trouble
     if trouble:
         notes.append(f"The estimate of the working correlation was out of range: {trouble}.")
@@ -133,7 +133,8 @@ def _outcome_and_rows(estimator):
 
 def _group_counts(estimator):
     within = dict(getattr(estimator, "_nesting", ()))
-    return ", ".join(f"{count:,} of {_nested(factor, within)}" for factor, count in estimator.n_groups_.items())
+    counts = getattr(estimator, "_n_groups_of_fit", estimator.n_groups_)  # the other numbers are the fit's, too
+    return ", ".join(f"{count:,} of {_nested(factor, within)}" for factor, count in counts.items())
 
 
 def _nested(factor, within):
@@ -142,7 +143,7 @@ def _nested(factor, within):
     return factor if outer is None else f"{factor.removeprefix(outer + ':')} within {outer}"
 
 
-def _notes_on_fit(estimator, coefficients):
+def _notes_on_fit(estimator, coefficients, vcov):
     notes = []
     verdict = str(getattr(estimator.fit_report_, "verdict", "")).strip()
     if estimator.converged_:
@@ -155,9 +156,13 @@ def _notes_on_fit(estimator, coefficients):
             f"The classes are separated by {', '.join(estimator._separated)}: coefficients run off to infinity. "
             "The estimates are where the fit stopped, and their standard errors mean nothing."
         )
-    dropped = coefficients.index[coefficients["std_error"].isna()]
-    if len(dropped):
-        notes.append("No standard error, not identified by the data: " + ", ".join(dropped) + ".")
+    without = coefficients["std_error"].isna().to_numpy()
+    aliased = without & np.isnan(np.diagonal(vcov))
+    if aliased.any():
+        notes.append(f"No standard error, not identified by the data: {', '.join(coefficients.index[aliased])}.")
+    if (without & ~aliased).any():
+        flat = ", ".join(coefficients.index[without & ~aliased])
+        notes.append(f"No standard error, as the likelihood is not at a maximum where the fit stopped: {flat}.")
     return notes
 
 

@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 from scipy import stats
+from sklearn.utils.validation import check_is_fitted
 
 from sklmm._base import column_names, is_frame
+from sklmm.inference import intervals
 
 
 def pyplot():
@@ -25,9 +27,17 @@ def axes_for(ax, figsize=None):
 
 def check_level(level):
     """Raise unless `level` lies between 0 and 1; the normal quantile that belongs to it."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, got {level!r}")
-    return stats.norm.ppf((1 + level) / 2)
+    return stats.norm.ppf((1 + intervals.check_level(level)) / 2)
+
+
+def check_mixed(display, estimator):
+    """Raise unless the estimator is fitted and a mixed model."""
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "random_effects_"):
+        raise TypeError(
+            f"{display.__name__} draws random effects, which a {type(estimator).__name__} does not have; it is for "
+            "MixedLogisticRegression"
+        )
 
 
 def percent(level):
@@ -145,6 +155,8 @@ class TypicalRows:
         else:
             value = column.mode().iloc[0] if column.notna().any() else None
         if isinstance(column.dtype, pd.CategoricalDtype):
+            if name in self.at and value not in column.cat.categories:
+                raise ValueError(f"at: {value!r} is no level of {name!r}; there are {list(column.cat.categories)}")
             return pd.Categorical([value] * n, dtype=column.dtype)
         return [value] * n
 

@@ -108,6 +108,8 @@ class EffectDisplay:
         typical = TypicalRows(estimator, X, at)
         feature = typical.column(feature)
         values = typical.grid(feature, grid_resolution)
+        if isinstance(values, np.ndarray) and typical.frame[feature].nunique() <= 2:
+            values = sorted(typical.frame[feature].dropna().unique())  # a column of 0 and 1 is not a continuum
         vcov = parameter_covariance(estimator)
         reach = reference_distribution(estimator._inference_df()).ppf((1 + level) / 2)
 
@@ -169,8 +171,11 @@ class EffectDisplay:
             self.lines_.append(line)
             self.bands_.append(band)
         if not continuous:
-            self.ax_.set_xticks(np.arange(len(self.values)), labels=[str(value) for value in self.values])
+            self.ax_.set_xticks(np.arange(len(self.values)), labels=[as_text(value) for value in self.values])
             self.ax_.set_xlim(-0.6, len(self.values) - 0.4)
+            if n_curves > 1:  # the legend does not see error bars: leave it room above them
+                lower, upper = self.ax_.get_ylim()
+                self.ax_.set_ylim(lower, upper + (0.1 + 0.06 * n_curves) * (upper - lower))
         self.ax_.legend(title=None if self.by is None else f"{percent(self.level)} confidence")
         self.ax_.set_xlabel(str(self.feature))
         self.ax_.set_ylabel(self.ylabel)

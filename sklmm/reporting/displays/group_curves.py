@@ -6,7 +6,7 @@ from sklmm._prediction import linear_predictor, probabilities
 from sklmm._progress import effective_threads
 from sklmm.design.grouping import lookup_codes
 
-from ._common import TypicalRows, axes_for, keep_within_probabilities, probability_label, pyplot
+from ._common import TypicalRows, axes_for, check_mixed, keep_within_probabilities, probability_label, pyplot
 
 MOST_COLOURS = 8  # up to so many groups each has its colour and its name in the legend
 
@@ -97,6 +97,7 @@ class GroupCurvesDisplay:
         -------
         display : GroupCurvesDisplay
         """
+        check_mixed(cls, estimator)
         names = list(estimator.n_groups_)
         if not names:
             raise ValueError("the model was fitted without groups: draw it with EffectDisplay")

@@ -5,7 +5,7 @@ from scipy import stats
 
 from sklmm.inference.diagnostics import standardised_effects
 
-from ._common import axes_for, check_level, percent
+from ._common import axes_for, check_level, check_mixed, percent
 
 MOST_LABELS = 80  # beyond, the names of groups cannot be read
 
@@ -71,6 +71,7 @@ class RandomEffectsDisplay:
         display : RandomEffectsDisplay
         """
         check_level(level)
+        check_mixed(cls, estimator)
         tables = estimator.random_effects_
         if not tables:
             raise ValueError("the model was fitted without groups: it has no random effects to draw")
