@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
+from sklearn.pipeline import make_pipeline
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression, approximate_leave_group_out
 from sklmm.datasets import load_contraception, make_clustered_classification
@@ -139,6 +140,12 @@ def test_bad_input(women):
         approximate_leave_group_out(model, X[1:], y[1:], groups[1:])
     with pytest.raises(ValueError, match="needs the groups"):
         approximate_leave_group_out(GEELogisticRegression().fit(X, y, groups=groups), X, y)
+    marginal = GEELogisticRegression().fit(X, y, groups=groups, sample_weight=(groups != 3).astype(float))
+    with pytest.raises(ValueError, match="2 rows are of groups that the fit did not see.*sample_weight"):
+        approximate_leave_group_out(marginal, X, y, groups)
+    approximate_leave_group_out(marginal, X, y, groups, groups != 3)
+    with pytest.raises(TypeError, match="of a pipeline the last step.*got Pipeline"):
+        approximate_leave_group_out(make_pipeline(marginal), X, y, groups)
     both = MixedLogisticRegression().fit(X, y, groups=pd.DataFrame({"district": groups, "half": np.arange(len(y)) % 9}))
     with pytest.raises(ValueError, match="several grouping factors \\(district, half\\)"):
         approximate_leave_group_out(both, X, y, groups)
