@@ -286,6 +286,7 @@ class NoProbabilities(ClassifierMixin, NotAClassifier):
         (NoProbabilities(), TypeError, "has no predict_proba"),
         ({"svm": LinearSVC()}, TypeError, "'svm' has no predict_proba"),
         ({1: "gee"}, TypeError, "names of estimators are strings"),
+        ({" ": "gee"}, TypeError, "names of estimators are strings, and not empty; got ' '"),
     ],
 )
 def test_estimators_that_cannot_be_reported(estimators, error, message):

@@ -101,8 +101,8 @@ def resolve_estimators(estimators, groups_in_X=False, random_effects=None):
         if label is None:
             kind = estimator if isinstance(estimator, type) else type(estimator)
             label = estimator if isinstance(estimator, str) else _free_name(kind.__name__, taken)
-        if not isinstance(label, str):
-            raise TypeError(f"names of estimators are strings, got {label!r}")
+        if not isinstance(label, str) or not label.strip():
+            raise TypeError(f"names of estimators are strings, and not empty; got {label!r}")
         if label in taken:
             raise ValueError(f"two estimators are named {label!r}; a dict gives them names of their own")
         taken.add(label)
