@@ -7,9 +7,9 @@ import pytest
 import sklearn
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -230,6 +230,28 @@ def test_metadata_routing_is_followed_where_it_is_on():
         assert described(pipeline) == [("Pipeline", "features", "all", "", True)]
 
 
+def test_searches_get_the_groups_that_their_folds_hold_out():
+    forest = GridSearchCV(RandomForestClassifier(), {"max_depth": [1, 2]}, cv=GroupKFold(3))
+    aware = GridSearchCV(MixedLogisticRegression(group_features="id"), {"n_quadrature": [1, 3]}, cv=GroupKFold(3))
+    scaled = make_pipeline(StandardScaler(), forest)
+    assert described([forest, scaled]) == [
+        ("GridSearchCV", "features", "split", "", False),
+        ("Pipeline", "features", "split", "gridsearchcv__", False),
+    ]
+    assert described(aware, groups_in_X=True) == [("GridSearchCV", "X", "split", "", False)]
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert described(forest) == [("GridSearchCV", "features", "split", "", False)]
+
+
+def test_a_stack_has_probabilities_once_it_is_fitted():
+    stack = StackingClassifier([("tree", RandomForestClassifier())])
+    assert not hasattr(stack, "predict_proba")
+    assert described([stack, make_pipeline(StandardScaler(), stack)]) == [
+        ("StackingClassifier", "features", None, "", False),
+        ("Pipeline", "features", None, "", False),
+    ]
+
+
 def test_names_of_estimators():
     forests = [RandomForestClassifier(max_depth=depth) for depth in (1, 2, 3)]
     assert [c.name for c in resolve_estimators([*forests, "gee"])] == [
@@ -256,12 +278,15 @@ class NoProbabilities(ClassifierMixin, NotAClassifier):
         ("glmm", ValueError, "unknown estimator 'glmm'; known by name are 'mixed'"),
         ([], ValueError, "estimators is empty"),
         (["gee", "gee"], ValueError, "two estimators are named 'gee'"),
-        (RandomForestClassifier, TypeError, "is a class; give an instance"),
+        (RandomForestClassifier, TypeError, "'RandomForestClassifier' is a class; give an instance"),
+        (3, TypeError, "estimators must be classifiers, or names of 'mixed'.*; got 3"),
+        ([("rf", RandomForestClassifier())], TypeError, "give pairs of a name and an estimator as a dict"),
         ({"a": 3}, TypeError, "'a' is neither an estimator nor one of 'mixed'"),
         (LinearRegression(), TypeError, "'LinearRegression' is no classifier"),
         (NoProbabilities(), TypeError, "has no predict_proba"),
         ({"svm": LinearSVC()}, TypeError, "'svm' has no predict_proba"),
         ({1: "gee"}, TypeError, "names of estimators are strings"),
+        ({" ": "gee"}, TypeError, "names of estimators are strings, and not empty; got ' '"),
     ],
 )
 def test_estimators_that_cannot_be_reported(estimators, error, message):

@@ -212,6 +212,14 @@ def test_strange_names_and_single_classes():
     assert _inside(panel.figure)
 
 
+def test_a_long_first_name_does_not_reach_into_the_next_panel():
+    rng = np.random.default_rng(0)
+    p = {"the first of many long names": rng.random(120), "b": rng.random(120)}
+    report = _hand_made(p, np.arange(120) % 2, np.arange(120) % 20, ["new groups", "known groups", "updated groups"])
+    axes = plot_comparison(report, ["log loss", "expected calibration error"], difference=True)
+    assert _inside(axes[0].figure)
+
+
 def test_matplotlib_is_imported_by_drawing_only():
     code = "import sys, sklmm.reporting.accuracy.plots; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 import sklearn
 from matplotlib.figure import Figure
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import LeaveOneGroupOut, cross_val_predict
+from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -362,6 +362,27 @@ def test_errors_say_whose_and_where(rows, wrong, error, message):
     estimators = {"pooled": "pooled", "mine": Stubborn(wrong)}
     with pytest.raises(error, match=message):
         accuracy_report(estimators, X, y, groups=groups, scenarios="new groups", **FAST)
+
+
+def test_searches_are_fitted_and_updated_like_the_best_they_find(rows):
+    X, y, groups = rows
+    table = X[["a", "b"]].assign(site=np.char.add("site ", groups.astype(str)))
+    model = MixedLogisticRegression(group_features="site")
+    search = GridSearchCV(model, {"n_quadrature": [5]}, cv=GroupKFold(3), scoring="neg_log_loss")
+    options = {**FASTER, "scenarios": ["known groups", "updated groups"], "cv": 3}
+    report = accuracy_report(
+        {"search": search, "best": clone(model).set_params(n_quadrature=5)}, table, y, group_features="site", **options
+    )
+    found = report.predictions.set_index(["estimator", "scenario"])["probability"]
+    for scenario in report.scenarios:
+        np.testing.assert_array_equal(found["search", scenario], found["best", scenario])
+
+
+def test_estimators_that_stumble_over_the_groups_in_X(rows):
+    X, y, groups = rows
+    table = X[["a", "b"]].assign(site=np.char.add("site ", groups.astype(str)))
+    with pytest.raises(ValueError, match=r"(?s)could not convert.*It sees X with its grouping columns.*pass groups="):
+        accuracy_report(["mixed", LogisticRegression()], table, y, group_features="site", **FASTER)
 
 
 def test_probabilities_are_those_of_the_second_class(rows):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import log_loss
+from sklearn.pipeline import make_pipeline
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression, approximate_leave_group_out
 from sklmm.datasets import load_contraception, make_clustered_classification
@@ -139,6 +140,12 @@ def test_bad_input(women):
         approximate_leave_group_out(model, X[1:], y[1:], groups[1:])
     with pytest.raises(ValueError, match="needs the groups"):
         approximate_leave_group_out(GEELogisticRegression().fit(X, y, groups=groups), X, y)
+    marginal = GEELogisticRegression().fit(X, y, groups=groups, sample_weight=(groups != 3).astype(float))
+    with pytest.raises(ValueError, match="2 rows are of groups that the fit did not see.*sample_weight"):
+        approximate_leave_group_out(marginal, X, y, groups)
+    approximate_leave_group_out(marginal, X, y, groups, groups != 3)
+    with pytest.raises(TypeError, match="of a pipeline the last step.*got Pipeline"):
+        approximate_leave_group_out(make_pipeline(marginal), X, y, groups)
     both = MixedLogisticRegression().fit(X, y, groups=pd.DataFrame({"district": groups, "half": np.arange(len(y)) % 9}))
     with pytest.raises(ValueError, match="several grouping factors \\(district, half\\)"):
         approximate_leave_group_out(both, X, y, groups)
@@ -146,3 +153,31 @@ def test_bad_input(women):
         plain = MixedLogisticRegression().fit(X, y)
     with pytest.raises(ValueError, match="without groups"):
         approximate_leave_group_out(plain, X, y)
+
+
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
+@pytest.mark.parametrize(
+    ("random_effects", "sd", "seed", "is_singular"),
+    [
+        ("1 | group", 0.2, 1, True),  # a variance of 0
+        ("1 + x0 | group", 0.2, 0, True),  # a correlation of -1
+        ("1 + x0 | group", 0.2, 3, False),  # a correlation next to it
+        ("1 + x0 || group", 0.5, 4, True),  # a variance next to 0
+    ],
+)
+def test_variances_and_correlations_at_the_ends_of_their_ranges(random_effects, sd, seed, is_singular):
+    """Without a group the likelihood may curve upwards there: a step in a standard deviation would lead anywhere."""
+    rng = np.random.default_rng(seed)
+    groups = pd.Series(np.repeat(np.arange(60), 15))
+    X = rng.normal(size=(900, 3))
+    eta = -0.3 + X @ [1, -0.7, 0.4] + rng.normal(0, 1, 60)[groups] * sd
+    y = (rng.random(900) < 1 / (1 + np.exp(-eta))).astype(int)
+    model = MixedLogisticRegression(random_effects, n_threads=1).fit(X, y, groups=groups)
+    assert model.is_singular_ == is_singular
+    found = approximate_leave_group_out(model, X, y, groups)
+    exact, coefficients = refits(model, X, y, groups)
+    np.testing.assert_allclose(found.probabilities[:, 1], exact, atol=0.01)
+    np.testing.assert_allclose(log_loss(y, found.probabilities), log_loss(y, exact), rtol=5e-4)
+    moves = coefficients.to_numpy() - np.append(model.intercept_, model.coef_[0])
+    errors = found.coefficients.to_numpy() - coefficients.to_numpy()
+    assert np.linalg.norm(errors) < 0.2 * np.linalg.norm(moves)

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from sklmm._base import read_weights
 from sklmm._prediction import probabilities
 from sklmm._progress import effective_threads
 from sklmm.design.grouping import lookup_codes
@@ -61,7 +62,7 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
         With groups of one factor. A mixed model's `predict_effects` says what a prediction for a new group is:
         integrated over the random effects ("posterior", "marginal"), or at 0 ("mode", "zero").
     X, y, groups, sample_weight
-        The rows of the fit, as `fit` got them. For a marginal model y and sample_weight play no part.
+        The rows of the fit, as `fit` got them. For a marginal model y plays no part.
 
     Returns
     -------
@@ -70,8 +71,11 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
 
     Raises
     ------
+    TypeError
+        If the estimator is neither of the two, such as a pipeline around one.
     ValueError
-        If the model has no groups or several grouping factors, or if these are not the rows of the fit.
+        If the model has no groups or several grouping factors, or if these are not the rows of the fit: for a marginal
+        model if some are of groups that it did not see.
 
     Examples
     --------
@@ -84,6 +88,11 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
     >>> log_loss(y, model.predict_proba(X, groups=groups)) < log_loss(y, left_out.probabilities)
     True
     """
+    if not hasattr(estimator, "_fixed_effects"):
+        raise TypeError(
+            "approximate_leave_group_out needs a MixedLogisticRegression or GEELogisticRegression (of a pipeline the "
+            f"last step, with X as that step gets it); got {type(estimator).__name__}"
+        )
     check_is_fitted(estimator)
     if not estimator.n_groups_:
         raise ValueError("the model was fitted without groups: there are none to leave out")
@@ -108,6 +117,13 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
         raise ValueError("approximate_leave_group_out needs the groups of the rows: pass groups, as to fit")
     labels = factor.labels(rows.column) if covariances is not None else next(iter(rows.groups.values()))
     code = lookup_codes(estimator._levels, labels)
+    weights = read_weights(sample_weight, len(code))
+    unseen = (code < 0) if weights is None else (code < 0) & (weights > 0)
+    if unseen.any():
+        raise ValueError(
+            f"approximate_leave_group_out needs the rows of the fit: {np.count_nonzero(unseen)} rows are of groups "
+            "that the fit did not see (if they had no weight in it, pass sample_weight)"
+        )
     # a group that has no weight at all was left out from the start
     beta_of = np.concatenate([beta, full[None]])
     features = np.asarray(rows.X, dtype=np.float64)

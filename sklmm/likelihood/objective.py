@@ -1,10 +1,13 @@
 """The log-likelihood of a fitted mixed model as a function to move about in, and the quantities it is profiled over."""
 
 import numpy as np
+from scipy.linalg import pinvh
 
 from sklmm.likelihood.base import _engine
 from sklmm.likelihood.rows import row_scores
-from sklmm.optimize import newton_step
+
+LEAST_LEFT = 1e-3  # the share of the information in any direction that other clusters must have for a Newton step
+MOST_CHANGE = 0.5  # of a column of the relative covariance factor, relative to its length, in such a step
 
 
 class MixedObjective:
@@ -98,6 +101,11 @@ class MixedObjective:
     def without_clusters(self):
         """The parameters after one step of Newton's method without each cluster, from x.
 
+        The step is one in the factor Λ of the covariance, in which the likelihood is nearly a parabola, except beside a
+        variance or a correlation at the end of its range: the likelihood is even in each column of Λ, and for columns
+        next to 0 no parabola. Where the step would change a column by more than half, it is one in the covariance ΛΛ'.
+        Columns of 0 stay: to first order the likelihood does not depend on them.
+
         Returns
         -------
         ndarray of shape (n_levels, n_params)
@@ -110,18 +118,57 @@ class MixedObjective:
         """
         if self._n_factors != 1:
             raise ValueError("leaving out single clusters needs a single grouping factor")
+        covariance, random = self._engine.covariance, slice(self.n_fixed, None)
+        theta = self.x[random]
         _, total, information = self.evaluate(self.x)
-        out, on = np.tile(self.x, (self._engine.n_levels, 1)), np.flatnonzero(self.active)
+        same_column = covariance.col[:, None] == covariance.col
+        length = np.sqrt(same_column @ theta**2)  # of the column of each entry
+        on = np.flatnonzero(self.active & np.append(np.ones(self.n_fixed, dtype=bool), length > 0))
+        information = information[np.ix_(on, on)]
+        # Entry k of the covariance is theta'S_k theta / 2.
+        of_row, of_col = covariance.row == covariance.row[:, None], covariance.row == covariance.col[:, None]
+        S = (of_row[:, :, None] & of_col[:, None, :] & same_column).astype(float)
+        S += S.transpose(0, 2, 1)
+        jacobian = S @ theta
+        to_covariance = np.linalg.pinv(jacobian)
+
+        def steps(gradients, left):
+            found = np.zeros_like(gradients)
+            found[:, on] = _newton_steps(gradients[:, on], left[:, on[:, None], on], information)
+            return found
+
+        out = np.tile(self.x, (self._engine.n_levels, 1))
         for levels, _, gradients, hessians in self._engine.by_cluster(self.x):
-            rest, remaining = total - gradients, information + hessians
-            try:
-                np.linalg.cholesky(remaining[:, on[:, None], on])
-                steps = np.linalg.solve(remaining[:, on[:, None], on], rest[:, on, None])[:, :, 0]
-                out[np.ix_(levels, on)] += steps
-            except np.linalg.LinAlgError:  # without some cluster the likelihood is not concave here
-                for level, g, A in zip(levels, rest, remaining, strict=True):
-                    out[level] += newton_step(g, A, self.active, self.n_fixed)[0]
+            rest, left = total - gradients, hessians
+            left[:, on[:, None], on] += information
+            step = steps(rest, left)
+            out[levels] += step
+            far = np.flatnonzero((np.sqrt(step[:, random] ** 2 @ same_column) > MOST_CHANGE * length).any(axis=1))
+            if far.size:
+                rest, left = rest[far], left[far]
+                left[:, random, random] += np.tensordot(rest[:, random] @ to_covariance, S, 1)
+                step = steps(rest, left)
+                out[levels[far], : self.n_fixed] = self.x[: self.n_fixed] + step[:, : self.n_fixed]
+                out[levels[far], random] = self._factor_entries(step[:, random] @ jacobian.T)
         return out
+
+    def _factor_entries(self, changes):
+        """theta of the covariance at x plus each row of changes, or of the positive semi-definite one next to it."""
+        covariance = self._engine.covariance
+        Lambda = covariance.lambda_(self.x[self.n_fixed :])
+        matrices = np.tile(Lambda @ Lambda.T, (len(changes), 1, 1))
+        matrices[:, covariance.row, covariance.col] += changes
+        factors = np.zeros_like(matrices)
+        for part, correlated in covariance.blocks:
+            if not correlated:
+                i = np.arange(part.start, part.stop)
+                factors[:, i, i] = np.sqrt(np.maximum(matrices[:, i, i], 0.0))
+                continue
+            values, vectors = np.linalg.eigh(matrices[:, part, part])  # reads the lower triangle
+            root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
+            triangle = np.linalg.qr(np.swapaxes(root, 1, 2), mode="r")
+            factors[:, part, part] = np.swapaxes(triangle, 1, 2)
+        return factors[:, covariance.row, covariance.col]
 
     def natural_factors(self, points):
         """For each row of parameters beta and a factor L of the random coefficients' covariance LL', in the user's
@@ -168,6 +215,28 @@ class MixedObjective:
 # Quantities have `lowest` and `highest`, between which they are profiled; `limits`, what an interval's end is where the
 # likelihood has not fallen far enough there; `fades`, beyond which the slope of the profile falls as exp(-c); and
 # `parts`, standard deviations without which the quantity means nothing.
+
+
+def _newton_steps(gradients, informations, information):
+    """Newton steps without each cluster; by the infinitesimal jackknife where a direction is known from it alone.
+
+    Parameters
+    ----------
+    gradients : ndarray of shape (n_clusters, n_params)
+    informations : ndarray of shape (n_clusters, n_params, n_params)
+        Without each cluster.
+    information : ndarray of shape (n_params, n_params)
+        Of all clusters.
+    """
+    try:
+        np.linalg.cholesky(informations - LEAST_LEFT * information)
+        return np.linalg.solve(informations, gradients[:, :, None])[:, :, 0]
+    except np.linalg.LinAlgError:
+        if len(gradients) == 1:
+            return gradients @ pinvh(information)
+        half = len(gradients) // 2
+        parts = slice(None, half), slice(half, None)
+        return np.concatenate([_newton_steps(gradients[part], informations[part], information) for part in parts])
 
 
 class FixedEffect:

@@ -1,11 +1,13 @@
 """The estimators of a report: known ones by name, others as they are, and what each of them gets to see."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sklearn import get_config
 from sklearn.base import is_classifier
+from sklearn.ensemble import StackingClassifier
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
@@ -45,6 +47,8 @@ class Candidate:
         Whether `predict_proba` takes groups.
     takes_time : bool
         Whether `fit` takes times.
+    sees_groups : bool
+        Whether grouping columns of X are features to it.
     predict_params : dict
     fit_key : tuple
         Candidates with the same key share the fit.
@@ -57,6 +61,7 @@ class Candidate:
     fit_prefix: str = ""
     predicts_with_groups: bool = True
     takes_time: bool = False
+    sees_groups: bool = False
     predict_params: dict = field(default_factory=dict)
     fit_key: tuple = ()
 
@@ -85,16 +90,19 @@ def resolve_estimators(estimators, groups_in_X=False, random_effects=None):
         items = list(estimators.items())
     elif isinstance(estimators, str) or hasattr(estimators, "fit"):
         items = [(None, estimators)]
-    else:
+    elif isinstance(estimators, Iterable):
         items = [(None, item) for item in estimators]
+    else:
+        raise TypeError(f"estimators must be classifiers, or names of {_known()}; got {estimators!r}")
     if not items:
         raise ValueError(f"estimators is empty; give classifiers, or names of {_known()}")
     candidates, taken = [], set()
     for label, estimator in items:
         if label is None:
-            label = estimator if isinstance(estimator, str) else _free_name(type(estimator).__name__, taken)
-        if not isinstance(label, str):
-            raise TypeError(f"names of estimators are strings, got {label!r}")
+            kind = estimator if isinstance(estimator, type) else type(estimator)
+            label = estimator if isinstance(estimator, str) else _free_name(kind.__name__, taken)
+        if not isinstance(label, str) or not label.strip():
+            raise TypeError(f"names of estimators are strings, and not empty; got {label!r}")
         if label in taken:
             raise ValueError(f"two estimators are named {label!r}; a dict gives them names of their own")
         taken.add(label)
@@ -139,23 +147,34 @@ def _other_candidate(label, estimator, groups_in_X):
     if isinstance(estimator, type):
         raise TypeError(f"estimator {label!r} is a class; give an instance, {estimator.__name__}()")
     if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
-        raise TypeError(f"estimator {label!r} is neither an estimator nor one of {_known()}: {estimator!r}")
+        advice = "; give pairs of a name and an estimator as a dict" if isinstance(estimator, tuple) else ""
+        raise TypeError(f"estimator {label!r} is neither an estimator nor one of {_known()}: {estimator!r}{advice}")
     if not is_classifier(estimator):
         raise TypeError(f"estimator {label!r} is no classifier: {estimator!r}")
-    if not hasattr(estimator, "predict_proba"):
+    if not hasattr(estimator, "predict_proba") and not _will_predict(estimator):
         raise TypeError(
             f"estimator {label!r} has no predict_proba, and a report scores probabilities; wrap it in "
             "CalibratedClassifierCV"
         )
+    key = ("given", label)
     if _names_groups_itself(estimator):
-        return Candidate(label, estimator, "X", None, predicts_with_groups=False, fit_key=("given", label))
+        prefix, which = (_prefix(estimator), "split") if _splits_by_groups(estimator) else ("", None)
+        return Candidate(label, estimator, "X", which, prefix, predicts_with_groups=False, fit_key=key)
     prefix, which, predicts = _door_of(estimator)
     if which is None:
         table = "X" if groups_in_X else "features"
-        return Candidate(label, estimator, table, None, predicts_with_groups=False, fit_key=("given", label))
+        return Candidate(
+            label, estimator, table, None, predicts_with_groups=False, sees_groups=groups_in_X, fit_key=key
+        )
     last = _last_step(estimator)
     takes_time = "time" in inspect.signature(last.fit).parameters and getattr(last, "time_feature", None) is None
-    return Candidate(label, estimator, "features", which, prefix, predicts, takes_time, fit_key=("given", label))
+    return Candidate(label, estimator, "features", which, prefix, predicts, takes_time, fit_key=key)
+
+
+def _will_predict(estimator):
+    """Whether a part of it is a stack by default: that has its logistic regression once fitted, not before."""
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    return any(isinstance(part, StackingClassifier) and part.final_estimator is None for part in parts)
 
 
 def _names_groups_itself(estimator):
@@ -175,12 +194,27 @@ def _door_of(estimator):
         routing = get_routing_for_object(estimator)
         if not routing.consumes("fit", ["groups"]):
             return "", None, False
-        # A meta-estimator hands them on to what may take several factors.
-        return "", which if takes else "all", bool(routing.consumes("predict_proba", ["groups"]))
+        # A meta-estimator hands them on to what may take several factors; splitters take one.
+        which = which if takes or _splits_by_groups(estimator) else "all"
+        return "", which, bool(routing.consumes("predict_proba", ["groups"]))
+    if _splits_by_groups(estimator):
+        return _prefix(estimator), "split", False
     if not takes:
         return "", None, False
-    prefix = "" if last is estimator else f"{estimator.steps[-1][0]}__"
-    return prefix, which, "groups" in inspect.signature(last.predict_proba).parameters
+    return _prefix(estimator), which, "groups" in inspect.signature(last.predict_proba).parameters
+
+
+def _splits_by_groups(estimator):
+    """Whether it is a search whose folds hold groups out."""
+    last = _last_step(estimator)
+    return isinstance(last, BaseSearchCV) and bool(get_routing_for_object(last.cv).consumes("split", ["groups"]))
+
+
+def _prefix(estimator):
+    """Before names of arguments of fit: that of a pipeline hands them to its last step."""
+    if not isinstance(estimator, Pipeline) or get_config()["enable_metadata_routing"]:
+        return ""
+    return f"{estimator.steps[-1][0]}__"
 
 
 def _last_step(estimator):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
@@ -138,15 +139,20 @@ def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, 
             estimator = clone(first.estimator)
             params = _params(first, groups, train, times)
             estimator.fit(_safe_indexing(table, train), labels[train], **params)
+            if isinstance(estimator, BaseSearchCV):
+                estimator = estimator.best_estimator_  # predicts for it, and can be updated
             fit_time = time.perf_counter() - begin
             for scenario, fold in folds:
                 begin = time.perf_counter()
                 model = estimator
-                if fold.update.size and _final(estimator) is not None:
+                # An estimator that predicts without groups, and does not find them in X, could not use an update.
+                finds_groups = first.predicts_with_groups or first.table == "X"
+                if fold.update.size and finds_groups and _final(estimator) is not None:
                     # Of several factors, the update teaches every level that occurs: the training rows go along, so
                     # that the levels shared with them keep what they have learnt.
                     shown = np.concatenate([train, fold.update]) if several_factors else fold.update
-                    model = _updated(estimator, _safe_indexing(table, shown), labels[shown], _rows(groups, shown))
+                    given = _rows(groups, shown) if first.predicts_with_groups else None
+                    model = _updated(estimator, _safe_indexing(table, shown), labels[shown], given)
                 update_time = time.perf_counter() - begin
                 X_test = _safe_indexing(table, fold.test)
                 for candidate in candidates:
@@ -170,6 +176,8 @@ def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, 
         name, scenario, fold = where
         kind = type(error) if type(error) in _AS_THEY_ARE else RuntimeError
         what = str(error) if kind is not RuntimeError else f"{type(error).__name__}: {error}"
+        if first.sees_groups:
+            what += " (It sees X with its grouping columns; where these are in its way, pass groups= in their place.)"
         raise kind(f"estimator {name!r}, {scenario}, fold {fold.number}: {what}") from error
     first_texts = {message.category: str(message.message) for message in reversed(caught)}
     return records, [(first.name, category, text) for category, text in first_texts.items()]

@@ -36,7 +36,7 @@ table { border-collapse: collapse; margin: 0 0 .8rem; font-variant-numeric: tabu
 caption { caption-side: top; text-align: left; color: var(--soft); padding: .2rem 0 .4rem; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; }
-thead th { background: var(--band); }
+thead th { background: var(--band); white-space: normal; overflow-wrap: break-word; vertical-align: bottom; }
 tbody th { font-weight: 500; }
 td small { display: block; color: var(--soft); }
 td.clear { font-weight: 650; }

@@ -197,7 +197,10 @@ def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, differ
             panel.axvline(reference, color="0.5", linestyle="--", linewidth=1, zorder=0)
         panel.set_yticks(range(len(shown)), labels=[_label(estimator) for estimator in shown])
         panel.set_ylim(len(shown) - 0.4, -0.6)  # the first on top, as in a table
-        what = f"{column}, difference to {_label(report.estimators[0]).strip()}" if difference else column
+        what = column
+        if difference:  # in a line of its own where it would reach into the next panel
+            first = _label(report.estimators[0]).strip()
+            what = f"{column}, difference{' ' if len(column) + len(first) < 20 else chr(10)}to {first}"
         better = f"nearer {kind.target:g} is better" if kind.better == "nearer" else f"{kind.better} is better"
         if difference:
             panel.set_xlabel(what if kind.better == "nearer" else f"{what}\n({better})")

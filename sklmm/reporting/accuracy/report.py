@@ -68,8 +68,8 @@ def accuracy_report(
     groups : array-like, default=None
         Group labels: 1-D, or a column a factor, as in the estimators' `fit`. They are handed to `fit` and
         `predict_proba` of those classifiers that take ``groups=`` (to the last step of a pipeline; elsewhere by
-        metadata routing, where it is enabled): all factors to mixed models, the one of `split_by` to others. Other
-        classifiers see X, which does not hold the groups.
+        metadata routing, where it is enabled): all factors to mixed models, the one of `split_by` to others, and to
+        searches whose `cv` holds groups out. Other classifiers see X, which does not hold the groups.
     group_features : None, str, int, list of them, or callable, default=None
         Columns of X that hold the groups, in place of `groups`. Classifiers with a `group_features` of their own, and
         those that do not take groups, see X as it is, grouping columns included; others see it without these columns,
@@ -86,8 +86,8 @@ def accuracy_report(
         - "known groups": further rows of groups that have rows in training: the rows of each group are spread evenly
           over the folds, by chance;
         - "updated groups": as "new groups", but the first `update_rows` rows of each tested group are shown to the
-          fitted model by `update_groups`, and its other rows are tested. Classifiers without that method predict these
-          rows as of new groups. Groups with no other rows are left out.
+          fitted model by `update_groups` (of a search to the best it found), and its other rows are tested. Classifiers
+          without that method predict these rows as of new groups. Groups with no other rows are left out.
     metrics : list of str, default=None
         Of "log loss", "Brier", "ROC AUC", "AUC within groups", "AUC between groups", "average precision", "accuracy",
         "balanced accuracy", "in-class accuracy" (the columns "sensitivity" and "specificity"), "calibration slope",
