@@ -118,6 +118,9 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         arguments : tuple
             X, y, groups, sample_weight, time.
         """
+        reading = self.__dict__.pop("_reading", None)
+        if reading is not None:  # `from_formula` has just done it
+            return reading
         recipe = self._recipe
         if recipe is None or not is_frame(X):
             return None, (X, y, groups, sample_weight, time)
@@ -132,8 +135,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 f"this model has a formula, {recipe.text!r}, which says what its groups and random effects are, but "
                 "random_effects or group_features was set: make another model with from_formula"
             )
-        # `from_formula` has read its data already
-        return self.__dict__.pop("_reading", None) or recipe.read(X, y, sample_weight)
+        return recipe.read(X, y, sample_weight)
 
     def _read_training_rows(self, X, y, groups, sample_weight, time=None):
         """Validate the arguments of fit, without touching what an earlier fit left on the estimator.
