@@ -117,7 +117,7 @@ def _add_columns(group):
         "times within a group, numbers or dates, for the GEE's working correlation; a feature, too, unless excluded"
     )
     group.add_argument("--time", **one, help=text)
-    text = "how many rows each row counts for, in the models (with --cv 0)"
+    text = "how many rows each row counts for, in the models and in their accuracy"
     group.add_argument("--sample-weight", **one, help=text)
 
 

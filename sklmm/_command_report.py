@@ -72,8 +72,6 @@ def report(options, log):
     table = read_clustered_table(file, roles, positive=options.positive, drop_missing=options.drop_missing)
     for note in table.notes:
         log(f"note: {note}")
-    if table.sample_weight is not None and options.cv:
-        raise InputError("--sample-weight: accuracy counts every row once; add --cv 0 for the models without it")
     texts, sections = [to_text(table.description)], [("Data", to_html(table.description))]
 
     mixed = MixedLogisticRegression(table.random_effects)
@@ -136,6 +134,7 @@ def _measure(estimators, table, options, log):
                 scenarios=options.scenarios,
                 update_rows=options.update_rows,
                 time=table.time,
+                sample_weight=table.sample_weight,
                 random_effects=table.random_effects,
                 n_jobs=options.n_jobs,
                 random_state=options.random_state,

@@ -6,10 +6,11 @@ import polars as pl
 import pytest
 import sklearn
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.ensemble import RandomForestClassifier, StackingClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -87,6 +88,17 @@ def test_separate_models_are_posterior_modes_of_each_group(rows):
         theta = minimize(loss, np.zeros(4), method="BFGS", options={"gtol": 1e-8}).x
         expected = 1 / (1 + np.exp(-(theta[0] + Z[own] @ theta[1:])))
         assert model.predict_proba(X[own], groups[own])[:, 1] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("model", [PooledClassifier(), SeparateClassifier(), GroupDummiesClassifier()], ids=str)
+def test_weights_count_rows(rows, model):
+    X, y, groups = rows
+    counts = 1 + np.arange(len(y)) % 3
+    more = np.repeat(np.arange(len(y)), counts)
+    given = [] if isinstance(model, PooledClassifier) else [groups]
+    expected = clone(model).fit(X[more], y[more], *(labels[more] for labels in given)).predict_proba(X, *given)
+    found = clone(model).fit(X, y, *given, sample_weight=counts).predict_proba(X, *given)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_separate_models_of_unknown_groups_are_the_pooled_one(rows):
@@ -241,6 +253,19 @@ def test_searches_get_the_groups_that_their_folds_hold_out():
     assert described(aware, groups_in_X=True) == [("GridSearchCV", "X", "split", "", False)]
     with sklearn.config_context(enable_metadata_routing=True):
         assert described(forest) == [("GridSearchCV", "features", "split", "", False)]
+
+
+def test_names_of_the_argument_for_weights():
+    scaled = make_pipeline(StandardScaler(), LogisticRegression())
+    search = GridSearchCV(scaled, {"logisticregression__C": [1, 2]})
+    estimators = [*NAMES, RandomForestClassifier(), scaled, search, make_pipeline(search), KNeighborsClassifier()]
+    key = "logisticregression__sample_weight"
+    expected = [*["sample_weight"] * (len(NAMES) + 1), key, key, f"gridsearchcv__{key}", None]
+    assert [c.weight_key for c in resolve_estimators(estimators)] == expected
+    with sklearn.config_context(enable_metadata_routing=True):
+        assert [c.weight_key for c in resolve_estimators([scaled, search, KNeighborsClassifier()])] == [None] * 3
+        scaled[-1].set_fit_request(sample_weight=True)
+        assert [c.weight_key for c in resolve_estimators([scaled, search])] == ["sample_weight"] * 2
 
 
 def test_a_stack_has_probabilities_once_it_is_fitted():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
-from sklearn.metrics import auc
+from sklearn.metrics import auc, roc_auc_score
 
 from sklmm.datasets import load_contraception
 from sklmm.reporting.accuracy import accuracy_report
@@ -123,6 +123,19 @@ def test_intervals_of_calibration_know_of_groups():
     # The standard error of the mean of 50 groups of the same size.
     shares = y.reshape(50, 40).mean(axis=1)
     assert width[1] == pytest.approx(2 * 1.96 * shares.std() / np.sqrt(50), rel=0.1)
+
+
+def test_weights_count_rows_in_pictures():
+    rng = np.random.default_rng(0)
+    p, codes, counts = rng.random(300), np.arange(300) % 20, rng.integers(1, 4, size=300)
+    y, more = (rng.random(300) < p).astype(int), np.repeat(np.arange(300), counts)
+    weighted, repeated = calibration_curve(y, p, codes, counts), calibration_curve(y[more], p[more], codes[more])
+    for name, values in repeated.items():
+        np.testing.assert_allclose(weighted[name], values, err_msg=name)
+    report = _hand_made({"a": p}, y, codes)
+    report.predictions["weight"] = counts.astype(float)
+    x, sensitivity = plot_roc(report).lines[1].get_data()
+    assert auc(x, sensitivity) == pytest.approx(roc_auc_score(y[more], p[more]))
 
 
 def test_bins_with_one_class_have_intervals():

@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, GroupKFold, LeaveOneGroupOut, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -362,6 +363,75 @@ def test_errors_say_whose_and_where(rows, wrong, error, message):
     estimators = {"pooled": "pooled", "mine": Stubborn(wrong)}
     with pytest.raises(error, match=message):
         accuracy_report(estimators, X, y, groups=groups, scenarios="new groups", **FAST)
+
+
+def test_weights_count_rows(rows):
+    """The same report from rows with counts and from repeated rows, in the same folds."""
+    X, y, groups = rows
+    counts = np.arange(len(y)) % 3
+    more = np.repeat(np.arange(len(y)), counts)
+    fold = np.random.default_rng(0).integers(3, size=len(y))
+    scaled = make_pipeline(StandardScaler(), LogisticRegression())
+    estimators = {**{name: name for name in NAMES if name != "gee"}, "given": scaled}
+    tables = []
+    for rows_of, weights in ((np.arange(len(y)), counts), (more, None)):
+        cv = {
+            scenario: [(parts[rows_of] != k, parts[rows_of] == k) for k in range(3)]
+            for scenario, parts in (("new groups", groups % 3), ("known groups", fold))
+        }
+        tables.append(
+            accuracy_report(
+                estimators, X[["a", "b"]].iloc[rows_of], y[rows_of], groups=groups[rows_of], sample_weight=weights,
+                cv=cv, **FAST,
+            )
+        )  # fmt: skip
+    weighted, repeated = tables
+    columns = ["estimate", "std_error", "difference", "difference_upper"]
+    ours, theirs = (
+        report.summary[report.summary["estimator"] != "given"].set_index(["scenario", "estimator", "metric"])[columns]
+        for report in tables
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=5e-5)
+    of_scaled = [report.summary.query("estimator == 'given' and metric == 'log loss'")["estimate"] for report in tables]
+    np.testing.assert_allclose(*of_scaled, rtol=2e-3)  # its scaler knows no weights
+    assert set(weighted.predictions["row"]) == set(np.flatnonzero(counts))
+    assert (weighted.predictions["weight"] == counts[weighted.predictions["row"]]).all()
+    assert "weight" not in repeated.predictions
+    np.testing.assert_allclose(
+        weighted.scores["log loss"].iloc[:6], repeated.scores["log loss"].iloc[:6], rtol=1e-5
+    )
+    assert f"{len(y):,} in 25 groups of group, which count for {len(more):,}" in str(weighted)
+    share = f"which {y[more].mean():.1%} of the rows have"
+    assert share in str(weighted) and share in str(repeated)
+
+
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.FewClustersWarning")
+def test_weights_count_in_updates(rows):
+    X, y, groups = rows
+    X, weights = X[["a", "b"]], 1.0 + np.arange(len(y)) % 4
+    train, test = np.flatnonzero(groups >= 8), np.flatnonzero(groups < 8)
+    report = accuracy_report(
+        make_pipeline(StandardScaler(), MixedLogisticRegression()), X, y, groups=groups, sample_weight=weights,
+        scenarios="updated groups", cv=[(train, test)], update_rows=3, **FASTER,
+    )  # fmt: skip
+    is_first = pd.Series(groups[test]).groupby(groups[test]).cumcount() < 3
+    shown, tested = test[is_first], test[~is_first]
+    scaler = StandardScaler().fit(X.iloc[train])
+    Z = scaler.transform(X)
+    model = MixedLogisticRegression().fit(Z[train], y[train], groups=groups[train], sample_weight=weights[train])
+    model = model.update_groups(Z[shown], y[shown], groups=groups[shown], sample_weight=weights[shown])
+    expected = model.predict_proba(Z[tested], groups=groups[tested])[:, 1]
+    np.testing.assert_allclose(report.predictions.set_index("row")["probability"].loc[tested], expected, rtol=1e-9)
+
+
+def test_weights_that_cannot_be_used(rows):
+    X, y, groups = rows
+    with pytest.raises(TypeError, match="'KNeighborsClassifier' takes no sample_weight in fit.*leave it out"):
+        accuracy_report(["mixed", KNeighborsClassifier()], X, y, groups=groups, sample_weight=np.ones(500), **FASTER)
+    with pytest.raises(ValueError, match="sample_weight leaves rows of one class only"):
+        accuracy_report("mixed", X, y, groups=groups, sample_weight=y, **FASTER)
+    with pytest.raises(ValueError, match="sample_weight has 3 rows, but X has 500"):
+        accuracy_report("mixed", X, y, groups=groups, sample_weight=[1, 2, 3], **FASTER)
 
 
 def test_searches_are_fitted_and_updated_like_the_best_they_find(rows):

@@ -103,6 +103,15 @@ def test_accuracy(run, table):
     assert run(table, *WOMEN[:4], *options)[1] == out  # --random-state has a default
 
 
+def test_weights_count_rows_in_the_accuracy_too(run, table, women):
+    women.assign(times=np.arange(len(women)) % 3).to_csv(table, index=False)
+    options = ("--sample-weight", "times", "--cv", 2, "--estimators", "mixed", "dummies", "--features", "age")
+    status, out, _ = run(table, *WOMEN[:4], *options)
+    assert status == 0 and "1,934 in 60 groups of district, which count for 1,933" in out
+    twice = women.loc[women.index.repeat(np.arange(len(women)) % 3)]
+    assert f"which {(twice['use'] == 'Y').mean():.1%} of the rows have" in out
+
+
 def test_quiet(run, table):
     status, out, err = run(table, *WOMEN, "--cv", 2, "--estimators", "pooled", "--scenarios", "known groups", "--quiet")
     assert status == 0 and err == "" and "log loss" in out
@@ -115,7 +124,7 @@ def test_quiet(run, table):
         (("--target", "livch", "--groups", "district"), "needs two values, but has 4 values: '3+' (743 rows)"),
         ((*WOMEN, "--time", "urban"), "--time 'urban' needs numbers"),
         ((*WOMEN, "--correlation", "unstructured", "--time", "age"), "the GEE can't be fitted"),
-        ((*WOMEN, "--sample-weight", "woman"), "add --cv 0"),
+        ((*WOMEN, "--sample-weight", "urban"), "--sample-weight 'urban' needs numbers"),
         ((*WOMEN, "--cv", "61", "--estimators", "pooled"), "accuracy: "),
         ((*WOMEN, "--out", "nowhere/report.html"), "there is no folder"),
     ],

@@ -47,6 +47,8 @@ class Candidate:
         Whether `predict_proba` takes groups.
     takes_time : bool
         Whether `fit` takes times.
+    weight_key : str or None
+        Name of the argument of `fit` that takes counts of rows.
     sees_groups : bool
         Whether grouping columns of X are features to it.
     predict_params : dict
@@ -61,6 +63,7 @@ class Candidate:
     fit_prefix: str = ""
     predicts_with_groups: bool = True
     takes_time: bool = False
+    weight_key: str | None = "sample_weight"
     sees_groups: bool = False
     predict_params: dict = field(default_factory=dict)
     fit_key: tuple = ()
@@ -156,19 +159,19 @@ def _other_candidate(label, estimator, groups_in_X):
             f"estimator {label!r} has no predict_proba, and a report scores probabilities; wrap it in "
             "CalibratedClassifierCV"
         )
-    key = ("given", label)
+    more = {"fit_key": ("given", label), "weight_key": _weight_key(estimator)}
     if _names_groups_itself(estimator):
         prefix, which = (_prefix(estimator), "split") if _splits_by_groups(estimator) else ("", None)
-        return Candidate(label, estimator, "X", which, prefix, predicts_with_groups=False, fit_key=key)
+        return Candidate(label, estimator, "X", which, prefix, predicts_with_groups=False, **more)
     prefix, which, predicts = _door_of(estimator)
     if which is None:
         table = "X" if groups_in_X else "features"
         return Candidate(
-            label, estimator, table, None, predicts_with_groups=False, sees_groups=groups_in_X, fit_key=key
+            label, estimator, table, None, predicts_with_groups=False, sees_groups=groups_in_X, **more
         )
     last = _last_step(estimator)
     takes_time = "time" in inspect.signature(last.fit).parameters and getattr(last, "time_feature", None) is None
-    return Candidate(label, estimator, "features", which, prefix, predicts, takes_time, fit_key=key)
+    return Candidate(label, estimator, "features", which, prefix, predicts, takes_time, **more)
 
 
 def _will_predict(estimator):
@@ -208,6 +211,21 @@ def _splits_by_groups(estimator):
     """Whether it is a search whose folds hold groups out."""
     last = _last_step(estimator)
     return isinstance(last, BaseSearchCV) and bool(get_routing_for_object(last.cv).consumes("split", ["groups"]))
+
+
+def _weight_key(estimator):
+    """Name of fit's argument for counts of rows; None where it has none."""
+    if "sample_weight" in inspect.signature(estimator.fit).parameters:
+        return "sample_weight"
+    if get_config()["enable_metadata_routing"]:
+        consumed = get_routing_for_object(estimator).consumes("fit", ["sample_weight"])
+        return "sample_weight" if consumed else None
+    if isinstance(estimator, BaseSearchCV):
+        return _weight_key(estimator.estimator)  # hands all but groups on
+    if isinstance(estimator, Pipeline) and hasattr(estimator.steps[-1][1], "fit"):
+        key = _weight_key(estimator.steps[-1][1])
+        return key and _prefix(estimator) + key
+    return None
 
 
 def _prefix(estimator):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
-from sklmm._base import encode_target, is_frame, one_dimensional, resolve_columns, take_columns
+from sklmm._base import encode_target, is_frame, one_dimensional, read_weights, resolve_columns, take_columns
 from sklmm.design.grouping import as_group_frame, encode_groups
 
 __all__ = ["GroupedData", "encode_features", "read_data"]
@@ -39,6 +39,8 @@ class GroupedData:
     levels : Index
         Their labels.
     time : 1-D array-like or None
+    weights : ndarray of shape (n,) or None
+        How many rows each row counts for.
     """
 
     X: object
@@ -51,6 +53,11 @@ class GroupedData:
     codes: np.ndarray
     levels: pd.Index
     time: object = None
+    weights: np.ndarray | None = None
+
+    def weights_of(self, rows):
+        """How many rows each of these counts for, None for one each."""
+        return None if self.weights is None else self.weights[rows]
 
     @cached_property
     def encoded(self):
@@ -58,12 +65,12 @@ class GroupedData:
         return encode_features(self.features)
 
 
-def read_data(X, y, groups=None, group_features=None, split_by=None, time=None):
+def read_data(X, y, groups=None, group_features=None, split_by=None, time=None, sample_weight=None):
     """Read the rows of a report.
 
     Parameters
     ----------
-    X, y, groups, group_features, split_by, time
+    X, y, groups, group_features, split_by, time, sample_weight
         As in `accuracy_report`.
 
     Returns
@@ -74,7 +81,7 @@ def read_data(X, y, groups=None, group_features=None, split_by=None, time=None):
     ------
     ValueError
         Without groups or with groups from both doors, for missing labels of groups, for a `split_by` that is no
-        factor, for a target that has not two classes, where lengths differ.
+        factor, for a target that has not two classes, for weights that count no rows, where lengths differ.
     """
     if groups is not None and group_features is not None:
         raise ValueError(
@@ -95,7 +102,10 @@ def read_data(X, y, groups=None, group_features=None, split_by=None, time=None):
     if y is None:
         raise ValueError("an accuracy report needs the target y")
     y = one_dimensional(y, "y", n_rows)
+    weights = read_weights(sample_weight, n_rows)
     target, classes = encode_target(y)
+    if weights is not None and len(np.unique(target[weights > 0])) < 2:
+        raise ValueError("sample_weight leaves rows of one class only; a classifier needs two classes")
 
     if group_features is None:
         features, given = X, as_group_frame(groups, n_rows)
@@ -114,7 +124,7 @@ def read_data(X, y, groups=None, group_features=None, split_by=None, time=None):
     if time is not None:
         time = one_dimensional(time, "time", n_rows)
     frame = pd.DataFrame({name: _plain(labels) for name, labels in given.items()})
-    return GroupedData(X, features, np.asarray(y), target, classes, frame, factor, codes, levels, time)
+    return GroupedData(X, features, np.asarray(y), target, classes, frame, factor, codes, levels, time, weights)
 
 
 def encode_features(features):

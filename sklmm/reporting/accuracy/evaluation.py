@@ -59,9 +59,18 @@ def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
 
     Raises
     ------
+    TypeError
+        If rows have weights, and an estimator takes none.
     ValueError
         If an estimator fails; the message says which one, where, and why.
     """
+    if data.weights is not None:
+        unweighted = [candidate.name for candidate in candidates if candidate.weight_key is None]
+        if unweighted:
+            raise TypeError(
+                f"estimator {unweighted[0]!r} takes no sample_weight in fit, so that it cannot be compared with those "
+                "that do; leave it out, or repeat rows"
+            )
     tasks = _tasks(plan, candidates)
     inputs = {
         key: (getattr(data, group[0].table), _groups_for(group[0], data)) for key, group in _by_fit(candidates).items()
@@ -70,8 +79,9 @@ def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
     parallel = Parallel(n_jobs=n_jobs, return_as="generator")
     results = parallel(
         delayed(_fit_and_predict)(
-            group, folds, *inputs[group[0].fit_key], data.labels, data.classes[1], data.time, several_factors
-        )
+            group, folds, *inputs[group[0].fit_key], data.labels, data.classes[1], data.time, data.weights,
+            several_factors,
+        )  # fmt: skip
         for group, folds in tasks
     )
     records, caught = [], []
@@ -125,7 +135,7 @@ def _groups_for(candidate, data):
 # --- one fit ------------------------------------------------------------------------------------------------
 
 
-def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, several_factors):
+def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, weights, several_factors):
     """Fit once; predict the tested rows of each fold by each candidate that shares the fit."""
     first = candidates[0]
     records, caught = [], []
@@ -137,7 +147,7 @@ def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, 
             train = folds[0][1].train
             begin = time.perf_counter()
             estimator = clone(first.estimator)
-            params = _params(first, groups, train, times)
+            params = _params(first, groups, train, times, weights)
             estimator.fit(_safe_indexing(table, train), labels[train], **params)
             if isinstance(estimator, BaseSearchCV):
                 estimator = estimator.best_estimator_  # predicts for it, and can be updated
@@ -152,7 +162,8 @@ def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, 
                     # that the levels shared with them keep what they have learnt.
                     shown = np.concatenate([train, fold.update]) if several_factors else fold.update
                     given = _rows(groups, shown) if first.predicts_with_groups else None
-                    model = _updated(estimator, _safe_indexing(table, shown), labels[shown], given)
+                    counts = {} if weights is None else {"sample_weight": weights[shown]}
+                    model = _updated(estimator, _safe_indexing(table, shown), labels[shown], groups=given, **counts)
                 update_time = time.perf_counter() - begin
                 X_test = _safe_indexing(table, fold.test)
                 for candidate in candidates:
@@ -183,12 +194,14 @@ def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, 
     return records, [(first.name, category, text) for category, text in first_texts.items()]
 
 
-def _params(candidate, groups, rows, times):
+def _params(candidate, groups, rows, times, weights):
     params = {}
     if candidate.groups is not None:
         params[candidate.fit_prefix + "groups"] = groups.iloc[rows]
     if candidate.takes_time and times is not None:
         params[candidate.fit_prefix + "time"] = np.asarray(times)[rows]
+    if weights is not None:
+        params[candidate.weight_key] = weights[rows]
     return params
 
 
@@ -202,13 +215,13 @@ def _final(estimator):
     return last if hasattr(last, "update_groups") else None
 
 
-def _updated(estimator, X, y, groups):
+def _updated(estimator, X, y, **params):
     """A copy of the fitted estimator that has seen these rows of its groups."""
     if not isinstance(estimator, Pipeline):
-        return estimator.update_groups(X, y, groups=groups)
+        return estimator.update_groups(X, y, **params)
     name, last = estimator.steps[-1]
     features = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-    return Pipeline([*estimator.steps[:-1], (name, last.update_groups(features, y, groups=groups))])
+    return Pipeline([*estimator.steps[:-1], (name, last.update_groups(features, y, **params))])
 
 
 def _of_class(probability, classes, positive, n_rows):

@@ -50,11 +50,11 @@ def plot_roc(report, scenario=None, ax=None, **kwargs):
     for panel, name in zip(axes, names, strict=True):
         panel.plot([0, 1], [0, 1], color="0.5", linewidth=1, zorder=0)
         aucs = _estimates(report, name, "ROC AUC")
-        for estimator, y, p, _ in _predictions(report, name):
+        for estimator, y, p, _, weights in _predictions(report, name):
             line, label = _style(report, estimator), _label(estimator)
             if y.min() == y.max():
                 continue
-            x, sensitivity, _ = roc_curve(y, p)
+            x, sensitivity, _ = roc_curve(y, p, sample_weight=weights)
             if np.isfinite(aucs.get(estimator, np.nan)):
                 label += f" (AUC {aucs[estimator]:.3f})"
             keep = _thinned(len(x))
@@ -102,8 +102,8 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
     for panel, name in zip(axes, names, strict=True):
         slopes = _estimates(report, name, "calibration slope")
         reach, sizes = [1.0, 0.0], []
-        for estimator, y, p, group in _predictions(report, name):
-            curve = calibration_curve(y, p, group, n_bins=n_bins, level=report.level)
+        for estimator, y, p, group, weights in _predictions(report, name):
+            curve = calibration_curve(y, p, group, weights, n_bins=n_bins, level=report.level)
             style, label = _style(report, estimator), _label(estimator)
             if np.isfinite(slopes.get(estimator, np.nan)):
                 label += f" (slope {slopes[estimator]:.2f})"
@@ -212,12 +212,14 @@ def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, differ
     return _result(axes, ax)
 
 
-def calibration_curve(y, probability, group_codes, *, n_bins=N_BINS, level=0.95):
+def calibration_curve(y, probability, group_codes, weights=None, *, n_bins=N_BINS, level=0.95):
     """Mean prediction and share of outcomes 1 in bins of the predictions, with intervals for grouped rows.
 
     Parameters
     ----------
     y, probability, group_codes : array-like of shape (n,)
+    weights : array-like of shape (n,), optional
+        How many rows each row counts for.
     n_bins : int, default=10
     level : float, default=0.95
 
@@ -234,12 +236,13 @@ def calibration_curve(y, probability, group_codes, *, n_bins=N_BINS, level=0.95)
     quantile = check_level(level)
     y, p = np.asarray(y), np.asarray(probability, dtype=float)
     groups, code = np.unique(np.asarray(group_codes), return_inverse=True)
-    bins = np.unique(calibration_bins(p, n_bins=n_bins), return_inverse=True)[1]
-    count = np.bincount(bins).astype(float)
-    predicted, observed = np.bincount(bins, p) / count, np.bincount(bins, y) / count
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
+    bins = np.unique(calibration_bins(p, w, n_bins), return_inverse=True)[1]
+    count = np.bincount(bins, w)
+    predicted, observed = np.bincount(bins, w * p) / count, np.bincount(bins, w * y) / count
     # Sums of residuals by bin and group; only pairs that occur.
     pair, where = np.unique(bins * np.int64(len(groups)) + code, return_inverse=True)
-    residual = np.bincount(where, y - observed[bins])
+    residual = np.bincount(where, w * (y - observed[bins]))
     variance = np.bincount(pair // len(groups), residual**2) / count**2
     with np.errstate(divide="ignore", invalid="ignore"):
         n = np.fmin(count, observed * (1 - observed) / variance)  # 0/0 where all outcomes are alike: the count
@@ -317,12 +320,13 @@ def _style(report, estimator):
 
 
 def _predictions(report, scenario):
-    """Outcomes, probabilities and groups of a scenario, estimator by estimator."""
+    """Outcomes, probabilities, groups and weights (or None) of a scenario, estimator by estimator."""
     rows = report.predictions[report.predictions["scenario"] == scenario]
     for estimator in report.estimators:
         part = rows[rows["estimator"] == estimator]
         groups = part["group"].cat.codes if hasattr(part["group"], "cat") else part["group"]
-        yield estimator, part["y"].to_numpy(), part["probability"].to_numpy(), groups.to_numpy()
+        weights = part["weight"].to_numpy() if "weight" in part else None
+        yield estimator, part["y"].to_numpy(), part["probability"].to_numpy(), groups.to_numpy(), weights
 
 
 def _estimates(report, scenario, column):

@@ -43,8 +43,9 @@ def _read_scenario(report, name):
         best, found = _who_predicts_best(tables[column], column, report)
         sentences += found
     if column == "log loss":
-        y = report.predictions.loc[report.predictions["scenario"] == name, "y"].to_numpy()
-        sentences.append(_against_guessing(y, report.classes[1]))
+        rows = report.predictions[report.predictions["scenario"] == name]
+        share = np.average(rows["y"], weights=rows.get("weight"))
+        sentences.append(_against_guessing(share, report.classes[1]))
     if best is not None:
         sentences += _orders(tables, best)
     if "calibration slope" in tables:
@@ -95,9 +96,8 @@ def _who_predicts_best(table, column, report):
     return best, sentences
 
 
-def _against_guessing(y, label):
+def _against_guessing(share, label):
     label = repr(label.item() if isinstance(label, np.generic) else label)
-    share = np.mean(y)
     if share in (0, 1):
         return "All these rows have the same outcome."
     entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share))

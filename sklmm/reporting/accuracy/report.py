@@ -39,6 +39,7 @@ def accuracy_report(
     n_resamples=1000,
     update_rows=5,
     time=None,
+    sample_weight=None,
     random_effects=None,
     n_jobs=None,
     random_state=None,
@@ -104,6 +105,9 @@ def accuracy_report(
     time : array-like of shape (n_samples,), default=None
         Numbers or dates. They say which rows of a group come first (None: the order of the rows, the honest one where
         rows were recorded in time), and are handed to classifiers whose `fit` takes ``time=``.
+    sample_weight : array-like of shape (n_samples,), default=None
+        How many rows each row counts for: in fits, of which all must take ``sample_weight=``, in updates of groups, and
+        in metrics. Such a row is in one fold, and with 0 in none.
     random_effects : None, str or list of str, default=None
         Of "mixed", see `MixedLogisticRegression`.
     n_jobs : int, default=None
@@ -121,6 +125,8 @@ def accuracy_report(
 
     Raises
     ------
+    TypeError
+        For what is no classifier with probabilities; with `sample_weight`, for one that takes none.
     ValueError
         For invalid arguments; where an estimator fails, with its name, the scenario and the fold.
 
@@ -150,7 +156,7 @@ def accuracy_report(
     True
     """
     names = _check_settings(metrics, threshold, level, n_resamples)
-    data = read_data(X, y, groups, group_features, split_by, time)
+    data = read_data(X, y, groups, group_features, split_by, time, sample_weight)
     candidates = resolve_estimators(
         DEFAULT_ESTIMATORS if estimators is None else estimators, group_features is not None, random_effects
     )
@@ -162,6 +168,7 @@ def accuracy_report(
         factor=data.factor,
         cv=cv,
         X=X,
+        counted=None if data.weights is None else data.weights > 0,
         update_rows=update_rows,
         order=time,
         random_state=int(folds_seed),
@@ -178,6 +185,7 @@ def accuracy_report(
                 data.target[scenario.rows],
                 evaluation.probabilities[scenario.name],
                 data.codes[scenario.rows],
+                data.weights_of(scenario.rows),
                 metrics=names,
                 threshold=threshold,
                 n_resamples=n_resamples,
@@ -227,7 +235,8 @@ class AccuracyReport:
         column for each metric.
     predictions : DataFrame
         A row for each estimator, scenario and tested row: "estimator", "scenario", "fold", "row" (position in X),
-        "group" (of `factor`), "y" (1 for the second class), "probability" (of the second class).
+        "group" (of `factor`), "y" (1 for the second class), "probability" (of the second class); and "weight", if there
+        was a `sample_weight`.
     estimators : list of str
     scenarios : list of str
     metrics : list of str
@@ -257,7 +266,7 @@ class AccuracyReport:
         self.notes = [*notes_on_rows(plan, data.factor), *notes, *notes_on_warnings(evaluation.warnings)]
         # No features: what was predicted for whom is enough for every table and picture.
         self._plan, self._probabilities, self._times = plan, evaluation.probabilities, evaluation.times
-        self._target, self._codes, self._levels = data.target, data.codes, data.levels
+        self._target, self._codes, self._levels, self._weights = data.target, data.codes, data.levels, data.weights
 
     @cached_property
     def predictions(self):
@@ -277,6 +286,8 @@ class AccuracyReport:
                         "probability": probability,
                     }
                 )
+                if self._weights is not None:
+                    parts[-1]["weight"] = self._weights[rows]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         for name, levels in (
             ("estimator", self.estimators),
@@ -299,6 +310,7 @@ class AccuracyReport:
                         self._target[rows[here]],
                         probability[here],
                         self._codes[rows[here]],
+                        None if self._weights is None else self._weights[rows[here]],
                         metrics=self.metrics,
                         threshold=self.threshold,
                     )

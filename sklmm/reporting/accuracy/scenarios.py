@@ -77,7 +77,17 @@ class Scenario:
 
 
 def plan_scenarios(
-    scenarios, y, codes, *, factor="group", cv=N_FOLDS, X=None, update_rows=5, order=None, random_state=None
+    scenarios,
+    y,
+    codes,
+    *,
+    factor="group",
+    cv=N_FOLDS,
+    X=None,
+    counted=None,
+    update_rows=5,
+    order=None,
+    random_state=None,
 ):
     """Splits of the rows for each scenario.
 
@@ -95,6 +105,8 @@ def plan_scenarios(
         See `accuracy_report`.
     X : array-like, optional
         Passed on to a splitter.
+    counted : ndarray of bool, shape (n,), optional
+        Rows that may be in a fold. None: all.
     update_rows : int, default=5
         For "updated groups": rows of each group that are shown to the model, the first ones.
     order : 1-D array-like, optional
@@ -115,18 +127,19 @@ def plan_scenarios(
     cv = _cv_by_scenario(cv, names)
     # Always both seeds, in this order, whatever is asked for.
     new_seed, known_seed = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=2)
+    counted = np.ones(len(y), dtype=bool) if counted is None else counted
     plan, held_out = [], {}
     for name in names:
         if name in _HOLD_GROUPS_OUT:
             key = id(cv[name])
             if key not in held_out:
-                held_out[key] = _new_group_folds(cv[name], X, y, codes, factor, name, int(new_seed))
+                held_out[key] = _new_group_folds(cv[name], X, y, codes, counted, factor, name, int(new_seed))
             folds = held_out[key]
             n_held_out = sum(len(fold.test) for fold in folds)
             if name == "updated groups":
                 folds = _updated(folds, codes, update_rows, order, factor)
         else:
-            folds = _known_group_folds(cv[name], X, y, codes, factor, int(known_seed))
+            folds = _known_group_folds(cv[name], X, y, codes, counted, factor, int(known_seed))
             n_held_out = sum(len(fold.test) for fold in folds)
         n_left_out = n_held_out - sum(len(fold.test) + len(fold.update) for fold in folds)
         plan.append(_described(name, folds, codes, n_left_out))
@@ -175,10 +188,11 @@ def _cv_by_scenario(cv, names):
 # --- the three scenarios ------------------------------------------------------------------------------------
 
 
-def _new_group_folds(cv, X, y, codes, factor, name, seed):
+def _new_group_folds(cv, X, y, codes, counted, factor, name, seed):
     """Whole groups are held out."""
     if isinstance(cv, Integral):
-        n_groups = len(np.unique(codes))
+        rows = np.flatnonzero(counted)
+        n_groups = len(np.unique(codes[rows]))
         if n_groups < cv:
             raise ValueError(
                 f"cv={cv} folds of {name} need at least {cv} groups, but {factor} has {n_groups}; lower cv"
@@ -188,12 +202,13 @@ def _new_group_folds(cv, X, y, codes, factor, name, seed):
             # That a class has fewer rows than there are folds is no trouble unless a training fold lacks it (below).
             warnings.simplefilter("ignore", UserWarning)
             try:
-                splits = list(splitter.split(np.empty(len(y)), y, codes))
+                splits = list(splitter.split(np.empty(len(rows)), y[rows], codes[rows]))
             except ValueError as error:
                 raise ValueError(f"cv={cv} folds of {name} cannot be made: {error}") from error
+        splits = [(rows[train], rows[test]) for train, test in splits]
     else:
         splits = _given_splits(cv, X, y, codes)
-    folds = _as_folds(splits, y, name)
+    folds = _as_folds(splits, y, counted, name)
     for fold in folds:
         shared = np.intersect1d(codes[fold.train], codes[fold.test])
         if shared.size:
@@ -204,21 +219,22 @@ def _new_group_folds(cv, X, y, codes, factor, name, seed):
     return folds
 
 
-def _known_group_folds(cv, X, y, codes, factor, seed):
+def _known_group_folds(cv, X, y, codes, counted, factor, seed):
     """The rows of every group are spread over the folds."""
     if isinstance(cv, Integral):
-        if len(y) < cv:
-            raise ValueError(f"cv={cv} folds need at least {cv} rows, but there are {len(y)}; lower cv")
-        if np.bincount(codes).max() == 1:
+        rows = np.flatnonzero(counted)
+        if len(rows) < cv:
+            raise ValueError(f"cv={cv} folds need at least {cv} rows, but there are {len(rows)}; lower cv")
+        if np.bincount(codes[rows]).max() == 1:
             raise ValueError(
                 f"every group of {factor} has one row: whichever row is tested, its group is not known to the model. "
                 "Leave out the scenario 'known groups'"
             )
-        fold_of = _deal(codes, int(cv), np.random.RandomState(seed))
-        splits = [(np.flatnonzero(fold_of != k), np.flatnonzero(fold_of == k)) for k in range(cv)]
+        fold_of = _deal(codes[rows], int(cv), np.random.RandomState(seed))
+        splits = [(rows[fold_of != k], rows[fold_of == k]) for k in range(cv)]
     else:
         splits = _given_splits(cv, X, y, codes)
-    return _as_folds(splits, y, "known groups")
+    return _as_folds(splits, y, counted, "known groups")
 
 
 def _deal(codes, n_folds, rng):
@@ -279,8 +295,8 @@ def _given_splits(cv, X, y, codes):
         return list(cv.split(np.empty((len(y), 1)) if X is None else X, y, codes))
 
 
-def _as_folds(splits, y, name):
-    """Folds from pairs of positions or masks, checked."""
+def _as_folds(splits, y, counted, name):
+    """Folds of the rows that count, from pairs of positions or masks, checked."""
     if not splits:
         raise ValueError(f"cv gives no splits for {name}")
     folds, times_tested = [], np.zeros(len(y), dtype=np.intp)
@@ -291,6 +307,7 @@ def _as_folds(splits, y, name):
         except (TypeError, ValueError):
             raise ValueError(f"{where} is not a pair (train, test)") from None
         train, test = (_positions(part, len(y), where) for part in (train, test))
+        train, test = train[counted[train]], test[counted[test]]
         if not test.size:
             raise ValueError(f"{where} tests no row")
         times_tested += np.bincount(test, minlength=len(y))

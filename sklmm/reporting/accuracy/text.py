@@ -10,10 +10,12 @@ __all__ = ["notes_on_rows", "notes_on_warnings", "report_document"]
 def report_document(report):
     """The document that a report prints, see `sklmm.reporting._render`."""
     other, one = (_label(label) for label in report.classes)
+    share = np.average(report._target, weights=report._weights)
+    counted = "" if report._weights is None else f", which count for {_numbers.count(report._weights.sum())}"
     folds = sorted({len(scenario.folds) for scenario in report._plan})
     facts = [
-        ("Outcome", f"probability of {one} (against {other}), which {report._target.mean():.1%} of the rows have"),
-        ("Rows", f"{len(report._target):,} in {len(report._levels):,} groups of {report.factor}"),
+        ("Outcome", f"probability of {one} (against {other}), which {share:.1%} of the rows have"),
+        ("Rows", f"{len(report._target):,} in {len(report._levels):,} groups of {report.factor}{counted}"),
         ("Folds", " or ".join(map(str, folds))),
         ("Standard errors", f"from resampling groups {report.n_resamples:,} times"),
     ]

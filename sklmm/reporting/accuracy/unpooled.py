@@ -26,14 +26,15 @@ _MAX_ITER = 100
 class _LogitClassifier(ClassifierMixin, BaseEstimator):
     """A binary classifier with a linear predictor of its own, on standardised features."""
 
-    def _start(self, X, y):
-        """The standardised features with a leading 1, and the outcomes as 0 and 1."""
+    def _start(self, X, y, sample_weight):
+        """The standardised features with a leading 1, the outcomes as 0 and 1, and counts of rows, all positive."""
         X = np.asarray(X, dtype=np.float64)
         target, self.classes_ = encode_target(y)
-        self._center = X.mean(axis=0)
-        scale = X.std(axis=0)
+        weights = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        self._center = np.average(X, axis=0, weights=weights)
+        scale = np.sqrt(np.average((X - self._center) ** 2, axis=0, weights=weights))
         self._scale = np.where(scale > 1e-12 * np.abs(self._center), scale, np.inf)  # a constant is no feature
-        return self._columns(X), target.astype(np.float64)
+        return self._columns(X), target.astype(np.float64), weights
 
     def _columns(self, X):
         X = np.asarray(X, dtype=np.float64)
@@ -55,10 +56,9 @@ class _LogitClassifier(ClassifierMixin, BaseEstimator):
 class PooledClassifier(_LogitClassifier):
     """Plain logistic regression by maximum likelihood, as if there were no groups."""
 
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Fit the model to rows X with outcomes y."""
-        Z, target = self._start(X, y)
-        self._theta = _pooled(Z, target)
+        self._theta = _pooled(*self._start(X, y, sample_weight))
         return self
 
     def _linear_predictor(self, Z, groups):
@@ -90,19 +90,19 @@ class SeparateClassifier(_LogitClassifier):
         self.slope_sd = slope_sd
         self.intercept_sd = intercept_sd
 
-    def fit(self, X, y, groups):
+    def fit(self, X, y, groups, sample_weight=None):
         """Fit the models to rows X with outcomes y; `groups` is one factor."""
-        Z, target = self._start(X, y)
+        Z, target, weights = self._start(X, y, sample_weight)
         (name, labels), *others = as_group_frame(groups, len(Z)).items()
         if others:
             raise ValueError("separate models are of one grouping factor")
         codes, self._levels = encode_groups(labels, name)
-        pooled = _pooled(Z, target)
+        pooled = _pooled(Z, target, weights)
         mean = np.zeros(Z.shape[1])
         mean[0] = pooled[0]
         precision = np.full(Z.shape[1], self.slope_sd**-2.0)
         precision[0] = self.intercept_sd**-2.0
-        each = _fit_each(Z, target, codes, len(self._levels), mean, precision)
+        each = _fit_each(Z, target, weights, codes, len(self._levels), mean, precision)
         self._theta = np.vstack([each, pooled])  # code -1 is the last row
         return self
 
@@ -132,9 +132,9 @@ class GroupDummiesClassifier(_LogitClassifier):
     def __init__(self, effect_sd=10.0):
         self.effect_sd = effect_sd
 
-    def fit(self, X, y, groups):
+    def fit(self, X, y, groups, sample_weight=None):
         """Fit the model to rows X with outcomes y; `groups` may have several columns, each a factor."""
-        Z, target = self._start(X, y)
+        Z, target, weights = self._start(X, y, sample_weight)
         factors = as_group_frame(groups, len(Z))
         codes, self._levels = {}, {}
         for name, labels in factors.items():
@@ -154,7 +154,7 @@ class GroupDummiesClassifier(_LogitClassifier):
                 f"fixed effects for {n_levels} levels of {lead} beside {border.shape[1]} columns take too much memory; "
                 "leave out 'dummies'"
             )
-        effects, beta = _fit_with_effects(border, target, codes[lead], n_levels, precision, penalty)
+        effects, beta = _fit_with_effects(border, target, weights, codes[lead], n_levels, precision, penalty)
         ends = np.cumsum([Z.shape[1], *(len(self._levels[name]) for name in others)])
         self._beta = beta[: Z.shape[1]]
         self._effects = dict(zip(others, np.split(beta, ends)[1:], strict=False))
@@ -180,21 +180,21 @@ def _log_likelihood_rows(y, eta):
     return y * eta - np.logaddexp(0.0, eta)
 
 
-def _pooled(Z, y):
+def _pooled(Z, y, weights):
     """Coefficients of one model for all rows."""
     mean, precision = np.zeros(Z.shape[1]), np.full(Z.shape[1], _NEXT_TO_NOTHING)
     precision[0] = 0.0
-    return _fit_each(Z, y, np.zeros(len(y), dtype=np.intp), 1, mean, precision)[0]
+    return _fit_each(Z, y, weights, np.zeros(len(y), dtype=np.intp), 1, mean, precision)[0]
 
 
-def _fit_each(Z, y, codes, n_groups, mean, precision):
+def _fit_each(Z, y, weights, codes, n_groups, mean, precision):
     """Posterior modes of a model a group, by Newton's method with steps halved group by group until they rise.
 
     Parameters
     ----------
     Z : ndarray of shape (n, k)
         Features, a 1 first.
-    y : ndarray of shape (n,)
+    y, weights : ndarray of shape (n,)
     codes : ndarray of shape (n,)
     n_groups : int
     mean, precision : ndarray of shape (k,)
@@ -206,13 +206,13 @@ def _fit_each(Z, y, codes, n_groups, mean, precision):
     """
     k = Z.shape[1]
     order = np.argsort(codes, kind="stable")  # rows of a group side by side: sums over groups are sums of slices
-    columns, y = np.ascontiguousarray(Z[order].T), y[order]
+    columns, y, weights = np.ascontiguousarray(Z[order].T), y[order], weights[order]
     sizes = np.bincount(codes, minlength=n_groups)
     theta = np.tile(mean, (n_groups, 1))
     if precision[0] == 0:
-        theta[:, 0] = logit(y.mean())
+        theta[:, 0] = logit(np.average(y, weights=weights))
 
-    def rise(part, columns, y, sizes):
+    def rise(part, columns, y, weights, sizes):
         """One Newton step of some groups: their new coefficients, and what the step promised in log-likelihood."""
         starts = np.cumsum(sizes) - sizes
 
@@ -225,14 +225,14 @@ def _fit_each(Z, y, codes, n_groups, mean, precision):
             return np.einsum("ij,ji->i", theta.repeat(sizes, axis=0), columns)
 
         def objective(theta, eta):
-            return sums(_log_likelihood_rows(y, eta)) - 0.5 * ((theta - mean) ** 2) @ precision
+            return sums(weights * _log_likelihood_rows(y, eta)) - 0.5 * ((theta - mean) ** 2) @ precision
 
         eta = linear_predictor(part)
         p = expit(eta)
-        gradient = np.column_stack([sums((y - p) * column) for column in columns])
+        gradient = np.column_stack([sums(weights * (y - p) * column) for column in columns])
         gradient -= precision * (part - mean)
         hessian = np.empty((len(part), k, k))
-        weight = p * (1.0 - p)
+        weight = weights * p * (1.0 - p)
         if len(part) == 1:
             hessian[0] = (weight * columns) @ columns.T
         else:
@@ -253,17 +253,18 @@ def _fit_each(Z, y, codes, n_groups, mean, precision):
 
     left = np.arange(n_groups)
     for _ in range(_MAX_ITER):
-        theta[left], promise = rise(theta[left], columns, y, sizes)
+        theta[left], promise = rise(theta[left], columns, y, weights, sizes)
         unfinished = promise >= _TOL
         if not unfinished.any():
             break
         if not unfinished.all():  # a few groups with extreme coefficients take many steps: go on with these alone
             rows = np.repeat(unfinished, sizes)
-            columns, y, sizes, left = columns[:, rows], y[rows], sizes[unfinished], left[unfinished]
+            columns, y, weights = columns[:, rows], y[rows], weights[rows]
+            sizes, left = sizes[unfinished], left[unfinished]
     return theta
 
 
-def _fit_with_effects(B, y, codes, n_levels, precision, penalty):
+def _fit_with_effects(B, y, weights, codes, n_levels, precision, penalty):
     """Mode of a model with an effect for each level and coefficients of the columns of B.
 
     The Newton system is an arrow: diagonal for the effects a, dense for the coefficients b. Eliminating the effects
@@ -273,7 +274,7 @@ def _fit_with_effects(B, y, codes, n_levels, precision, penalty):
     ----------
     B : ndarray or sparse array of shape (n, q)
         A 1 first.
-    y : ndarray of shape (n,)
+    y, weights : ndarray of shape (n,)
     codes : ndarray of shape (n,)
     n_levels : int
     precision : float
@@ -288,18 +289,18 @@ def _fit_with_effects(B, y, codes, n_levels, precision, penalty):
     """
     sum_rows = _indicators(codes, n_levels).T.tocsr()
     a, b = np.zeros(n_levels), np.zeros(B.shape[1])
-    b[0] = logit(y.mean())
+    b[0] = logit(np.average(y, weights=weights))
 
     def objective(a, b, eta):
-        return _log_likelihood_rows(y, eta).sum() - 0.5 * (precision * (a @ a) + penalty @ b**2)
+        return weights @ _log_likelihood_rows(y, eta) - 0.5 * (precision * (a @ a) + penalty @ b**2)
 
     eta = a[codes] + B @ b
     value = objective(a, b, eta)
     for _ in range(_MAX_ITER):
         p = expit(eta)
-        weight = p * (1.0 - p)
-        gradient_a = np.bincount(codes, y - p, n_levels) - precision * a
-        gradient_b = B.T @ (y - p) - penalty * b
+        weight, residual = weights * p * (1.0 - p), weights * (y - p)
+        gradient_a = np.bincount(codes, residual, n_levels) - precision * a
+        gradient_b = B.T @ residual - penalty * b
         diagonal = np.bincount(codes, weight, n_levels) + precision
         if scipy.sparse.issparse(B):
             weighted = scipy.sparse.diags_array(weight) @ B
