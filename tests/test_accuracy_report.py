@@ -491,3 +491,17 @@ def test_targets_are_checked(rows):
         accuracy_report("mixed", X, np.zeros(500), groups=groups)
     with pytest.raises(ValueError, match="needs groups"):
         accuracy_report("mixed", X, y)
+
+
+def test_models_of_formulas_read_each_fold():
+    pytest.importorskip("formulaic")
+    women = load_contraception(as_frame=True).frame[["use", "age", "urban", "district"]]
+    X, y = women.drop(columns="use"), women["use"]
+    by_formula = {
+        "mixed": MixedLogisticRegression.from_formula("use ~ age + urban + (1 | district)", women),
+        "gee": GEELogisticRegression.from_formula("use ~ age + urban", women, groups="district"),
+    }
+    settings = dict(metrics="log loss", n_resamples=2, random_state=0)
+    report = accuracy_report(by_formula, X, y, group_features="district", **settings)
+    known = accuracy_report(["mixed", "gee"], X, y, group_features="district", **settings)
+    np.testing.assert_allclose(report.summary["estimate"], known.summary["estimate"], rtol=1e-6)

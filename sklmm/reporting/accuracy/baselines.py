@@ -181,11 +181,11 @@ def _will_predict(estimator):
 
 
 def _names_groups_itself(estimator):
-    """Whether it, or a part of it, finds its groups in X."""
+    """Whether it, or a part of it, finds its groups in X: by the name of a column, or by a formula."""
+    parts = estimator.get_params(deep=True)
     return any(
-        name.rpartition("__")[2] == "group_features" and value is not None
-        for name, value in estimator.get_params(deep=True).items()
-    )
+        name.rpartition("__")[2] == "group_features" and value is not None for name, value in parts.items()
+    ) or any(getattr(part, "_recipe", None) is not None for part in (estimator, *parts.values()))
 
 
 def _door_of(estimator):
