@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ._base import is_frame, one_dimensional, read_weights
+from ._validation import is_frame, one_dimensional, read_weights
 
 SAME_ROWS = 1e-6  # a number of rows, or a log-likelihood, that differs by more, relatively, is not that of the fit
 

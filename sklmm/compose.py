@@ -14,7 +14,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._base import _as_slice, _as_table, column_names, is_frame, resolve_columns, take_columns
+from ._validation import as_slice, as_table, column_names, is_frame, resolve_columns, take_columns
 
 
 def _transformer_has(method):
@@ -173,7 +173,7 @@ class KeepGroups(TransformerMixin, BaseEstimator):
         transformed : {ndarray, dataframe} of shape (n_samples, n_features_out)
         """
         check_is_fitted(self)
-        X = _as_table(self, X)
+        X = as_table(self, X)
         validate_data(self, X, skip_check_array=True, reset=False)
         transformed = self.transformer_.transform(self._features(X), **self._route("transform", params)["transform"])
         return self._with_groups(transformed, X)
@@ -193,7 +193,7 @@ class KeepGroups(TransformerMixin, BaseEstimator):
         X : {ndarray, dataframe} of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        X = _as_table(self, X)
+        X = as_table(self, X)
         n_transformed = X.shape[1] - len(self.group_columns_)
         features = _infer_numbers(take_columns(X, slice(0, n_transformed)))
         routed = self._route("inverse_transform", params)
@@ -244,7 +244,7 @@ class KeepGroups(TransformerMixin, BaseEstimator):
                     f"{transformer!r}"
                 )
             transformer = clone(transformer)
-        original, X = X, _as_table(self, X)
+        original, X = X, as_table(self, X)
         validate_data(self, X, skip_check_array=True, reset=True)
         names = column_names(self)
         self.group_columns_ = (
@@ -258,7 +258,7 @@ class KeepGroups(TransformerMixin, BaseEstimator):
         return X, self._features(X)
 
     def _features(self, X):
-        return _infer_numbers(take_columns(X, _as_slice(self._feature_columns)))
+        return _infer_numbers(take_columns(X, as_slice(self._feature_columns)))
 
     def _route(self, method, params):
         """The parameters for each method of the transformer."""

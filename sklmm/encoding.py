@@ -10,8 +10,10 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._base import (
-    _as_table,
+from ._prediction import probabilities
+from ._progress import effective_threads
+from ._validation import (
+    as_table,
     check_number,
     column_names,
     encode_target,
@@ -20,8 +22,6 @@ from ._base import (
     take_columns,
     take_rows,
 )
-from ._prediction import probabilities
-from ._progress import effective_threads
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import SeparationWarning
 from .likelihood.base import FactorDesign, fit_mixed, posterior_modes
@@ -200,7 +200,7 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         encoded : ndarray of shape (n_samples, n_features)
         """
         check_is_fitted(self)
-        X = _as_table(self, X)
+        X = as_table(self, X)
         validate_data(self, X, skip_check_array=True, reset=False)
         encoded = np.empty(X.shape)
         for j, levels in enumerate(self._levels):
@@ -220,7 +220,7 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
-        X = _as_table(self, X)
+        X = as_table(self, X)
         validate_data(self, X, skip_check_array=True, reset=True)
         n_rows = X.shape[0]
         weights = read_weights(sample_weight, n_rows)

@@ -8,11 +8,12 @@ import pandas as pd
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import GroupedClassifier, check_number, rows_by_level
+from ._base import GroupedClassifier
 from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
 from ._gee_inference import GEEInference
 from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
+from ._validation import check_number, rows_by_level
 from .design.formula import FormulaRecipe
 from .design.grouping import encode_groups
 from .estimating.clusters import shown_label

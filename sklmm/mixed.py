@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import GroupedClassifier, check_number, rows_by_level
+from ._base import GroupedClassifier
 from ._diagnostics import warn_of_fit, warn_of_many_effects
 from ._mixed_inference import MixedInference
 from ._mixed_prediction import MixedPrediction
 from ._prediction import check_effects
 from ._progress import Progress, effective_threads, with_callbacks
+from ._validation import check_number, rows_by_level
 from .design.factors import nested_pairs, plan_factors
 from .design.formula import FormulaRecipe
 from .design.grouping import encode_groups

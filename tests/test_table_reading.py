@@ -29,8 +29,8 @@ def test_the_delimiter_is_the_one_that_parts_the_header(write, sep):
     ("content", "name", "options"),
     [
         (b"\xef\xbb\xbfa;b\r\n1,5;x\r\n", "bom_and_crlf.csv", {"decimal": ","}),
-        (gzip.compress(b"a,b\n1.5,x\n"), "compressed.csv.gz", {}),
-        (gzip.compress(b"a,b\n1.5,x\n"), "compressed_without_saying_so.csv", {}),
+        (gzip.compress(b"a,b\n1.5,x\n", mtime=0), "compressed.csv.gz", {}),
+        (gzip.compress(b"a,b\n1.5,x\n", mtime=0), "compressed_without_saying_so.csv", {}),
         ("a,b\n1.5,x\n".encode("utf-16"), "utf16.csv", {"encoding": "utf-16"}),
         (b"a, b\n\n1.5, x", "spaces_and_no_end_of_line.csv", {}),
     ],
@@ -74,7 +74,7 @@ def test_names_of_columns_without_one(write):
         (b"PK\x03\x04\0\0", "Excel"),
         (b"PAR1\0\0", "Parquet"),
         (b"a,b\n1,\0\n", "binary"),
-        (gzip.compress(b"a,b\n1,2\n" * 1000)[:30], "can't read"),
+        (gzip.compress(b"a,b\n1,2\n" * 1000, mtime=0)[:30], "can't read"),
     ],
 )
 def test_files_that_are_no_tables(write, content, message):

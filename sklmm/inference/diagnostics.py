@@ -17,8 +17,8 @@ from scipy import stats
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm._base import one_dimensional
 from sklmm._rows_again import read_target
+from sklmm._validation import one_dimensional
 from sklmm.design.grouping import encode_groups
 from sklmm.simulation import simulate_codes
 

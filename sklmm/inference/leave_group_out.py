@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm._base import read_weights
 from sklmm._prediction import probabilities
 from sklmm._progress import effective_threads
+from sklmm._validation import read_weights
 from sklmm.design.grouping import lookup_codes
 
 __all__ = ["LeaveGroupOut", "approximate_leave_group_out"]

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from sklmm._base import read_weights
+from sklmm._validation import read_weights
 from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
 

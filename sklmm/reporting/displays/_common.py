@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm._base import column_names, is_frame
+from sklmm._validation import column_names, is_frame
 from sklmm.inference import intervals
 
 
