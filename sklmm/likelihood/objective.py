@@ -101,9 +101,10 @@ class MixedObjective:
     def without_clusters(self):
         """The parameters after one step of Newton's method without each cluster, from x.
 
-        The step is one in the factor Λ of the covariance, in which the likelihood is nearly a parabola, except beside a
-        variance or a correlation at the end of its range: the likelihood is even in each column of Λ, and for columns
-        next to 0 no parabola. Where the step would change a column by more than half, it is one in the covariance ΛΛ'.
+        The step is one in the factor Lambda of the covariance, in which the likelihood is nearly a parabola, except
+        beside a variance or a correlation at the end of its range: the likelihood is even in each column of Lambda, and
+        for columns next to 0 no parabola. Where the step would change a column by more than half, it is one in the
+        covariance Lambda Lambda'.
         Columns of 0 stay: to first order the likelihood does not depend on them.
 
         Returns
