@@ -1,8 +1,7 @@
 """The data sets that come with the package, and the generator of grouped data."""
 
-import doctest
 import gzip
-from importlib import import_module, resources
+from importlib import resources
 
 import numpy as np
 import pandas as pd
@@ -163,12 +162,6 @@ def test_counts_of_cbpp_are_the_weights_of_two_rows():
     assert type(arrays.sample_weight) is np.ndarray
     np.testing.assert_array_equal(arrays.sample_weight, weight)
     np.testing.assert_array_equal(load_cbpp(return_X_y=True)[3], weight)
-
-
-@pytest.mark.parametrize("module", ["_loaders", "_loaders_several", "_samples_generator"])
-def test_docstring_examples(module):
-    failed, attempted = doctest.testmod(import_module(f"sklmm.datasets.{module}"))
-    assert (failed, attempted > 3) == (0, True)
 
 
 def test_loader_options_are_checked():
