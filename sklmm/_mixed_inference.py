@@ -95,7 +95,7 @@ class MixedInference:
                 FewClustersWarning,
                 stacklevel=2,
             )
-        return pd.DataFrame(self._robust_vcov[:n, :n], index=names, columns=names)
+        return pd.DataFrame(self._robust_vcov[:n, :n], index=names, columns=names, copy=True)
 
     def conf_int(
         self,

@@ -389,7 +389,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         """Covariance of the fixed effects."""
         names = self._fitted("_fixed_names")
         n = len(names)
-        return pd.DataFrame(self._vcov[:n, :n], index=names, columns=names)
+        return pd.DataFrame(self._vcov[:n, :n], index=names, columns=names, copy=True)
 
     @property
     def random_effects_(self):
@@ -405,7 +405,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
     def covariance_(self):
         """Covariance of the random coefficients by term."""
         return {
-            name: pd.DataFrame(factor.covariance[part, part], index=coefficients, columns=coefficients)
+            name: pd.DataFrame(factor.covariance[part, part], index=coefficients, columns=coefficients, copy=True)
             for factor in self._fitted("_factors")
             for name, coefficients, part in factor.term_slices()
         }
@@ -415,7 +415,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         for factor in self._fitted("_factors"):
             values = values_of(factor)
             for name, coefficients, part in factor.term_slices():
-                tables[name] = pd.DataFrame(values[:, part], index=factor.levels, columns=coefficients)
+                tables[name] = pd.DataFrame(values[:, part], index=factor.levels, columns=coefficients, copy=True)
         return tables
 
 

@@ -234,7 +234,7 @@ def test_tables_are_copies(data):
     expected = model.predict_proba(X, groups=groups)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for table in (model.random_effects_["group"], model.covariance_["group"], model.vcov_):
+        for table in (model.random_effects_["group"], model.covariance_["group"], model.vcov_, model.vcov("robust")):
             table.iloc[:, :] = 7.0
     np.testing.assert_array_equal(model.predict_proba(X, groups=groups), expected)
-    assert model.vcov_.iloc[0, 0] != 7.0
+    assert model.vcov_.iloc[0, 0] != 7.0 and model.vcov("robust").iloc[0, 0] != 7.0

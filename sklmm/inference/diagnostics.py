@@ -162,7 +162,7 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
     solved = np.linalg.solve(vcov[np.ix_(kept, kept)], change[:, kept].T).T
     table = pd.DataFrame(change, index=estimator._levels, columns=names)
     table.insert(0, "cooks_distance", np.sum(change[:, kept] * solved, axis=1) / kept.sum())
-    table.insert(0, "n_rows", estimator._level_rows)
+    table.insert(0, "n_rows", estimator._level_rows.copy())
     return table
 
 
