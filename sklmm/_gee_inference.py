@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._progress import effective_threads
 from ._rows_again import FittedRows, read_rows_of_fit
+from ._validation import read_times
 from .design.grouping import encode_groups
 from .inference.bootstrap import (
     BootstrapResult,
@@ -128,5 +129,5 @@ class GEEInference:
             name, labels = next(iter(rows.groups.items()))
             codes, levels = encode_groups(labels, name)
             designs.append(FactorDesign(codes, len(levels), [], [], name))
-        times = None if rows.time is None or not self._correlation.uses_time else self._read_times(rows.time)
+        times = None if rows.time is None or not self._correlation.uses_time else read_times(rows.time)
         return FittedRows(rows.X, target, designs, weights, times)

@@ -1,5 +1,6 @@
 """How a fit runs and what it tells meanwhile: threads, scikit-learn's callbacks, lines on the screen."""
 
+import contextlib
 import functools
 import os
 
@@ -38,17 +39,35 @@ def effective_threads(n_threads, n_rows=FEW_ROWS):
 
 
 class Progress:
-    """Passes the engine's report of an outer iteration on: to scikit-learn's callbacks, and to the screen."""
+    """What a fit tells meanwhile: scikit-learn's callbacks that it begins and ends, them and the screen of its outer
+    iterations.
 
-    def __init__(self, estimator, context, objective="log_likelihood"):
+    Parameters
+    ----------
+    estimator : estimator
+    X, y, metadata
+        Arguments of `fit`, for callbacks; metadata is a dict, whose values may be None.
+    objective : str
+        The key of the report's rows that is shown.
+    """
+
+    def __init__(self, estimator, X, y, metadata, objective="log_likelihood"):
         self.estimator, self.objective = estimator, objective
-        self.context = context if getattr(estimator, "_skl_callbacks", None) else None
-        self._iteration = self._begin()
+        self._context = estimator._init_callback_context(max_subtasks=None)
+        given = {key: value for key, value in metadata.items() if value is not None} or None
+        self._task = {"estimator": estimator, "X": X, "y": y, "metadata": given}
+        if self._context is not None:
+            self._context.call_on_fit_task_begin(**self._task)
+        self._has_listeners = self._context is not None and bool(getattr(estimator, "_skl_callbacks", None))
 
-    @property
-    def wanted(self):
-        """Whether anybody listens."""
-        return self.context is not None or self.estimator.verbose
+    @contextlib.contextmanager
+    def iterations(self):
+        """For the fit itself: what to call with each row of the report, or None where nobody listens."""
+        self._begin()
+        try:
+            yield self if self._has_listeners or self.estimator.verbose else None
+        finally:
+            self._end()  # the iteration that was announced and never came
 
     def __call__(self, row):
         if self.estimator.verbose:
@@ -58,21 +77,19 @@ class Progress:
                 f"{row['seconds']:.2f} s",
                 flush=True,
             )
-        if self.context is not None:
-            self._end()
-            self._iteration = self._begin()
+        self._end()
+        self._begin()
 
-    def close(self):
-        """End the iteration that was announced and never came."""
-        if self.context is not None:
-            self._end()
+    def finish(self):
+        """The fit is done, and the estimator holds it."""
+        if self._context is not None:
+            self._context.call_on_fit_task_end(**self._task, reconstruction_attributes={})
 
     def _begin(self):
-        if self.context is None:
-            return None
-        return self.context.subcontext(task_name="outer iteration").call_on_fit_task_begin(
-            estimator=self.estimator
-        )
+        if self._has_listeners:
+            self._iteration = self._context.subcontext(task_name="outer iteration")
+            self._iteration.call_on_fit_task_begin(estimator=self.estimator)
 
     def _end(self):
-        self._iteration.call_on_fit_task_end(estimator=self.estimator)
+        if self._has_listeners:
+            self._iteration.call_on_fit_task_end(estimator=self.estimator)

@@ -287,6 +287,41 @@ def read_weights(sample_weight, n_rows):
     return weights
 
 
+def read_times(time):
+    """Times as floats: numbers as they are, dates as days.
+
+    Raises
+    ------
+    ValueError
+        If times are missing or not finite.
+    ValueError or TypeError
+        If they are neither numbers nor dates.
+    """
+    values = time.array if isinstance(time, (pd.Series, pd.Index)) else time
+    values = pd.Series(values if isinstance(values, pd.api.extensions.ExtensionArray) else np.asarray(values))
+    missing = values.isna().to_numpy()
+    if not missing.any():
+        if values.dtype.kind == "M":
+            values = (values - values.min()) / pd.Timedelta(days=1)
+        elif values.dtype.kind == "m":
+            values = values / pd.Timedelta(days=1)
+        elif isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
+            values = values.cat.codes
+        elif values.dtype.kind == "c":
+            raise ValueError("time must hold numbers or dates, not complex numbers")
+        try:
+            values = values.to_numpy(dtype=np.float64)
+        except (ValueError, TypeError) as error:
+            raise type(error)(f"time must hold numbers or dates ({error})") from error
+        missing = ~np.isfinite(values)
+    if missing.any():
+        raise ValueError(
+            f"time is missing (NaN) or infinite in {np.count_nonzero(missing)} rows (first: row {np.argmax(missing)}); "
+            "drop these rows before the fit"
+        )
+    return values
+
+
 def rows_by_level(codes, weights, counts):
     """Rows of each level: `counts`, or the sums of their weights."""
     return counts if weights is None else np.bincount(codes, weights=weights, minlength=len(counts))

@@ -13,7 +13,7 @@ from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
 from ._gee_inference import GEEInference
 from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
-from ._validation import check_number, rows_by_level
+from ._validation import check_number, read_times, rows_by_level
 from .design.formula import FormulaRecipe
 from .design.grouping import encode_groups
 from .estimating.clusters import shown_label
@@ -259,18 +259,14 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         design, (X, y, groups, sample_weight, time) = self._through_formula(X, y, groups, sample_weight, time)
         if design is not None:
             design.group_names = []  # a marginal model predicts without them
-        context = self._init_callback_context(max_subtasks=None)
         metadata = {"groups": groups, "sample_weight": sample_weight, "time": time}
-        metadata = {key: value for key, value in metadata.items() if value is not None} or None
-        if context is not None:
-            context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
+        progress = Progress(self, X, y, metadata, "quasi_likelihood")
 
         rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight, time)
         codes, levels = self._read_clusters(rows, correlation)
         times = None if rows.time is None or not correlation.uses_time else read_times(rows.time)
         n_obs = float(target.size) if weights is None else float(weights.sum())
-        progress = Progress(self, context, "quasi_likelihood")
-        try:
+        with progress.iterations() as told:
             fit = fit_gee(
                 rows.X,
                 target,
@@ -286,10 +282,8 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 n_threads=effective_threads(self.n_threads, target.size),
-                progress=progress if progress.wanted else None,
+                progress=told,
             )
-        finally:
-            progress.close()
         if codes is not None and times is None and correlation.uses_time and fit.cluster_sizes[1] > 1:
             warn_of_row_order(correlation)
         warn_of_marginal_fit(fit, rows.X, rows.names, correlation, self.cov_type)
@@ -341,10 +335,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             _level_rows=None if levels is None else rows_by_level(codes, weights, fit.level_rows),
         )
         self._set_fitted(state, design)
-        if context is not None:
-            context.call_on_fit_task_end(
-                estimator=self, X=X, y=y, metadata=metadata, reconstruction_attributes={}
-            )
+        progress.finish()
         return self
 
     def _check_parameters(self):
@@ -438,9 +429,6 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         rows = self._read_new_rows(X, None)
         return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], [], [], "zero")[0]
 
-    def _read_times(self, time):
-        return read_times(time)
-
     # What the fit says, made when it is asked for -----------------------------------------------------------
 
     def vcov(self, cov_type=None):
@@ -504,38 +492,3 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         """
         check_is_fitted(self)
         return summary_of_gee(self, level, correlation)
-
-
-def read_times(time):
-    """Times as floats: numbers as they are, dates as days.
-
-    Raises
-    ------
-    ValueError
-        If times are missing or not finite.
-    ValueError or TypeError
-        If they are neither numbers nor dates.
-    """
-    values = time.array if isinstance(time, (pd.Series, pd.Index)) else time
-    values = pd.Series(values if isinstance(values, pd.api.extensions.ExtensionArray) else np.asarray(values))
-    missing = values.isna().to_numpy()
-    if not missing.any():
-        if values.dtype.kind == "M":
-            values = (values - values.min()) / pd.Timedelta(days=1)
-        elif values.dtype.kind == "m":
-            values = values / pd.Timedelta(days=1)
-        elif isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
-            values = values.cat.codes
-        elif values.dtype.kind == "c":
-            raise ValueError("time must hold numbers or dates, not complex numbers")
-        try:
-            values = values.to_numpy(dtype=np.float64)
-        except (ValueError, TypeError) as error:
-            raise type(error)(f"time must hold numbers or dates ({error})") from error
-        missing = ~np.isfinite(values)
-    if missing.any():
-        raise ValueError(
-            f"time is missing (NaN) or infinite in {np.count_nonzero(missing)} rows (first: row {np.argmax(missing)}); "
-            "drop these rows before the fit"
-        )
-    return values

@@ -234,11 +234,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         check_number(self, "n_quadrature", Integral, "an integer >= 1", lambda value: value >= 1)
         check_effects(self.predict_effects)
         design, (X, y, groups, sample_weight, _) = self._through_formula(X, y, groups, sample_weight)
-        context = self._init_callback_context(max_subtasks=None)
-        if context is not None:
-            metadata = {"groups": groups, "sample_weight": sample_weight}
-            metadata = {key: value for key, value in metadata.items() if value is not None}
-            context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata or None)
+        progress = Progress(self, X, y, {"groups": groups, "sample_weight": sample_weight})
 
         rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight)
         factors = self._plan_factors(rows, self.random_effects if design is None else design.random_effects or None)
@@ -249,9 +245,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         n_obs = float(target.size) if weights is None else float(weights.sum())
         warn_of_many_effects(factors, n_obs)
 
-        progress = Progress(self, context)
         designs = _designs(factors, codes)
-        try:
+        with progress.iterations() as told:
             fit = fit_mixed(
                 rows.X,
                 target,
@@ -262,10 +257,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 n_threads=effective_threads(self.n_threads, target.size),
-                progress=progress if progress.wanted else None,
+                progress=told,
             )
-        finally:
-            progress.close()
         warn_of_fit(fit, rows.X, rows.names)
 
         _fill_tables(factors, fit)
@@ -304,10 +297,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             ),
         )
         self._set_fitted(state, design)
-        if context is not None:
-            context.call_on_fit_task_end(
-                estimator=self, X=X, y=y, metadata=metadata or None, reconstruction_attributes={}
-            )
+        progress.finish()
         return self
 
     def _plan_factors(self, rows, random_effects):
