@@ -1,6 +1,6 @@
-"""Newton's method for an objective that is a sum over blocks, from coarse to fine, and one verdict on convergence.
+"""Trust-region Newton and quasi-Newton methods for log-likelihoods, from coarse samples to all rows, and one verdict.
 
-Knows nothing of models: it sees value, gradient and Hessian.
+Knows nothing of models: it sees value, gradient and Hessian, and how far a step moves linear predictors.
 """
 
 from dataclasses import dataclass, field
@@ -8,14 +8,27 @@ from time import perf_counter
 
 import numpy as np
 from scipy.linalg import eigh, lapack
+from scipy.optimize import brentq
 
 # A sample of the blocks need not be fitted better than its own sampling error: a decrement of this much is noise.
 COARSE_TOL = 0.05
-# A step this long, in a standardised fixed effect, that gains less than this leads to infinity: separation. Going on
-# would only wear the information down to rounding error.
+# On all rows a sample's optimum lacks about half a unit a parameter for each time that it has fewer rows. Where it
+# lacks so many times as much, the sample was not like the data.
+BELIEVABLE = 20.0
+# A step that moves the linear predictor of some row this far and gains less than this leads to infinity: separation.
+# Going on would only wear the information down to rounding error.
 FAR, FLAT = 0.5, 1e-6
-# The largest step in a relative standard deviation, in which the likelihood is far from quadratic.
+# The largest step in a relative standard deviation, in which the likelihood is far from quadratic; or twice its size.
 MAX_STEP = 2.0
+# Rounding errors of a log-likelihood: sums of rows, and conditional modes that are found to a tolerance.
+NOISE, RELATIVE_NOISE = 1e-9, 1e-12
+# A step is taken if it gains this share of what the quadratic model promises; below the second share the model is
+# trusted less far from there on, above the third farther.
+TAKEN, POOR, GOOD = 1e-4, 0.25, 0.75
+MOST_STALLED = 3  # steps that gain less than rounding errors, or would, without coming nearer
+# Curvatures below this share of the largest, on the scale of a unit diagonal, are no information.
+LEAST_CURVATURE = 1e-12
+UPWARD = 1e-8  # ... and a direction curves upwards beyond rounding errors where its curvature is this share of it
 # Quasi-Newton: pairs of steps and gradients that are kept, and the decrement below which the exact Hessian takes over.
 MAX_PAIRS = 10
 EXACT_BELOW = 1e-9
@@ -31,7 +44,7 @@ class FitReport:
     Attributes
     ----------
     history : list of dict
-        One row per evaluation: iteration, level (1: all rows; s: every s-th block of them), rows, log_likelihood (of
+        One row per evaluation: iteration, level (1: all rows; s: one block of them in s), rows, log_likelihood (of
         those rows), decrement, seconds.
     n_full_passes : int
         Evaluations over all rows; a noise-free measure of the work.
@@ -54,126 +67,289 @@ class FitReport:
 
 @dataclass
 class Optimum:
+    """Where a climb ended.
+
+    Attributes
+    ----------
+    x, value : ndarray, float
+        The best point, and the log-likelihood there (with what the last, short step gains if that was not evaluated).
+    hessian : ndarray
+    last_step : ndarray
+        The step that would come next (or came last, unevaluated).
+    runs_away : bool
+        That step moves linear predictors far and gains nothing: there is no maximum along it.
+    report : FitReport
+    """
+
     x: np.ndarray
     value: float
     hessian: np.ndarray
     last_step: np.ndarray
+    runs_away: bool
     report: FitReport
 
 
-def newton_step(gradient, information, active, n_fixed):
-    """Step towards the maximum, and its gain to second order (Newton's decrement where the Hessian is definite).
+# --- steps ------------------------------------------------------------------------------------------------------------
 
-    The parameters behind the n_fixed first ones, in which the likelihood is far from quadratic, move by MAX_STEP at
-    most: their curvature is raised until they do, and until the Hessian is definite, so that the step goes uphill.
-    Where a direction curves upwards, and more is to gain along it, that is the step: it leaves saddle points, such as a
-    variance of 0 that should not be.
+
+@dataclass
+class Step:
+    """A step of the quadratic model.
+
+    Attributes
+    ----------
+    step : ndarray
+    gain : float
+        What the model promises.
+    decrement : float
+        What it promises where nothing bounds the step, but for directions that curve upwards.
+    length : float
+        In the metric of the information: its square is about twice the log-likelihood that it is about.
+    newton : bool
+        It is Newton's, and the Hessian is negative definite.
+    """
+
+    step: np.ndarray
+    gain: float
+    decrement: float
+    length: float
+    newton: bool
+
+
+def newton_step(gradient, information, active, n_fixed, x=None, radius=np.inf):
+    """The step that maximises the quadratic model within a trust region.
+
+    The region is an ellipsoid in the metric of the information, with the absolute values of its eigenvalues where it is
+    indefinite; parameters behind the n_fixed first ones, in which the likelihood is far from quadratic, move by
+    MAX_STEP or twice their size at most. Within it the problem is solved exactly (More and Sorensen 1983), by the
+    eigenvalues of the information in that metric. A direction that curves upwards is followed to the edge, so that the
+    step leaves saddle points, such as a variance of 0 that should not be.
+
+    Parameters
+    ----------
+    gradient : ndarray of shape (n,)
+    information : ndarray of shape (n, n)
+        Minus the Hessian.
+    active : mask of the parameters that may move
+    n_fixed : int
+    x : ndarray of shape (n,) or None
+        Where the step begins.
+    radius : float
+
+    Returns
+    -------
+    Step
+
+    References
+    ----------
+    More JJ, Sorensen DC (1983). Computing a trust region step. SIAM Journal on Scientific and Statistical Computing 4.
     """
     g, A = (gradient, information) if active.all() else (gradient[active], information[np.ix_(active, active)])
-    far = np.flatnonzero(active) >= n_fixed
     scale = np.abs(A.diagonal())
     scale = 1.0 / np.sqrt(np.where(scale > 0, scale, 1.0))
     A, g = A * (scale[:, None] * scale), g * scale
-    step = np.zeros_like(gradient)
-    definite, ridge, on = True, 0.0, np.where(far, scale**2, 0.0)
-    while True:
-        factor, failed = lapack.dpotrf(A + np.diag(ridge * on) if ridge else A, lower=1)
-        definite &= not failed
-        if not failed:
-            direction = lapack.dpotrs(factor, g, lower=1)[0]
-            if np.abs((direction * scale)[far]).max(initial=0.0) <= MAX_STEP:
-                break
-        elif ridge > 1e12:  # not the far ones alone
-            on = np.ones_like(g)
-            ridge = 1e-10
-        ridge = 10 * ridge if ridge else 1e-8
-    step[active] = direction * scale
-    gain = 0.5 * float(g @ direction)
-    if definite:
-        return step, gain
-    w, V = eigh(A)
-    kick = V[:, 0] * scale * (1.0 if g @ V[:, 0] >= 0 else -1.0)
-    length = min(1.0, MAX_STEP / max(np.abs(kick[far]).max(initial=0.0), 1e-300))
-    upward = -0.5 * w[0] * length**2 if w[0] < -1e-8 * np.abs(w).max() else 0.0
-    if upward > gain:
-        step[active] = kick * length
-        return step, upward
-    return step, gain
+    random = np.flatnonzero(active) >= n_fixed
+    most = np.full(int(random.sum()), MAX_STEP)
+    if x is not None:
+        most = np.maximum(most, 2.0 * np.abs(x[active][random]))
+
+    def result(direction, gain, decrement, length, newton):
+        step = np.zeros_like(gradient)
+        step[active] = direction * scale
+        return Step(step, float(gain), float(decrement), float(length), newton)
+
+    factor, failed = lapack.dpotrf(A, lower=1)
+    if not failed and factor.diagonal().min(initial=1.0) ** 2 > LEAST_CURVATURE:
+        direction = lapack.dpotrs(factor, g, lower=1)[0]
+        length = np.sqrt(max(g @ direction, 0.0))
+        if length <= radius and (np.abs(direction * scale)[random] <= most).all():
+            return result(direction, 0.5 * length**2, 0.5 * length**2, length, True)
+        metric, decrement = A, 0.5 * length**2
+    else:
+        w, V = eigh(A)
+        size = np.maximum(np.abs(w), LEAST_CURVATURE * max(np.abs(w).max(), 1.0))
+        metric, along = (V * size) @ V.T, V.T @ g
+        length = np.sqrt(along**2 @ (1.0 / size))
+        if w[0] < -UPWARD:
+            length = max(length, 1.0)
+        decrement = _solve(A, g, metric, length)[1] if length > 0.0 else 0.0
+    rho = min(radius, length)
+    if rho == 0.0:
+        return result(np.zeros_like(g), 0.0, 0.0, 0.0, False)
+    bounded = metric.copy()
+    bounded[random, random] += (rho / (most / scale[random])) ** 2
+    direction, gain = _solve(A, g, bounded, np.sqrt(2.0) * rho)
+    return result(direction, gain, max(decrement, gain), np.sqrt(direction @ metric @ direction), False)
+
+
+def _solve(A, g, metric, radius):
+    """The maximum of g's - s'As / 2 where s'(metric)s <= radius^2: s, and the value there."""
+    w, V = eigh(A, metric)
+    along = V.T @ g
+
+    def length(ridge):
+        return np.sqrt(((along / (w + ridge)) ** 2).sum())
+
+    near = 0.0 if w[0] > 0.0 else 1e-10 - (1.0 + 1e-10) * w[0]  # the least ridge that makes the model concave
+    step = along / (w + near)
+    if length(near) > radius:
+        far = 1.001 * (max(0.0, -w[0]) + np.linalg.norm(along) / radius)
+        step = along / (w + brentq(lambda ridge: 1.0 / radius - 1.0 / length(ridge), near, max(far, 2.0 * near)))
+    elif w[0] <= 0.0:  # it is short, and goes on to the edge, upwards
+        step[0] += np.copysign(np.sqrt(max(radius**2 - step @ step, 0.0)), along[0])
+    return V @ step, along @ step - 0.5 * (w * step) @ step
 
 
 @dataclass
 class _Point:
-    """Where a climb stands: the last evaluation and the Newton step from it."""
+    """Where a climb stands: an evaluation and the step from it."""
 
     x: np.ndarray
     value: float
     gradient: np.ndarray
-    hessian: np.ndarray
-    level: int
-    rough: bool
-    step: np.ndarray = None
-    decrement: float = np.inf
-    guess: np.ndarray = None
+    information: np.ndarray
+    level: int = 1
+    rough: bool = False
+    next: Step = None
+
+    @property
+    def decrement(self):
+        return self.next.decrement
+
+    @property
+    def noise(self):
+        """Rounding errors of the value."""
+        return NOISE + RELATIVE_NOISE * abs(self.value)
+
+
+# --- climbing ---------------------------------------------------------------------------------------------------------
 
 
 class _Climber:
-    """Newton's method on one level after another; owns the report."""
+    """Steps within a trust region, and the report of them.
 
-    def __init__(self, evaluate, n_rows, n_fixed, held, max_iter, progress):
-        self.evaluate, self.n_rows, self.n_fixed, self.active = evaluate, n_rows, n_fixed, ~held
+    Attributes
+    ----------
+    radius : float
+        Of the trust region; infinite until a step has disappointed.
+    arrived : bool
+        Whether the last climb ended where it should, and not for want of iterations or of steps that gain.
+    evaluated : ndarray
+        Where the likelihood was looked at last.
+    """
+
+    def __init__(self, look, farthest, n_rows, n_fixed, held, max_iter, progress, report):
+        self.look, self.farthest = look, farthest
+        self.n_rows, self.n_fixed, self.active = n_rows, n_fixed, ~held
         self.max_iter, self.progress = max_iter, progress
-        self.report, self.began = FitReport(), perf_counter()
+        self.report = FitReport() if report is None else report
+        self.began = perf_counter() - (self.report.history[-1]["seconds"] if self.report.history else 0.0)
+        self.radius, self.arrived, self.evaluated = np.inf, False, None
 
-    def at(self, x, level, rough):
-        """Evaluate at x and find the Newton step."""
-        value, gradient, hessian = self.evaluate(x, level, rough)
-        point = _Point(x, value, gradient, hessian, level, rough)
-        point.step, point.decrement = newton_step(gradient, -hessian, self.active, self.n_fixed)
-        self.record(point)
+    @property
+    def spent(self):
+        return self.report.n_iter >= self.max_iter
+
+    def at(self, x, level=1, rough=False):
+        """The evaluation at x and the step from there; None where it fails or gives no numbers."""
+        self.evaluated, point = x, None
+        try:
+            value, gradient, information = self.look(x, level, rough)
+        except FloatingPointError:
+            value = np.nan
+        if np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(information).all():
+            point = _Point(x, value, gradient, information, level, rough)
+            self.plan(point)
+        self.record(level, point)
         return point
 
-    def record(self, point):
+    def plan(self, point):
+        point.next = newton_step(point.gradient, point.information, self.active, self.n_fixed, point.x, self.radius)
+
+    def record(self, level, point):
         self.report.n_iter += 1
-        self.report.n_full_passes += point.level == 1
+        self.report.n_full_passes += level == 1
         row = {
             "iteration": self.report.n_iter,
-            "level": point.level,
-            "rows": self.n_rows // point.level,
-            "log_likelihood": float(point.value),
-            "decrement": float(point.decrement),
+            "level": level,
+            "rows": self.n_rows // level,
+            "log_likelihood": np.nan if point is None else float(point.value),
+            "decrement": np.nan if point is None else float(point.decrement),
             "seconds": perf_counter() - self.began,
         }
         self.report.history.append(row)
         if self.progress is not None:
             self.progress(row)
 
-    def climb(self, x, level, tol, polish=False):
-        """Newton steps, shortened while the value falls, until the decrement is below tol, or will be after the last.
+    def begin(self, candidates, level=1, coarser=0.0, rough=True):
+        """The best of the points to begin a level with; the first alone if it is as good as it should be.
+
+        `coarser`: how many times fewer rows have led to the first; 0 if it is not from a sample.
+        """
+        self.radius, best = np.inf, None
+        for x in candidates:
+            point = self.at(x, level, rough)
+            if point is not None and (best is None or point.value > best.value):
+                best = point
+            if self.spent or (best and (not coarser or best.decrement <= BELIEVABLE * coarser * self.active.sum())):
+                break
+        if best is None:
+            raise FloatingPointError("the log-likelihood has no value at the start: is X or sample_weight extreme?")
+        return best
+
+    def climb(self, point, tol, polish=False):
+        """Steps until the decrement is below tol, or will be after the last.
 
         `polish`: the climb goes on where another ended, and only an evaluated decrement counts.
         """
-        point, before = self.at(x, level, not polish), np.inf
-        while not self.done(point, before, tol, polish):
-            step = point.step
-            while True:
-                if self.report.n_iter >= self.max_iter:
-                    return point
-                trial = self.at(point.x + step, level, level > 1)
-                if trial.value >= point.value - 1e-12 * (1.0 + abs(point.value)):
-                    break
-                step = 0.25 * step
-            point, before = trial, point.decrement
-        return point
+        before, stalled = np.inf, 0
+        while True:
+            self.arrived = self.done(point, before, tol, polish)
+            if self.arrived or self.spent or stalled >= MOST_STALLED:
+                return point
+            trial = self.at(point.x + point.next.step, point.level, point.level > 1)
+            least = min(point.decrement, point.next.gain) <= point.noise
+            if self.accepts(point, trial):
+                # where steps gain less than rounding errors a climb that does not come nearer has arrived
+                stalled = stalled + 1 if least and trial.decrement > 0.5 * point.decrement else 0
+                point, before = trial, point.decrement
+            else:
+                stalled += least
+                self.plan(point)
+
+    def accepts(self, point, trial):
+        """Whether the step to the trial is taken; adapts the radius to how well it was foreseen."""
+        if trial is None:
+            self.radius = 0.1 * point.next.length
+            return False
+        gained, promised = trial.value - point.value, point.next.gain
+        if promised <= point.noise:
+            share = 1.0 if gained >= -point.noise else 0.0
+        else:
+            share = gained / promised
+        if share < POOR:
+            self.radius = 0.25 * point.next.length
+        elif share > GOOD and point.next.length >= 0.5 * self.radius:
+            self.radius *= 4.0
+        if share < TAKEN:
+            return False
+        if np.isfinite(self.radius):
+            self.plan(trial)
+        return True
 
     def done(self, point, before, tol, strict):
         if point.level == 1 and point.rough:
             return False
-        if self.runs_away(point):
-            tol = max(tol, FLAT)
-        return point.decrement <= tol or (not strict and self.near_enough(point.decrement, before, tol))
+        if point.decrement <= tol or self.runs_away(point):
+            return True
+        return not strict and point.next.newton and self.near_enough(point.decrement, before, tol)
 
     def runs_away(self, point):
-        return np.abs(point.step[: self.n_fixed]).max(initial=0.0) >= FAR
+        """Whether the next step moves the linear predictor of some row far, and gains nothing."""
+        if point.decrement > FLAT or self.farthest is None:
+            return False
+        step = point.next.step[: self.n_fixed]  # rows are looked at only where one could move so far
+        return np.abs(step).sum() * np.sqrt(self.n_rows) >= FAR and self.farthest(step) >= FAR
 
     @staticmethod
     def near_enough(decrement, before, tol):
@@ -185,22 +361,34 @@ class _Climber:
         small = 1e-4 if tol < COARSE_TOL else 1.0
         return decrement <= small and before < np.inf and 10 * decrement * (decrement / before) ** 2 <= tol
 
+    def finish(self, point, tol, snap):
+        """The optimum where a climb ended, and the verdict; the likelihood was looked at last at this point."""
+        report, away = self.report, self.runs_away(point)
+        if self.evaluated is not point.x:
+            point = self.at(point.x, 1) or point
+        report.decrement = float(point.decrement)
+        report.converged = bool(self.arrived or away or (not point.rough and report.decrement <= max(tol, point.noise)))
+        report.verdict = _verdict(report, tol, away)
+        x, value = point.x, point.value
+        if report.converged and not away:
+            x, value = snap(x + point.next.step), value + point.next.gain
+        return Optimum(x, float(value), -point.information, point.next.step, away, report)
 
-def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, tol=1e-10, max_iter=100,
-             progress=None):
-    """Maximise a sum over blocks by Newton's method with the exact Hessian.
+
+def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthest=None, tol=1e-10, max_iter=100,
+             progress=None, report=None):
+    """Maximise a sum over blocks by trust-region Newton steps with the exact Hessian.
 
     Parameters
     ----------
     evaluate : callable (x, level, rough) -> (value, gradient, hessian)
-        Over every level-th block. Rough evaluations, on samples and where the climb on all rows begins, are never the
-        last.
+        Over one block in `level`. Rough evaluations, on samples and where the climb on all rows begins, are never the
+        last. Where it raises FloatingPointError or gives no numbers the step to x was too long.
     x : ndarray
         Start.
     levels : sequence of int
         Ends with 1, e.g. (64, 8, 1): the samples of blocks to climb through. They change the path, not the optimum.
     n_rows : int
-        For the report.
     n_fixed : int
         The first so many parameters are fixed effects: the likelihood is concave in them, or nearly.
     held : mask of parameters to keep at their start.
@@ -208,31 +396,113 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, tol=1e
         Puts parameters that have reached a boundary on it; for the final point.
     polish : bool
         Evaluate once more at the final point, so that the Hessian, too, belongs to it.
+    farthest : callable step -> float, or None
+        How far a step in the fixed effects moves the linear predictor of some row at most; None: it is not asked.
     tol : float
         Converged when the decrement, after the last step, is below it; that step is taken without an evaluation.
+    max_iter : int
+        Evaluations, those already in `report` included.
+    progress : callable or None
+        Called with each row of the history.
+    report : FitReport or None
+        Of earlier climbs on the same likelihood, to go on with.
 
     Returns
     -------
     Optimum
     """
-    climber = _Climber(evaluate, n_rows, n_fixed, held, max_iter, progress)
-    for level in levels[:-1]:
-        point = climber.climb(x, level, COARSE_TOL)
-        x = point.x + point.step
-    point = climber.climb(x, 1, tol)
-    report = climber.report
-    if polish and report.n_iter < max_iter:
-        point = climber.climb(snap(point.x + point.step), 1, tol, polish=True)
-    report.decrement = float(point.decrement)
-    report.converged = report.n_iter < max_iter or report.decrement <= tol
-    report.verdict = _verdict(report, tol, climber.runs_away(point))
-    x = snap(point.x + point.step) if report.converged else point.x
-    value = point.value + (point.decrement if report.converged else 0.0)
-    return Optimum(x, value, point.hessian, point.step, report)
+
+    def look(x, level, rough):
+        value, gradient, hessian = evaluate(x, level, rough)
+        return value, gradient, -hessian
+
+    climber = _Climber(look, farthest, n_rows, n_fixed, held, max_iter, progress, report)
+    candidates, coarser = [x], 0.0
+    for level, finer in zip(levels, [*levels[1:], None], strict=True):
+        point = climber.climb(climber.begin(candidates, level, coarser), COARSE_TOL if finer else tol)
+        if finer:
+            candidates, coarser = [point.x + point.next.step, x], level / finer
+    if polish and not (climber.spent or climber.runs_away(point)):
+        last = climber.at(snap(point.x + point.next.step))
+        if last is not None and last.value >= point.value - point.noise:
+            point = climber.climb(last, tol, polish=True)
+    return climber.finish(point, tol, snap)
 
 
-def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_fixed, held, snap, tol=1e-10,
-                          max_iter=100, progress=None):
+class _SecantClimber(_Climber):
+    """A climber without a Hessian: a guess of the information, corrected by how the gradient fell along earlier steps.
+
+    Attributes
+    ----------
+    exact : ndarray or None
+        The information by differences of gradients, once it is worth its price; it stays, as the rest is short.
+    trouble, rejected : int
+        Steps that disappointed; many of them, and the guess is replaced by differences at every point.
+    """
+
+    def __init__(self, evaluate, information, hessian, move, *common):
+        super().__init__(self.look_without_hessian, *common)
+        self.evaluate, self.guess_at, self.hessian, self.move = evaluate, information, hessian, move
+        self.pairs, self.exact, self.trouble, self.rejected = [], None, 0, 0
+        self.before = None  # the point that the next evaluation comes from
+
+    def look_without_hessian(self, x, level, rough):
+        value, gradient = self.evaluate(x)
+        self.guess = self.guess_at(x)
+        if self.before is not None and self.before.decrement < SHORT:
+            self.pairs.append((x - self.before.x, self.before.gradient - gradient))
+        if self.exact is not None:
+            information = self.exact
+        elif self.trouble >= TROUBLE:
+            information = -self.hessian(x, self.guess, self.active, rough=self.rejected < REJECTED)
+        else:
+            information = _with_secants(self.guess, self.pairs[-MAX_PAIRS:])
+        return value, gradient, information
+
+    def look_closer(self, point):
+        """Exact information at the point that was evaluated last, and the step with it."""
+        self.exact = point.information = -self.hessian(point.x, self.guess, self.active)
+        self.plan(point)
+
+    def settled(self, point, tol):
+        """Newton's method squares the error: from here the last step ends below tol."""
+        return self.exact is not None and point.decrement <= max(tol, 0.1 * np.sqrt(tol))
+
+    def climb(self, point, tol):
+        stalled = 0
+        while True:
+            if self.exact is None and point.decrement <= EXACT_BELOW:
+                self.look_closer(point)
+                if point.decrement > np.sqrt(EXACT_BELOW):  # the guess was far too steep: not there yet
+                    self.exact, self.trouble = None, TROUBLE
+            self.arrived = self.settled(point, tol) or (self.exact is not None and self.runs_away(point))
+            if self.arrived or self.spent or stalled >= MOST_STALLED:
+                break
+            self.before = point
+            trial = self.at(self.move(point.x, point.next.step))
+            least = min(point.decrement, point.next.gain) <= point.noise
+            if self.accepts(point, trial):
+                self.trouble += trial.decrement > 0.3 * point.decrement
+                stalled = stalled + 1 if least and trial.decrement > 0.5 * point.decrement else 0
+                point = trial
+                continue
+            stalled += least
+            self.trouble += self.report.n_iter > 4
+            self.rejected += self.trouble >= TROUBLE
+            if self.trouble >= TROUBLE and not self.spent:  # what was guessed at this point misleads
+                self.before = None
+                point = self.at(point.x) or point
+            else:
+                self.plan(point)
+        if self.exact is None or self.evaluated is not point.x:
+            self.before = None
+            point = self.at(point.x) or point
+            self.look_closer(point)
+        return point
+
+
+def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_fixed, held, snap, farthest=None,
+                          tol=1e-10, max_iter=100, progress=None, report=None):
     """Maximise by quasi-Newton steps, with the exact Hessian at the end, where it is the observed information.
 
     Parameters
@@ -244,70 +514,17 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
         The Hessian there; expensive, less so if it may be rough.
     move : callable (x, step) -> x
         x + step to first order.
-    x, n_rows, n_fixed, held, snap, tol, max_iter, progress
+    x, n_rows, n_fixed, held, snap, farthest, tol, max_iter, progress, report
         As in `maximise`.
 
     Returns
     -------
     Optimum
     """
-    climber = _Climber(None, n_rows, n_fixed, held, max_iter, progress)
-    report, active = climber.report, climber.active
-    pairs, exact, trouble, rejected = [], None, 0, 0
-
-    def at(x, before=None):
-        value, gradient = evaluate(x)
-        point = _Point(x, value, gradient, None, 1, False)
-        point.guess = information(x)
-        if before is not None and before.decrement < SHORT:
-            pairs.append((x - before.x, before.gradient - gradient))
-        if exact is not None:
-            use = exact
-        elif trouble >= TROUBLE:
-            use = -hessian(x, point.guess, active, rough=rejected < REJECTED)
-        else:
-            use = _with_secants(point.guess, pairs[-MAX_PAIRS:])
-        point.step, point.decrement = newton_step(gradient, use, active, n_fixed)
-        climber.record(point)
-        return point
-
-    def not_below(point, before):
-        return point.value >= before.value - 1e-10 * (1.0 + abs(before.value))
-
-    def settled(point):
-        """Newton's method squares the error: from here the last step ends below tol."""
-        return exact is not None and point.decrement <= max(tol, 0.1 * np.sqrt(tol))
-
-    point = at(x)
-    while report.n_iter < max_iter:
-        if exact is None and point.decrement <= EXACT_BELOW:
-            exact = -hessian(point.x, point.guess, active)
-            point.step, point.decrement = newton_step(point.gradient, exact, active, n_fixed)
-            if point.decrement > np.sqrt(EXACT_BELOW):  # the guess was far too steep: not there yet
-                exact, trouble = None, TROUBLE
-        if settled(point) or (climber.runs_away(point) and point.decrement <= FLAT):
-            break
-        step = point.step
-        trial = at(move(point.x, step), point)
-        while not not_below(trial, point) and report.n_iter < max_iter:
-            trouble += report.n_iter > 4
-            rejected += trouble >= TROUBLE
-            step = 0.25 * step
-            trial = at(move(point.x, step), point)
-        trouble += trial.decrement > 0.3 * point.decrement
-        if not_below(trial, point):
-            point = trial
-    if exact is None:
-        evaluate(point.x)
-        exact = -hessian(point.x, information(point.x), active)
-        point.step, point.decrement = newton_step(point.gradient, exact, active, n_fixed)
-    runaway = climber.runs_away(point)
-    report.decrement = float(point.decrement)
-    report.converged = settled(point) or (runaway and point.decrement <= FLAT)
-    report.verdict = _verdict(report, tol, runaway)
-    x = snap(point.x + point.step) if report.converged else point.x
-    value = point.value + (point.decrement if report.converged else 0.0)
-    return Optimum(x, value, -exact, point.step, report)
+    climber = _SecantClimber(
+        evaluate, information, hessian, move, farthest, n_rows, n_fixed, held, max_iter, progress, report
+    )
+    return climber.finish(climber.climb(climber.begin([x], rough=False), tol), tol, snap)
 
 
 def _with_secants(information, pairs):

@@ -457,8 +457,9 @@ cdef class ClusterKernel:
         return self.p.n_params
 
     def evaluate(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda, double[:, ::1] u,
-                 double[:, ::1] H, double mode_tol=1e-10, ptrdiff_t step=1, ptrdiff_t offset=0, float[:, ::1] gradients=None):
-        """Value, gradient (n_params,) and Hessian (n_params, n_params) over the blocks offset, offset + step, ...
+                 double[:, ::1] H, double mode_tol=1e-10, const int64_t[::1] rank=None, ptrdiff_t n_sampled=0,
+                 float[:, ::1] gradients=None):
+        """Value, gradient (n_params,) and Hessian (n_params, n_params) over all blocks, or those of rank below n_sampled.
 
         beta (ld,) is zero behind the fixed effects. u (n_clusters, q) holds starting values of the conditional modes
         and receives the modes, found to `mode_tol` relative to 1 + |u|; H (n_clusters, q (q + 1) / 2) receives the packed curvatures.
@@ -471,14 +472,19 @@ cdef class ClusterKernel:
             double[:, ::1] totals = np.zeros((self.n_chunks, size))
             int[::1] status = np.zeros(self.n_chunks, dtype=np.intc)
             float *kept = NULL
+            const int64_t *ranks = NULL
+        if rank is not None:
+            if rank.shape[0] != self.n_blocks:
+                raise ValueError("rank must have an entry a block")
+            ranks = &rank[0]
         if gradients is not None:
             if gradients.shape[0] != self.n_clusters or gradients.shape[1] != P:
                 raise ValueError("gradients must have a row a cluster and a column a parameter")
             kept = &gradients[0, 0]
         self.p.mode_tol = mode_tol
         for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], kept, step,
-                                       offset)
+            status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], kept, ranks,
+                                       n_sampled)
         if np.any(status):
             raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
         total = np.add.reduce(np.asarray(totals), axis=0)
@@ -536,17 +542,17 @@ cdef class ClusterKernel:
         return intercept_block(&self.p, s, t, beta, theta[0], u, H, c0, c1, n_ahead)
 
     cdef int run_chunk(self, ptrdiff_t i, double *total, const double *beta, const double *theta, const double *Lambda,
-                       double *u, double *H, float *gradients, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
+                       double *u, double *H, float *gradients, const int64_t *rank, ptrdiff_t n_sampled) noexcept nogil:
         cdef Scratch s
         cdef Totals t
         cdef ptrdiff_t b
-        cdef ptrdiff_t n_ahead = self.p.tile if step == 1 else 0  # the next block's rows are fetched ahead
+        cdef ptrdiff_t n_ahead = self.p.tile if rank == NULL else 0  # the next block's rows are fetched ahead
         cdef int status = 0
         self.begin(&s, &t, total)
         if gradients != NULL:
             t.products, t.gradients = t.half + self.p.n_params * self.p.ld, gradients
         for b in range(self.chunk[i], self.chunk[i + 1]):
-            if b % step == offset:
+            if rank == NULL or rank[b] < n_sampled:
                 status |= self.run_block(&s, &t, beta, theta, Lambda, u, H, self.p.block[b], self.p.block[b + 1], n_ahead)
         return status
 

@@ -203,8 +203,8 @@ cdef class NestedKernel:
         return cursor
 
     def evaluate(self, const double[::1] beta, const double[::1] theta, list modes, list curvature, double mode_tol=1e-10,
-                 ptrdiff_t step=1, ptrdiff_t offset=0):
-        """Value, gradient (n_params,) and Hessian over the blocks offset, offset + step, ...
+                 const int64_t[::1] rank=None, ptrdiff_t n_sampled=0):
+        """Value, gradient (n_params,) and Hessian over all blocks, or those of rank below n_sampled.
 
         `modes`: by depth, starting values of the spherical modes; receives the modes. `curvature`: by depth, receives W.
         """
@@ -215,6 +215,11 @@ cdef class NestedKernel:
             double *u[8]
             double *W[8]
             double[::1] view
+            const int64_t *ranks = NULL
+        if rank is not None:
+            if rank.shape[0] != self.n_blocks:
+                raise ValueError("rank must have an entry a block")
+            ranks = &rank[0]
         for f in range(self.depths):
             view = modes[f]
             u[f] = &view[0]
@@ -222,7 +227,7 @@ cdef class NestedKernel:
             W[f] = &view[0]
         self.mode_tol = mode_tol
         for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], u, W, step, offset)
+            status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], u, W, ranks, n_sampled)
         if np.any(status):
             raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
         cdef double[::1] out = np.add.reduce(np.asarray(totals), axis=0)
@@ -235,23 +240,23 @@ cdef class NestedKernel:
         return out[0], np.asarray(out)[8:8 + P].copy(), hessian
 
     cdef int run_chunk(self, ptrdiff_t chunk, double *totals, const double *beta, const double *theta, double **u, double **W,
-                       ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
+                       const int64_t *rank, ptrdiff_t n_sampled) noexcept nogil:
         cdef:
             Scratch s
-            ptrdiff_t i = self.chunk[chunk], f
+            ptrdiff_t i, f
             int status = 0
-        i += ((offset - i) % step + step) % step
         s.start = &self.starts[threadid(), 0]
         self.lay_out(&s, &self.arena[threadid(), 0])
         for f in range(self.depths):
             s.forest.at[f].theta = theta[f]
-        while i < self.chunk[chunk + 1]:
-            status |= self.run_block(&s, totals, beta, u, W, self.block[i], self.block[i + 1], step)
-            i += step
+        for i in range(self.chunk[chunk], self.chunk[chunk + 1]):
+            if rank == NULL or rank[i] < n_sampled:
+                status |= self.run_block(&s, totals, beta, u, W, self.block[i], self.block[i + 1],
+                                         self.tile if rank == NULL else 0)
         return status
 
     cdef int run_block(self, Scratch *s, double *totals, const double *beta, double **u, double **W, ptrdiff_t t0,
-                       ptrdiff_t t1, ptrdiff_t step) noexcept nogil:
+                       ptrdiff_t t1, ptrdiff_t n_ahead) noexcept nogil:
         cdef:
             ptrdiff_t ld = self.ld, P = self.n_params, f, i, r, k, l, begin, end, pairs
             ptrdiff_t leaf = self.span[0][t0], nl = self.span[0][t1] - leaf
@@ -305,7 +310,7 @@ cdef class NestedKernel:
                     l += 1
             else:
                 rows_cluster_sums(s.sums, ld, nl, s.start, s.W, 1, s.rows, 3, s.tile)
-            ahead = rows_ahead(&self.source, first + r + k, self.tile if step == 1 else 0)
+            ahead = rows_ahead(&self.source, first + r + k, n_ahead)
             rows_second_order(symmetric, gradient, ld, P, s.tile, omega + r, s.g + r, k, &ahead)
             r += k
         for i in range(nl):

@@ -3,6 +3,7 @@
 import numpy as np
 
 SAMPLE_ROWS = 1024
+CHUNK_ROWS = 1 << 16
 
 
 def row_sample(X, sample_weight):
@@ -38,3 +39,13 @@ def natural_map(center, inv_scale, p, fit_intercept):
         J[0, :p] = -inv_scale[:p] * center[:p]
         J[0, p] = 1.0
     return J
+
+
+def largest_move(X, center, inv_scale, step):
+    """How far a step in standardised coefficients, that of the intercept (if any) behind the slopes, moves the linear
+    predictor of some row at most."""
+    p = X.shape[1]
+    slopes = inv_scale[:p] * step[:p]
+    shift = step[p:].sum() - slopes @ center[:p]
+    return max((np.abs(X[first : first + CHUNK_ROWS] @ slopes + shift).max() for first in range(0, len(X), CHUNK_ROWS)),
+               default=0.0)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import xlogy
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood import nested
@@ -10,10 +11,8 @@ from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
 from sklmm.likelihood.nested import NestedLikelihood
 from sklmm.likelihood.rows import multiply_in_place, row_products
+from sklmm.likelihood.second_look import look_again
 from sklmm.optimize import FitReport, maximise, maximise_by_gradients
-
-# A last Newton step this long, on the scale of a standardised feature, that gains no likelihood: separation.
-SEPARATED = 1e-2
 
 
 @dataclass
@@ -125,32 +124,39 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     engine = _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads)
     k, covariance = engine.n_fixed, engine.covariance
     random = slice(k, None)
-    x = np.zeros(engine.n_params)
+    null = _intercept_alone(engine, y, sample_weight)
+    x = null[0].copy()
     held = np.zeros(engine.n_params, dtype=bool)
     held[: engine.p] = engine.aliased
     if factors:
         x[random] = covariance.start()
     else:
         held[random] = True
-    if fit_intercept:
-        successes = y.sum() if sample_weight is None else sample_weight @ y
-        share = successes / (y.size if sample_weight is None else sample_weight.sum())
-        x[k - 1] = np.log(share / (1 - share))
 
     def snap(x):
         x = x.copy()
         x[random][covariance.on_boundary(x[random])] = 0.0
         return x
 
-    common = dict(n_rows=engine.n_rows, n_fixed=k, held=held, snap=snap, tol=tol, max_iter=max_iter, progress=progress)
+    common = dict(
+        n_rows=engine.n_rows, n_fixed=k, snap=snap, farthest=engine.farthest, tol=tol, max_iter=max_iter,
+        progress=progress,
+    )  # fmt: skip
+
+    def climb(x, report=None, held=held, levels=(1,)):
+        if isinstance(engine, CrossedLikelihood):
+            return maximise_by_gradients(
+                engine.evaluate, engine.information, engine.hessian, engine.move, x, held=held, report=report, **common
+            )
+        polish = engine.n_rows <= POLISH_ROWS
+        return maximise(engine.evaluate, x, levels=levels, held=held, polish=polish, report=report, **common)
+
+    optimum = climb(x, levels=getattr(engine, "levels", (1,)))
+    if factors:
+        optimum = look_again(optimum, climb, engine, held, null, max_iter)
     if isinstance(engine, CrossedLikelihood):
-        optimum = maximise_by_gradients(
-            engine.evaluate, engine.information, engine.hessian, engine.move, x, **common
-        )
         engine.evaluate(optimum.x)
         optimum.report.n_full_passes = engine.n_evaluations
-    else:
-        optimum = maximise(engine.evaluate, x, levels=engine.levels, polish=engine.n_rows <= POLISH_ROWS, **common)
     x = optimum.x
     information = _Information(engine, optimum, held)
     if len(factors) == 1 and engine.cluster_gradients is None:
@@ -183,6 +189,18 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         influence=influence,
         level_rows=engine.by_level(engine.cluster_rows) if len(factors) == 1 else None,
     )
+
+
+def _intercept_alone(engine, y, sample_weight):
+    """The model with the right share of successes and nothing else: parameters and log-likelihood."""
+    x = np.zeros(engine.n_params)
+    n = y.size if sample_weight is None else sample_weight.sum()
+    successes = y.sum() if sample_weight is None else sample_weight @ y
+    if not engine.fit_intercept:
+        return x, -n * np.log(2.0)
+    share = successes / n
+    x[engine.n_fixed - 1] = np.log(share / (1 - share))
+    return x, float(xlogy(successes, share) + xlogy(n - successes, 1 - share))
 
 
 def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_intercept=True, n_threads=1):
@@ -259,13 +277,8 @@ class _Information:
 
 
 def _separated(engine, optimum):
-    """Columns (-1: intercept) in which a step that gains nothing is long: the likelihood rises without end."""
-    if not optimum.report.converged and np.abs(optimum.x[: engine.p]).max(initial=0.0) < 10:
-        return []  # a long step is then just the way that is left
-    step = np.abs(optimum.last_step[: engine.n_fixed])
-    if step.max(initial=0.0) < SEPARATED:
+    """Columns (-1: intercept) along which the likelihood rises without end: steps that gain nothing move rows far."""
+    if not optimum.runs_away:
         return []
-    slopes = step[: engine.p]
-    if slopes.max(initial=0.0) < SEPARATED:
-        return [-1]
-    return np.flatnonzero(slopes >= 0.3 * slopes.max()).tolist()
+    spread = engine.spread(optimum.last_step)
+    return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]

@@ -11,6 +11,7 @@ from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood.quadrature import hermite_grid
 from sklmm.likelihood.rows import in_order
+from sklmm.likelihood.sampling import block_ranks, sample_levels, sample_size
 from sklmm.likelihood.units import Units
 
 TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
@@ -111,7 +112,9 @@ class ClusteredLikelihood(Units):
         self.cluster_gradients = self._products = None
         self.modes = np.zeros((start.size - 1, q))
         self.curvature = np.zeros((start.size - 1, q * (q + 1) // 2))
-        self.levels = coarse_levels(n, n_blocks, n if codes is None else len(self.modes))
+        self._rank = block_ranks(n_blocks)
+        n_clusters = n if codes is None else len(self.modes)
+        self.levels = sample_levels(X, y, start[block], self._rank, n_clusters, self.n_params)
         self._beta = np.zeros(self.kernel.ld)
 
     def _nodes(self, n_quadrature):
@@ -124,14 +127,16 @@ class ClusteredLikelihood(Units):
         return zeta, log_w
 
     def evaluate(self, x, level=1, rough=False):
-        """Value, gradient and Hessian in the internal parameters, over every level-th block of clusters.
+        """Value, gradient and Hessian in the internal parameters, over a sample of one block of clusters in `level`.
 
         `rough` asks for conditional modes that are good enough to point the way.
         """
         mode_tol = ROUGH_MODE_TOL if rough and self.n_rows > POLISH_ROWS else MODE_TOL
         state = *self._parameters(x), self.modes, self.curvature, mode_tol
-        if not self._has_clusters or rough or level > 1:
-            return self.kernel.evaluate(*state, level, level // 2)
+        if level > 1:
+            return self.kernel.evaluate(*state, self._rank, sample_size(len(self._rank), level))
+        if not self._has_clusters or rough:
+            return self.kernel.evaluate(*state)
         if self.cluster_gradients is None:
             self.cluster_gradients = np.zeros((len(self.modes), self.n_params), dtype=np.float32)
         *found, self._products = self.kernel.evaluate(*state, gradients=self.cluster_gradients)

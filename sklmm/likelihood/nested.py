@@ -17,10 +17,10 @@ from sklmm.likelihood.clustered import (
     POLISH_ROWS,
     ROUGH_MODE_TOL,
     TILE_BYTES,
-    coarse_levels,
 )
 from sklmm.likelihood.factorization import TreeCholesky
 from sklmm.likelihood.layout import SeveralFactors, elimination_order
+from sklmm.likelihood.sampling import block_ranks, sample_levels, sample_size
 
 
 def serves(factors):
@@ -70,7 +70,8 @@ class NestedLikelihood(SeveralFactors):
             first = np.searchsorted(parent, np.arange(n_above + 1))
             spans.insert(0, first[spans[0]])
         tile = int(np.clip(TILE_BYTES // (8 * self.n_params), 64, 1024) // 8 * 8)
-        block = whole_blocks(np.ascontiguousarray(self.start[spans[0]]), tile)
+        tree = np.ascontiguousarray(self.start[spans[0]])  # first row of each
+        block = whole_blocks(tree, tile)
         n_blocks = block.size - 1
         accumulators = 2 * 8 * self.n_params * (self.n_params + 8)
         n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
@@ -80,19 +81,21 @@ class NestedLikelihood(SeveralFactors):
         )  # fmt: skip
         self.modes = [np.zeros(n_levels) for n_levels in self.n_levels]
         self.curvature = [np.zeros(n_levels) for n_levels in self.n_levels]
-        self.levels = coarse_levels(n, n_blocks, len(self.modes[0]))
+        self._rank = block_ranks(n_blocks)
+        self.levels = sample_levels(X, y, tree[block], self._rank, self.n_levels[-1], self.n_params)
         self._beta = np.zeros(self.kernel.ld)
         # the kernel's parameters in the order of the factors given
         self._given = np.append(np.arange(self.n_fixed), self.n_fixed + self._place)
 
     def evaluate(self, x, level=1, rough=False):
-        """Value, gradient and Hessian over every level-th block; `rough`: modes that are good enough to point the
-        way."""
+        """Value, gradient and Hessian over a sample of one block in `level`; `rough`: modes that are good enough to
+        point the way."""
         mode_tol = ROUGH_MODE_TOL if rough and self.n_rows > POLISH_ROWS else MODE_TOL
         self._beta[: self.n_fixed] = x[: self.n_fixed]
         theta = np.ascontiguousarray(x[self.n_fixed :][self._coefficients])
+        sample = (self._rank, sample_size(len(self._rank), level)) if level > 1 else ()
         value, gradient, hessian = self.kernel.evaluate(
-            self._beta, theta, self.modes, self.curvature, mode_tol, level, level // 2
+            self._beta, theta, self.modes, self.curvature, mode_tol, *sample
         )
         return value, gradient[self._given], hessian[np.ix_(self._given, self._given)]
 

@@ -1,8 +1,8 @@
 """Samples of the blocks of clusters that a fit of many rows begins with: which blocks, and which samples are worth it.
 
 A sample changes the path of a fit, not its end. It is drawn in a fixed pseudo-random order, as rows are often listed by
-what they hold, and only used where it has enough rows of every column with either outcome: a rare category that a sample
-knows with one outcome alone sends its coefficient to infinity.
+what they hold, and only used where it has enough rows of every column with either outcome: a rare category that a
+sample knows with one outcome alone sends its coefficient to infinity.
 """
 
 import numpy as np

@@ -3,7 +3,7 @@ neither conditioning nor starting values depend on units."""
 
 import numpy as np
 
-from sklmm.design.standardising import column_scales, natural_map, row_sample
+from sklmm.design.standardising import column_scales, largest_move, natural_map, row_sample
 
 
 class Units:
@@ -15,6 +15,7 @@ class Units:
 
     def _scale_columns(self, X, sample_weight, standardise):
         p = X.shape[1]
+        self._X = X
         self._z_center, self._z_inv_scale = np.zeros(self.columns.size), np.ones(self.columns.size)
         if not standardise or p == 0:
             padded = max(8, (p + 7) // 8 * 8)
@@ -36,6 +37,14 @@ class Units:
                 scale = np.sqrt(share @ (sample[:, column] - center) ** 2)
                 if scale > 1e-12 * size[column]:
                     self._z_center[a], self._z_inv_scale[a] = center, 1.0 / scale
+
+    def farthest(self, step):
+        """How far a step in the fixed effects moves the linear predictor of some row at most."""
+        return largest_move(self._X, self._center, self._inv_scale, step)
+
+    def spread(self, step):
+        """How far apart a step in the fixed effects moves linear predictors along each column."""
+        return np.ptp(self._X, axis=0) * np.abs(self._inv_scale[: self.p] * step[: self.p])
 
     def _fixed_map(self):
         """d(natural)/d(internal) of the fixed effects; natural are the intercept, if any, and the slopes."""
