@@ -238,8 +238,8 @@ class _Climber:
         Where the likelihood was looked at last.
     """
 
-    def __init__(self, look, farthest, n_rows, n_fixed, held, max_iter, progress, report):
-        self.look, self.farthest = look, farthest
+    def __init__(self, evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report):
+        self.evaluate, self.farthest = evaluate, farthest
         self.n_rows, self.n_fixed, self.active = n_rows, n_fixed, ~held
         self.max_iter, self.progress = max_iter, progress
         self.report = FitReport() if report is None else report
@@ -262,6 +262,11 @@ class _Climber:
             self.plan(point)
         self.record(level, point)
         return point
+
+    def look(self, x, level, rough):
+        """Value, gradient and information at x."""
+        value, gradient, hessian = self.evaluate(x, level, rough)
+        return value, gradient, -hessian
 
     def plan(self, point):
         point.next = newton_step(point.gradient, point.information, self.active, self.n_fixed, point.x, self.radius)
@@ -312,7 +317,7 @@ class _Climber:
             if self.accepts(point, trial):
                 # where steps gain less than rounding errors a climb that does not come nearer has arrived
                 stalled = stalled + 1 if least and trial.decrement > 0.5 * point.decrement else 0
-                point, before = trial, point.decrement
+                point, before = trial, point.decrement if point.next.newton else np.inf
             else:
                 stalled += least
                 self.plan(point)
@@ -361,11 +366,17 @@ class _Climber:
         small = 1e-4 if tol < COARSE_TOL else 1.0
         return decrement <= small and before < np.inf and 10 * decrement * (decrement / before) ** 2 <= tol
 
+    def revisit(self, point):
+        """Evaluate where the climb has ended, as the likelihood keeps what belongs to its last evaluation."""
+        self.evaluated = point.x
+        self.report.n_full_passes += 1
+        self.evaluate(point.x)
+
     def finish(self, point, tol, snap):
         """The optimum where a climb ended, and the verdict; the likelihood was looked at last at this point."""
         report, away = self.report, self.runs_away(point)
         if self.evaluated is not point.x:
-            point = self.at(point.x, 1) or point
+            self.revisit(point)
         report.decrement = float(point.decrement)
         report.converged = bool(self.arrived or away or (not point.rough and report.decrement <= max(tol, point.noise)))
         report.verdict = _verdict(report, tol, away)
@@ -381,7 +392,7 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthe
 
     Parameters
     ----------
-    evaluate : callable (x, level, rough) -> (value, gradient, hessian)
+    evaluate : callable (x, level=1, rough=False) -> (value, gradient, hessian)
         Over one block in `level`. Rough evaluations, on samples and where the climb on all rows begins, are never the
         last. Where it raises FloatingPointError or gives no numbers the step to x was too long.
     x : ndarray
@@ -411,12 +422,7 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthe
     -------
     Optimum
     """
-
-    def look(x, level, rough):
-        value, gradient, hessian = evaluate(x, level, rough)
-        return value, gradient, -hessian
-
-    climber = _Climber(look, farthest, n_rows, n_fixed, held, max_iter, progress, report)
+    climber = _Climber(evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report)
     candidates, coarser = [x], 0.0
     for level, finer in zip(levels, [*levels[1:], None], strict=True):
         point = climber.climb(climber.begin(candidates, level, coarser), COARSE_TOL if finer else tol)
@@ -441,12 +447,12 @@ class _SecantClimber(_Climber):
     """
 
     def __init__(self, evaluate, information, hessian, move, *common):
-        super().__init__(self.look_without_hessian, *common)
-        self.evaluate, self.guess_at, self.hessian, self.move = evaluate, information, hessian, move
+        super().__init__(evaluate, *common)
+        self.guess_at, self.hessian, self.move = information, hessian, move
         self.pairs, self.exact, self.trouble, self.rejected = [], None, 0, 0
         self.before = None  # the point that the next evaluation comes from
 
-    def look_without_hessian(self, x, level, rough):
+    def look(self, x, level, rough):
         value, gradient = self.evaluate(x)
         self.guess = self.guess_at(x)
         if self.before is not None and self.before.decrement < SHORT:
@@ -494,9 +500,10 @@ class _SecantClimber(_Climber):
                 point = self.at(point.x) or point
             else:
                 self.plan(point)
-        if self.exact is None or self.evaluated is not point.x:
-            self.before = None
-            point = self.at(point.x) or point
+        if self.evaluated is not point.x:
+            self.revisit(point)
+            self.guess = self.guess_at(point.x)
+        if self.exact is None:
             self.look_closer(point)
         return point
 

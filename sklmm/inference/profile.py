@@ -142,8 +142,9 @@ class _Profiler:
             if information is None:  # the engine has none: that of the fit, corrected by what gradients did since
                 information = free = objective.information if free is None else free
             total = information + stiffness * np.outer(dc, dc) + pull * ddc
-            step, decrement = newton_step(gradient - pull * dc, total, objective.active, objective.n_fixed)
-            if decrement <= TOL:
+            planned = newton_step(gradient - pull * dc, total, objective.active, objective.n_fixed, x)
+            step = planned.step
+            if planned.decrement <= TOL:
                 excess = value - self.gain
                 if excess > BETTER:
                     raise ValueError(

@@ -11,7 +11,7 @@ from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood.quadrature import hermite_grid
 from sklmm.likelihood.rows import in_order
-from sklmm.likelihood.sampling import block_ranks, sample_levels, sample_size
+from sklmm.likelihood.sampling import block_ranks, cluster_order, sample_levels, sample_size
 from sklmm.likelihood.units import Units
 
 TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
@@ -93,7 +93,11 @@ class ClusteredLikelihood(Units):
             order, start = None, np.append(np.arange(0, n, tile), n)
             self.level_of_cluster = np.arange(start.size - 1)
         else:
-            order, start, self.level_of_cluster = group_rows(np.ascontiguousarray(codes, dtype=np.intp), n_levels)
+            place = cluster_order(n_levels, n, tile)
+            codes = np.ascontiguousarray(codes if place is None else place[codes], dtype=np.intp)
+            order, start, self.level_of_cluster = group_rows(codes, n_levels)
+            if place is not None:
+                self.level_of_cluster = np.argsort(place)[self.level_of_cluster]
         if order is not None:
             X, y = gather_rows(X, order), y[order]
             sample_weight = None if sample_weight is None else sample_weight[order]

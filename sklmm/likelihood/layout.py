@@ -5,6 +5,7 @@ import numpy as np
 from sklmm._kernels._grouping import group_rows
 from sklmm._posterior import JointPosterior
 from sklmm.design.factors import parents_of
+from sklmm.likelihood.sampling import cluster_order
 from sklmm.likelihood.units import Units
 
 
@@ -55,8 +56,11 @@ class SeveralFactors(Units):
         First row of each leaf.
     """
 
-    def _order_factors(self):
-        """Leaf first; coefficients of a row are counted in this order, `_place` of those in the order given."""
+    def _order_factors(self, tile=0):
+        """Leaf first; coefficients of a row are counted in this order, `_place` of those in the order given.
+
+        `tile`: rows that are worked on at a time, if samples of them are drawn.
+        """
         self.order, self.parents = elimination_order(self.factors)
         ordered = [self.factors[f] for f in self.order]
         self.nested = self.parents is not None
@@ -71,6 +75,9 @@ class SeveralFactors(Units):
         # where each level of each factor stands in the engine: a tree's children side by side
         self.rank = [np.arange(n) for n in self.n_levels]
         if self.nested:
+            order = cluster_order(self.n_levels[-1], self.n_rows, tile)
+            if order is not None:
+                self.rank[-1] = order
             for f in range(len(self.parents) - 1, -1, -1):
                 above = self.rank[f + 1][self.parents[f]]
                 by_parent = np.argsort(above, kind="stable")

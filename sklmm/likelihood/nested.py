@@ -58,7 +58,8 @@ class NestedLikelihood(SeveralFactors):
         self.n_params = self.n_fixed + len(factors)
         self._scale_columns(X, sample_weight, standardise)
         self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
-        self._order_factors()
+        tile = int(np.clip(TILE_BYTES // (8 * self.n_params), 64, 1024) // 8 * 8)
+        self._order_factors(tile)
         order = self._sort_rows()
         if order is not None:
             X, y = gather_rows(X, order), y[order]

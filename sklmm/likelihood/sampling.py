@@ -8,8 +8,8 @@ sample knows with one outcome alone sends its coefficient to infinity.
 import numpy as np
 
 LEVELS = (8, 64)  # a sample holds one block in so many
-MIN_BLOCKS = 10  # a sample of fewer blocks is not like the data, and saves little
-MIN_CLUSTERS = 30
+MANY_BLOCKS = 80  # with fewer of them a sample of blocks is like the data only if clusters stand in no order
+MIN_ROWS, MIN_CLUSTERS = 1000, 10
 ROWS_PER_PARAMETER = 20
 MIN_OF_EITHER_OUTCOME = 10  # rows in which a column differs from its median, in a sample
 
@@ -17,6 +17,14 @@ MIN_OF_EITHER_OUTCOME = 10  # rows in which a column differs from its median, in
 def block_ranks(n_blocks):
     """A fixed pseudo-random order of the blocks: a sample of k blocks are those with a rank below k."""
     return np.random.default_rng(0).permutation(n_blocks)
+
+
+def cluster_order(n_clusters, n_rows, tile):
+    """A fixed pseudo-random order of the clusters, or None: where rows are few enough to copy and many enough for
+    samples, and blocks so few that neighbours in the data should not stand in one."""
+    if LEVELS[0] * MIN_ROWS <= n_rows < MANY_BLOCKS * tile:
+        return np.random.default_rng(0).permutation(n_clusters)
+    return None
 
 
 def sample_size(n_blocks, level):
@@ -48,8 +56,8 @@ def sample_levels(X, y, first_row, rank, n_clusters, n_params):
     for level in LEVELS:
         chosen = order[: sample_size(n_blocks, level)]
         n_rows = int((first_row[chosen + 1] - first_row[chosen]).sum())
-        enough = len(chosen) >= MIN_BLOCKS and n_clusters >= level * MIN_CLUSTERS
-        if not (enough and n_rows >= ROWS_PER_PARAMETER * n_params and _tells_of_all(X, y, first_row, chosen)):
+        enough = n_rows >= max(MIN_ROWS, ROWS_PER_PARAMETER * n_params) and n_clusters >= level * MIN_CLUSTERS
+        if not (enough and level <= n_blocks and _tells_of_all(X, y, first_row, chosen)):
             break
         levels.insert(0, level)
     return levels
