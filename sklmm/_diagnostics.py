@@ -52,6 +52,14 @@ def warn_of_fit(fit, X, names):
         Their names.
     """
     _warn_of_columns(fit, X, names)
+    if fit.unidentified:
+        lost = ", ".join("the intercept" if j < 0 else repr(names[j]) for j in fit.unidentified)
+        warnings.warn(
+            f"beside the other coefficients the data say nothing of {lost} where the fit ended: standard errors are "
+            "NaN, and the estimates are one choice of many. Leave columns out, or find more rows of either outcome",
+            AliasedFeaturesWarning,
+            stacklevel=_CALLER,
+        )
     if fit.is_singular:
         warnings.warn(
             "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit
 
-from sklmm.optimize import FAR, FLAT, MAX_STEP, maximise, newton_step
+from sklmm.optimize import FAR, FLAT, maximise
+from sklmm.trust_region import MAX_STEP, newton_step
 
 
 class _Objective:
@@ -166,7 +167,7 @@ def test_leaves_a_saddle_beside_a_slope():
         hessian = np.array([[-2, 0.4 * t], [0.4 * t, 2 * (0.5 + 0.2 * b) - 12 * t**2]])
         return value, gradient, hessian
 
-    optimum, _ = _maximise(function, [0.0, 0.0], n_fixed=1)
+    optimum, _ = _maximise(function, [0.0, 0.0], n_fixed=1, tol=1e-12)
     # at the optimum t^2 = (0.5 + 0.2 b) / 2 and b = 1 + 0.1 t^2
     t2 = 0.35 / 0.99
     np.testing.assert_allclose(np.abs(optimum.x), [1 + 0.1 * t2, np.sqrt(t2)], rtol=1e-6)
@@ -180,21 +181,96 @@ def test_stays_at_a_maximum_that_is_a_boundary():
 
 
 def test_steps_in_the_parameters_behind_the_fixed_effects_are_bounded():
-    """With the optimum 15 away, in a direction that is nearly flat, each step goes MAX_STEP at most."""
-    function = _quadratic(np.array([15.0, 15.0]), np.diag([1e-3, 1e-3]))
+    """With the optimum 100 away, in a direction that is nearly flat, a step goes about MAX_STEP, or twice as far as the
+    parameter is from 0, and the fixed effect beside it as far as it should."""
+    function = _quadratic(np.array([100.0, 100.0]), np.diag([1.0, 1e-3]))
     optimum, objective = _maximise(function, [0.0, 0.0], n_fixed=1)
     points = np.array([x for x, _, _ in objective.calls])
-    assert np.abs(np.diff(points[:, 1])).max() <= MAX_STEP * (1 + 1e-12)
-    assert points[1, 0] == pytest.approx(15.0)
-    np.testing.assert_allclose(optimum.x, 15.0, rtol=1e-9)
+    allowed = np.maximum(MAX_STEP, 2 * np.abs(points[:-1, 1]))
+    assert np.all(np.abs(np.diff(points[:, 1])) <= np.sqrt(2) * allowed * (1 + 1e-12))
+    assert points[1, 0] == pytest.approx(100.0, rel=0.01)
+    np.testing.assert_allclose(optimum.x, 100.0, rtol=1e-9)
+    assert len(points) <= 6
+
+
+def test_a_step_is_exact_within_its_region():
+    """No point of the region is better, whatever the curvature: checked on a fine grid of two parameters."""
+    rng = np.random.default_rng(7)
+    angles = np.linspace(0, 2 * np.pi, 2001)
+    for _ in range(200):
+        A = rng.normal(size=(2, 2))
+        information, gradient, radius = A + A.T, rng.normal(size=2), rng.uniform(0.1, 2.0)
+        found = newton_step(gradient, information, np.ones(2, dtype=bool), 2, radius=radius)
+        w, V = np.linalg.eigh(information / np.sqrt(np.abs(np.outer(*[information.diagonal()] * 2))))
+        scale = np.sqrt(np.abs(information.diagonal()))
+        metric = (V * np.abs(w)) @ V.T * np.outer(scale, scale)
+        root = np.linalg.inv(np.linalg.cholesky(metric)).T
+        edge = np.sqrt(found.step @ metric @ found.step)
+        for share in np.linspace(0.02, 1, 50):
+            s = share * edge * np.column_stack([np.cos(angles), np.sin(angles)]) @ root.T
+            gains = s @ gradient - 0.5 * np.einsum("na,ab,nb->n", s, information, s)
+            assert gains.max() <= found.gain * (1 + 1e-6) + 1e-12
+        promised = found.step @ gradient - 0.5 * found.step @ information @ found.step
+        assert found.gain == pytest.approx(promised, rel=1e-6)
+        assert edge <= np.sqrt(2) * radius * (1 + 1e-6)
+
+
+def test_a_failed_evaluation_is_a_rejected_step():
+    """Beyond 2 the function raises, or is no number: the climb takes shorter steps and arrives."""
+    for failure in (np.nan, None):
+
+        def function(x, level, failure=failure):
+            if abs(x[0]) > 2:
+                if failure is None:
+                    raise FloatingPointError
+                return failure, np.full(1, failure), np.full((1, 1), failure)
+            return -np.sqrt(1 + x[0] ** 2), -x / np.sqrt(1 + x[0] ** 2), -np.eye(1) * (1 + x[0] ** 2) ** -1.5
+
+        optimum, objective = _maximise(function, [1.9])
+        assert any(abs(x[0]) > 2 for x, _, _ in objective.calls)
+        assert optimum.x[0] == pytest.approx(0.0, abs=1e-8) and optimum.report.converged
+
+
+def test_a_start_without_a_value_is_an_error():
+    with pytest.raises(FloatingPointError, match="start"):
+        _maximise(lambda x, level: (np.nan, np.full(1, np.nan), np.full((1, 1), np.nan)), [0.0])
+
+
+def test_a_misleading_sample_is_not_believed(logistic):
+    """A sample that ends far off: the climb on all rows begins where it would without."""
+
+    def function(x, level):
+        if level > 1:
+            return logistic(x - 40.0, 1)
+        return logistic(x, 1)
+
+    straight, _ = _maximise(logistic, np.zeros(4))
+    optimum, objective = _maximise(function, np.zeros(4), levels=[8, 1])
+    assert optimum.value == pytest.approx(straight.value, abs=1e-8)
+    full = [x for x, level, _ in objective.calls if level == 1]
+    np.testing.assert_array_equal(full[1], 0.0)
+    assert len(full) <= straight.report.n_full_passes + 2
+
+
+def test_rounding_errors_do_not_use_up_the_iterations():
+    """A value that is known to 1e-9 only, and steps that promise less."""
+    rng = np.random.default_rng(0)
+
+    def function(x, level):
+        value = -0.5 * x @ x + 1e-9 * rng.normal()
+        return value, -x + 1e-5 * rng.normal(size=2), -np.eye(2)
+
+    optimum, objective = _maximise(function, [1.0, -1.0], tol=1e-13)
+    assert optimum.report.converged and len(objective.calls) < 15
 
 
 def test_no_maximum():
     """log expit(b) rises for ever: the climb stops at a finite value, soon, and says so."""
     function = _one(log_expit, lambda b: expit(-b), lambda b: -expit(b) * expit(-b))
-    optimum, objective = _maximise(function, [0.0])
+    optimum, objective = _maximise(function, [0.0], farthest=lambda step: np.abs(step).max())
+    assert optimum.runs_away and optimum.value == log_expit(optimum.x[0])  # the value is that of the point reported
     assert 10 < optimum.x[0] < 20
-    assert -FLAT < optimum.value <= 0
+    assert -2 * FLAT < optimum.value <= 0
     assert abs(optimum.last_step[0]) >= FAR
     assert len(objective.calls) < 25
     assert optimum.report.converged and "no maximum" in optimum.report.verdict
@@ -230,7 +306,9 @@ def test_step_and_decrement_are_newtons():
         A = rng.normal(size=(n, n))
         information, gradient = np.diag(10.0 ** rng.uniform(-3, 3, n)), rng.normal(size=n)
         information = information @ (A @ A.T + np.eye(n)) @ information
-        step, decrement = newton_step(gradient, information, np.ones(n, dtype=bool), n)
+        found = newton_step(gradient, information, np.ones(n, dtype=bool), n)
+        step, decrement = found.step, found.decrement
+        assert found.newton
         exact = np.linalg.solve(information, gradient)
         np.testing.assert_allclose(step, exact, rtol=1e-6)
         assert decrement == pytest.approx(0.5 * gradient @ exact, rel=1e-8)
@@ -238,9 +316,9 @@ def test_step_and_decrement_are_newtons():
 
 def test_step_of_active_parameters_only():
     gradient, information = np.array([1.0, 2.0, 3.0]), np.diag([1.0, 2.0, 4.0])
-    step, decrement = newton_step(gradient, information, np.array([True, False, True]), 3)
-    np.testing.assert_allclose(step, [1.0, 0.0, 0.75])
-    assert decrement == pytest.approx(0.5 * (1 + 9 / 4))
+    found = newton_step(gradient, information, np.array([True, False, True]), 3)
+    np.testing.assert_allclose(found.step, [1.0, 0.0, 0.75])
+    assert found.decrement == pytest.approx(0.5 * (1 + 9 / 4))
 
 
 @pytest.mark.parametrize("n_fixed", [0, 1, 3])
@@ -249,10 +327,10 @@ def test_step_goes_uphill_whatever_the_curvature(n_fixed):
     for _ in range(100):
         A = rng.normal(size=(3, 3))
         information, gradient = A + A.T, rng.normal(size=3)
-        step, gain = newton_step(gradient, information, np.ones(3, dtype=bool), n_fixed)
-        assert np.all(np.isfinite(step)) and gain > 0
-        assert gradient @ step > 0
-        assert np.abs(step[n_fixed:]).max(initial=0.0) <= MAX_STEP * (1 + 1e-9)
+        found = newton_step(gradient, information, np.ones(3, dtype=bool), n_fixed)
+        assert np.all(np.isfinite(found.step)) and found.decrement >= found.gain > 0
+        assert gradient @ found.step > 0
+        assert np.abs(found.step[n_fixed:]).max(initial=0.0) <= np.sqrt(2) * MAX_STEP * (1 + 1e-9)
 
 
 # ---- report ----------------------------------------------------------------------------------------------------

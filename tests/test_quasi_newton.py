@@ -96,7 +96,7 @@ def test_no_maximum():
     def function(x):
         return -np.log1p(np.exp(-x[0])), np.array([expit(-x[0])]), np.array([[-expit(x[0]) * expit(-x[0])]])
 
-    optimum = _Objective(function, lambda x: -function(x)[2]).maximise([0.0])
+    optimum = _Objective(function, lambda x: -function(x)[2]).maximise([0.0], farthest=lambda step: np.abs(step).max())
     assert "no maximum" in optimum.report.verdict
     assert np.isfinite(optimum.x).all() and optimum.x[0] > 5
 

@@ -50,7 +50,7 @@ def dependent(gram):
     """
     n = gram.shape[0]
     out = np.zeros(n, dtype=bool)
-    scale = np.sqrt(gram.diagonal())
+    scale = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     if scale.min(initial=np.inf) > 0:
         factor, failed = lapack.dpotrf(gram / (scale[:, None] * scale), lower=1)
         if not failed and factor.diagonal().min(initial=1.0) ** 2 > ALIASED:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import xlogy
 
+from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood import nested
 from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
@@ -47,9 +48,10 @@ class MixedFit:
     beta : intercept (if any) and slopes; 0 for aliased columns.
     theta, lambda_ : entries and matrix (q, q) of the relative covariance factors.
     log_likelihood : float
-    vcov : inverse of the observed information of (beta, theta); NaN for aliased columns.
+    vcov : inverse of the observed information of (beta, theta); NaN for aliased and unidentified columns.
     modes, mode_cov : conditional modes (n_levels, q) and covariances (n_levels, q, q) of the random coefficients.
     aliased : columns of X that are constant or linear combinations of earlier ones.
+    unidentified : columns of X (-1: intercept) of which the information says nothing that others do not say, too.
     separated : columns of X (-1: intercept) along which the likelihood has no maximum.
     report : FitReport
     is_singular : a variance on the boundary.
@@ -67,6 +69,7 @@ class MixedFit:
     modes: list
     mode_cov: list
     aliased: list
+    unidentified: list
     separated: list
     report: FitReport = field(default_factory=FitReport)
     is_singular: bool = False
@@ -181,6 +184,7 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         modes=modes,
         mode_cov=mode_cov,
         aliased=np.flatnonzero(engine.aliased).tolist(),
+        unidentified=[-1 if j == engine.p else int(j) for j in information.unidentified],
         separated=_separated(engine, optimum),
         report=optimum.report,
         is_singular=bool(factors) and bool(covariance.on_boundary(x[random]).any()),
@@ -242,35 +246,38 @@ class _Information:
     Attributes
     ----------
     inverse : ndarray
-        In internal parameters; 0 for those that are held.
+        In internal parameters; 0 for those that are held or of which the information says nothing.
+    unidentified : ndarray
+        Fixed effects that are not held, and of which the information says nothing.
     natural_inverse : ndarray
-        In the user's units; NaN where a column is aliased.
+        In the user's units; NaN where a column is aliased or unidentified.
     to_natural : ndarray
         What a gradient in internal parameters is multiplied by for its Newton step in the user's units.
     """
 
     def __init__(self, engine, optimum, held):
-        active = ~held
-        information = -optimum.hessian[np.ix_(active, active)]
-        scale = 1.0 / np.sqrt(np.maximum(np.abs(np.diag(information)), 1e-300))
-        scaled = information * scale[:, None] * scale
-        try:
-            root = np.linalg.inv(np.linalg.cholesky(scaled))
-            inverse = root.T @ root
-        except np.linalg.LinAlgError:
-            inverse = np.linalg.pinv(scaled, hermitian=True)
+        # the intercept first: of parameters that the information cannot tell apart the later ones are lost
+        k, p = engine.n_fixed, engine.p
+        order = np.concatenate([np.arange(p, k), np.arange(p), np.arange(k, engine.n_params)])
+        order = order[~held[order]]
+        without = np.zeros(engine.n_params, dtype=bool)
+        without[order] = dependent(-optimum.hessian[np.ix_(order, order)])
+        self.unidentified = np.flatnonzero(without[:k])
+        kept = np.flatnonzero(~(held | without))
+        information = -optimum.hessian[np.ix_(kept, kept)]
+        scale = 1.0 / np.sqrt(information.diagonal())
+        root = np.linalg.inv(np.linalg.cholesky(information * scale[:, None] * scale)) * scale
         self.inverse = np.zeros_like(optimum.hessian)
-        self.inverse[np.ix_(active, active)] = inverse * scale[:, None] * scale
+        self.inverse[np.ix_(kept, kept)] = root.T @ root
+        held = held | (without & (np.arange(engine.n_params) < k))
         self._jacobian = engine.jacobian(optimum.x)
         # an aliased slope is exactly 0 and does not move the intercept
-        self._lost = np.concatenate(
-            [np.zeros(int(engine.fit_intercept), dtype=bool), held[: engine.p], held[engine.n_fixed :]]
-        )
+        self._lost = np.concatenate([without[p:k], held[:p], held[k:]])
         self.natural_inverse = self.natural_covariance(self.inverse)
         self.to_natural = self.inverse @ self._jacobian.T
 
     def natural_covariance(self, covariance):
-        """A covariance of internal parameters in the user's units; NaN where a column is aliased."""
+        """A covariance of internal parameters in the user's units; NaN for what is not identified."""
         out = self._jacobian @ covariance @ self._jacobian.T
         out[self._lost, :] = out[:, self._lost] = np.nan
         return out

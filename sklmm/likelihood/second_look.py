@@ -2,13 +2,15 @@
 
 The likelihood of a standard deviation may have a maximum at 0 beside another, and a climb ends at the one that it meets
 first. A variance that is found to be 0 (or a correlation of 1) is tried again from 1 (or from none). For one that is
-not clearly above 0 the model without it is fitted; where that is higher the climb goes on from there.
+not clearly above 0 the model without it is fitted; where that is higher the climb goes on from there. Beyond a large
+one there may be another, larger still, if quadrature has few nodes.
 """
 
 import numpy as np
 
 NEAR_ZERO = 1e-3  # entries on the diagonal of the relative covariance factor that may belong on the boundary
 DOUBTFUL = 4.0  # standard errors from 0
+LARGE = 8.0  # standard deviations from which on a maximum at a larger one may be higher: nodes miss more and more
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
 HIGHER = 1e-9  # relative to the log-likelihood: rounding errors
 SHRINKAGE = 0.346  # coefficients without a random effect of variance v are about 1 / sqrt(1 + 0.346 v) of those with it
@@ -74,6 +76,12 @@ def _other_starts(optimum, engine, held):
         for j in entries:
             x[k:][of_row[j]] = 0.0
             x[k + j] = max(1.0, np.linalg.norm(theta[of_row[j]]))
+        yield x, held
+    large = [j for j in diagonal if abs(theta[j]) > LARGE]
+    if large:
+        x = optimum.x.copy()
+        x[:k] *= 4.0  # coefficients grow with it
+        x[k:][large] *= 4.0
         yield x, held
     for entries in _together_and_alone(small):
         x, stay = optimum.x.copy(), held.copy()
