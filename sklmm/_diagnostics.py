@@ -8,6 +8,7 @@ from .exceptions import (
     AliasedFeaturesWarning,
     ConvergenceWarning,
     FewClustersWarning,
+    LaplaceWarning,
     LightWeightsWarning,
     NoTimesWarning,
     SeparationWarning,
@@ -65,6 +66,15 @@ def warn_of_fit(fit, X, names):
             "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "
             "as -1 or 1 (see covariance_). The fit is valid; a simpler random_effects would fit as well",
             SingularFitWarning,
+            stacklevel=_CALLER,
+        )
+    if fit.far_maximum is not None:
+        value, sds = fit.far_maximum
+        warnings.warn(
+            f"the approximate log-likelihood has another maximum, {value - fit.log_likelihood:.3g} higher, with "
+            f"standard deviations of the random effects up to {sds.max():.3g}; it is taken for an error of the "
+            "approximation. More nodes (n_quadrature, with one grouping factor) or larger groups would tell",
+            LaplaceWarning,
             stacklevel=_CALLER,
         )
     _warn_of_convergence(fit.report)

@@ -10,6 +10,7 @@ __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
     "FewClustersWarning",
+    "LaplaceWarning",
     "LightWeightsWarning",
     "NestingWarning",
     "NoGroupsWarning",
@@ -56,6 +57,10 @@ class NoTimesWarning(SklmmWarning):
 
 class NestingWarning(SklmmWarning):
     """The names of two models' fixed effects do not show that one model is contained in the other."""
+
+
+class LaplaceWarning(SklmmWarning):
+    """The approximation of the integrals over random effects (Laplace's, or few nodes) is poor for these data."""
 
 
 class FewClustersWarning(SklmmWarning):

@@ -119,13 +119,18 @@ class _Climber:
         Where the likelihood was looked at last.
     """
 
-    def __init__(self, evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report):
-        self.evaluate, self.farthest = evaluate, farthest
+    def __init__(self, evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up):
+        self.evaluate, self.farthest, self.give_up = evaluate, farthest, give_up
         self.n_rows, self.n_fixed, self.active = n_rows, n_fixed, ~held
         self.max_iter, self.progress = max_iter, progress
         self.report = FitReport() if report is None else report
         self.began = perf_counter() - (self.report.history[-1]["seconds"] if self.report.history else 0.0)
         self.radius, self.arrived, self.evaluated = np.inf, False, None
+
+    def ends(self, point, stalled):
+        """Whether a climb ends here though it has not arrived."""
+        spent = self.spent or stalled >= MOST_STALLED
+        return spent or (self.give_up is not None and self.give_up(point.x, point.value))
 
     @property
     def spent(self):
@@ -191,7 +196,7 @@ class _Climber:
         before, stalled = np.inf, 0
         while True:
             self.arrived = self.done(point, before, tol, polish)
-            if self.arrived or self.spent or stalled >= MOST_STALLED:
+            if self.arrived or self.ends(point, stalled):
                 return point
             trial = self.at(point.x + point.next.step, point.level, point.level > 1)
             least = min(point.decrement, point.next.gain) <= point.noise
@@ -268,7 +273,7 @@ class _Climber:
 
 
 def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthest=None, tol=1e-10, max_iter=100,
-             progress=None, report=None):
+             progress=None, report=None, give_up=None):
     """Maximise a sum over blocks by trust-region Newton steps with the exact Hessian.
 
     Parameters
@@ -298,12 +303,14 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthe
         Called with each row of the history.
     report : FitReport or None
         Of earlier climbs on the same likelihood, to go on with.
+    give_up : callable (x, value) -> bool, or None
+        Whether a climb that has come here is of no use any more.
 
     Returns
     -------
     Optimum
     """
-    climber = _Climber(evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report)
+    climber = _Climber(evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up)
     candidates, coarser = [x], 0.0
     for level, finer in zip(levels, [*levels[1:], None], strict=True):
         point = climber.climb(climber.begin(candidates, level, coarser), COARSE_TOL if finer else tol)
@@ -363,7 +370,7 @@ class _SecantClimber(_Climber):
                 if point.decrement > np.sqrt(EXACT_BELOW):  # the guess was far too steep: not there yet
                     self.exact, self.trouble = None, TROUBLE
             self.arrived = self.settled(point, tol) or (self.exact is not None and self.runs_away(point))
-            if self.arrived or self.spent or stalled >= MOST_STALLED:
+            if self.arrived or self.ends(point, stalled):
                 break
             self.before = point
             trial = self.at(self.move(point.x, point.next.step))
@@ -390,7 +397,7 @@ class _SecantClimber(_Climber):
 
 
 def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_fixed, held, snap, farthest=None,
-                          tol=1e-10, max_iter=100, progress=None, report=None):
+                          tol=1e-10, max_iter=100, progress=None, report=None, give_up=None):
     """Maximise by quasi-Newton steps, with the exact Hessian at the end, where it is the observed information.
 
     Parameters
@@ -402,7 +409,7 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
         The Hessian there; expensive, less so if it may be rough.
     move : callable (x, step) -> x
         x + step to first order.
-    x, n_rows, n_fixed, held, snap, farthest, tol, max_iter, progress, report
+    x, n_rows, n_fixed, held, snap, farthest, tol, max_iter, progress, report, give_up
         As in `maximise`.
 
     Returns
@@ -410,7 +417,7 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
     Optimum
     """
     climber = _SecantClimber(
-        evaluate, information, hessian, move, farthest, n_rows, n_fixed, held, max_iter, progress, report
+        evaluate, information, hessian, move, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up
     )
     return climber.finish(climber.climb(climber.begin([x], rough=False), tol), tol, snap)
 

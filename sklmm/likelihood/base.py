@@ -15,6 +15,9 @@ from sklmm.likelihood.rows import multiply_in_place, row_products
 from sklmm.likelihood.second_look import look_again
 from sklmm.optimize import FitReport, maximise, maximise_by_gradients
 
+# Nodes that tell which of two maxima is the better one, by number of random coefficients.
+FINE_NODES = {1: 51, 2: 15, 3: 7}
+
 
 @dataclass
 class FactorDesign:
@@ -54,6 +57,8 @@ class MixedFit:
     unidentified : columns of X (-1: intercept) of which the information says nothing that others do not say, too.
     separated : columns of X (-1: intercept) along which the likelihood has no maximum.
     report : FitReport
+    far_maximum : log-likelihood and standard deviations, in the user's units, of a maximum that is higher than this one
+        and was rejected, as it is where the approximation of the likelihood is not to be believed; else None.
     is_singular : a variance on the boundary.
     posterior : JointPosterior, for several factors.
     robust_vcov : the cluster sandwich of (beta, theta), rows being clusters without factors; None for several factors.
@@ -72,6 +77,7 @@ class MixedFit:
     unidentified: list
     separated: list
     report: FitReport = field(default_factory=FitReport)
+    far_maximum: tuple | None = None
     is_singular: bool = False
     posterior: object = None
     robust_vcov: np.ndarray | None = None
@@ -146,17 +152,22 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         progress=progress,
     )  # fmt: skip
 
-    def climb(x, report=None, held=held, levels=(1,)):
+    def climb(x, report=None, held=held, give_up=None, levels=(1,)):
+        settings = dict(held=held, report=report, give_up=give_up, **common)
         if isinstance(engine, CrossedLikelihood):
             return maximise_by_gradients(
-                engine.evaluate, engine.information, engine.hessian, engine.move, x, held=held, report=report, **common
+                engine.evaluate, engine.information, engine.hessian, engine.move, x, **settings
             )
-        polish = engine.n_rows <= POLISH_ROWS
-        return maximise(engine.evaluate, x, levels=levels, held=held, polish=polish, report=report, **common)
+        return maximise(engine.evaluate, x, levels=levels, polish=engine.n_rows <= POLISH_ROWS, **settings)
 
-    optimum = climb(x, levels=getattr(engine, "levels", (1,)))
+    def better(x):
+        nodes = max(n_quadrature, FINE_NODES[covariance.q])
+        return _engine(X, y, factors, sample_weight, fit_intercept, nodes, n_threads).evaluate(x)[0]
+
+    optimum, far = climb(x, levels=getattr(engine, "levels", (1,))), None
     if factors:
-        optimum = look_again(optimum, climb, engine, held, null, max_iter)
+        fine = len(factors) == 1 and covariance.q in FINE_NODES
+        optimum, far = look_again(optimum, climb, engine, held, null, max_iter, better if fine else None)
     if isinstance(engine, CrossedLikelihood):
         engine.evaluate(optimum.x)
         optimum.report.n_full_passes = engine.n_evaluations
@@ -187,6 +198,7 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         unidentified=[-1 if j == engine.p else int(j) for j in information.unidentified],
         separated=_separated(engine, optimum),
         report=optimum.report,
+        far_maximum=None if far is None else (far.value, _standard_deviations(engine, far.x)),
         is_singular=bool(factors) and bool(covariance.on_boundary(x[random]).any()),
         posterior=posterior,
         robust_vcov=robust,
@@ -230,6 +242,11 @@ def _random_effects(engine, x, factors):
         return [], [], None
     modes, mode_cov = engine.random_effects(x)
     return [modes], [mode_cov], None
+
+
+def _standard_deviations(engine, x):
+    """Of all random coefficients, in the user's units."""
+    return np.linalg.norm(engine._random_map() @ engine.covariance.lambda_(x[engine.n_fixed :]), axis=1)
 
 
 def _by_factor(theta, factors):

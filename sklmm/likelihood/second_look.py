@@ -2,56 +2,93 @@
 
 The likelihood of a standard deviation may have a maximum at 0 beside another, and a climb ends at the one that it meets
 first. A variance that is found to be 0 (or a correlation of 1) is tried again from 1 (or from none). For one that is
-not clearly above 0 the model without it is fitted; where that is higher the climb goes on from there. Beyond a large
-one there may be another, larger still, if quadrature has few nodes.
+not clearly above 0 the model without it is fitted; where that is higher the climb goes on from there. Far out,
+approximations of the integrals over random effects err more and more, so that there may be a maximum which is higher
+and yet worse: where groups are tiny or a standard deviation is large it is looked for, and a better approximation
+decides.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
 NEAR_ZERO = 1e-3  # entries on the diagonal of the relative covariance factor that may belong on the boundary
 DOUBTFUL = 4.0  # standard errors from 0
-LARGE = 8.0  # standard deviations from which on a maximum at a larger one may be higher: nodes miss more and more
+LARGE, TINY_GROUPS = 3.0, 3.0  # standard deviations above it, rows a level below it: there may be a maximum farther out
+FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times what was found
+CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
 HIGHER = 1e-9  # relative to the log-likelihood: rounding errors
 SHRINKAGE = 0.346  # coefficients without a random effect of variance v are about 1 / sqrt(1 + 0.346 v) of those with it
 
 
-def look_again(optimum, climb, engine, held, null, max_iter):
+@dataclass
+class OtherStart:
+    """A point that another maximum may be found from.
+
+    Attributes
+    ----------
+    x : ndarray
+    held : mask of parameters that stay there at first
+    beyond : ndarray or None
+        Entries of x whose sizes shall stay above this: the maximum looked for is farther out. NaN: any size.
+    """
+
+    x: np.ndarray
+    held: np.ndarray
+    beyond: np.ndarray | None = None
+
+
+def look_again(optimum, climb, engine, held, null, max_iter, better=None):
     """The best of an optimum and those that other starts lead to.
 
     Parameters
     ----------
     optimum : Optimum
-    climb : callable (x, report, held) -> Optimum
+    climb : callable (x, report, held, give_up) -> Optimum
     engine : likelihood
     held : mask of parameters that stay
     null : (ndarray, float)
         The model of the intercept alone: parameters and log-likelihood, which no maximum is below.
     max_iter : int
+    better : callable x -> float, or None
+        A better approximation of the log-likelihood.
 
     Returns
     -------
-    Optimum
+    best : Optimum
         With the report of all climbs. It has not converged where it is below the intercept alone.
+    rejected : Optimum or None
+        A maximum farther out that is higher, and that a better approximation does not confirm.
     """
-    report, best, last = optimum.report, optimum, optimum
+    report, best, last, rejected = optimum.report, optimum, optimum, None
     reached = report.converged, report.decrement, report.verdict
 
     def higher(value):
         return value > best.value + HIGHER * (1.0 + abs(best.value))
 
-    for x, stay in [*_other_starts(optimum, engine, held), (null[0], held)]:
+    for other in [*_other_starts(optimum, engine, held), OtherStart(null[0], held)]:
         if report.n_iter >= max_iter:
             break
-        if x is null[0] and not higher(null[1]):
+        if other.x is null[0] and not higher(null[1]):
             continue
-        last = climb(x, report, stay)
-        if stay is not held:
-            if not higher(last.value) or report.n_iter >= max_iter:
-                continue
-            last = climb(last.x, report, held)
-        if higher(last.value) and (report.converged or not reached[0]):
-            best, reached = last, (report.converged, report.decrement, report.verdict)
+
+        def give_up(x, value, beyond=other.beyond):
+            return beyond is not None and not higher(value) and (np.abs(x) < beyond).any()
+
+        try:
+            last = climb(other.x, report, other.held, give_up)
+            if other.held is not held and higher(last.value) and report.n_iter < max_iter:
+                last = climb(last.x, report, held, None)
+        except FloatingPointError:  # so far out that there are no numbers
+            last = None
+            continue
+        if not higher(last.value) or (other.held is not held) > report.converged or reached[0] > report.converged:
+            continue
+        if other.beyond is not None and not (better and better(last.x) > better(best.x)):
+            rejected = last
+            continue
+        best, reached = last, (report.converged, report.decrement, report.verdict)
     report.converged, report.decrement, report.verdict = reached
     if higher(null[1]):
         report.converged = False
@@ -59,11 +96,11 @@ def look_again(optimum, climb, engine, held, null, max_iter):
     if last is not best:
         engine.evaluate(best.x)  # the modes are those of the last evaluation
         report.n_full_passes += 1
-    return best
+    return best, rejected
 
 
 def _other_starts(optimum, engine, held):
-    """Points that another maximum may be found from, and the parameters that stay there at first."""
+    """Points that another maximum may be found from."""
     covariance, k = engine.covariance, engine.n_fixed
     theta, diagonal = optimum.x[k:], np.flatnonzero(engine.covariance.diagonal)
     zero = [j for j in diagonal if abs(theta[j]) < NEAR_ZERO]
@@ -76,19 +113,25 @@ def _other_starts(optimum, engine, held):
         for j in entries:
             x[k:][of_row[j]] = 0.0
             x[k + j] = max(1.0, np.linalg.norm(theta[of_row[j]]))
-        yield x, held
-    large = [j for j in diagonal if abs(theta[j]) > LARGE]
-    if large:
-        x = optimum.x.copy()
-        x[:k] *= 4.0  # coefficients grow with it
-        x[k:][large] *= 4.0
-        yield x, held
+        yield OtherStart(x, held)
     for entries in _together_and_alone(small):
         x, stay = optimum.x.copy(), held.copy()
         without = of_both[entries].any(axis=0)
-        x[:k] /= np.sqrt(1.0 + SHRINKAGE * (theta[without] ** 2).sum())
         x[k:][without], stay[k:][without] = 0.0, True
-        yield x, stay
+        yield OtherStart(_rescaled(x, optimum.x, k), stay)
+    tiny = engine.n_rows < min(CHEAP_ROWS, TINY_GROUPS * np.max(engine.n_levels))
+    far = [j for j in diagonal if j not in zero and (abs(theta[j]) > LARGE or tiny)]
+    if far:
+        x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
+        x[k:][far] = np.copysign(np.maximum(FAR_OUT, TIMES * np.abs(theta[far])), theta[far])
+        beyond[k:][far] = np.sqrt(np.abs(x[k:][far] * theta[far]))
+        yield OtherStart(_rescaled(x, optimum.x, k), held, beyond)
+
+
+def _rescaled(x, before, k):
+    """x with its k fixed effects changed as its variances have."""
+    x[:k] *= np.sqrt((1.0 + SHRINKAGE * x[k:] @ x[k:]) / (1.0 + SHRINKAGE * before[k:] @ before[k:]))
+    return x
 
 
 def _together_and_alone(entries):
@@ -103,7 +146,8 @@ def _standard_errors(optimum, held):
     out = np.full(len(held), np.inf)
     active = ~held
     try:
-        out[active] = np.sqrt(np.diag(np.linalg.inv(-optimum.hessian[np.ix_(active, active)])))
+        with np.errstate(invalid="ignore"):
+            out[active] = np.sqrt(np.diag(np.linalg.inv(-optimum.hessian[np.ix_(active, active)])))
     except np.linalg.LinAlgError:
         pass
     return out
