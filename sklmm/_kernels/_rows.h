@@ -98,67 +98,65 @@ SKLMM_INLINE sklmm_ahead rows_ahead(const sklmm_source *s, ptrdiff_t first, ptrd
 /* out[r] = T[r, :] . beta, beta zero behind the fixed effects. */
 SKLMM_CLONES void rows_dot(double *out, const double *T, ptrdiff_t ld, const double *beta, ptrdiff_t n)
 {
-    if (ld == 16) {
-        const v8d b0 = v8_load(beta), b1 = v8_load(beta + 8);
-        for (ptrdiff_t r = 0; r < n; r++) out[r] = v8_sum(v8_load(T + r * 16) * b0 + v8_load(T + r * 16 + 8) * b1);
-        return;
-    }
     for (ptrdiff_t r = 0; r < n; r++) {
-        v8d a = v8_load(T + r * ld) * v8_load(beta);
-        for (ptrdiff_t c = 8; c < ld; c += 8) a += v8_load(T + r * ld + c) * v8_load(beta + c);
-        out[r] = v8_sum(a);
+        v4d lo = v4_load(T + r * ld) * v4_load(beta), hi = v4_load(T + r * ld + 4) * v4_load(beta + 4);
+        for (ptrdiff_t c = 8; c < ld; c += 8) {
+            lo += v4_load(T + r * ld + c) * v4_load(beta + c);
+            hi += v4_load(T + r * ld + c + 4) * v4_load(beta + c + 4);
+        }
+        lo += hi;
+        out[r] = (lo[0] + lo[2]) + (lo[1] + lo[3]);
     }
 }
 
-/* F[a, c0:c0+8 nc] += sum_r w[r] L[r, a] R[r, ...] for na <= 8 rows of F, nc <= 2 vectors, and G[c0:...] += sum_r g[r] R[r, ...];
- * accumulators in registers. L is read at L[r * row + a * col]; w, g and `ahead` may be NULL. */
-SKLMM_INLINE void tile_update(double *F, ptrdiff_t ldf, const double *L, ptrdiff_t row, ptrdiff_t col,
-                              const double *R, ptrdiff_t ldr, const double *w, const double *g, double *G, ptrdiff_t n,
-                              const sklmm_ahead *ahead, ptrdiff_t offset, const int na, const int nc)
-{
-    v8d acc[8][2], sum[2];
-#pragma GCC unroll 2
-    for (int c = 0; c < nc; c++) {
-        sum[c] = g ? v8_load(G + 8 * c) : v8_set(0.0);
-#pragma GCC unroll 8
-        for (int a = 0; a < na; a++) acc[a][c] = v8_load(F + a * ldf + 8 * c);
-    }
-    for (ptrdiff_t r = 0; r < n; r++) {
-        v8d x[2];
-        if (ahead && r < ahead->n) {
-            const char *next = ahead->base + (ahead->first + r) * ahead->stride + offset;
-            __builtin_prefetch(next);
-            __builtin_prefetch(next + 64);
-        }
-#pragma GCC unroll 2
-        for (int c = 0; c < nc; c++) {
-            x[c] = v8_load(R + r * ldr + 8 * c);
-            if (g) sum[c] += g[r] * x[c];
-            if (w) x[c] *= w[r];
-        }
-#pragma GCC unroll 8
-        for (int a = 0; a < na; a++) {
-            const double l = L[r * row + a * col];
-#pragma GCC unroll 2
-            for (int c = 0; c < nc; c++) acc[a][c] += l * x[c];
-        }
-    }
-#pragma GCC unroll 2
-    for (int c = 0; c < nc; c++) {
-        if (g) v8_store(G + 8 * c, sum[c]);
-#pragma GCC unroll 8
-        for (int a = 0; a < na; a++) v8_store(F + a * ldf + 8 * c, acc[a][c]);
-    }
-}
+/* F[a, c] += sum_r w[r] L[r, a] R[r, c] and G[c] += sum_r g[r] R[r, c] for a tile of F. L is read at L[r * row + a * col]; w and
+ * (g, G) may be NULL, and ahead->base, too. */
+typedef struct {
+    double *F, *G;
+    const double *L, *R, *w, *g;
+    ptrdiff_t ldf, ldr, row, col, n;
+    const sklmm_ahead *ahead; /* or NULL */
+    ptrdiff_t offset;         /* of the columns in the rows that are fetched ahead, in bytes */
+} sklmm_update;
 
-SKLMM_INLINE void tile_update_any(double *F, ptrdiff_t ldf, const double *L, ptrdiff_t row, ptrdiff_t col,
-                                  const double *R, ptrdiff_t ldr, const double *w, const double *g, double *G,
-                                  ptrdiff_t n, const sklmm_ahead *ahead, ptrdiff_t offset, int na, int nc)
+/* The loop over rows for a tile of NA rows and NC vectors of LANES, with its sums in registers. */
+#define SKLMM_TILE(VECTOR, LOAD, STORE, LANES, NA, NC)                                                               \
+    do {                                                                                                             \
+        VECTOR acc[NA][NC], sum[NC];                                                                                 \
+        for (int c = 0; c < NC; c++) {                                                                               \
+            if (has_g) sum[c] = LOAD(G + LANES * c);                                                                 \
+            for (int a = 0; a < NA; a++) acc[a][c] = LOAD(F + a * u->ldf + LANES * c);                               \
+        }                                                                                                            \
+        for (ptrdiff_t r = 0; r < u->n; r++) {                                                                       \
+            VECTOR x[NC];                                                                                            \
+            if (fetch && r < fetch->n) {                                                                             \
+                const char *next = fetch->base + (fetch->first + r) * fetch->stride + u->offset;                     \
+                __builtin_prefetch(next);                                                                            \
+                __builtin_prefetch(next + 64);                                                                       \
+            }                                                                                                        \
+            for (int c = 0; c < NC; c++) {                                                                           \
+                x[c] = LOAD(R + r * u->ldr + LANES * c);                                                             \
+                if (has_g) sum[c] += u->g[r] * x[c];                                                                 \
+                if (has_w) x[c] *= u->w[r];                                                                          \
+            }                                                                                                        \
+            for (int a = 0; a < NA; a++) {                                                                           \
+                const double l = L[r * u->row + a * u->col];                                                         \
+                for (int c = 0; c < NC; c++) acc[a][c] += l * x[c];                                                  \
+            }                                                                                                        \
+        }                                                                                                            \
+        for (int c = 0; c < NC; c++) {                                                                               \
+            if (has_g) STORE(G + LANES * c, sum[c]);                                                                 \
+            for (int a = 0; a < NA; a++) STORE(F + a * u->ldf + LANES * c, acc[a][c]);                               \
+        }                                                                                                            \
+    } while (0)
+
+SKLMM_INLINE void tile_wide(const sklmm_update *u, double *F, double *G, const double *L, const double *R,
+                            const sklmm_ahead *fetch, int na, int nc, const int has_w, const int has_g)
 {
 #define SKLMM_CASE(A)                                                                                                \
     case A:                                                                                                          \
-        if (nc == 2) tile_update(F, ldf, L, row, col, R, ldr, w, g, G, n, ahead, offset, A, 2);                      \
-        else tile_update(F, ldf, L, row, col, R, ldr, w, g, G, n, ahead, offset, A, 1);                              \
+        if (nc == 2) SKLMM_TILE(v8d, v8_load, v8_store, 8, A, 2);                                                    \
+        else SKLMM_TILE(v8d, v8_load, v8_store, 8, A, 1);                                                            \
         break;
     switch (na) {
         SKLMM_CASE(1)
@@ -173,58 +171,87 @@ SKLMM_INLINE void tile_update_any(double *F, ptrdiff_t ldf, const double *L, ptr
 #undef SKLMM_CASE
 }
 
+SKLMM_INLINE void tile_narrow(const sklmm_update *u, double *F, double *G, const double *L, const double *R,
+                              const sklmm_ahead *fetch, int na, const int has_w, const int has_g)
+{
+    switch (na) {
+    case 1: SKLMM_TILE(v4d, v4_load, v4_store, 4, 1, 2); break;
+    case 2: SKLMM_TILE(v4d, v4_load, v4_store, 4, 2, 2); break;
+    case 3: SKLMM_TILE(v4d, v4_load, v4_store, 4, 3, 2); break;
+    default: SKLMM_TILE(v4d, v4_load, v4_store, 4, 4, 2);
+    }
+}
+
+#define SKLMM_BY_KIND(TILE, ...)                                                                                     \
+    do {                                                                                                             \
+        if (u->g && !a) TILE(__VA_ARGS__, 1, 1);                                                                     \
+        else if (u->w) TILE(__VA_ARGS__, 1, 0);                                                                      \
+        else TILE(__VA_ARGS__, 0, 0);                                                                                \
+    } while (0)
+
+/* F (na x nc), nc a multiple of 8, in tiles of 8 rows and 16 columns. */
+SKLMM_WIDE static void update_wide(const sklmm_update *u, ptrdiff_t na, ptrdiff_t nc)
+{
+    for (ptrdiff_t a = 0; a < na; a += 8)
+        for (ptrdiff_t c = 0; c < nc; c += 16)
+            SKLMM_BY_KIND(tile_wide, u, u->F + a * u->ldf + c, u->G ? u->G + c : NULL, u->L + a * u->col, u->R + c,
+                          a || c ? NULL : u->ahead, (int)(na - a < 8 ? na - a : 8), nc - c < 16 ? 1 : 2);
+}
+
+/* The same in tiles of 4 rows and 8 columns. Each entry's sum has the same terms in the same order. */
+SKLMM_CLONES void update_narrow(const sklmm_update *u, ptrdiff_t na, ptrdiff_t nc)
+{
+    for (ptrdiff_t a = 0; a < na; a += 4)
+        for (ptrdiff_t c = 0; c < nc; c += 8)
+            SKLMM_BY_KIND(tile_narrow, u, u->F + a * u->ldf + c, u->G ? u->G + c : NULL, u->L + a * u->col, u->R + c,
+                          a || c ? NULL : u->ahead, (int)(na - a < 4 ? na - a : 4));
+}
+
+SKLMM_INLINE void update(const sklmm_update *u, ptrdiff_t na, ptrdiff_t nc)
+{
+    if (SKLMM_HAS_WIDE) update_wide(u, na, nc);
+    else update_narrow(u, na, nc);
+}
+
 /* F (na x ld) += L' R over n rows. */
-SKLMM_CLONES void rows_update(double *F, ptrdiff_t ld, const double *L, ptrdiff_t row, ptrdiff_t col, ptrdiff_t na,
+SKLMM_INLINE void rows_update(double *F, ptrdiff_t ld, const double *L, ptrdiff_t row, ptrdiff_t col, ptrdiff_t na,
                               const double *R, ptrdiff_t n)
 {
-    for (ptrdiff_t a = 0; a < na; a += 8) {
-        const int ka = na - a < 8 ? (int)(na - a) : 8;
-        for (ptrdiff_t c = 0; c < ld; c += 16)
-            tile_update_any(F + a * ld + c, ld, L + a * col, row, col, R + c, ld, NULL, NULL, NULL, n, NULL, 0, ka,
-                            ld - c < 16 ? 1 : 2);
-    }
+    const sklmm_update u = {F, NULL, L, R, NULL, NULL, ld, ld, row, col, n, NULL, 0};
+    update(&u, na, ld);
 }
 
-/* S += R' diag(w) R, the 8-column blocks on and right of the diagonal. */
-SKLMM_CLONES void rows_square(double *S, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w, ptrdiff_t n)
-{
-    for (ptrdiff_t a = 0; a < na; a += 8) {
-        const int ka = na - a < 8 ? (int)(na - a) : 8;
-        for (ptrdiff_t c = a; c < ld; c += 16)
-            tile_update_any(S + a * ld + c, ld, R + a, ld, 1, R + c, ld, w, NULL, NULL, n, NULL, 0, ka, ld - c < 16 ? 1 : 2);
-    }
-}
-
-/* As rows_square, with G += R' g, fetching `ahead` meanwhile. */
-SKLMM_CLONES void rows_second_order(double *S, double *G, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w,
+/* S += R' diag(w) R, the 8-column blocks on and right of the diagonal; G += R' g; w and (g, G) may be NULL. Fetches `ahead`
+ * meanwhile. */
+SKLMM_INLINE void rows_second_order(double *S, double *G, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w,
                                     const double *g, ptrdiff_t n, const sklmm_ahead *ahead)
 {
     for (ptrdiff_t a = 0; a < na; a += 8) {
-        const int ka = na - a < 8 ? (int)(na - a) : 8;
+        const ptrdiff_t ka = na - a < 8 ? na - a : 8;
         for (ptrdiff_t c = a; c < ld; c += 16) {
-            const int kc = ld - c < 16 ? 1 : 2;
-            double *F = S + a * ld + c;
-            if (a) tile_update_any(F, ld, R + a, ld, 1, R + c, ld, w, NULL, NULL, n, NULL, 0, ka, kc);
-            else if (ahead->base && c * 8 < ahead->bytes)
-                tile_update_any(F, ld, R, ld, 1, R + c, ld, w, g, G + c, n, ahead, c * 8, ka, kc);
-            else tile_update_any(F, ld, R, ld, 1, R + c, ld, w, g, G + c, n, NULL, 0, ka, kc);
+            const int fetches = !a && ahead && ahead->base && c * 8 < ahead->bytes;
+            const sklmm_update u = {S + a * ld + c, a || !g ? NULL : G + c, R + a, R + c, w, a ? NULL : g, ld, ld, ld, 1, n,
+                                    fetches ? ahead : NULL, c * 8};
+            update(&u, ka, ld - c < 16 ? 8 : 16);
         }
     }
 }
 
+SKLMM_INLINE void rows_square(double *S, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w, ptrdiff_t n)
+{
+    rows_second_order(S, NULL, ld, na, R, w, NULL, n, NULL);
+}
+
 /* For each cluster i of nc: S[i] (nw x ld) = sum over its rows of W[r * row + a * col] R[r, :]. */
-SKLMM_CLONES void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const int64_t *start, const double *W,
+SKLMM_INLINE void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const int64_t *start, const double *W,
                                     ptrdiff_t row, ptrdiff_t col, ptrdiff_t nw, const double *R)
 {
-    for (ptrdiff_t k = 0; k < nc * nw * ld; k += 8) v8_store(S + k, v8_set(0.0));
+    __builtin_memset(S, 0, nc * nw * ld * sizeof(double));
     for (ptrdiff_t i = 0; i < nc; i++) {
-        const ptrdiff_t s = start[i], n = start[i + 1] - s;
-        for (ptrdiff_t a = 0; a < nw; a += 8) {
-            const int ka = nw - a < 8 ? (int)(nw - a) : 8;
-            for (ptrdiff_t c = 0; c < ld; c += 16)
-                tile_update_any(S + (i * nw + a) * ld + c, ld, W + s * row + a * col, row, col, R + s * ld + c, ld, NULL,
-                                NULL, NULL, n, NULL, 0, ka, ld - c < 16 ? 1 : 2);
-        }
+        const ptrdiff_t s = start[i];
+        const sklmm_update u = {S + i * nw * ld, NULL, W + s * row, R + s * ld, NULL, NULL, ld, ld, row, col,
+                                start[i + 1] - s, NULL, 0};
+        update(&u, nw, ld);
     }
 }
 

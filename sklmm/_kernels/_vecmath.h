@@ -28,9 +28,21 @@ typedef double v8d_unaligned __attribute__((vector_size(64), aligned(8), may_ali
 #define SKLMM_INLINE static inline __attribute__((always_inline, unused))
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12 && !SKLMM_DEBUG
 #define SKLMM_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), unused))
+#define SKLMM_WIDE __attribute__((target("arch=x86-64-v4"), unused)) /* eight doubles are one register there */
+#define SKLMM_HAS_WIDE                                                                                               \
+    (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && \
+     __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd"))
 #else
 #define SKLMM_CLONES __attribute__((unused))
+#define SKLMM_WIDE __attribute__((unused))
+#define SKLMM_HAS_WIDE 0
 #endif
+
+/* Half as wide: where eight doubles are two registers GCC keeps them in memory, so that long sums are in these. */
+typedef double v4d __attribute__((vector_size(32)));
+typedef double v4d_unaligned __attribute__((vector_size(32), aligned(8), may_alias));
+SKLMM_INLINE v4d v4_load(const double *p) { return *(const v4d_unaligned *)p; }
+SKLMM_INLINE void v4_store(double *p, v4d a) { *(v4d_unaligned *)p = a; }
 
 SKLMM_INLINE v8d v8_load(const double *p) { return *(const v8d_unaligned *)p; }
 SKLMM_INLINE void v8_store(double *p, v8d a) { *(v8d_unaligned *)p = a; }
