@@ -239,7 +239,7 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         int nw = 4 if K else 3
         double *omega = s.W + 2 * s.rows
     load_block(p, s, beta, c0, c1)
-    rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
+    s.block.far = rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
     for i in range(nc):
         s.modes.u[i] = u_all[c0 + i]
     if intercept_modes(&s.block, &s.modes, theta, p.mode_tol):
@@ -266,7 +266,7 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         if n > p.tile:
             rows_load(s.tile, ld, &p.source, first + r, k)
         if K and n > p.tile:
-            intercept_node_residuals(&s.block, 0, r, k, &p.nodes, &s.values, s.node_rows)
+            intercept_node_residuals(&s.block, 0, r, k, &p.nodes, &s.values, theta, s.node_rows)
             rows_update(s.node_sums, ld, s.node_rows, K, 1, p.nodes.k, s.tile, k)
         if n > p.tile:
             rows_update(s.sums, ld, s.W + r, 1, s.rows, nw, s.tile, k)

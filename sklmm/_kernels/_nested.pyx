@@ -53,7 +53,7 @@ cdef extern from "_nested.h" nogil:
         ptrdiff_t depths, ld
         sklmm_depth at[8]
         const int64_t *span[8]
-    int nested_modes(const sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, ptrdiff_t first, ptrdiff_t n, double tol)
+    int nested_modes(sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, ptrdiff_t first, ptrdiff_t n, double tol)
     double nested_adjoints(sklmm_forest *t, const sklmm_modes *m)
     ptrdiff_t nested_assemble(sklmm_forest *t, const sklmm_modes *m, const double *sums, double *left, double *right,
                               double *theta_rows, ptrdiff_t slot, double *gradient)
@@ -270,7 +270,7 @@ cdef class NestedKernel:
             rows_load(s.tile, ld, &self.source, first + r, k)
             rows_dot(s.eta + r, s.tile, ld, beta, k)
             r += k
-        rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
+        s.block.far = rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
         for f in range(self.depths):
             a = &s.forest.at[f]
             a.first = self.span[f][t0]
