@@ -1,5 +1,6 @@
 # make demo   fit, summarise and score a multilevel model of real data
 # make test   run the test suite against the installed package
+# make sanitize  run the tests of the kernels on kernels built with AddressSanitizer (gcc), in .venv-sanitize
 # make bench  time fits against scikit-learn's plain logistic regression and installed peers (BENCH="--quick")
 # make lint   ruff
 #
@@ -16,13 +17,16 @@ SOURCES := setup.py pyproject.toml $(shell find sklmm -name '*.py' -o -name '*.p
 # Python must not find the source tree, whose kernels are not built, in place of the installed package.
 export PYTHONSAFEPATH := 1
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test sanitize bench lint clean
 
 demo: $(VENV)/.package
 	$(VENV)/bin/python examples/contraception.py
 
 test: $(VENV)/.test
 	$(VENV)/bin/python -m pytest -n auto $(PYTEST)
+
+sanitize:
+	@PYTHON=$(PYTHON) .ci/sanitize
 
 bench: $(VENV)/.package
 	PYTHONSAFEPATH= $(VENV)/bin/python benchmarks $(BENCH)

@@ -2,8 +2,9 @@
 
 Every ``sklmm/_kernels/*.pyx`` becomes one extension. Two things vary:
 
-* ``SKLMM_CYTHON_DEBUG=1`` builds with bounds checks and the C macro ``SKLMM_DEBUG=1``, in a build folder of
-  its own, so that no object of one kind is ever taken for the other;
+* ``SKLMM_CYTHON_DEBUG=1`` builds with bounds checks and the C macro ``SKLMM_DEBUG=1``, and ``SKLMM_SANITIZE=1`` with
+  AddressSanitizer as well (gcc or clang; see "make sanitize"), each in a build folder of its own, so that no object of
+  one kind is ever taken for another;
 * OpenMP is probed by compiling and linking a small program. Without it the kernels run on one thread, and the
   build says so loudly. The C macro ``SKLMM_OPENMP`` (0 or 1) tells the kernels.
 """
@@ -20,8 +21,9 @@ from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("sklmm", "_kernels")
-DEBUG = os.environ.get("SKLMM_CYTHON_DEBUG", "0") not in ("", "0")
-BUILD_BASE = "build/debug" if DEBUG else "build"
+SANITIZE = os.environ.get("SKLMM_SANITIZE", "0") not in ("", "0")
+DEBUG = SANITIZE or os.environ.get("SKLMM_CYTHON_DEBUG", "0") not in ("", "0")
+BUILD_BASE = "build/sanitize" if SANITIZE else "build/debug" if DEBUG else "build"
 
 # With wraparound off, bounds checks also catch negative indices.
 DIRECTIVES = {
@@ -39,6 +41,7 @@ DIRECTIVES = {
 OPTIMISATION = ["-O1"] if DEBUG else ["-O3", "-g0"]
 UNIX_FLAGS = [*OPTIMISATION, "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
 MSVC_FLAGS = ["/O2"]
+SANITIZER_FLAGS = ["-fsanitize=address"] if SANITIZE else []  # to compile and to link with
 
 OPENMP_PROGRAM = """
 #include <omp.h>
@@ -111,8 +114,8 @@ class BuildExt(build_ext):
         optimisation = MSVC_FLAGS if self.compiler.compiler_type == "msvc" else UNIX_FLAGS
         for extension in self.extensions:
             extension.define_macros += [("SKLMM_OPENMP", str(int(openmp is not None)))]
-            extension.extra_compile_args += optimisation + compile_flags
-            extension.extra_link_args += link_flags
+            extension.extra_compile_args += optimisation + compile_flags + SANITIZER_FLAGS
+            extension.extra_link_args += link_flags + SANITIZER_FLAGS
         super().build_extensions()
 
 

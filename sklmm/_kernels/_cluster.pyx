@@ -11,6 +11,7 @@ from libc.string cimport memset
 
 import numpy as np
 
+from sklmm._kernels._arena cimport arena_cut, sklmm_arena
 from sklmm._kernels._intercept cimport (
     SKLMM_CLAMP,
     intercept_assemble,
@@ -112,99 +113,94 @@ cdef struct Totals:
     float *gradients             # clusters x n_params: those gradients, if there are products
 
 
-cdef inline double *carve(double **cursor, ptrdiff_t n) noexcept nogil:
-    """The next n doubles of an arena, rounded up to whole vectors plus a spare one for reads past the end. Without an arena
-    (a first pass that measures) only the cursor moves."""
-    cdef double *here = cursor[0]
-    cursor[0] = here + ((n + 15) // 8) * 8
-    return here
-
-
-cdef double *lay_out(Scratch *s, double *arena, const Problem *p, ptrdiff_t rows, ptrdiff_t clusters) noexcept nogil:
-    """Points a thread's scratch into its arena; returns the end of what it takes (with no arena: its size)."""
-    cdef double *cursor = arena
+cdef ptrdiff_t lay_out(Scratch *s, double *base, const Problem *p, ptrdiff_t rows, ptrdiff_t clusters) noexcept nogil:
+    """Points a thread's scratch into its arena at `base` (NULL: nowhere yet); returns how many doubles it takes."""
+    cdef sklmm_arena arena
+    arena.base, arena.used = base, 0
     # a vector store may run past the last row of one array of a family into the next, hence the rounding
     s.rows, s.tile_rows, s.clusters = (rows + 15) // 8 * 8, (min(rows, p.tile) + 15) // 8 * 8, clusters
-    s.tile = carve(&cursor, s.tile_rows * p.ld)
-    s.eta = carve(&cursor, s.rows)
-    s.w = carve(&cursor, s.rows)
-    s.wy = carve(&cursor, s.rows)
-    s.gradients = carve(&cursor, clusters * p.ld)
+    s.tile = arena_cut(&arena, s.tile_rows * p.ld)
+    s.eta = arena_cut(&arena, s.rows)
+    s.w = arena_cut(&arena, s.rows)
+    s.wy = arena_cut(&arena, s.rows)
+    s.gradients = arena_cut(&arena, clusters * p.ld)
     s.block.start, s.block.eta, s.block.w, s.block.wy = s.start, s.eta, s.w, s.wy
     s.block.unweighted = p.w == NULL
-    return lay_out_slopes(s, cursor, p) if p.q else lay_out_intercept(s, cursor, p)
+    if p.q:
+        lay_out_slopes(s, &arena, p)
+    else:
+        lay_out_intercept(s, &arena, p)
+    return arena.used
 
 
-cdef double *lay_out_intercept(Scratch *s, double *cursor, const Problem *p) noexcept nogil:
+cdef void lay_out_intercept(Scratch *s, sklmm_arena *arena, const Problem *p) noexcept nogil:
     cdef ptrdiff_t ld = p.ld, K = p.nodes.padded, pairs = 3 if K else 2
-    s.E = carve(&cursor, s.rows)
+    s.E = arena_cut(arena, s.rows)
     s.block.E = s.E
-    s.W = carve(&cursor, (pairs + 1) * s.rows)
-    s.g = carve(&cursor, s.rows)
-    s.q = carve(&cursor, s.rows)
-    s.sums = carve(&cursor, (pairs + 1) * s.clusters * ld)
-    s.left = carve(&cursor, pairs * s.clusters * ld)
-    s.right = carve(&cursor, pairs * s.clusters * ld)
-    s.modes.u = carve(&cursor, s.clusters)
-    s.modes.B = carve(&cursor, s.clusters)
-    s.modes.R = carve(&cursor, s.clusters)
-    s.modes.V = carve(&cursor, s.clusters)
-    s.modes.V1 = carve(&cursor, s.clusters)
-    s.modes.H = carve(&cursor, s.clusters)
-    s.modes.C = carve(&cursor, s.clusters)
-    s.modes.c = carve(&cursor, s.clusters)
-    s.modes.k = carve(&cursor, s.clusters)
-    s.modes.kappa = carve(&cursor, s.clusters)
-    s.modes.xi = carve(&cursor, s.clusters)
-    s.modes.N = carve(&cursor, s.clusters)
-    s.modes.next = carve(&cursor, s.clusters)
+    s.W = arena_cut(arena, (pairs + 1) * s.rows)
+    s.g = arena_cut(arena, s.rows)
+    s.q = arena_cut(arena, s.rows)
+    s.sums = arena_cut(arena, (pairs + 1) * s.clusters * ld)
+    s.left = arena_cut(arena, pairs * s.clusters * ld)
+    s.right = arena_cut(arena, pairs * s.clusters * ld)
+    s.modes.u = arena_cut(arena, s.clusters)
+    s.modes.B = arena_cut(arena, s.clusters)
+    s.modes.R = arena_cut(arena, s.clusters)
+    s.modes.V = arena_cut(arena, s.clusters)
+    s.modes.V1 = arena_cut(arena, s.clusters)
+    s.modes.H = arena_cut(arena, s.clusters)
+    s.modes.C = arena_cut(arena, s.clusters)
+    s.modes.c = arena_cut(arena, s.clusters)
+    s.modes.k = arena_cut(arena, s.clusters)
+    s.modes.kappa = arena_cut(arena, s.clusters)
+    s.modes.xi = arena_cut(arena, s.clusters)
+    s.modes.N = arena_cut(arena, s.clusters)
+    s.modes.next = arena_cut(arena, s.clusters)
     s.modes.means = NULL
     if K:
-        s.modes.means = <sklmm_node_means *> carve(&cursor, s.clusters * (sizeof(sklmm_node_means) // sizeof(double)))
-        s.moves = carve(&cursor, 2 * s.clusters * ld)
-        s.node_rows = carve(&cursor, s.tile_rows * K)
-        s.values.v = carve(&cursor, s.tile_rows * K)
-        s.values.r_mean = carve(&cursor, s.rows)
-        s.values.v_mean = carve(&cursor, s.rows)
+        s.modes.means = <sklmm_node_means *> arena_cut(arena, s.clusters * (sizeof(sklmm_node_means) // sizeof(double)))
+        s.moves = arena_cut(arena, 2 * s.clusters * ld)
+        s.node_rows = arena_cut(arena, s.tile_rows * K)
+        s.values.v = arena_cut(arena, s.tile_rows * K)
+        s.values.r_mean = arena_cut(arena, s.rows)
+        s.values.v_mean = arena_cut(arena, s.rows)
         s.values.vz = s.W + 3 * s.rows
         s.node_batch = min(s.clusters, max(1, NODE_ROWS // p.nodes.k))
-        s.node_sums = carve(&cursor, s.node_batch * p.nodes.k * ld)
-        s.pi = carve(&cursor, s.node_batch * p.nodes.k)
-        s.values.u = carve(&cursor, s.clusters * K)
-        s.values.B = carve(&cursor, s.clusters * K)
-        s.values.R = carve(&cursor, s.clusters * K)
-        s.values.V = carve(&cursor, s.clusters * K)
-        s.values.s = carve(&cursor, s.clusters * K)
-        s.values.pi = carve(&cursor, s.clusters * K)
-    return cursor
+        s.node_sums = arena_cut(arena, s.node_batch * p.nodes.k * ld)
+        s.pi = arena_cut(arena, s.node_batch * p.nodes.k)
+        s.values.u = arena_cut(arena, s.clusters * K)
+        s.values.B = arena_cut(arena, s.clusters * K)
+        s.values.R = arena_cut(arena, s.clusters * K)
+        s.values.V = arena_cut(arena, s.clusters * K)
+        s.values.s = arena_cut(arena, s.clusters * K)
+        s.values.pi = arena_cut(arena, s.clusters * K)
 
 
-cdef double *lay_out_slopes(Scratch *s, double *cursor, const Problem *p) noexcept nogil:
+cdef void lay_out_slopes(Scratch *s, sklmm_arena *arena, const Problem *p) noexcept nogil:
     cdef ptrdiff_t ld = p.ld, k = p.grid.k, q = p.q, d = q * (q + 1) // 2, q1 = 1 if k == 1 else q + 1
-    s.z = carve(&cursor, q * s.rows)
-    s.W = carve(&cursor, (q + d + q1 * q) * s.tile_rows)
-    s.g = carve(&cursor, s.tile_rows)
-    s.q = carve(&cursor, s.tile_rows)
-    s.sums = carve(&cursor, (q + d + q1 * q) * ld)
-    s.left = carve(&cursor, (2 * q1 * q + d) * ld)
-    s.right = carve(&cursor, (2 * q1 * q + d) * ld)
-    s.moves = carve(&cursor, q1 * q * ld)
-    s.work = carve(&cursor, (q1 * q + 2 * d + 1) * ld)
+    s.z = arena_cut(arena, q * s.rows)
+    s.W = arena_cut(arena, (q + d + q1 * q) * s.tile_rows)
+    s.g = arena_cut(arena, s.tile_rows)
+    s.q = arena_cut(arena, s.tile_rows)
+    s.sums = arena_cut(arena, (q + d + q1 * q) * ld)
+    s.left = arena_cut(arena, (2 * q1 * q + d) * ld)
+    s.right = arena_cut(arena, (2 * q1 * q + d) * ld)
+    s.moves = arena_cut(arena, q1 * q * ld)
+    s.work = arena_cut(arena, (q1 * q + 2 * d + 1) * ld)
     if k > 1:
-        s.vz = carve(&cursor, q * s.tile_rows)
-        s.node_rows = carve(&cursor, 8 * s.tile_rows)
-        s.node_sums = carve(&cursor, k * ld)
-        s.quadrature.u = carve(&cursor, k * q)
-        s.quadrature.s = carve(&cursor, k * q)
-        s.quadrature.R = carve(&cursor, k * q)
-        s.quadrature.V = carve(&cursor, k * d)
-        s.quadrature.pi = carve(&cursor, k)
-        s.quadrature.moment = carve(&cursor, q1 * q1)
-        s.quadrature.V2 = carve(&cursor, q1 * q1 * d)
-        s.quadrature.R1 = carve(&cursor, q1 * q)
-        s.quadrature.Xi = carve(&cursor, d * d)
-        s.quadrature.Lt = carve(&cursor, q * q)
-    return cursor
+        s.vz = arena_cut(arena, q * s.tile_rows)
+        s.node_rows = arena_cut(arena, 8 * s.tile_rows)
+        s.node_sums = arena_cut(arena, k * ld)
+        s.quadrature.u = arena_cut(arena, k * q)
+        s.quadrature.s = arena_cut(arena, k * q)
+        s.quadrature.R = arena_cut(arena, k * q)
+        s.quadrature.V = arena_cut(arena, k * d)
+        s.quadrature.pi = arena_cut(arena, k)
+        s.quadrature.moment = arena_cut(arena, q1 * q1)
+        s.quadrature.V2 = arena_cut(arena, q1 * q1 * d)
+        s.quadrature.R1 = arena_cut(arena, q1 * q)
+        s.quadrature.Xi = arena_cut(arena, d * d)
+        s.quadrature.Lt = arena_cut(arena, q * q)
 
 
 cdef void load_block(const Problem *p, Scratch *s, const double *beta, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
@@ -243,7 +239,7 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         int nw = 4 if K else 3
         double *omega = s.W + 2 * s.rows
     load_block(p, s, beta, c0, c1)
-    rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
+    s.block.far = rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
     for i in range(nc):
         s.modes.u[i] = u_all[c0 + i]
     if intercept_modes(&s.block, &s.modes, theta, p.mode_tol):
@@ -270,7 +266,7 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
         if n > p.tile:
             rows_load(s.tile, ld, &p.source, first + r, k)
         if K and n > p.tile:
-            intercept_node_residuals(&s.block, 0, r, k, &p.nodes, &s.values, s.node_rows)
+            intercept_node_residuals(&s.block, 0, r, k, &p.nodes, &s.values, theta, s.node_rows)
             rows_update(s.node_sums, ld, s.node_rows, K, 1, p.nodes.k, s.tile, k)
         if n > p.tile:
             rows_update(s.sums, ld, s.W + r, 1, s.rows, nw, s.tile, k)
@@ -445,8 +441,7 @@ cdef class ClusterKernel:
             self.rows = max(self.rows, start[block[i + 1]] - start[block[i]])
         self.start_arena = np.zeros((n_threads, self.clusters + 1), dtype=np.int64)
         scratch.start = NULL
-        self.arena = np.zeros((n_threads, <size_t> lay_out(&scratch, NULL, &self.p, self.rows, self.clusters)
-                               // sizeof(double)))
+        self.arena = np.zeros((n_threads, lay_out(&scratch, NULL, &self.p, self.rows, self.clusters)))
 
     @property
     def ld(self):

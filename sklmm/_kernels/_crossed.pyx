@@ -15,7 +15,34 @@ import numpy as np
 
 
 cdef extern from "_crossed.h" nogil:
-    double crossed_link(double *r, double *v, double *d, const double *eta, const double *w, const uint8_t *y, ptrdiff_t n)
+    void crossed_link(double *r, double *v, double *d, const double *eta, const double *w, const uint8_t *y, ptrdiff_t n,
+                      double *values)
+
+
+cdef extern from "_search.h" nogil:
+    double SKLMM_SHORT_STEP, SKLMM_SETTLED_STEP
+    ctypedef struct sklmm_search:
+        double share
+    sklmm_search search_from(double slope)
+    int search_accepts(sklmm_search *t, double rise, double along, double curvature)
+
+
+SHORT_STEP, SETTLED_STEP = SKLMM_SHORT_STEP, SKLMM_SETTLED_STEP
+
+
+cdef class Search:
+    """How far to go along a step of Newton's method; see _search.h."""
+    cdef sklmm_search search
+
+    def __init__(self, double slope):
+        self.search = search_from(slope)
+
+    @property
+    def share(self):
+        return self.search.share
+
+    def accepts(self, double rise, double along, double curvature):
+        return bool(search_accepts(&self.search, rise, along, curvature))
 
 
 cdef enum: MAX_T = 64
@@ -147,6 +174,7 @@ cdef class CrossedRows:
         int n_threads
         bint weighted
         readonly object eta, r, v, d, c
+        readonly double moved, bent
 
     def __init__(self, y, w, start, chunk, column, ptrdiff_t q, ptrdiff_t n_border, int n_threads):
         self.y, self.start, self.chunk, self.column = y, start, chunk, column
@@ -159,23 +187,29 @@ cdef class CrossedRows:
 
     def state(self, const double[::1] fixed, list t, const double[:, ::1] u, const double[::1] u_border,
               double[:, ::1] s, double[::1] s_border):
-        """Log-likelihood at eta = fixed + t'u; fills eta, r, v, d and the sums of r t by level."""
+        """Log-likelihood at eta = fixed + t'u; fills eta, r, v, d and the sums of r t by level.
+
+        `moved` and `bent` are the largest abs(change) of eta since the last call, and the sum of v change^2.
+        """
         cdef:
             Columns T = columns_of(t, self.q, self.n)
-            double[::1] values = np.zeros(self.n_chunks)
+            double[:, ::1] values = np.zeros((self.n_chunks, 3))
             double[:, ::1] border = np.zeros((self.n_chunks, self.n_border + 1))
             double[::1] eta = self.eta, r = self.r, v = self.v, d = self.d
             ptrdiff_t k
         for k in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            values[k] = self.state_chunk(k, &T, &fixed[0], &u[0, 0], &u_border[0] if self.n_border else NULL, &s[0, 0],
-                                         &border[k, 0], &eta[0], &r[0], &v[0], &d[0])
+            self.state_chunk(k, &T, &fixed[0], &u[0, 0], &u_border[0] if self.n_border else NULL, &s[0, 0], &border[k, 0],
+                             &eta[0], &r[0], &v[0], &d[0], &values[k, 0])
         np.add.reduce(np.asarray(border)[:, :self.n_border], axis=0, out=np.asarray(s_border))
-        return float(np.add.reduce(np.asarray(values)))
+        value, self.bent, _ = np.add.reduce(np.asarray(values), axis=0)
+        self.moved = np.max(values[:, 2])
+        return float(value)
 
-    cdef double state_chunk(self, ptrdiff_t k, const Columns *t, const double *fixed, const double *u, const double *u_border,
-                            double *s, double *border, double *eta, double *r, double *v, double *d) noexcept nogil:
+    cdef void state_chunk(self, ptrdiff_t k, const Columns *t, const double *fixed, const double *u, const double *u_border,
+                          double *s, double *border, double *eta, double *r, double *v, double *d,
+                          double *values) noexcept nogil:
         cdef ptrdiff_t i, j, a, q = t.q, T = t.T, first = self.start[self.chunk[k]], last = self.start[self.chunk[k + 1]]
-        cdef double total, value
+        cdef double total
         for i in range(self.chunk[k], self.chunk[k + 1]):
             for j in range(self.start[i], self.start[i + 1]):
                 total = fixed[j]
@@ -183,9 +217,10 @@ cdef class CrossedRows:
                     total += at(t, a, j) * u[i * q + a]
                 for a in range(q, T):
                     total += at(t, a, j) * u_border[self.column[a - q, j]]
-                eta[j] = total
-        value = crossed_link(r + first, v + first, d + first, eta + first, &self.w[first] if self.weighted else NULL,
-                             &self.y[first], last - first) if last > first else 0.0
+                d[j], eta[j] = total - eta[j], total
+        if last > first:
+            crossed_link(r + first, v + first, d + first, eta + first, &self.w[first] if self.weighted else NULL,
+                         &self.y[first], last - first, values)
         for i in range(self.chunk[k], self.chunk[k + 1]):
             for a in range(q):
                 total = 0.0
@@ -195,7 +230,6 @@ cdef class CrossedRows:
         for a in range(q, T):
             for j in range(first, last):
                 border[self.column[a - q, j]] += r[j] * at(t, a, j)
-        return value
 
     def sums(self, const double[::1] weight, list t, const double[:, ::1] E, double[:, ::1] s, double[:, ::1] s_border):
         """s[level coefficient, :] += sum of weight t E over the rows of each level."""

@@ -12,8 +12,8 @@
 
 #define SKLMM_HALF_ETA 100.0 /* |eta| / 2 at most: a Pearson residual is exp of it, its powers must not overflow */
 
-/* From half = eta / 2 (clamped by rows_exp) and h = exp(half): s = sqrt(w) sqrt(mu (1 - mu)) = sqrt(w) h / (1 + h^2) and the residual
- * e = sqrt(w) (y - mu) / sqrt(mu (1 - mu)) = sqrt(w) / h or -sqrt(w) h. root_w may be NULL. Returns sum w log p(y | eta); adds sum
+/* From half = eta / 2 and h = exp(half), half within +-SKLMM_HALF_ETA: s = sqrt(w) sqrt(mu (1 - mu)) = sqrt(w) h / (1 + h^2) and
+ * the residual e = sqrt(w) (y - mu) / sqrt(mu (1 - mu)) = sqrt(w) / h or -sqrt(w) h. root_w may be NULL. Returns sum w log p(y | eta); adds sum
  * log p(y | eta) to `plain`, which may be NULL. */
 SKLMM_CLONES double gee_rows(const double *half, const double *h, const double *y, const double *root_w, double *s, double *e,
                              double *plain, ptrdiff_t n)
@@ -22,11 +22,11 @@ SKLMM_CLONES double gee_rows(const double *half, const double *h, const double *
     for (ptrdiff_t r = 0; r < n; r += 8) {
         const v8l here = v8_first(n - r);
         const v8d a = v8_load(h + r), hit = v8_load(y + r), q = root_w ? v8_load(root_w + r) : v8_set(1.0);
-        const v8d one = 1.0 + a * a, inverse = 1.0 / a;
-        const v8d log_p = 2.0 * v8_load(half + r) * hit - v8_log(one);
+        const v8d square = a * a, rest = 1.0 / (1.0 + square), inverse = 1.0 / a;
+        const v8d log_p = v8_log_likelihood(2.0 * v8_load(half + r), v8_set(1.0), hit, v8_max(rest, square * rest));
         unweighted += v8_keep(here, log_p);
         value += v8_keep(here, q * q * log_p);
-        v8_store(s + r, q * a / one);
+        v8_store(s + r, q * a * rest);
         v8_store(e + r, q * (hit * inverse - (1.0 - hit) * a));
     }
     if (plain) *plain += v8_sum(unweighted);

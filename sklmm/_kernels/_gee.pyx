@@ -10,6 +10,7 @@ from libc.string cimport memset
 
 import numpy as np
 
+from sklmm._kernels._arena cimport arena_cut, sklmm_arena
 from sklmm._kernels._rows cimport (
     rows_ahead,
     rows_dot,
@@ -119,33 +120,27 @@ cdef struct Totals:
     double *meats                # 4 x m x ld: of the robust, Kauermann-Carroll, Mancl-DeRouen, Fay-Graubard covariances
 
 
-cdef inline double *carve(double **cursor, ptrdiff_t n) noexcept nogil:
-    """The next n doubles of an arena, rounded up to whole vectors plus a spare one for reads past the end."""
-    cdef double *here = cursor[0]
-    cursor[0] = here + ((n + 15) // 8) * 8
-    return here
-
-
-cdef double *lay_out(Scratch *s, double *arena, const Problem *p, ptrdiff_t rows, ptrdiff_t clusters) noexcept nogil:
-    """Points a thread's scratch into its arena; returns the end of what it takes (with no arena: its size)."""
-    cdef double *cursor = arena
+cdef ptrdiff_t lay_out(Scratch *s, double *base, const Problem *p, ptrdiff_t rows, ptrdiff_t clusters) noexcept nogil:
+    """Points a thread's scratch into its arena at `base` (NULL: nowhere yet); returns how many doubles it takes."""
+    cdef sklmm_arena arena
+    arena.base, arena.used = base, 0
     s.rows, s.tile_rows, s.clusters = (rows + 15) // 8 * 8, (min(rows, p.tile) + 15) // 8 * 8, clusters
-    s.tile = carve(&cursor, s.tile_rows * p.ld)
-    s.half = carve(&cursor, s.rows)
-    s.h = carve(&cursor, s.rows)
-    s.y = carve(&cursor, s.rows)
-    s.s = carve(&cursor, s.rows)
-    s.e = carve(&cursor, s.rows)
-    s.other_s = carve(&cursor, s.rows)
-    s.other_e = carve(&cursor, s.rows)
-    s.v = carve(&cursor, s.rows)
-    s.g = carve(&cursor, s.rows)
-    s.sum = carve(&cursor, p.ld)
-    s.carry = carve(&cursor, 2 * p.ld)
-    s.M = carve(&cursor, p.m * p.ld)
-    s.scores = carve(&cursor, 4 * clusters * p.ld)
-    s.work = carve(&cursor, 4 * p.ld)
-    return cursor
+    s.tile = arena_cut(&arena, s.tile_rows * p.ld)
+    s.half = arena_cut(&arena, s.rows)
+    s.h = arena_cut(&arena, s.rows)
+    s.y = arena_cut(&arena, s.rows)
+    s.s = arena_cut(&arena, s.rows)
+    s.e = arena_cut(&arena, s.rows)
+    s.other_s = arena_cut(&arena, s.rows)
+    s.other_e = arena_cut(&arena, s.rows)
+    s.v = arena_cut(&arena, s.rows)
+    s.g = arena_cut(&arena, s.rows)
+    s.sum = arena_cut(&arena, p.ld)
+    s.carry = arena_cut(&arena, 2 * p.ld)
+    s.M = arena_cut(&arena, p.m * p.ld)
+    s.scores = arena_cut(&arena, 4 * clusters * p.ld)
+    s.work = arena_cut(&arena, 4 * p.ld)
+    return arena.used
 
 
 # --- moments of the residuals ---------------------------------------------------------------------------------------
@@ -348,6 +343,8 @@ cdef class GEEKernel:
         cdef size_t address = X.__array_interface__["data"][0]
         cdef const int64_t[::1] factor_start = np.zeros(1, dtype=np.int64)
         cdef Scratch scratch
+        if root_w is not None:
+            root_w = np.append(root_w, np.zeros(8))  # room for reads past the end
         s.data = <const void *> address
         s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
         s.n, s.p = X.shape
@@ -374,8 +371,7 @@ cdef class GEEKernel:
         for i in range(self.n_blocks):
             self.clusters = max(self.clusters, block[i + 1] - block[i])
             self.rows = max(self.rows, start[block[i + 1]] - start[block[i]])
-        self.arena = np.zeros((n_threads, <size_t> lay_out(&scratch, NULL, &self.p, self.rows, self.clusters)
-                               // sizeof(double)))
+        self.arena = np.zeros((n_threads, lay_out(&scratch, NULL, &self.p, self.rows, self.clusters)))
 
     @property
     def ld(self):

@@ -1,8 +1,8 @@
 /* Clusters with a random intercept, a block of clusters at a time: eta = x'beta + theta u, one exp a row.
  *
  * exp(eta + theta u) = E * B with E = exp(x'beta) by row and B = exp(theta u) by cluster (and by node), so Newton steps and
- * quadrature nodes cost a division, not an exponential. Both exponents are clamped to +-350, beyond which the
- * probabilities have long been 0 or 1 in double precision.
+ * quadrature nodes cost a division, not an exponential. That needs both exponents within +-350; a block where one is
+ * beyond is `far`, and takes the exponential of each sum.
  *
  * Names follow ARCHITECTURE.md, "Derivatives of a cluster": w weight, wy = w y, mu probability, r = w (y - mu),
  * v = w mu (1 - mu), v1 and v2 its first and second derivatives in eta; R, V, V1 their sums over a cluster at the
@@ -20,7 +20,7 @@ typedef struct { /* the rows of a block */
     ptrdiff_t nc;
     const int64_t *start; /* nc + 1 */
     const double *eta, *E, *w, *wy;
-    int unweighted;
+    int unweighted, far;
 } sklmm_block;
 
 /* Means over the nodes of one cluster with their posterior weights: of r, zeta r, v, zeta v, zeta^2 v, zeta, zeta^2, r u. */
@@ -47,22 +47,39 @@ typedef struct { /* by cluster and node, each nc x padded */
 
 /* --- conditional modes -------------------------------------------------------------------------------------- */
 
-SKLMM_INLINE void intercept_sums(ptrdiff_t n, const double *E, const double *w, const double *wy, double B, double *R,
-                                 double *V, double *V1)
+/* exp(eta + shift) of rows j .. j + 7, B = exp(shift). v8_exp keeps it, and 1 over it, a number. */
+SKLMM_INLINE v8d odds(const sklmm_block *b, ptrdiff_t j, double B, double shift, const int far)
 {
-    v8d sr = v8_set(0.0), sv = sr, s1 = sr;
-    for (ptrdiff_t j = 0; j < n; j += 8) {
-        const v8l here = v8_first(n - j);
-        const v8d e = v8_load(E + j) * B, weight = v8_keep(here, v8_load(w + j));
+    return far ? v8_exp(v8_load(b->eta + j) + shift) : v8_load(b->E + j) * B;
+}
+
+/* R, V and V1 of cluster i at theta u = shift. Returns its log-likelihood if asked for. */
+SKLMM_INLINE double intercept_sums_of(const sklmm_block *b, ptrdiff_t i, double B, double shift, double *R, double *V,
+                                      double *V1, const int far, const int likelihood)
+{
+    const ptrdiff_t end = b->start[i + 1];
+    v8d sr = v8_set(0.0), sv = sr, s1 = sr, value = sr;
+    for (ptrdiff_t j = b->start[i]; j < end; j += 8) {
+        const v8l here = v8_first(end - j);
+        const v8d e = odds(b, j, B, shift, far), weight = v8_keep(here, v8_load(b->w + j));
         const v8d inv = 1.0 / (1.0 + e), mu = e * inv, v = weight * mu * inv;
-        const v8d success = v8_keep(here, v8_load(wy + j));
+        const v8d success = v8_keep(here, v8_load(b->wy + j));
         sr += success * inv - (weight - success) * mu; /* not wy - w mu, which cancels where mu is near 1 */
         sv += v;
         s1 += v * (1.0 - 2.0 * mu);
+        if (likelihood) value += v8_log_likelihood(v8_load(b->eta + j) + shift, weight, success, v8_max(mu, inv));
     }
     *R = v8_sum(sr);
     *V = v8_sum(sv);
     *V1 = v8_sum(s1);
+    return v8_sum(value);
+}
+
+SKLMM_INLINE double intercept_sums(const sklmm_block *b, ptrdiff_t i, double B, double shift, double *R, double *V,
+                                   double *V1, const int likelihood)
+{
+    if (b->far) return intercept_sums_of(b, i, B, shift, R, V, V1, 1, likelihood);
+    return intercept_sums_of(b, i, B, shift, R, V, V1, 0, likelihood);
 }
 
 /* Eight clusters of up to this many rows are summed with a lane each; in longer ones lanes are rows. */
@@ -86,48 +103,52 @@ SKLMM_INLINE void newton_in_bracket(v8d s, v8d slope, double tol, v8d *u, v8d *l
 }
 
 /* Modes of clusters i .. i + k - 1 (k <= 8), of at most `rows` <= SKLMM_SMALL rows, or longer ones if rows is 0. They step
- * together, a lane each, so that latencies overlap. */
+ * together, a lane each, so that latencies overlap. Returns 1 where there is none, or SKLMM_FAR, having done nothing, where
+ * theta u gets too large for a block that is not far. */
+#define SKLMM_FAR 2
 SKLMM_INLINE int intercept_modes_of_eight(const sklmm_block *b, const sklmm_modes *m, ptrdiff_t i, ptrdiff_t k,
-                                          ptrdiff_t rows, double theta, double tol)
+                                          ptrdiff_t rows, double theta, double tol, const int far)
 {
-    double E[8 * SKLMM_SMALL], w[8 * SKLMM_SMALL], wy[8 * SKLMM_SMALL], r_sum[8] = {0}, v_sum[8] = {0}, v1_sum[8] = {0};
+    double x[8 * SKLMM_SMALL], w[8 * SKLMM_SMALL], wy[8 * SKLMM_SMALL], r_sum[8] = {0}, v_sum[8] = {0}, v1_sum[8] = {0};
+    const double *from = far ? b->eta : b->E;
     for (ptrdiff_t l = 0; rows && l < 8; l++) {
         const ptrdiff_t first = l < k ? b->start[i + l] : 0, n = l < k ? b->start[i + l + 1] - first : 0;
         for (ptrdiff_t j = 0; j < rows; j++) {
-            E[j * 8 + l] = j < n ? b->E[first + j] : 1.0;
+            x[j * 8 + l] = j < n ? from[first + j] : 1.0;
             w[j * 8 + l] = j < n ? b->w[first + j] : 0.0;
             wy[j * 8 + l] = j < n ? b->wy[first + j] : 0.0;
         }
     }
-    const v8d clamp = v8_set(SKLMM_CLAMP);
     v8d u = v8_keep(v8_first(k), v8_load(m->u + i)), lo = v8_set(-INFINITY), hi = v8_set(INFINITY), next = u;
     v8d last = hi;
     v8l done = ~v8_first(k);
-    for (int round = 0; round < 200; round++) {
-        const v8d B = v8_exp(v8_min(v8_max(theta * u, -clamp), clamp));
+    for (int round = 0; round < 1000; round++) { /* so many only if something is not a number */
+        const v8d shift = theta * u, B = v8_exp(shift);
         v8d R = v8_set(0.0), V = R, V1 = R;
         for (ptrdiff_t j = 0; j < rows; j++) {
-            const v8d e = v8_load(E + 8 * j) * B, weight = v8_load(w + 8 * j), success = v8_load(wy + 8 * j);
+            const v8d xj = v8_load(x + 8 * j), weight = v8_load(w + 8 * j), success = v8_load(wy + 8 * j);
+            const v8d e = far ? v8_exp(xj + shift) : xj * B;
             const v8d inv = 1.0 / (1.0 + e), mu = e * inv, v = weight * mu * inv;
             R += success * inv - (weight - success) * mu;
             V += v;
             V1 += v * (1.0 - 2.0 * mu);
         }
         if (!rows) {
-            for (ptrdiff_t l = 0; l < k; l++) {
-                if (done[l]) continue;
-                const ptrdiff_t first = b->start[i + l];
-                intercept_sums(b->start[i + l + 1] - first, b->E + first, b->w + first, b->wy + first, B[l], r_sum + l,
-                               v_sum + l, v1_sum + l);
-            }
+            for (ptrdiff_t l = 0; l < k; l++)
+                if (!done[l]) intercept_sums_of(b, i + l, B[l], shift[l], r_sum + l, v_sum + l, v1_sum + l, far, 0);
             R = v8_load(r_sum);
             V = v8_load(v_sum);
             V1 = v8_load(v1_sum);
         }
         const v8d at = u;
+        const v8l beyond = ~done & (v8_max(shift, -shift) > SKLMM_CLAMP);
         newton_in_bracket(theta * R - u, 1.0 + theta * theta * V, tol, &u, &lo, &hi, &next, &last, &done);
-        int64_t open = 0;
-        for (int l = 0; l < 8; l++) open |= ~done[l];
+        int64_t open = 0, out = 0;
+        for (int l = 0; l < 8; l++) {
+            open |= ~done[l];
+            out |= beyond[l];
+        }
+        if (!far && out) return SKLMM_FAR;
         if (open) continue;
         for (ptrdiff_t l = 0; l < k; l++) {
             m->u[i + l] = at[l];
@@ -144,7 +165,7 @@ SKLMM_INLINE int intercept_modes_of_eight(const sklmm_block *b, const sklmm_mode
 
 /* Conditional modes: on return R, V, V1 and B belong to u, and `next` holds u after the last Newton step, which was below
  * tol: a better start for next time. */
-SKLMM_CLONES int intercept_modes(const sklmm_block *b, const sklmm_modes *m, double theta, double tol)
+SKLMM_CLONES int intercept_modes(sklmm_block *b, const sklmm_modes *m, double theta, double tol)
 {
     for (ptrdiff_t i = 0, k; i < b->nc; i += k) {
         const int small = b->start[i + 1] - b->start[i] <= SKLMM_SMALL;
@@ -154,7 +175,13 @@ SKLMM_CLONES int intercept_modes(const sklmm_block *b, const sklmm_modes *m, dou
             if ((n <= SKLMM_SMALL) != small) break;
             rows = n > rows ? n : rows;
         }
-        if (intercept_modes_of_eight(b, m, i, k, small ? rows : 0, theta, tol)) return 1;
+        if (!small) rows = 0;
+        int failed = b->far ? SKLMM_FAR : intercept_modes_of_eight(b, m, i, k, rows, theta, tol, 0);
+        if (failed == SKLMM_FAR) {
+            b->far = 1;
+            failed = intercept_modes_of_eight(b, m, i, k, rows, theta, tol, 1);
+        }
+        if (failed) return 1;
     }
     return 0;
 }
@@ -183,24 +210,25 @@ SKLMM_CLONES double intercept_laplace(ptrdiff_t nc, const sklmm_modes *m, double
 /* --- row weights -------------------------------------------------------------------------------------------- */
 
 /* Rows at the mode: writes v, v1, omega = v2 c - v1 k - v and g = v1 c - v k + r, the last terms of quadrature (`values`, else
- * NULL) being means over the nodes. Returns for Laplace sum wy (eta + theta u) - w log q, where unit weights let the logs be
- * taken of products of 8. A vector may reach into the next cluster's rows: those are written after it. */
-SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values,
-                                   double theta, double *v_out, double *v1_out, double *omega, double *g, double *q)
+ * NULL) being means over the nodes. Returns for Laplace the rows' log-likelihood, in which the logs of unit weights are
+ * taken of products of 8; max(mu, 1 - mu) goes through q. A vector may reach into the next cluster's rows: those are
+ * written after it. */
+SKLMM_INLINE double intercept_rows_of(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values,
+                                      double theta, double *v_out, double *v1_out, double *omega, double *g, double *q,
+                                      const int far)
 {
     const ptrdiff_t n = b->start[b->nc];
-    v8d value = v8_set(0.0), largest = v8_set(0.0);
+    const v8d zero = v8_set(0.0);
+    v8d value = zero;
     for (ptrdiff_t i = 0; i < b->nc; i++) {
-        const double raw = theta * m->u[i], shift = fmin(fmax(raw, -SKLMM_CLAMP), SKLMM_CLAMP);
-        const double B = m->B[i], c = m->c[i], k = m->k[i];
+        const double shift = theta * m->u[i], B = m->B[i], c = m->c[i], k = m->k[i];
         for (ptrdiff_t j = b->start[i]; j < b->start[i + 1]; j += 8) {
             const v8l here = v8_first(b->start[i + 1] - j);
-            const v8d e = v8_load(b->E + j) * B, w = v8_load(b->w + j), wy = v8_load(b->wy + j);
-            const v8d one = 1.0 + e, inv = 1.0 / one, mu = e * inv, v = w * mu * inv;
+            const v8d e = odds(b, j, B, shift, far), w = v8_load(b->w + j), wy = v8_load(b->wy + j);
+            const v8d x = v8_load(b->eta + j) + shift, inv = 1.0 / (1.0 + e), mu = e * inv, v = w * mu * inv;
             const v8d v1 = v * (1.0 - 2.0 * mu), v2 = v * (1.0 - 6.0 * mu * inv);
-            value += v8_keep(here, wy * (v8_load(b->eta + j) + shift));
-            largest = v8_max(largest, v8_keep(here, one));
-            v8_store(q + j, one);
+            value += v8_keep(here, wy * v8_min(x, zero) - (w - wy) * v8_max(x, zero));
+            v8_store(q + j, v8_max(mu, inv));
             v8_store(v_out + j, v);
             v8_store(v1_out + j, v1);
             const v8d r = values ? v8_load(values->r_mean + j) : wy * inv - (w - wy) * mu;
@@ -209,22 +237,24 @@ SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, c
         }
     }
     if (values) return 0.0; /* quadrature has the value */
-    double top = 0.0;
-    for (int l = 0; l < 8; l++) top = largest[l] > top ? largest[l] : top;
-    if (b->unweighted && top < 1e38) {
-        for (ptrdiff_t j = n; j < n + 8; j++) q[j] = 1.0;
+    for (ptrdiff_t j = n; j < n + 8; j++) q[j] = 1.0;
+    if (b->unweighted) {
         for (ptrdiff_t j = 0; j < n; j += 64) {
             v8d product = v8_load(q + j);
             for (ptrdiff_t l = j + 8; l < n && l < j + 64; l += 8) product *= v8_load(q + l);
-            value -= v8_log(product);
+            value += v8_log(product);
         }
     } else {
-        for (ptrdiff_t j = 0; j < n; j += 8) {
-            const v8l here = v8_first(n - j);
-            value -= v8_keep(here, v8_load(b->w + j) * v8_log(v8_select(here, v8_load(q + j), v8_set(1.0))));
-        }
+        for (ptrdiff_t j = 0; j < n; j += 8) value += v8_keep(v8_first(n - j), v8_load(b->w + j) * v8_log(v8_load(q + j)));
     }
     return v8_sum(value);
+}
+
+SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values,
+                                   double theta, double *v_out, double *v1_out, double *omega, double *g, double *q)
+{
+    if (b->far) return intercept_rows_of(b, m, values, theta, v_out, v1_out, omega, g, q, 1);
+    return intercept_rows_of(b, m, values, theta, v_out, v1_out, omega, g, q, 0);
 }
 
 /* --- second derivatives ------------------------------------------------------------------------------------- */

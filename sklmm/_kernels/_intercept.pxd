@@ -11,7 +11,7 @@ cdef extern from "_intercept_quadrature.h" nogil:  # includes _intercept.h
         const double *E
         const double *w
         const double *wy
-        int unweighted
+        int unweighted, far
     ctypedef struct sklmm_node_means:
         double r0, r1, v0, v1, v2, z1, z2, ru
     ctypedef struct sklmm_modes:
@@ -45,14 +45,14 @@ cdef extern from "_intercept_quadrature.h" nogil:  # includes _intercept.h
         double *r_mean
         double *v_mean
         double *vz
-    int intercept_modes(const sklmm_block *b, const sklmm_modes *m, double theta, double tol)
+    int intercept_modes(sklmm_block *b, const sklmm_modes *m, double theta, double tol)
     double intercept_laplace(ptrdiff_t nc, const sklmm_modes *m, double theta)
-    double intercept_quadrature(const sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
+    double intercept_quadrature(sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
                                 const sklmm_node_values *values, double theta)
     double intercept_rows(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values, double theta,
                           double *v, double *v1, double *omega, double *g, double *q)
     void intercept_node_residuals(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n,
-                                  const sklmm_nodes *nodes, const sklmm_node_values *values, double *r)
+                                  const sklmm_nodes *nodes, const sklmm_node_values *values, double theta, double *r)
     double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slot, const sklmm_modes *m, double theta,
                               const double *sums, double *left, double *right, double *theta_row, double *moves,
                               double *scores)

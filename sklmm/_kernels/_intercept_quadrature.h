@@ -7,16 +7,19 @@
 
 #include "_intercept.h"
 
-/* Sums over one cluster's rows of r, v and log q at eight nodes; `limit` factors q = 1 + E B can be multiplied before a
+/* Sums over the rows of cluster i of r, v and the log-likelihood at eight nodes with theta u = shift and B = exp(shift). With unit
+ * weights the latter is shift wy + linear - log of the product of q = 1 + E B, of which `limit` can be multiplied before a
  * logarithm is due. The rows' r and v are kept, K apart, unless r_out is NULL. */
-SKLMM_INLINE void node_sums(ptrdiff_t n, const double *E, const double *w, const double *wy, v8d B, int unweighted,
-                            ptrdiff_t limit, v8d *r_sum, v8d *v_sum, v8d *log_sum, ptrdiff_t K, double *r_out,
-                            double *v_out)
+SKLMM_INLINE v8d node_sums(const sklmm_block *b, ptrdiff_t i, v8d B, v8d shift, double wy_sum, double linear, ptrdiff_t limit,
+                           v8d *r_sum, v8d *v_sum, ptrdiff_t K, double *r_out, double *v_out, const int far)
 {
+    const ptrdiff_t first = b->start[i], n = b->start[i + 1] - first;
+    const double *E = b->E + first, *eta = b->eta + first, *w = b->w + first, *wy = b->wy + first;
+    const int products = b->unweighted && !far;
     v8d r = v8_set(0.0), v = r, l = r, product = v8_set(1.0);
     ptrdiff_t factors = 0;
     for (ptrdiff_t j = 0; j < n; j++) {
-        const v8d e = E[j] * B, q = 1.0 + e, inv = 1.0 / q, mu = e * inv;
+        const v8d e = far ? v8_exp(eta[j] + shift) : E[j] * B, q = 1.0 + e, inv = 1.0 / q, mu = e * inv;
         const v8d rj = wy[j] * inv - (w[j] - wy[j]) * mu, vj = w[j] * mu * inv;
         r += rj;
         v += vj;
@@ -24,29 +27,29 @@ SKLMM_INLINE void node_sums(ptrdiff_t n, const double *E, const double *w, const
             v8_store(r_out + j * K, rj);
             v8_store(v_out + j * K, vj);
         }
-        if (!unweighted) {
-            l += w[j] * v8_log(q);
+        if (!products) {
+            l += v8_log_likelihood(eta[j] + shift, v8_set(w[j]), v8_set(wy[j]), v8_max(mu, inv));
             continue;
         }
         product *= q;
         if (++factors == limit) {
-            l += v8_log(product);
+            l -= v8_log(product);
             product = v8_set(1.0);
             factors = 0;
         }
     }
     *r_sum = r;
     *v_sum = v;
-    *log_sum = l + v8_log(product);
+    return products ? shift * wy_sum + linear + (l - v8_log(product)) : l;
 }
 
 /* Means over the nodes of what cluster i's rows first .. first + n - 1 hold; without kept r and v they are found again, and r
  * written to `again` (n x padded) unless that is NULL. */
 SKLMM_INLINE void node_row_means(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n, const sklmm_nodes *nodes,
-                                 const sklmm_node_values *values, double *again)
+                                 const sklmm_node_values *values, double theta, double *again)
 {
     const ptrdiff_t K = nodes->padded;
-    const double *B_k = values->B + i * K, *pi_k = values->pi + i * K;
+    const double *B_k = values->B + i * K, *u_k = values->u + i * K, *pi_k = values->pi + i * K;
     for (ptrdiff_t j = first; j < first + n; j++) {
         v8d v0 = v8_set(0.0), v1 = v0, r0 = v0;
         for (ptrdiff_t a = 0; a < K; a += 8) {
@@ -56,7 +59,8 @@ SKLMM_INLINE void node_row_means(const sklmm_block *b, ptrdiff_t i, ptrdiff_t fi
                 r = v8_load(values->r + j * K + a);
                 v = v8_load(values->v + j * K + a);
             } else {
-                const v8d e = b->E[j] * v8_load(B_k + a), inv = 1.0 / (1.0 + e), mu = e * inv;
+                const v8d e = b->far ? v8_exp(b->eta[j] + theta * v8_load(u_k + a)) : b->E[j] * v8_load(B_k + a);
+                const v8d inv = 1.0 / (1.0 + e), mu = e * inv;
                 r = b->wy[j] * inv - (b->w[j] - b->wy[j]) * mu;
                 v = b->w[j] * mu * inv;
                 if (again) v8_store(again + (j - first) * K + a, r);
@@ -86,12 +90,12 @@ SKLMM_INLINE void node_adjoints(v8d S0, v8d S1, v8d H, v8d V1, double theta, v8d
 #define SKLMM_FEW_NODES 32
 SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
                                         const sklmm_node_values *values, ptrdiff_t i, ptrdiff_t k, ptrdiff_t rows,
-                                        double theta)
+                                        double theta, const int far)
 {
     const ptrdiff_t n_nodes = nodes->k, K = nodes->padded;
+    const int products = b->unweighted && !far;
     const v8l here = v8_first(k);
-    const v8d clamp = v8_set(SKLMM_CLAMP);
-    double E[8 * SKLMM_SHORT], w[8 * SKLMM_SHORT], wy[8 * SKLMM_SHORT];
+    double E[8 * SKLMM_SHORT], x[8 * SKLMM_SHORT], w[8 * SKLMM_SHORT], wy[8 * SKLMM_SHORT];
     v8d r[SKLMM_FEW_NODES * SKLMM_SHORT], v[SKLMM_FEW_NODES * SKLMM_SHORT], block[8];
     v8d u_k[SKLMM_FEW_NODES], R_k[SKLMM_FEW_NODES], V_k[SKLMM_FEW_NODES], s_k[SKLMM_FEW_NODES], pi_k[SKLMM_FEW_NODES];
     v8d linear = v8_set(0.0), wy_sum = linear, top = v8_set(-INFINITY), total = linear;
@@ -101,6 +105,7 @@ SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes 
         for (ptrdiff_t j = 0; j < rows; j++) {
             const int in = j < n;
             const double eta = in ? b->eta[first + j] : 0.0;
+            x[j * 8 + l] = eta;
             E[j * 8 + l] = in ? b->E[first + j] : 0.0; /* E = 0: the factor 1 + E B of a row that is not there is 1 */
             w[j * 8 + l] = in ? b->w[first + j] : 0.0;
             wy[j * 8 + l] = in ? b->wy[first + j] : 0.0;
@@ -115,18 +120,18 @@ SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes 
     const double growth = eta_max + v8_largest(reach) + 0.7;
     const ptrdiff_t limit = growth > 350.0 ? 1 : (ptrdiff_t)(700.0 / growth);
     for (ptrdiff_t a = 0; a < n_nodes; a++) {
-        const v8d uk = u + spread * nodes->zeta[a], tu = v8_min(v8_max(theta * uk, -clamp), clamp), B = v8_exp(tu);
+        const v8d uk = u + spread * nodes->zeta[a], shift = theta * uk, B = v8_exp(shift);
         v8d r_sum = v8_set(0.0), v_sum = r_sum, logs = r_sum, product = v8_set(1.0);
         for (ptrdiff_t j = 0; j < rows; j++) {
-            const v8d e = v8_load(E + 8 * j) * B, weight = v8_load(w + 8 * j), success = v8_load(wy + 8 * j);
-            const v8d q = 1.0 + e, inv = 1.0 / q, mu = e * inv;
+            const v8d xj = v8_load(x + 8 * j) + shift, weight = v8_load(w + 8 * j), success = v8_load(wy + 8 * j);
+            const v8d e = far ? v8_exp(xj) : v8_load(E + 8 * j) * B, q = 1.0 + e, inv = 1.0 / q, mu = e * inv;
             r_sum += r[a * rows + j] = success * inv - (weight - success) * mu;
             v_sum += v[a * rows + j] = weight * mu * inv;
-            if (!b->unweighted) logs += weight * v8_log(q);
+            if (!products) logs += v8_log_likelihood(xj, weight, success, v8_max(mu, inv));
             else {
                 product *= q;
                 if ((j + 1) % limit == 0) {
-                    logs += v8_log(product);
+                    logs -= v8_log(product);
                     product = v8_set(1.0);
                 }
             }
@@ -135,7 +140,8 @@ SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes 
         R_k[a] = r_sum;
         V_k[a] = v_sum;
         s_k[a] = theta * r_sum - uk;
-        pi_k[a] = tu * wy_sum - logs - v8_log(product) - 0.5 * uk * uk + nodes->log_w[a];
+        if (products) logs += shift * wy_sum + linear - v8_log(product);
+        pi_k[a] = logs - 0.5 * uk * uk + nodes->log_w[a];
         top = v8_max(top, pi_k[a]);
     }
     for (ptrdiff_t a = 0; a < n_nodes; a++) total += pi_k[a] = v8_exp(pi_k[a] - top);
@@ -199,17 +205,18 @@ SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes 
             for (ptrdiff_t l = 0; l < k; l++)
                 if (b->start[i + l] + j < b->start[i + l + 1]) v8_store(values->r + (b->start[i + l] + j) * K + a, block[l]);
         }
-    return v8_sum(v8_keep(here, linear + top + 0.5 * v8_log(v8_select(here, total * total / H, v8_set(1.0)))));
+    return v8_sum(v8_keep(here, top + 0.5 * v8_log(v8_select(here, total * total / H, v8_set(1.0)))));
 }
 
 /* Adaptive Gauss-Hermite: nodes u_k = u + sqrt(2) zeta_k / sqrt(H), their posterior weights pi_k, the means and the adjoints.
  * Returns the sum of the clusters' log-likelihoods. */
-SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
+SKLMM_CLONES double intercept_quadrature(sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
                                          const sklmm_node_values *values, double theta)
 {
     const ptrdiff_t K = nodes->padded;
-    const v8d clamp = v8_set(SKLMM_CLAMP);
-    double value = 0.0;
+    double value = 0.0, largest_u = 0.0;
+    for (ptrdiff_t i = 0; i < b->nc; i++) largest_u = fmax(largest_u, fabs(m->u[i]));
+    if (!(fabs(theta) * (largest_u + M_SQRT2 * nodes->zeta[nodes->k - 1]) <= SKLMM_CLAMP)) b->far = 1;
     for (ptrdiff_t i = 0; i < b->nc; i++) {
         ptrdiff_t rows = 0, k = 0;
         for (; k < 8 && i + k < b->nc && nodes->k <= SKLMM_FEW_NODES; k++) {
@@ -218,7 +225,8 @@ SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes
             rows = n > rows ? n : rows;
         }
         if (k) {
-            value += quadrature_of_eight(b, m, nodes, values, i, k, rows, theta);
+            value += b->far ? quadrature_of_eight(b, m, nodes, values, i, k, rows, theta, 1)
+                            : quadrature_of_eight(b, m, nodes, values, i, k, rows, theta, 0);
             i += k - 1;
             continue;
         }
@@ -237,11 +245,12 @@ SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes
         const ptrdiff_t limit = growth > 350.0 ? 1 : (ptrdiff_t)(700.0 / growth);
         for (ptrdiff_t a = 0; a < K; a += 8) {
             const v8d uk = u + spread * v8_load(nodes->zeta + a);
-            const v8d tu = v8_min(v8_max(theta * uk, -clamp), clamp), B = v8_exp(tu);
-            v8d r, v, l;
-            node_sums(n, b->E + first, b->w + first, b->wy + first, B, b->unweighted, limit, &r, &v, &l, K,
-                      values->r ? values->r + first * K + a : NULL, values->v + first * K + a);
-            const v8d F = tu * wy_sum - l - 0.5 * uk * uk + v8_load(nodes->log_w + a);
+            const v8d shift = theta * uk, B = v8_exp(shift);
+            double *r_out = values->r ? values->r + first * K + a : NULL, *v_out = values->v + first * K + a;
+            v8d r, v;
+            const v8d l = b->far ? node_sums(b, i, B, shift, wy_sum, linear, limit, &r, &v, K, r_out, v_out, 1)
+                                 : node_sums(b, i, B, shift, wy_sum, linear, limit, &r, &v, K, r_out, v_out, 0);
+            const v8d F = l - 0.5 * uk * uk + v8_load(nodes->log_w + a);
             v8_store(u_k + a, uk);
             v8_store(B_k + a, B);
             v8_store(R_k + a, r);
@@ -283,17 +292,18 @@ SKLMM_CLONES double intercept_quadrature(const sklmm_block *b, const sklmm_modes
         m->kappa[i] = kappa[0];
         m->k[i] = theta * kappa[0];
         m->xi[i] = xi[0];
-        node_row_means(b, i, first, n, nodes, values, NULL);
-        value += linear + largest + log(total) - 0.5 * log(H);
+        node_row_means(b, i, first, n, nodes, values, theta, NULL);
+        value += largest + log(total) - 0.5 * log(H);
     }
     return value;
 }
 
 /* Residuals of rows first .. first + n - 1 of cluster i at its nodes (n x padded), where they have not been kept. */
 SKLMM_CLONES void intercept_node_residuals(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n,
-                                           const sklmm_nodes *nodes, const sklmm_node_values *values, double *r)
+                                           const sklmm_nodes *nodes, const sklmm_node_values *values, double theta,
+                                           double *r)
 {
-    node_row_means(b, i, first, n, nodes, values, r);
+    node_row_means(b, i, first, n, nodes, values, theta, r);
 }
 
 /* Derivatives of the log-likelihood of clusters i0 .. i1 - 1 at each node, centred: rx (nodes of each x ld) holds

@@ -9,6 +9,7 @@
 #define SKLMM_NESTED_H
 
 #include "_intercept.h"
+#include "_search.h"
 
 #define SKLMM_MAX_DEPTH 8
 
@@ -60,38 +61,98 @@ SKLMM_INLINE void nested_solve(sklmm_forest *t, const ptrdiff_t *lo, const ptrdi
     }
 }
 
-/* Offsets theta'u of the leaves' paths into O, and R, V, V1 of the leaves and R above at them. */
-SKLMM_INLINE void nested_sums(const sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, const ptrdiff_t *lo,
-                              const ptrdiff_t *hi)
+/* Offsets theta'u of the leaves' paths into O, R, V, V1 of the leaves and R above at them, and s = theta R - u. Returns h(u)
+ * if asked for, else -u'u/2. */
+SKLMM_INLINE double nested_state(sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, const ptrdiff_t *lo, const ptrdiff_t *hi,
+                                 const int likelihood)
 {
+    double value = 0.0;
     for (ptrdiff_t f = t->depths - 1; f >= 0; f--) {
         sklmm_depth *a = t->at + f, *up = a + 1;
         for (ptrdiff_t i = lo[f]; i < hi[f]; i++) {
             const double O = f + 1 == t->depths ? 0.0 : up->O[a->parent[a->first + i] - up->first];
             a->O[i] = O + a->theta * a->u[i];
             if (f) a->R[i] = 0.0;
+            else if (fabs(a->O[i]) > SKLMM_CLAMP) b->far = 1;
         }
     }
-    const v8d clamp = v8_set(SKLMM_CLAMP);
-    for (ptrdiff_t i = lo[0]; i < hi[0]; i += 8) {
-        const v8d B = v8_exp(v8_min(v8_max(v8_load(t->at[0].O + i), -clamp), clamp));
+    sklmm_depth *leaf = t->at;
+    for (ptrdiff_t i = lo[0]; i < hi[0] && !b->far; i += 8) {
+        const v8d B = v8_exp(v8_load(leaf->O + i));
         for (ptrdiff_t l = i; l < i + 8 && l < hi[0]; l++) m->B[l] = B[l - i];
     }
-    for (ptrdiff_t i = lo[0]; i < hi[0]; i++) {
-        const ptrdiff_t first = b->start[i];
-        intercept_sums(b->start[i + 1] - first, b->E + first, b->w + first, b->wy + first, m->B[i], t->at[0].R + i,
-                       t->at[0].W + i, m->V1 + i);
-    }
-    for (ptrdiff_t f = 0; f + 1 < t->depths; f++) {
+    for (ptrdiff_t i = lo[0]; i < hi[0]; i++)
+        value += intercept_sums(b, i, m->B[i], leaf->O[i], leaf->R + i, leaf->W + i, m->V1 + i, likelihood);
+    for (ptrdiff_t f = 0; f < t->depths; f++) {
         sklmm_depth *a = t->at + f, *up = a + 1;
-        for (ptrdiff_t i = lo[f]; i < hi[f]; i++) up->R[a->parent[a->first + i] - up->first] += a->R[i];
+        for (ptrdiff_t i = lo[f]; i < hi[f]; i++) {
+            if (f + 1 < t->depths) up->R[a->parent[a->first + i] - up->first] += a->R[i];
+            a->s[i] = a->theta * a->R[i] - a->u[i];
+            value -= 0.5 * a->u[i] * a->u[i];
+        }
     }
+    return value;
 }
 
-/* Conditional modes of the trees first .. first + n - 1: Newton's method, tree by tree, a step being halved while it leads
- * beyond the maximum along its direction (h is concave). On return everything belongs to u, and d holds the pending step. */
-SKLMM_CLONES int nested_modes(const sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, ptrdiff_t first, ptrdiff_t n,
-                              double tol)
+/* The mode of the tree whose nodes at depth f are lo[f] .. hi[f] - 1: Newton's method, see _search.h. On return everything
+ * belongs to u, and d holds the pending step. Fails where something is not a number. */
+SKLMM_INLINE int nested_mode(sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, const ptrdiff_t *lo, const ptrdiff_t *hi,
+                             double tol)
+{
+    sklmm_depth *leaf = t->at;
+    double last = INFINITY;
+    nested_state(b, t, m, lo, hi, 0);
+    for (int evaluations = 1; evaluations < SKLMM_MAX_EVALUATIONS;) {
+        double size = 0.0, largest = 0.0, slope = 0.0, length = 0.0, reach = 0.0; /* reach: how far a row moves */
+        for (ptrdiff_t f = 0; f < t->depths; f++)
+            for (ptrdiff_t i = lo[f]; i < hi[f]; i++) t->at[f].base[i] = t->at[f].s[i]; /* the solver overwrites s */
+        nested_solve(t, lo, hi, 1);
+        for (ptrdiff_t f = 0; f < t->depths; f++) {
+            sklmm_depth *a = t->at + f;
+            for (ptrdiff_t i = lo[f]; i < hi[f]; i++) {
+                a->d[i] = a->x[i];
+                slope += a->base[i] * a->d[i];
+                length += a->d[i] * a->d[i];
+                size = fmax(size, fabs(a->d[i]));
+                largest = fmax(largest, fabs(a->u[i]));
+                a->base[i] = a->u[i];
+            }
+        }
+        for (ptrdiff_t i = lo[0]; i < hi[0]; i++) {
+            leaf->Y[i] = leaf->O[i]; /* of the step, along the path */
+            reach = fmax(reach, fabs(leaf->Y[i]));
+        }
+        if (!(slope < INFINITY)) return 1;
+        if (size <= tol * (1.0 + largest) || (reach < SKLMM_SETTLED_STEP && size > 0.5 * last)) return 0;
+        last = size;
+        sklmm_search search = search_from(slope);
+        double height = 0.0;
+        if (reach > SKLMM_SHORT_STEP) {
+            height = nested_state(b, t, m, lo, hi, 1);
+            evaluations++;
+        }
+        for (;; evaluations++) {
+            const int is_long = search.share * reach > SKLMM_SHORT_STEP;
+            double h, along = 0.0, curvature = length;
+            for (ptrdiff_t f = 0; f < t->depths; f++) {
+                sklmm_depth *a = t->at + f;
+                for (ptrdiff_t i = lo[f]; i < hi[f]; i++) a->u[i] = a->base[i] + search.share * a->d[i];
+            }
+            if (is_long) h = nested_state(b, t, m, lo, hi, 1);
+            else h = nested_state(b, t, m, lo, hi, 0);
+            if (!is_long) break;
+            for (ptrdiff_t f = 0; f < t->depths; f++)
+                for (ptrdiff_t i = lo[f]; i < hi[f]; i++) along += t->at[f].s[i] * t->at[f].d[i];
+            for (ptrdiff_t i = lo[0]; i < hi[0]; i++) curvature += leaf->W[i] * leaf->Y[i] * leaf->Y[i];
+            if (search_accepts(&search, h - height, along, curvature)) break;
+        }
+        evaluations++;
+    }
+    return 1;
+}
+
+/* Conditional modes of the trees first .. first + n - 1, tree by tree. */
+SKLMM_CLONES int nested_modes(sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, ptrdiff_t first, ptrdiff_t n, double tol)
 {
     for (ptrdiff_t tree = first; tree < first + n; tree++) {
         ptrdiff_t lo[SKLMM_MAX_DEPTH], hi[SKLMM_MAX_DEPTH];
@@ -99,52 +160,7 @@ SKLMM_CLONES int nested_modes(const sklmm_block *b, sklmm_forest *t, const sklmm
             lo[f] = t->span[f][tree] - t->at[f].first;
             hi[f] = t->span[f][tree + 1] - t->at[f].first;
         }
-        double slope = 0.0, alpha = 0.0;
-        int round = 0;
-        for (;; round++) {
-            if (round == 300) return 1;
-            nested_sums(b, t, m, lo, hi);
-            double along = 0.0;
-            for (ptrdiff_t f = 0; f < t->depths; f++) {
-                sklmm_depth *a = t->at + f;
-                for (ptrdiff_t i = lo[f]; i < hi[f]; i++) {
-                    a->s[i] = a->theta * a->R[i] - a->u[i];
-                    if (round) along += a->s[i] * a->d[i];
-                }
-            }
-            if (round && along < -0.5 * slope && slope > 1e-20) {
-                alpha *= 0.5;
-                for (ptrdiff_t f = 0; f < t->depths; f++) {
-                    sklmm_depth *a = t->at + f;
-                    for (ptrdiff_t i = lo[f]; i < hi[f]; i++) a->u[i] = a->base[i] + alpha * a->d[i];
-                }
-                continue;
-            }
-            nested_solve(t, lo, hi, 1);
-            double size = 0.0, largest = 0.0;
-            slope = 0.0;
-            for (ptrdiff_t f = 0; f < t->depths; f++) {
-                sklmm_depth *a = t->at + f;
-                for (ptrdiff_t i = lo[f]; i < hi[f]; i++) {
-                    a->d[i] = a->x[i];
-                    slope += (a->theta * a->R[i] - a->u[i]) * a->d[i];
-                    size = fmax(size, fabs(a->d[i]));
-                    largest = fmax(largest, fabs(a->u[i]));
-                }
-            }
-            if (!(size > tol * (1.0 + largest))) {
-                if (size != size) return 1;
-                break;
-            }
-            alpha = 1.0;
-            for (ptrdiff_t f = 0; f < t->depths; f++) {
-                sklmm_depth *a = t->at + f;
-                for (ptrdiff_t i = lo[f]; i < hi[f]; i++) {
-                    a->base[i] = a->u[i];
-                    a->u[i] += a->d[i];
-                }
-            }
-        }
+        if (nested_mode(b, t, m, lo, hi, tol)) return 1;
     }
     return 0;
 }

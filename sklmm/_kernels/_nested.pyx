@@ -8,6 +8,7 @@ from libc.string cimport memset
 
 import numpy as np
 
+from sklmm._kernels._arena cimport arena_cut, sklmm_arena
 from sklmm._kernels._intercept cimport SKLMM_CLAMP, intercept_rows, sklmm_block, sklmm_modes
 from sklmm._kernels._rows cimport (
     rows_ahead,
@@ -52,7 +53,7 @@ cdef extern from "_nested.h" nogil:
         ptrdiff_t depths, ld
         sklmm_depth at[8]
         const int64_t *span[8]
-    int nested_modes(const sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, ptrdiff_t first, ptrdiff_t n, double tol)
+    int nested_modes(sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, ptrdiff_t first, ptrdiff_t n, double tol)
     double nested_adjoints(sklmm_forest *t, const sklmm_modes *m)
     ptrdiff_t nested_assemble(sklmm_forest *t, const sklmm_modes *m, const double *sums, double *left, double *right,
                               double *theta_rows, ptrdiff_t slot, double *gradient)
@@ -78,13 +79,6 @@ cdef struct Scratch:
     sklmm_block block
     sklmm_modes modes
     sklmm_forest forest
-
-
-cdef inline double *carve(double **cursor, ptrdiff_t n) noexcept nogil:
-    """As in _cluster.pyx."""
-    cdef double *here = cursor[0]
-    cursor[0] = here + ((n + 15) // 8) * 8
-    return here
 
 
 cdef class NestedKernel:
@@ -166,25 +160,27 @@ cdef class NestedKernel:
         self.keep = (X, center, inv_scale, y, w, start, parents, spans, block, chunk)
         self.starts = np.zeros((n_threads, self.most[0] + 1), dtype=np.int64)
         scratch.start = NULL
-        self.arena = np.zeros((n_threads, <size_t> self.lay_out(&scratch, NULL) // sizeof(double)))
+        self.arena = np.zeros((n_threads, self.lay_out(&scratch, NULL)))
 
-    cdef double *lay_out(self, Scratch *s, double *arena) noexcept nogil:
+    cdef ptrdiff_t lay_out(self, Scratch *s, double *base) noexcept nogil:
+        """As in _cluster.pyx."""
         cdef:
-            double *cursor = arena
+            sklmm_arena arena
             ptrdiff_t f, n, nodes = 0, ld = self.ld, leaves = self.most[0]
             sklmm_depth *a
+        arena.base, arena.used = base, 0
         s.rows, s.tile_rows = (self.rows + 15) // 8 * 8, (min(self.rows, self.tile) + 15) // 8 * 8
-        s.tile = carve(&cursor, s.tile_rows * ld)
-        s.eta, s.E = carve(&cursor, s.rows), carve(&cursor, s.rows)
-        s.w, s.wy = carve(&cursor, s.rows), carve(&cursor, s.rows)
-        s.W = carve(&cursor, 3 * s.rows)
-        s.g, s.q = carve(&cursor, s.rows), carve(&cursor, s.rows)
-        s.sums = carve(&cursor, 3 * leaves * ld)
+        s.tile = arena_cut(&arena, s.tile_rows * ld)
+        s.eta, s.E = arena_cut(&arena, s.rows), arena_cut(&arena, s.rows)
+        s.w, s.wy = arena_cut(&arena, s.rows), arena_cut(&arena, s.rows)
+        s.W = arena_cut(&arena, 3 * s.rows)
+        s.g, s.q = arena_cut(&arena, s.rows), arena_cut(&arena, s.rows)
+        s.sums = arena_cut(&arena, 3 * leaves * ld)
         s.block.start, s.block.eta, s.block.E, s.block.w, s.block.wy = s.start, s.eta, s.E, s.w, s.wy
         s.block.unweighted = self.w == NULL
-        s.modes.u, s.modes.B = carve(&cursor, leaves), carve(&cursor, leaves)
-        s.modes.V1, s.modes.c = carve(&cursor, leaves), carve(&cursor, leaves)
-        s.modes.k, s.modes.N = carve(&cursor, leaves), carve(&cursor, leaves)
+        s.modes.u, s.modes.B = arena_cut(&arena, leaves), arena_cut(&arena, leaves)
+        s.modes.V1, s.modes.c = arena_cut(&arena, leaves), arena_cut(&arena, leaves)
+        s.modes.k, s.modes.N = arena_cut(&arena, leaves), arena_cut(&arena, leaves)
         s.modes.means = NULL
         s.forest.depths, s.forest.ld = self.depths, ld
         for f in range(self.depths):
@@ -192,15 +188,15 @@ cdef class NestedKernel:
             nodes += n
             a.slot, a.parent = self.slot + f, self.parent[f]
             s.forest.span[f] = self.span[f]
-            a.u, a.R, a.W, a.D = carve(&cursor, n), carve(&cursor, n), carve(&cursor, n), carve(&cursor, n)
-            a.s, a.Y, a.O, a.x = carve(&cursor, n), carve(&cursor, n), carve(&cursor, n), carve(&cursor, n)
-            a.kappa, a.rho, a.lambda_ = carve(&cursor, n), carve(&cursor, n), carve(&cursor, n)
-            a.d, a.base = carve(&cursor, n), carve(&cursor, n)
-            a.A0, a.G, a.Yv = carve(&cursor, n * ld), carve(&cursor, n * ld), carve(&cursor, n * ld)
-            a.Ov, a.du, a.dW = carve(&cursor, n * ld), carve(&cursor, n * ld), carve(&cursor, n * ld)
-        s.left = carve(&cursor, (leaves + 2 * nodes) * ld)
-        s.right = carve(&cursor, (leaves + 2 * nodes) * ld)
-        return cursor
+            a.u, a.R, a.W, a.D = arena_cut(&arena, n), arena_cut(&arena, n), arena_cut(&arena, n), arena_cut(&arena, n)
+            a.s, a.Y, a.O, a.x = arena_cut(&arena, n), arena_cut(&arena, n), arena_cut(&arena, n), arena_cut(&arena, n)
+            a.kappa, a.rho, a.lambda_ = arena_cut(&arena, n), arena_cut(&arena, n), arena_cut(&arena, n)
+            a.d, a.base = arena_cut(&arena, n), arena_cut(&arena, n)
+            a.A0, a.G, a.Yv = arena_cut(&arena, n * ld), arena_cut(&arena, n * ld), arena_cut(&arena, n * ld)
+            a.Ov, a.du, a.dW = arena_cut(&arena, n * ld), arena_cut(&arena, n * ld), arena_cut(&arena, n * ld)
+        s.left = arena_cut(&arena, (leaves + 2 * nodes) * ld)
+        s.right = arena_cut(&arena, (leaves + 2 * nodes) * ld)
+        return arena.used
 
     def evaluate(self, const double[::1] beta, const double[::1] theta, list modes, list curvature, double mode_tol=1e-10,
                  const int64_t[::1] rank=None, ptrdiff_t n_sampled=0):
@@ -279,7 +275,7 @@ cdef class NestedKernel:
             rows_load(s.tile, ld, &self.source, first + r, k)
             rows_dot(s.eta + r, s.tile, ld, beta, k)
             r += k
-        rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
+        s.block.far = rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
         for f in range(self.depths):
             a = &s.forest.at[f]
             a.first = self.span[f][t0]

@@ -257,15 +257,17 @@ SKLMM_INLINE void rows_cluster_sums(double *S, ptrdiff_t ld, ptrdiff_t nc, const
 
 /* --- elementwise -------------------------------------------------------------------------------------------- */
 
-/* x <- x within +-limit, out = exp(x). */
-SKLMM_CLONES void rows_exp(double *out, double *x, double limit, ptrdiff_t n)
+/* out = exp(x), x within +-limit. Returns whether some x is beyond. */
+SKLMM_CLONES int rows_exp(double *out, const double *x, double limit, ptrdiff_t n)
 {
     const v8d hi = v8_set(limit), lo = -hi;
+    v8d largest = v8_set(0.0);
     for (ptrdiff_t r = 0; r < n; r += 8) {
-        const v8d clamped = v8_min(v8_max(v8_load(x + r), lo), hi);
-        v8_store(x + r, clamped);
-        v8_store(out + r, v8_exp(clamped));
+        const v8d a = v8_load(x + r);
+        largest = v8_max(largest, v8_keep(v8_first(n - r), v8_max(a, -a)));
+        v8_store(out + r, v8_exp(v8_min(v8_max(a, lo), hi)));
     }
+    return v8_largest(largest) > limit;
 }
 
 #endif

@@ -16,7 +16,7 @@ cdef extern from "_rows.h" nogil:
         const double *z_inv_scale
     void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrdiff_t first, ptrdiff_t n)
     void rows_dot(double *out, const double *T, ptrdiff_t ld, const double *beta, ptrdiff_t n)
-    void rows_exp(double *out, double *x, double limit, ptrdiff_t n)
+    int rows_exp(double *out, const double *x, double limit, ptrdiff_t n)
     void rows_update(double *F, ptrdiff_t ld, const double *L, ptrdiff_t row, ptrdiff_t col, ptrdiff_t na,
                      const double *R, ptrdiff_t n)
     void rows_square(double *S, ptrdiff_t ld, ptrdiff_t na, const double *R, const double *w, ptrdiff_t n)

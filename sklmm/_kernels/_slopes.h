@@ -7,6 +7,7 @@
 #define SKLMM_SLOPES_H
 
 #include "_rows.h"
+#include "_search.h"
 #include "_smallmat.h"
 #include <math.h>
 #include <string.h>
@@ -52,14 +53,14 @@ typedef struct { /* quadrature of one cluster */
 
 /* --- rows ----------------------------------------------------------------------------------------------------- */
 
-/* mu, v = w mu (1 - mu) and 1 - mu from x, without overflow. Returns exp(-|x|). */
+/* mu and 1 - mu from x, without overflow. Returns the larger one. */
 SKLMM_INLINE v8d logistic(v8d x, v8d *mu, v8d *rest)
 {
     const v8d e = v8_exp(-v8_max(x, -x)), inv = 1.0 / (1.0 + e);
     const v8l positive = x > 0.0;
     *mu = v8_select(positive, inv, e * inv);
     *rest = v8_select(positive, e * inv, inv);
-    return e;
+    return inv;
 }
 
 SKLMM_INLINE v8d linear(const sklmm_cluster *c, ptrdiff_t j, const double *b, ptrdiff_t q)
@@ -80,8 +81,8 @@ SKLMM_INLINE double slopes_sums_q(const sklmm_cluster *c, const double *b, const
         const v8l here = v8_first(c->n - j);
         const v8d x = linear(c, j, b, q), w = v8_keep(here, v8_load(c->w + j)), wy = v8_keep(here, v8_load(c->wy + j));
         v8d mu, rest;
-        const v8d e = logistic(x, &mu, &rest), r = wy * rest - (w - wy) * mu, v = w * mu * rest;
-        if (likelihood) value += wy * x - w * (v8_max(x, v8_set(0.0)) + v8_log(1.0 + e));
+        const v8d larger = logistic(x, &mu, &rest), r = wy * rest - (w - wy) * mu, v = w * mu * rest;
+        if (likelihood) value += v8_log_likelihood(x, w, wy, larger);
         for (ptrdiff_t a = 0; a < q; a++) {
             const v8d za = v8_keep(here, v8_load(c->z + a * c->stride + j)), vz = v * za;
             sr[a] += r * za;
@@ -107,51 +108,98 @@ SKLMM_INLINE double slopes_sums(const sklmm_cluster *c, const double *b, ptrdiff
 
 /* --- conditional mode ----------------------------------------------------------------------------------------- */
 
-/* Newton on the strictly concave h(u) from t->u; a step is halved until h rises by a share of what the slope promises.
- * Leaves b, R, M, H = L L' at u. */
+/* b = Lambda u and the sums there; h(u) if asked for. s = Lambda'R - u is its gradient. */
+SKLMM_INLINE double mode_state(const sklmm_cluster *c, const sklmm_factor *f, sklmm_mode *t, double *s, int likelihood)
+{
+    const ptrdiff_t q = f->q;
+    for (ptrdiff_t a = 0; a < q; a++) {
+        t->b[a] = 0.0;
+        for (ptrdiff_t k = 0; k < q; k++) t->b[a] += f->Lambda[a * q + k] * t->u[k];
+    }
+    double h = slopes_sums(c, t->b, q, t->R, t->M, likelihood);
+    for (ptrdiff_t a = 0; a < q; a++) {
+        h -= 0.5 * t->u[a] * t->u[a];
+        s[a] = -t->u[a];
+        for (ptrdiff_t k = 0; k < q; k++) s[a] += f->Lambda[k * q + a] * t->R[k];
+    }
+    return h;
+}
+
+/* H = I + Lambda'M Lambda = L L'. Rounding errors may take away the I beside a large M: it is raised by as little as helps. */
+SKLMM_INLINE int mode_curvature(const sklmm_factor *f, sklmm_mode *t)
+{
+    const ptrdiff_t q = f->q;
+    double full[SKLMM_MAX_Q * SKLMM_MAX_Q], work[SKLMM_MAX_Q * SKLMM_MAX_Q], largest = 0.0;
+    unpack(q, t->M, full);
+    multiply(q, full, 0, f->Lambda, 0, work);
+    multiply(q, f->Lambda, 1, work, 0, t->H);
+    for (ptrdiff_t a = 0; a < q; a++) {
+        t->H[a * q + a] += 1.0;
+        largest = fmax(largest, t->H[a * q + a]);
+    }
+    for (double ridge = 1e-16 * largest; cholesky(q, t->H, t->L); ridge *= 4.0) {
+        if (!(ridge < largest)) return 1;
+        for (ptrdiff_t a = 0; a < q; a++) t->H[a * q + a] += ridge;
+    }
+    return 0;
+}
+
+/* Newton's method from t->u, see _search.h. Leaves b, R, M, H = L L' at u. Fails where something is not a number. */
 SKLMM_CLONES int slopes_mode(const sklmm_cluster *c, const sklmm_factor *f, sklmm_mode *t, double tol)
 {
     const ptrdiff_t q = f->q;
-    double full[SKLMM_MAX_Q * SKLMM_MAX_Q], work[SKLMM_MAX_Q * SKLMM_MAX_Q], s[SKLMM_MAX_Q], step[SKLMM_MAX_Q];
-    double before = 0.0, scale = 1.0, height = -INFINITY;
-    for (int round = 0; round < 500; round++) {
-        for (ptrdiff_t a = 0; a < q; a++) {
-            t->b[a] = 0.0;
-            for (ptrdiff_t k = 0; k < q; k++) t->b[a] += f->Lambda[a * q + k] * t->u[k];
+    double s[SKLMM_MAX_Q], step[SKLMM_MAX_Q], base[SKLMM_MAX_Q], move[SKLMM_MAX_Q], widest[SKLMM_MAX_Q];
+    double last = INFINITY;
+    for (ptrdiff_t a = 0; a < q; a++) {
+        v8d top = v8_set(0.0);
+        for (ptrdiff_t j = 0; j < c->n; j += 8) {
+            const v8d z = v8_keep(v8_first(c->n - j), v8_load(c->z + a * c->stride + j));
+            top = v8_max(top, v8_max(z, -z));
         }
-        double h = slopes_sums(c, t->b, q, t->R, t->M, 1);
-        for (ptrdiff_t a = 0; a < q; a++) {
-            h -= 0.5 * t->u[a] * t->u[a];
-            s[a] = -t->u[a];
-            for (ptrdiff_t k = 0; k < q; k++) s[a] += f->Lambda[k * q + a] * t->R[k];
-        }
-        if (scale > 1e-12 && h < height + 1e-4 * scale * before - 1e-12 * (1.0 + fabs(h))) { /* overshot */
-            for (ptrdiff_t a = 0; a < q; a++) t->u[a] -= 0.5 * scale * step[a];
-            scale *= 0.5;
-            continue;
-        }
-        height = h;
-        unpack(q, t->M, full);
-        multiply(q, full, 0, f->Lambda, 0, work);
-        multiply(q, f->Lambda, 1, work, 0, t->H);
-        for (ptrdiff_t a = 0; a < q; a++) t->H[a * q + a] += 1.0;
-        if (cholesky(q, t->H, t->L)) return 1;
+        widest[a] = v8_largest(top);
+    }
+    mode_state(c, f, t, s, 0);
+    for (int evaluations = 1; evaluations < SKLMM_MAX_EVALUATIONS;) {
+        if (mode_curvature(f, t)) return 1;
         memcpy(step, s, q * sizeof(double));
         solve_lower(q, t->L, step, 1);
         solve_upper(q, t->L, step, 1);
-        double largest = 0.0, size = 1.0;
-        before = 0.0;
+        double largest = 0.0, size = 1.0, slope = 0.0, reach = 0.0; /* reach: how far a row may move */
         for (ptrdiff_t a = 0; a < q; a++) {
-            largest = fabs(step[a]) > largest ? fabs(step[a]) : largest;
-            size = 1.0 + fabs(t->u[a]) > size ? 1.0 + fabs(t->u[a]) : size;
-            before += s[a] * step[a];
+            move[a] = 0.0;
+            for (ptrdiff_t k = 0; k < q; k++) move[a] += f->Lambda[a * q + k] * step[k];
+            reach += fabs(move[a]) * widest[a];
+            largest = fmax(largest, fabs(step[a]));
+            size = fmax(size, 1.0 + fabs(t->u[a]));
+            slope += s[a] * step[a];
         }
-        if (largest <= tol * size) {
+        if (!(slope < INFINITY)) return 1;
+        if (largest <= tol * size || (reach < SKLMM_SETTLED_STEP && largest > 0.5 * last)) {
             for (ptrdiff_t a = 0; a < q; a++) t->next[a] = t->u[a] + step[a];
             return 0;
         }
-        scale = 1.0;
-        for (ptrdiff_t a = 0; a < q; a++) t->u[a] += step[a];
+        last = largest;
+        sklmm_search search = search_from(slope);
+        double height = 0.0;
+        if (reach > SKLMM_SHORT_STEP) {
+            height = mode_state(c, f, t, s, 1);
+            evaluations++;
+        }
+        memcpy(base, t->u, q * sizeof(double));
+        for (;; evaluations++) {
+            const int is_long = search.share * reach > SKLMM_SHORT_STEP;
+            for (ptrdiff_t a = 0; a < q; a++) t->u[a] = base[a] + search.share * step[a];
+            const double h = mode_state(c, f, t, s, is_long);
+            if (!is_long) break;
+            double along = 0.0, curvature = 0.0;
+            for (ptrdiff_t a = 0; a < q; a++) {
+                along += s[a] * step[a];
+                curvature += step[a] * step[a];
+                for (ptrdiff_t k = 0; k < q; k++) curvature += move[a] * move[k] * t->M[packed(a, k)];
+            }
+            if (search_accepts(&search, h - height, along, curvature)) break;
+        }
+        evaluations++;
     }
     return 1;
 }
@@ -327,9 +375,9 @@ SKLMM_CLONES double slopes_rows(const sklmm_cluster *c, const sklmm_factor *f, c
         const v8l here = v8_first(c->n - j);
         const v8d x = linear(c, j, t->b, q), w = v8_load(c->w + j), wy = v8_load(c->wy + j);
         v8d mu, rest, zk = v8_set(0.0);
-        const v8d e = logistic(x, &mu, &rest), v = w * mu * rest, v1 = v * (rest - mu), v2 = v * (1.0 - 6.0 * mu * rest);
+        const v8d larger = logistic(x, &mu, &rest), v = w * mu * rest, v1 = v * (rest - mu), v2 = v * (1.0 - 6.0 * mu * rest);
         const v8d cc = quadratic(c, j, t->Ct, q);
-        if (laplace) value += v8_keep(here, wy * x - w * (v8_max(x, v8_set(0.0)) + v8_log(1.0 + e)));
+        if (laplace) value += v8_keep(here, v8_log_likelihood(x, w, wy, larger));
         for (ptrdiff_t a = 0; a < q; a++) {
             const v8d z = v8_load(c->z + a * c->stride + j);
             zk += z * t->kt[a];

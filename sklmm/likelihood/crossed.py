@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from sklmm._kernels._crossed import CrossedRows
+from sklmm._kernels._crossed import SETTLED_STEP, SHORT_STEP, CrossedRows, Search
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood.clustered import MAX_CHUNKS
@@ -20,7 +20,7 @@ from sklmm.likelihood.layout import SeveralFactors
 
 MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
 SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor
-MAX_MODE_STEPS = 200
+MAX_MODE_STEPS = 2000  # hard problems take a hundred or two
 ROWS_AT_ONCE = 4096
 ROWS_PER_THREAD = 100_000  # with fewer, threads wait for each other longer than they work
 DIFFERENCE, ONE_SIDED = 5e-4, 2e-5  # steps of the Hessian's differences, in standard errors
@@ -152,7 +152,7 @@ class CrossedLikelihood(SeveralFactors):
         return x[:, :, 0], x_border[:, 0]
 
     def _find_modes(self, fixed, t, tol):
-        """Move u to the mode of h. Steps with an old factor, a fresh one where they shrink slowly."""
+        """Move u to the mode of h: Newton's method, with an old factor of the curvature while the steps shrink fast."""
         u, u_border = self.u, self.u_border
         h, s, s_border = self._joint(fixed, t, u, u_border)
         if self._guess is not None:  # the modes move with the parameters, but not on straight lines
@@ -164,33 +164,56 @@ class CrossedLikelihood(SeveralFactors):
         if not self._fresh:
             self._factor(t)
             self._fresh = True
-        before, here = np.inf, False  # the last step's size; whether the factor is of this evaluation
+        before, newton, here = np.inf, (np.inf, np.inf), False  # here: the factor is of this point
         for _ in range(MAX_MODE_STEPS):
             d, d_border = self._step(s, s_border)
             size = max(np.abs(d).max(initial=0.0), np.abs(d_border).max(initial=0.0))
+            slope = float(np.vdot(d, s) + np.vdot(d_border, s_border))
+            if not np.isfinite(slope):
+                break
             largest = 1.0 + max(np.abs(u).max(initial=0.0), np.abs(u_border).max(initial=0.0))
-            if size <= tol * largest or (here and size > SLOW * before and size <= 1e-8 * largest):
-                break  # as near as rounding errors let it come, in the second case
-            if size > SLOW * before:
+            rounding = here and newton[1] < SETTLED_STEP and size > 0.5 * newton[0]
+            if size <= tol * largest or rounding:
+                self.u, self.u_border = u, u_border
+                return h
+            step = None
+            if here or size <= SLOW * before:
+                step = self._go(fixed, t, (u, u_border, h), (d, d_border), slope, exact=here)
+                if step is None:  # too long for an old factor
+                    h, s, s_border = self._joint(fixed, t, u, u_border)
+            if step is None:
                 self._factor(t)
-                before, here = np.inf, True
-                d, d_border = self._step(s, s_border)
-            else:
-                before = size
-            gain = float(np.vdot(d, s) + np.vdot(d_border, s_border))
-            while True:
-                trial = self._joint(fixed, t, u + d, u_border + d_border)
-                if trial[0] >= h + 1e-4 * gain - 1e-11 * (1.0 + abs(h)):
-                    break
-                d, d_border, gain, before = 0.5 * d, 0.5 * d_border, 0.5 * gain, 0.0  # 0: a fresh factor next
-                if gain < 1e-300:
-                    raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
-            u, u_border = u + d, u_border + d_border
-            h, s, s_border = trial
-        else:
-            raise FloatingPointError("the conditional modes were not found: is X or sample_weight extreme?")
-        self.u, self.u_border = u, u_border
-        return h
+                here = True
+                continue
+            (u, u_border), (h, s, s_border), moved = step
+            before, newton = size, (size, moved) if here else newton
+            here = moved > SHORT_STEP
+            if here:
+                self._factor(t)
+        raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
+
+    def _go(self, fixed, t, start, step, slope, exact):
+        """Along a step as far as `_kernels/_search.h` says, if it is `exact`, Newton's.
+
+        Returns where it leads, h and its gradient there, and how far a linear predictor moves at most; None for a long step
+        that is not exact.
+        """
+        (u, u_border, h), (d, d_border) = start, step
+        search, last, reach = Search(slope), 0.0, None
+        while True:
+            share = search.share
+            at = u + share * d, u_border + share * d_border
+            found = self._joint(fixed, t, *at)
+            reach = self.rows.moved if reach is None else reach  # of the whole step: the first share is 1
+            if share * reach <= SHORT_STEP:
+                return at, found, share * reach
+            if not exact:
+                return None
+            along = float(np.vdot(d, found[1]) + np.vdot(d_border, found[2]))
+            curvature = float(np.vdot(d, d) + np.vdot(d_border, d_border)) + self.rows.bent / (share - last) ** 2
+            if search.accepts(found[0] - h, along, curvature):
+                return at, found, share * reach
+            last = share
 
     # Value and derivatives ----------------------------------------------------------------------------------
 
