@@ -114,8 +114,8 @@ def _solve(A, g, metric, radius):
     near = 0.0 if w[0] > 0.0 else 1e-10 - (1.0 + 1e-10) * w[0]  # the least ridge that makes the model concave
     step = along / (w + near)
     if length(near) > radius:
-        far = 1.001 * (max(0.0, -w[0]) + np.linalg.norm(along) / radius)
-        step = along / (w + brentq(lambda ridge: 1.0 / radius - 1.0 / length(ridge), near, max(far, 2.0 * near)))
+        far = max(1.001 * (max(0.0, -w[0]) + np.linalg.norm(along) / radius), 2.0 * near)
+        step = along / (w + brentq(lambda ridge: 1.0 / radius - 1.0 / length(ridge), near, far, disp=False))
     elif w[0] <= 0.0:  # it is short, and goes on to the edge, upwards
         step[0] += np.copysign(np.sqrt(max(radius**2 - step @ step, 0.0)), along[0])
     return V @ step, along @ step - 0.5 * (w * step) @ step

@@ -16,7 +16,7 @@ NEAR_ZERO = 1e-3  # entries on the diagonal of the relative covariance factor th
 DOUBTFUL = 4.0  # standard errors from 0
 LARGE, TINY_GROUPS = 3.0, 3.0  # standard deviations above it, rows a level below it: there may be a maximum farther out
 FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times what was found
-CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
+CHEAP_ROWS = 50_000  # up to here tiny groups of a single factor are reason enough to look
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
 HIGHER = 1e-9  # relative to the log-likelihood: rounding errors
 SHRINKAGE = 0.346  # coefficients without a random effect of variance v are about 1 / sqrt(1 + 0.346 v) of those with it
@@ -119,7 +119,7 @@ def _other_starts(optimum, engine, held):
         without = of_both[entries].any(axis=0)
         x[k:][without], stay[k:][without] = 0.0, True
         yield OtherStart(_rescaled(x, optimum.x, k), stay)
-    tiny = engine.n_rows < min(CHEAP_ROWS, TINY_GROUPS * np.max(engine.n_levels))
+    tiny = np.ndim(engine.n_levels) == 0 and engine.n_rows < min(CHEAP_ROWS, TINY_GROUPS * engine.n_levels)
     far = [j for j in diagonal if j not in zero and (abs(theta[j]) > LARGE or tiny)]
     if far:
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
