@@ -272,7 +272,7 @@ def _mixed(rng, kind, seed, index, small):
     if kind == "nested":
         below = a
         for name in "bc"[: 1 + (rng.random() < 0.25)]:
-            n_above = max(2, int((below.max() + 1) / _log_uniform(rng, 2, 40)))
+            n_above = min(max(2, int((below.max() + 1) / _log_uniform(rng, 2, 40))), 120 if n < 5000 else 40)
             above = np.minimum(np.arange(below.max() + 1) // max(1, (below.max() + 1) // n_above), n_above - 1)
             if rng.random() < 0.3:
                 above = np.r_[np.arange(n_above), rng.integers(0, n_above, max(below.max() + 1 - n_above, 0))]

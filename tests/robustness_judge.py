@@ -21,6 +21,7 @@ from sklmm import MixedLogisticRegression
 HIGHER = 1e-4  # log-likelihood units
 VALUE_TOL = 1e-6  # of a reported log-likelihood, relative to 1 + |value|
 ERROR_TOL = 1e-3  # of standard errors, relative
+LARGE = 5000  # rows of designs with fewer starts
 REMOTE = 20.0  # between maxima with standard deviations beyond this a fit may choose: groups are told apart by any of them
 MOST_CLIMBS, FEW_CLIMBS = 200, 15  # iterations of a climb
 NO_END = 600.0  # where climbing is given up
@@ -212,8 +213,9 @@ class MixedJudge:
         self.nodes = design.params.get("n_quadrature", 1)
         self.likelihood = LogLikelihood(self.y, self.w, self.fixed.F, terms, self.nodes)
         self.coarse = self.likelihood
-        if self.nodes > COARSE_NODES:
-            self.coarse = LogLikelihood(self.y, self.w, self.fixed.F, terms, COARSE_NODES)
+        coarse = COARSE_NODES if self.likelihood.q == 1 else 1
+        if self.nodes > coarse:
+            self.coarse = LogLikelihood(self.y, self.w, self.fixed.F, terms, coarse)
         self.terms = terms
         self.design = design
         self.sign = 2.0 * self.y - 1
@@ -260,9 +262,12 @@ class MixedJudge:
                 raise StopIteration
 
         def negative(x):
-            if np.abs(x).max() > 1e5:
+            if np.abs(x).max() > 2 * NO_END:
                 return 1e100, np.zeros(x.size)
-            value, gradient = lik.value_and_gradient(x)
+            try:
+                value, gradient = lik.value_and_gradient(x)
+            except ArithmeticError:  # too far out for the judge's modes
+                return 1e100, np.zeros(x.size)
             if not (np.isfinite(value) and np.isfinite(gradient).all()):
                 return 1e100, np.zeros(x.size)
             if value > best[1]:
@@ -298,10 +303,10 @@ class MixedJudge:
         gamma, _ = logistic_regression(self.fixed.F, self.y, self.w)
         yield "sd 0", np.append(gamma, np.zeros(lik.n_params - lik.k))
         gamma = gamma * min(1.0, 30.0 / max(np.sqrt(gamma @ gamma), 1e-300))
-        for sd in STARTS[thorough]:
+        for sd in STARTS[thorough] if len(self.y) < LARGE else (1.0, 5.0):
             theta = np.concatenate([sd * (term.row == term.col) for term in self.terms])
             yield f"sd {sd:g}", np.append(gamma * np.sqrt(1 + 0.346 * sd**2), theta)
-        if len(self.terms) > 1 or lik.n_params - lik.k > 1:
+        if lik.n_params - lik.k > 1 and len(self.y) < LARGE:
             for j in range(lik.n_params - lik.k):
                 if np.concatenate([t.row == t.col for t in self.terms])[j]:
                     theta = np.zeros(lik.n_params - lik.k)
@@ -440,9 +445,12 @@ def judge_mixed(design, fit, caught, verdict, deep):
 
 
 def rises(judge, x):
-    """Whether the likelihood does not fall along the ray through x, to a thousand times as far."""
+    """Whether the likelihood does not fall along the ray through x, to twenty times as far."""
     lik = judge.likelihood
-    values = [lik.value(x * t) for t in (1, 3, 10, 100, 1000)]
+    try:
+        values = [lik.value(x * t) for t in (1, 2, 5, 20)]
+    except ArithmeticError:  # too far out for the judge's modes
+        return False
     return bool(np.all(np.diff(values) > -1e-9 * (1 + np.abs(values[0]))))
 
 

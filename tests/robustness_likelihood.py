@@ -1,8 +1,7 @@
 """The log-likelihood of a mixed logistic model, written anew from its definition: nothing here is shared with the package.
 
 Laplace's approximation for any number of factors, and adaptive Gauss-Hermite quadrature for one. Conditional modes are
-found by Newton's method with a bracketed search along every step, which a concave function needs no more than; rows are
-summed with NumPy. All levels of the factor with the most levels (the leaf) are eliminated at once, and what the others (the
+found by a damped Newton's method; rows are summed with NumPy. All levels of the factor with the most levels (the leaf) are eliminated at once, and what the others (the
 border) then have in common is dense.
 """
 
@@ -12,8 +11,8 @@ import numpy as np
 from scipy.special import expit
 
 MODE_TOL = 3e-8  # of a Newton step for the modes, after which they are right to its square, nearly
-NEAR = 0.5  # a step that moves no linear predictor further than this needs no search along it
-MOST_STEPS = 500
+NEAR = 0.5  # a step that moves no linear predictor further than this need not be checked
+FIRST_STEPS, MOST_STEPS = 50, 200
 
 
 def log_expit_and_rest(x):
@@ -70,6 +69,11 @@ class LogLikelihood:
             self.column = np.concatenate(
                 [b + t.codes[:, None] * t.q + np.arange(t.q) for b, t in zip(first, self.border, strict=False)], axis=1
             )
+        # rows that are alike in what multiplies their random effects
+        alike = [self.code, *(term.codes for term in self.border)]
+        alike += [term.Z[:, a] for term in terms for a in range(term.q) if np.ptp(term.Z[:, a]) > 0]
+        _, self.cells, self.cell = np.unique(np.column_stack(alike), axis=0, return_index=True, return_inverse=True)
+        self.cell = self.cell.ravel()
         zeta, w = np.polynomial.hermite.hermgauss(nodes)
         q = tree.q
         log_w = np.log(w / np.sqrt(np.pi)) + zeta**2
@@ -77,6 +81,8 @@ class LogLikelihood:
         self.log_w = np.array([sum(part) for part in itertools.product(log_w, repeat=q)])
         self.laplace = nodes == 1
         self.u, self.ub = np.zeros((tree.n_levels, q)), np.zeros(self.m)
+        self.factors = [np.zeros((term.q, term.q)) for term in terms]
+        self._were_found = False
         self.n_evaluations = 0
 
     # ---- sums
@@ -138,13 +144,41 @@ class LogLikelihood:
         return d - self.K @ db, db
 
     def _modes(self, eta0):
-        """Conditional modes from where they were last; eta, H's leaf blocks and log|H| there."""
+        """Conditional modes; eta, H's leaf blocks and log|H| there."""
+        if not self._were_found:
+            self.u, self.ub = np.zeros_like(self.u), np.zeros_like(self.ub)
+        self._were_found = False
+        try:
+            found = self._newton(eta0, FIRST_STEPS)
+        except ArithmeticError:  # on a path from weights of next to nothing
+            w, self.u, self.ub = self.w, np.zeros_like(self.u), np.zeros_like(self.ub)
+            most = w.max() * max((self.T**2).sum(axis=1).max(), (self.Tb**2).sum(axis=1).max() if self.m else 0.0)
+            try:
+                for share in 5.0 ** np.arange(-np.ceil(np.log(max(most, 1.0)) / np.log(5.0)), 0):
+                    self.w = share * w
+                    self._newton(eta0, MOST_STEPS)
+            finally:
+                self.w = w
+            found = self._newton(eta0, MOST_STEPS)
+        self._were_found = True
+        return found
+
+    def _newton(self, eta0, most_steps):
+        """Conditional modes from where they were last; eta, H's leaf blocks and log|H| there.
+
+        Newton's method. Where a step leads down, curvatures are moved towards those of a quadratic function that lies below
+        and touches (Jaakkola and Jordan 2000), whose maximum is never down.
+        """
         u, ub = self.u, self.ub
         eta = eta0 + self._move(u, ub)
-        joint, done = bool(self.m), False
-        for _ in range(MOST_STEPS):
+        h, border = self._heights(eta, u, ub)
+        damped, done = np.zeros(len(u)), False
+        for _ in range(most_steps):
             r = self._residual(eta)
             v = np.abs(r) * expit(self.sign * eta)
+            if damped.any() and not done:
+                far = np.maximum(np.abs(eta), 1e-8)
+                v = v + damped[self.code] * (self.w * np.tanh(0.5 * far) / (2 * far) - v)
             D, log_det = self._factorise(v)
             if done:
                 break
@@ -153,37 +187,44 @@ class LogLikelihood:
             size = np.abs(d).max() / (1 + np.abs(u).max())
             done = max(size, np.abs(db).max(initial=0) / (1 + np.abs(ub).max(initial=0))) < MODE_TOL
             delta = self._move(d, db)
-            if not done and np.abs(delta).max() > NEAR:
-                a = self._length(eta, delta, u, ub, d, db, s, sb, joint)
-                d, db = a[:, None] * d, a[0] * db
-                delta = a[self.code] * delta
-            u, ub, eta = u + d, ub + db, eta + delta
+            there = self._heights(eta + delta, u + d, ub + db)
+            rose = there[0] >= h - 1e-9 * (1 + np.abs(h))
+            all_rose = there[0].sum() + there[1] >= h.sum() + border - 1e-9 * (1 + abs(h.sum()))
+            if done or np.abs(delta).max() < NEAR:
+                rose[:] = all_rose = True
+            if all_rose if self.m else rose.all():
+                u, ub, eta, (h, border) = u + d, ub + db, eta + delta, there
+            elif self.m:  # all together: part of the way
+                a = self._length(eta, delta, u, ub, d, db, s, sb)
+                u, ub, eta = u + a * d, ub + a * db, eta + a * delta
+                h, border = self._heights(eta, u, ub)
+                if rose.all():
+                    rose = ~rose
+            else:
+                u, h = np.where(rose[:, None], u + d, u), np.where(rose, there[0], h)
+                eta = np.where(rose[self.code], eta + delta, eta)
+            less, more = np.where(damped > 1e-5, damped / 8, 0.0), np.clip(8 * damped, 1e-5, 1.0)
+            damped = np.where(rose, less, more) if not done else damped
         else:
-            raise ArithmeticError(f"the judge's modes did not settle: steps of {size:.1e}")
+            raise ArithmeticError(f"the judge's modes did not settle: steps of {size:.1e}, {np.abs(db).max(initial=0):.1e}")
         self.u, self.ub = u, ub
         return eta, D, log_det
 
-    def _length(self, eta, delta, u, ub, d, db, s, sb, joint):
-        """How far to go along a Newton step, by level (joint: for all at once): a root of the slope along it, roughly.
-
-        The function is concave, so its slope along the step falls from a positive number and brackets the root.
-        """
-
-        def total(by_level, border):
-            return np.full(len(by_level), by_level.sum() + border) if joint else by_level
-
-        slope0 = total((s * d).sum(axis=1), float(sb @ db))
-        dd, du = total((d * d).sum(axis=1), float(db @ db)), total((u * d).sum(axis=1), float(ub @ db))
-        low, high, a = np.zeros(len(u)), np.ones(len(u)), np.ones(len(u))
+    def _length(self, eta, delta, u, ub, d, db, s, sb):
+        """A share of a step at which the slope along it, which falls from a positive number, is small or positive."""
+        slope0, dd, du = (s * d).sum() + sb @ db, (d * d).sum() + db @ db, (u * d).sum() + ub @ db
+        low, high, a = 0.0, 1.0, 0.5
         for _ in range(60):
-            at = eta + a[self.code] * delta
-            slope = total(self._sums(self._residual(at) * delta), 0.0) - du - a * dd
-            good = (np.abs(slope) <= 0.5 * slope0) | ((slope > 0) & (a == 1)) | (slope0 <= 1e-14 * (1 + np.abs(du)))
-            if good.all():
+            slope = self._residual(eta + a * delta) @ delta - du - a * dd
+            if abs(slope) <= 0.3 * slope0:
                 break
-            low, high = np.where(slope > 0, a, low), np.where(slope > 0, high, a)
-            a = np.where(good, a, 0.5 * (low + high))
+            low, high = (a, high) if slope > 0 else (low, a)
+            a = 0.5 * (low + high)
         return a
+
+    def _heights(self, eta, u, ub):
+        """What the modes maximise: by level of the leaf, and the border's part."""
+        return self._sums(self._log_rows(eta)) - 0.5 * (u**2).sum(axis=1), -0.5 * float(ub @ ub)
 
     # ---- value and gradient
 
@@ -194,12 +235,27 @@ class LogLikelihood:
     def _begin(self, x):
         gamma, thetas = self.parameters(x)
         factors = [term.factor(theta) for term, theta in zip(self.terms, thetas, strict=True)]
+        self._keep_effects(factors)
         self.T = self.terms[self.leaf].Z @ factors[self.leaf]
         others = [term.Z @ Lambda for f, (term, Lambda) in enumerate(zip(self.terms, factors)) if f != self.leaf]
         self.Tb = np.concatenate(others, axis=1) if others else None
         self.n_evaluations += 1
         eta0 = self.F @ gamma
         return eta0, *self._modes(eta0)
+
+    def _keep_effects(self, factors):
+        """Begin with the random effects that were the modes before, if the standard deviations have grown since."""
+        first = 0
+        for f, term in enumerate(self.terms):
+            old, new = (np.sqrt(np.diag(Lambda @ Lambda.T)) for Lambda in (self.factors[f], factors[f]))
+            share = np.where(new > old, old / np.maximum(new, 1e-300), 1.0)
+            if f == self.leaf:
+                self.u = self.u * share
+            else:
+                own = slice(first, first + term.n_levels * term.q)
+                self.ub[own] *= np.tile(share, term.n_levels)
+                first = own.stop
+        self.factors = factors
 
     def value(self, x):
         eta0, eta, D, log_det = self._begin(x)
@@ -230,16 +286,7 @@ class LogLikelihood:
         r = self.w * self.sign * (1 - p)
         v = self.w * p * (1 - p)
         v1 = v * (1 - 2 * p) * self.sign
-        # H^-1 t on the row's own coefficients
-        y_leaf = (self.Dinv[self.code] @ self.T[:, :, None])[:, :, 0]
-        if self.m:
-            W = -np.einsum("nq,nqm->nm", self.T, self.K[self.code])
-            rows = np.arange(len(eta))
-            for b in range(self.column.shape[1]):
-                W[rows, self.column[:, b]] += self.Tb[:, b]
-            V = W @ self.Sinv
-            y_leaf = y_leaf - np.einsum("nqm,nm->nq", self.K[self.code], V)
-            y_border = np.take_along_axis(V, self.column, axis=1)
+        y_leaf, y_border = self._inverse_times_rows()
         a = (y_leaf * self.T).sum(axis=1)
         if self.m:
             a = a + (y_border * self.Tb).sum(axis=1)
@@ -262,6 +309,22 @@ class LogLikelihood:
             inner = g[:, None] * u - v[:, None] * y_own + r[:, None] * kap
             out[part] = (term.Z.T @ inner)[term.row, term.col]
         return out
+
+    def _inverse_times_rows(self):
+        """H^-1 t of each row, on the row's own coefficients: of the leaf, of the border."""
+        code, T = self.code[self.cells], self.T[self.cells]
+        own = (self.Dinv[code] @ T[:, :, None])[:, :, 0]
+        if not self.m:
+            return own[self.cell], None
+        column, Tb = self.column[self.cells], self.Tb[self.cells]
+        K = self.K[code]
+        W = -(T[:, None, :] @ K)[:, 0]
+        rows = np.arange(len(code))
+        for b in range(column.shape[1]):
+            W[rows, column[:, b]] += Tb[:, b]
+        V = W @ self.Sinv
+        own = own - (K @ V[:, :, None])[:, :, 0]
+        return own[self.cell], np.take_along_axis(V, column, axis=1)[self.cell]
 
     def _quadrature(self, eta0, D, with_gradient):
         """Adaptive quadrature at the modes (Liu and Pierce 1994): nodes u + sqrt(2) L'^-1 zeta, H = LL'."""
