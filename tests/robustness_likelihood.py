@@ -264,21 +264,12 @@ class LogLikelihood:
         return self._quadrature(eta0, D, False)[0]
 
     def value_and_gradient(self, x):
-        if not self.laplace and self.q > 1:
-            return self.value(x), self._differences(x)
         eta0, eta, D, log_det = self._begin(x)
         if not self.laplace:
             value, gradient = self._quadrature(eta0, D, True)
             return value, gradient
         value = self._log_rows(eta).sum() - 0.5 * ((self.u**2).sum() + self.ub @ self.ub + log_det)
         return value, self._laplace_gradient(eta)
-
-    def _differences(self, x, step=1e-5):
-        out = np.empty(x.size)
-        for j, unit in enumerate(np.eye(x.size)):
-            h = step * (1 + abs(x[j]))
-            out[j] = (self.value(x + h * unit) - self.value(x - h * unit)) / (2 * h)
-        return out
 
     def _laplace_gradient(self, eta):
         """h(u) - log|H| / 2 differentiated, the moves of the modes included (implicit differentiation)."""
@@ -342,37 +333,35 @@ class LogLikelihood:
         value = values.sum() - np.log(np.diagonal(L, axis1=1, axis2=2)).sum()
         if not with_gradient:
             return value, None
-        # one coefficient: L = sqrt(H) is a number
+        # the nodes move with the modes and with L; C is the derivative with respect to H
         share = parts / total[:, None]
-        z, theta = self.terms[0].Z[:, 0], (self.T[:, 0], self.u[self.code, 0])
-        H, nodes, u = D[:, 0, 0], self.nodes[:, 0], u[:, :, 0]
+        M = np.swapaxes(np.linalg.inv(L), 1, 2)
         r = (self.w * self.sign)[:, None] * fail
-        mean_r = (share[self.code] * r).sum(axis=1)
-        score = self._sums(r * self.T) - u  # dF / du at the nodes
-        on_mode = (share * score).sum(axis=1)
-        on_root = -np.sqrt(2) * (share * score) @ nodes / H - 1 / np.sqrt(H)  # what a change of L does
-        on_H = on_root / (2 * np.sqrt(H))
-        t, mode = theta
-        p = expit(self.sign * (eta0 + t * mode))
-        v = self.w * p * (1 - p)
-        v1 = v * (1 - 2 * p) * self.sign
-        r0 = self.w * self.sign * (1 - p)
-        # dH = sum v1 t^2 deta + 2 v t dt; du = (sum -v t deta + r dt) / H at fixed u
-        kappa = (on_mode + on_H * self._sums(v1 * t**3)) / H
-        g = mean_r + on_H[self.code] * v1 * t**2 - kappa[self.code] * v * t
-        direct = (share[self.code] * r * u[self.code]).sum(axis=1)
-        g_theta = direct + (g - mean_r) * mode + 2 * on_H[self.code] * v * t + kappa[self.code] * r0
-        return value, np.append(self.F.T @ g, z @ g_theta)
+        score = self._sums(r[:, :, None] * self.T[:, None, :]) - u  # dF / du at the nodes
+        weighted = share[:, :, None] * score
+        Y = np.swapaxes(weighted.transpose(0, 2, 1) @ self.nodes, 1, 2)  # sum of zeta score'
+        P = np.tril(np.swapaxes(L, 1, 2) @ (-np.sqrt(2) * M @ Y @ M - M))
+        P[:, np.arange(self.q), np.arange(self.q)] /= 2
+        C = M @ (P + np.swapaxes(P, 1, 2)) @ np.swapaxes(M, 1, 2) / 2
 
-    def hessian(self, x, gradient=None):
-        """Differences of the gradient: forward ones of the exact gradient, central ones where it is made of differences."""
+        p = expit(self.sign * (eta0 + self._move(self.u, self.ub)))
+        v, r0 = self.w * p * (1 - p), self.w * self.sign * (1 - p)
+        v1 = v * (1 - 2 * p) * self.sign
+        Ct = (C[self.code] @ self.T[:, :, None])[:, :, 0]
+        pull = v1 * (Ct * self.T).sum(axis=1)
+        kappa, _ = self._solve(weighted.sum(axis=1) + self._sums(pull[:, None] * self.T), self.ub)
+        pull = pull - v * self._move(kappa, self.ub)
+        rows = share[self.code] * r
+        term, own = self.terms[0], self.code
+        inner = (rows[:, None, :] @ u[own])[:, 0] + pull[:, None] * self.u[own] + 2 * v[:, None] * Ct
+        inner += r0[:, None] * kappa[own]
+        return value, np.append(self.F.T @ (rows.sum(axis=1) + pull), (term.Z.T @ inner)[term.row, term.col])
+
+    def hessian(self, x, gradient):
+        """Forward differences of the gradient, which is known at x."""
         rows = []
-        exact = gradient is not None and (self.laplace or self.q == 1)
-        step = 1e-5 if exact else 1e-3
         for j, unit in enumerate(np.eye(x.size)):
-            h = step * max(1.0, abs(x[j]))
-            up = self.value_and_gradient(x + h * unit)[1]
-            down, width = (gradient, h) if exact else (self.value_and_gradient(x - h * unit)[1], 2 * h)
-            rows.append((up - down) / width)
+            h = 1e-5 * max(1.0, abs(x[j]))
+            rows.append((self.value_and_gradient(x + h * unit)[1] - gradient) / h)
         rows = np.array(rows)
         return 0.5 * (rows + rows.T)
