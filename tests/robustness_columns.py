@@ -6,6 +6,10 @@ from scipy.optimize import linprog
 from scipy.special import expit, log_expit
 
 
+class MoreColumnsThanRows(ValueError):
+    """So many coefficients cannot be identified."""
+
+
 class FixedColumns:
     """Columns as users have them, and orthogonal ones: natural coefficients are ``to_natural`` times gamma.
 
@@ -27,6 +31,8 @@ class FixedColumns:
         scale[scale == 0] = 1
         Z = (Z / scale).astype(float)
         A = np.column_stack([np.ones(n), Z]) if fit_intercept else Z
+        if A.shape[1] > n:
+            raise MoreColumnsThanRows(f"{A.shape[1]} coefficients of {n} rows count as identified")
         Q, R = np.linalg.qr(A)
         self.F, R = Q * np.sqrt(n), R / np.sqrt(n)
         self.R = R

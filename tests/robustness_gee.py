@@ -4,7 +4,7 @@ closed form for exchangeable ones).
 """
 
 import numpy as np
-from robustness_columns import FixedColumns, logistic_regression, separated
+from robustness_columns import FixedColumns, MoreColumnsThanRows, logistic_regression, separated
 from scipy.optimize import brentq
 from scipy.special import expit, log_expit
 
@@ -128,7 +128,7 @@ class Reference:
     def _ar1(self, e, ww, ee, phi):
         """The alphas that its definition allows: roots of the moment equation, or minima of the sum of squares."""
         whole = np.all(self.gap % 1 == 0)
-        grid = np.linspace(-1 if whole else 0, 1, 2001)[1:-1]
+        grid = np.linspace(-1 if whole else 0, 1, 1000)[1:-1]  # without 0
         if self.ddof:
             near = self.k == self.j + 1
             weight = ww[near] / (self.sizes[self.code[self.j[near]]] - 1)
@@ -137,7 +137,7 @@ class Reference:
             target = weight @ ee[near]
 
             def excess(alpha):
-                return float(scale * counts @ _powers(alpha, gaps) - target)
+                return scale * (_powers(np.expand_dims(alpha, -1), gaps) @ counts) - target
 
             self.ar1_misfit = lambda alpha: abs(excess(alpha)) / (scale * counts.sum())
         else:
@@ -145,15 +145,15 @@ class Reference:
             counts, means = np.bincount(which, ww), np.bincount(which, ww * ee / phi)
             means = means / counts
 
-            def excess(alpha):
-                size = _powers(alpha, gaps)
-                return float(counts @ (gaps * size * (size - means)) / alpha) if alpha else float(-counts @ (means * (gaps == 1)))
+            def excess(alpha):  # half the slope of the loss; alpha is not 0
+                size = _powers(np.expand_dims(alpha, -1), gaps)
+                return (gaps * size * (size - means)) @ counts / alpha
 
-            loss = [counts @ (means - _powers(alpha, gaps)) ** 2 for alpha in grid]
-            least = min(loss)
+            loss = (means - _powers(grid[:, None], gaps)) ** 2 @ counts
+            least = loss.min()
             total = counts @ means**2 + counts.sum()
             self.ar1_misfit = lambda alpha: max(counts @ (means - _powers(alpha, gaps)) ** 2 - least, 0.0) / total
-        values = np.array([excess(alpha) for alpha in grid])
+        values = excess(grid)
         roots = [brentq(excess, grid[i], grid[i + 1], xtol=1e-14) for i in np.flatnonzero(values[:-1] * values[1:] < 0)]
         roots += list(grid[values == 0])
         if not self.ddof and roots:
@@ -219,7 +219,7 @@ class Reference:
             return (alpha, False) if least > INSIDE else (alpha * (1 - INSIDE) / (1 - least), True)
         return inside, bool(inside[0] != alpha[0])
 
-    def solve(self, gamma, most=400):
+    def solve(self, gamma, most=250):
         """Damped Fisher scoring in turn with moments. The solution and whether alpha is at its bound, or None."""
         try:
             return self._solve(gamma, most)
@@ -266,7 +266,11 @@ def judge_gee(design, fit, caught, verdict, deep):
     naive, robust = fit.vcov("naive").to_numpy(), fit.vcov("robust").to_numpy()
     nan = np.isnan(np.diag(naive))[first:]
     aliased = nan & (fit.coef_[0] == 0) if "AliasedFeaturesWarning" in caught else np.zeros_like(nan)
-    reference = Reference(design, aliased)
+    try:
+        reference = Reference(design, aliased)
+    except MoreColumnsThanRows as error:
+        verdict.fault("aliasing", str(error))
+        return
     fine = ~np.append(np.zeros(first, dtype=bool), aliased)
     variances = np.concatenate([np.diag(naive)[fine], np.diag(robust)[fine]])
     apart = separated(reference.F, reference.sign)
@@ -296,8 +300,8 @@ def judge_gee(design, fit, caught, verdict, deep):
             found = reference.solve(start)
             if found is not None:
                 kind = "false separation" if warned["Separation"] else "not converged"
-                where = "with alpha at its bound " if found[1] else ""
-                verdict.fault(kind, f"scoring finds a solution {where}from {name}, {np.array2string(found[0], precision=4)}")
+                kind += ", alpha at its bound" if found[1] else ""
+                verdict.fault(kind, f"scoring finds a solution from {name}, {np.array2string(found[0][:8], precision=4)}")
                 return
         return
     if apart:

@@ -10,7 +10,7 @@ import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
-from robustness_columns import FixedColumns, logistic_regression, separated
+from robustness_columns import FixedColumns, MoreColumnsThanRows, logistic_regression, separated
 from robustness_gee import fit_gee_design, judge_gee
 from robustness_likelihood import LogLikelihood, Term
 from scipy.optimize import minimize
@@ -21,7 +21,9 @@ HIGHER = 1e-4  # log-likelihood units
 VALUE_TOL = 1e-6  # of a reported log-likelihood, relative to 1 + |value|
 ERROR_TOL = 1e-3  # of standard errors, relative
 LARGE = 5000  # rows of designs with fewer starts
-REMOTE = 20.0  # between maxima with standard deviations beyond this a fit may choose: groups are told apart by any of them
+# A maximum with a standard deviation beyond this is one of approximations to groups that are told apart perfectly. A fit
+# that is at another maximum is left alone unless it misses much.
+REMOTE = 20.0
 MOST_CLIMBS, FEW_CLIMBS = 200, 15  # iterations of a climb
 NO_END = 600.0  # where climbing is given up
 COARSE_NODES = 9  # where starts are tried before the nodes of the fit are
@@ -224,7 +226,7 @@ class MixedJudge:
         for sd in STARTS[thorough] if len(self.y) < LARGE else (1.0, 5.0):
             theta = np.concatenate([sd * (term.row == term.col) for term in self.terms])
             yield f"sd {sd:g}", np.append(gamma * np.sqrt(1 + 0.346 * sd**2), theta)
-        if lik.n_params - lik.k > 1 and len(self.y) < LARGE:
+        if thorough and lik.n_params - lik.k > 1 and len(self.y) < LARGE:
             for j in range(lik.n_params - lik.k):
                 if np.concatenate([t.row == t.col for t in self.terms])[j]:
                     theta = np.zeros(lik.n_params - lik.k)
@@ -269,6 +271,12 @@ def _newton(gradient, hessian):
     return scale * (vectors @ (inner / size)), 0.5 * float((inner**2 / size).sum()), definite
 
 
+def _curves_down(hessian):
+    """Whether no direction curves upwards by more than the error of differences."""
+    scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-8))
+    return bool(np.linalg.eigvalsh(hessian * scale[:, None] * scale)[-1] < 1e-3)
+
+
 def _semidefinite_cholesky(C):
     """Lower triangular factor; a pivot that is rounding error is 0, with what is below it."""
     q = len(C)
@@ -287,7 +295,11 @@ def judge_mixed(design, fit, caught, verdict, deep):
     if not all(np.isfinite(part).all() for part in numbers):
         verdict.fault("non-finite", f"coef {fit.coef_}, log-likelihood {fit.log_likelihood_}")
         return
-    judge = MixedJudge(design, fit, caught)
+    try:
+        judge = MixedJudge(design, fit, caught)
+    except MoreColumnsThanRows as error:
+        verdict.fault("aliasing", str(error))
+        return
     lik, first = judge.likelihood, int(judge.intercept)
     warned = {name: f"{name}Warning" in caught for name in ("Separation", "SingularFit", "Convergence")}
     x = judge.point(fit)
@@ -317,6 +329,7 @@ def judge_mixed(design, fit, caught, verdict, deep):
     suspicious = not apart and (not fit.converged_ or warned["Separation"] or not definite or decrement > short)
 
     settled = definite and decrement < 1e-8
+    locally_best = decrement < 1e-6 and _curves_down(H)
     best, best_x, where = judge.highest(x, here, settled, deep or suspicious, verdict.note)
     if suspicious or best > here + short:
         ahead_x, ahead = judge.climb(x, MOST_CLIMBS)
@@ -332,8 +345,17 @@ def judge_mixed(design, fit, caught, verdict, deep):
             f"{np.array2string(best_x, precision=5)}; a finite maximum: {inside}"
         )
     lower = best - here
-    what = f"{lower:.3g} below {best:.6f} at {np.array2string(best_x[lik.k:], precision=3)}, the fit's {np.array2string(x[lik.k:], precision=3)}"
-    if warned["Convergence"] or not fit.converged_:
+    sds, best_sds = x[lik.k :], best_x[lik.k :]
+    what = (
+        f"{lower:.3g} below {best:.6f} at {np.array2string(best_sds, precision=3)}, the fit's "
+        f"{np.array2string(sds, precision=3)}"
+    )
+    there = np.abs(best_sds).max()
+    far_out = there > FAR or (there > REMOTE and (np.abs(sds).max() > REMOTE or lower < 1.0))
+    if lower > HIGHER and locally_best and far_out:
+        verdict.note(f"not held against the fit: {what}")
+        verdict.state, lower = "maximum, a higher one far out", 0.0
+    if not fit.converged_ or warned["Convergence"]:
         verdict.state = "not converged"
         if not warned["Convergence"]:
             verdict.fault("silent", "converged_ is False without a ConvergenceWarning")
@@ -346,14 +368,13 @@ def judge_mixed(design, fit, caught, verdict, deep):
         elif lower > HIGHER:
             verdict.fault("separated and lower", what)
     else:
-        verdict.state = "singular" if warned["SingularFit"] else "converged"
-        if lower > HIGHER and min(np.abs(x[lik.k :]).max(), np.abs(best_x[lik.k :]).max()) > REMOTE and settled:
-            verdict.state = f"another maximum with sd > {REMOTE:g}"
-        elif lower > HIGHER:
+        if verdict.state == "ok":
+            verdict.state = "singular" if warned["SingularFit"] else "converged"
+        if lower > HIGHER:
             verdict.fault("false singular" if warned["SingularFit"] else "lower", what)
         elif apart:
             verdict.fault("silent infinity", f"the classes are separated; coefficients {fit.coef_[0]}")
-        elif not inside and rises(judge, x):
+        elif not inside and not locally_best and rises(judge, x):
             verdict.fault("silent infinity", f"the likelihood rises without end; the fit's {what}")
     if fit.is_singular_ != warned["SingularFit"]:
         verdict.fault("silent", f"is_singular_ {fit.is_singular_}, SingularFitWarning {warned['SingularFit']}")
