@@ -301,7 +301,7 @@ def judge_mixed(design, fit, caught, verdict, deep):
         verdict.fault("aliasing", str(error))
         return
     lik, first = judge.likelihood, int(judge.intercept)
-    warned = {name: f"{name}Warning" in caught for name in ("Separation", "SingularFit", "Convergence")}
+    warned = {name: f"{name}Warning" in caught for name in ("Separation", "SingularFit", "Convergence", "Laplace")}
     x = judge.point(fit)
     here = lik.value(x)
     verdict.note(f"reported {fit.log_likelihood_:.9f}, the judge's at the reported parameters {here:.9f}")
@@ -355,6 +355,9 @@ def judge_mixed(design, fit, caught, verdict, deep):
     if lower > HIGHER and locally_best and far_out:
         verdict.note(f"not held against the fit: {what}")
         verdict.state, lower = "maximum, a higher one far out", 0.0
+    if lower > HIGHER and locally_best and warned["Laplace"]:
+        verdict.note(f"told by a warning: {what}")
+        verdict.state, lower = "maximum, a higher one told of", 0.0
     if not fit.converged_ or warned["Convergence"]:
         verdict.state = "not converged"
         if not warned["Convergence"]:
@@ -379,7 +382,8 @@ def judge_mixed(design, fit, caught, verdict, deep):
     if fit.is_singular_ != warned["SingularFit"]:
         verdict.fault("silent", f"is_singular_ {fit.is_singular_}, SingularFitWarning {warned['SingularFit']}")
 
-    if fit.converged_ and not warned["Separation"] and definite and lower < HIGHER and not bad_errors and not apart:
+    ordinary = definite and lower < HIGHER and not apart and np.abs(sds).max(initial=0.0) < REMOTE
+    if fit.converged_ and not warned["Separation"] and ordinary and not bad_errors:
         compare_errors(judge, fine, H, decrement, verdict)
 
 
@@ -399,7 +403,7 @@ def compare_errors(judge, fine, hessian, decrement, verdict):
     scale = 1 / np.sqrt(np.diag(-hessian))
     scaled = -hessian * scale[:, None] * scale
     values = np.linalg.eigvalsh(scaled)
-    if values[0] < 1e-5 or decrement > 1e-7:
+    if values[0] < 1e-4 or decrement > 1e-7:
         return
     covariance = np.linalg.inv(scaled) * scale[:, None] * scale
     J = judge.fixed.to_natural

@@ -4,7 +4,7 @@ The likelihood of a standard deviation may have a maximum at 0 beside another, a
 first. A variance that is found to be 0 (or a correlation of 1) is tried again from 1 (or from none). For one that is
 not clearly above 0 the model without it is fitted; where that is higher the climb goes on from there. Far out,
 approximations of the integrals over random effects err more and more, so that there may be a maximum which is higher
-and yet worse: where groups are tiny or a standard deviation is large it is looked for, and a better approximation
+and yet worse: where groups are tiny or a standard deviation is large or 0 it is looked for, and a better approximation
 decides.
 """
 
@@ -120,11 +120,11 @@ def _other_starts(optimum, engine, held):
         x[k:][without], stay[k:][without] = 0.0, True
         yield OtherStart(_rescaled(x, optimum.x, k), stay)
     tiny = np.ndim(engine.n_levels) == 0 and engine.n_rows < min(CHEAP_ROWS, TINY_GROUPS * engine.n_levels)
-    far = [j for j in diagonal if j not in zero and (abs(theta[j]) > LARGE or tiny)]
+    far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and engine.n_rows < CHEAP_ROWS)]
     if far:
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
         x[k:][far] = np.copysign(np.maximum(FAR_OUT, TIMES * np.abs(theta[far])), theta[far])
-        beyond[k:][far] = np.sqrt(np.abs(x[k:][far] * theta[far]))
+        beyond[k:][far] = np.sqrt(np.abs(x[k:][far]) * np.maximum(1.0, np.abs(theta[far])))
         yield OtherStart(_rescaled(x, optimum.x, k), held, beyond)
 
 
