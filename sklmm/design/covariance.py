@@ -9,6 +9,7 @@ import numpy as np
 
 # Diagonal entries of Lambda (on standardised features) below this are variances on the boundary, as in lme4.
 SINGULAR = 1e-4
+PIVOT = 1e-8  # of the entries below: half of the digits for it, half for how they are turned
 
 
 class RelativeCovariance:
@@ -59,9 +60,24 @@ class RelativeCovariance:
         out = np.zeros((self.q, self.q))
         for block, correlated in self.blocks:
             lower = factor[block, block]
-            if correlated:
+            if correlated and np.triu(lower, 1).any():  # a triangular one is not turned: if singular, it could be
                 lower = np.linalg.qr(lower.T, mode="r").T
             out[block, block] = lower * np.where(lower.diagonal() < 0, -1.0, 1.0)
+        return out
+
+    def with_pivots(self, factor):
+        """A Lambda of this structure with small numbers in place of zeros on the diagonal above entries that are not zero.
+
+        Such a zero leaves the entries below it, and those to their right, free to turn among each other: in other
+        coordinates it would be forgotten which way. Small numbers tell `normal_form` both ways.
+        """
+        out = factor.copy()
+        for block, correlated in self.blocks:
+            part = out[block, block]  # a view
+            below = np.linalg.norm(np.tril(part, -1), axis=0)
+            if correlated:
+                place = np.flatnonzero(np.abs(part.diagonal()) < PIVOT * below)
+                part[place, place] = PIVOT * below[place]
         return out
 
     def normal_jacobian(self, factor, change):
