@@ -94,8 +94,7 @@ def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
     _warn_of_columns(fit, X, names)
     if fit.trouble:
         warnings.warn(
-            f"the {correlation.name} working correlation is out of range: {fit.trouble}. Another structure may fit "
-            "better",
+            f"the {correlation.name} working correlation {fit.trouble}. Another structure may fit better",
             WorkingCorrelationWarning,
             stacklevel=_CALLER,
         )

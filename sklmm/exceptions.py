@@ -48,7 +48,8 @@ class UnidentifiedEffectsWarning(SklmmWarning):
 
 
 class WorkingCorrelationWarning(SklmmWarning):
-    """A working correlation was estimated outside the range in which it is positive definite, and was put inside."""
+    """A working correlation was estimated outside the range in which it is positive definite, and was put inside; or
+    its definition gives none for these data, and another estimate was used in place."""
 
 
 class NoTimesWarning(SklmmWarning):

@@ -208,22 +208,50 @@ def test_a_fit_below_the_intercept_alone_has_not_converged():
     null = (np.zeros(3), -70.0)
     asked = []
 
-    def climb(x, report, held):
+    def climb(x, report, held, give_up):
         asked.append(x)
         report.n_iter += 1
         return low
 
-    found = look_again(low, climb, engine, np.zeros(3, dtype=bool), null, 100)
+    found, _ = look_again(low, climb, engine, np.zeros(3, dtype=bool), null, 100)
     assert any(x is null[0] for x in asked)
     assert not found.report.converged and "below" in found.report.verdict
+
+
+def test_a_maximum_far_out_is_taken_only_if_a_better_approximation_confirms_it():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 100).astype(np.uint8)
+    engine = _intercept_engine(rng.normal(size=(100, 1)), y, np.arange(100) // 5)
+    report = FitReport(converged=True, verdict="converged", decrement=0.0, n_iter=3)
+    near = Optimum(np.array([0.0, 0.0, 4.0]), -60.0, -1e3 * np.eye(3), np.zeros(3), False, report)
+    far = Optimum(np.array([0.0, 0.0, 40.0]), -55.0, -np.eye(3), np.zeros(3), False, report)
+
+    def climb(x, report, held, give_up):
+        assert abs(x[2]) > 10 and give_up is not None
+        assert give_up(near.x, -61.0) and not give_up(near.x, -59.0) and not give_up(far.x, -61.0)
+        return far
+
+    settings = climb, engine, np.zeros(3, dtype=bool), (np.zeros(3), -70.0), 100
+    assert look_again(near, *settings, better=lambda x: abs(x[2])) == (far, None)
+    assert look_again(near, *settings, better=lambda x: -abs(x[2])) == (near, far)
+    assert look_again(near, *settings) == (near, far)
+
+
+def test_what_another_start_finds_is_taken():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 100).astype(np.uint8)
+    engine = _intercept_engine(rng.normal(size=(100, 1)), y, np.arange(100) // 5)
+    report = FitReport(converged=True, verdict="converged", decrement=0.0, n_iter=3)
+    low = Optimum(np.array([0.0, 0.0, 5.0]), -100.0, -np.eye(3), np.zeros(3), False, report)
+    null = (np.zeros(3), -70.0)
     high = Optimum(np.array([0.1, 0.0, 0.0]), -69.0, -np.eye(3), np.zeros(3), False, report)
 
-    def climb_well(x, report, held):
+    def climb_well(x, report, held, give_up):
         report.converged, report.verdict = True, "converged"
         return high
 
     report.converged, report.verdict = True, "converged"
-    found = look_again(low, climb_well, engine, np.zeros(3, dtype=bool), null, 100)
+    found, _ = look_again(low, climb_well, engine, np.zeros(3, dtype=bool), null, 100)
     assert found is high and found.report.converged
 
 

@@ -545,13 +545,13 @@ def test_notes_of_the_marginal_model():
         converged_=False,
         fit_report_=SimpleNamespace(verdict="stopped after 100 iterations"),
         _separated=["smoke"],
-        _trouble="0.98 was put at 0.9",
+        _trouble="is out of range: 0.98 was put at 0.9",
     )
     notes = summary_of_gee(model).notes
     assert notes[0] == "NOT CONVERGED: stopped after 100 iterations."
     assert notes[1].startswith("The classes are separated by smoke:")
     assert notes[2] == "No standard error, not identified by the data: age."
-    assert notes[3] == "The estimate of the working correlation was out of range: 0.98 was put at 0.9."
+    assert notes[3] == "The working correlation is out of range: 0.98 was put at 0.9."
     assert "population-averaged" in notes[4] and len(notes) == 5
 
 

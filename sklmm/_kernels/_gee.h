@@ -33,18 +33,21 @@ SKLMM_CLONES double gee_rows(const double *half, const double *h, const double *
     return v8_sum(value);
 }
 
-/* The same model under independence: weights v = w mu (1 - mu) and w (y - mu) of the sensitivity and of the score, in place of
- * s and e; sum w e^2 into `squares`. */
-SKLMM_CLONES double gee_independence(const double *s, const double *e, double *v, double *g, ptrdiff_t n)
+/* What the clamp of rows_exp takes off -sum w log p(y | eta): 2 (|half| - SKLMM_HALF_ETA) of rows far on the wrong side. With it the
+ * log-likelihood is concave everywhere. The same without weights is added to `plain`. */
+SKLMM_CLONES double gee_beyond(const double *half, const double *y, const double *root_w, double *plain, ptrdiff_t n)
 {
-    v8d squares = v8_set(0.0);
+    v8d value = v8_set(0.0), unweighted = v8_set(0.0);
     for (ptrdiff_t r = 0; r < n; r += 8) {
-        const v8d a = v8_load(s + r), b = v8_load(e + r);
-        squares += v8_keep(v8_first(n - r), b * b);
-        v8_store(v + r, a * a);
-        v8_store(g + r, a * b);
+        const v8l here = v8_first(n - r);
+        const v8d q = root_w ? v8_load(root_w + r) : v8_set(1.0);
+        const v8d wrong = (1.0 - 2.0 * v8_load(y + r)) * v8_load(half + r);
+        const v8d beyond = 2.0 * v8_max(wrong - SKLMM_HALF_ETA, v8_set(0.0));
+        unweighted += v8_keep(here, beyond);
+        value += v8_keep(here, q * q * beyond);
     }
-    return v8_sum(squares);
+    *plain += v8_sum(unweighted);
+    return v8_sum(value);
 }
 
 /* Rows times s, with the residual in column `slot`, fetching `ahead` meanwhile. */

@@ -33,7 +33,7 @@ cdef extern from "_gee.h" nogil:
         double bound
     double gee_rows(const double *half, const double *h, const double *y, const double *root_w, double *s, double *e,
                     double *plain, ptrdiff_t n)
-    double gee_independence(const double *s, const double *e, double *v, double *g, ptrdiff_t n)
+    double gee_beyond(const double *half, const double *y, const double *root_w, double *plain, ptrdiff_t n)
     void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n,
                    const sklmm_ahead *ahead)
     void gee_cluster_sum(double *t, const double *T, ptrdiff_t ld, const double *q, ptrdiff_t n)
@@ -62,7 +62,7 @@ cpdef enum Moments:  # which products of residuals are summed up
 
 
 cdef enum: N_SCALARS = 8
-cdef enum: VALUE = 0, SQUARES = 1, MEAN_SQUARES = 2, OTHER_VALUE = 3, OTHER_SQUARES = 4, PLAIN_VALUE = 5
+cdef enum: VALUE = 0, SQUARES = 1, MEAN_SQUARES = 2, PLAIN_VALUE = 3
 
 
 cdef struct Problem:
@@ -85,7 +85,7 @@ cdef struct Problem:
 
 cdef struct State:               # what one pass is evaluated at
     const double *half_beta      # half the coefficients
-    const double *other_half     # of the independence model evaluated beside, or NULL
+    int whitening                # the problem's, or INDEPENDENT
     double alpha                 # EXCHANGEABLE
     const double *rho            # AUTOREGRESSIVE: correlation over each gap, and 1 / sqrt(1 - rho^2)
     const double *inverse
@@ -99,10 +99,6 @@ cdef struct Scratch:
     double *y
     double *s
     double *e
-    double *other_s
-    double *other_e
-    double *v
-    double *g
     double *sum                  # ld: of a long cluster
     double *carry                # 2 x ld
     double *M                    # m x ld
@@ -115,8 +111,6 @@ cdef struct Totals:
     double *scalars
     double *moments
     double *S                    # m x ld, upper blocks; column m holds the estimating function
-    double *other_S              # of the independence model
-    double *other_g              # ld
     double *meats                # 4 x m x ld: of the robust, Kauermann-Carroll, Mancl-DeRouen, Fay-Graubard covariances
 
 
@@ -131,10 +125,6 @@ cdef ptrdiff_t lay_out(Scratch *s, double *base, const Problem *p, ptrdiff_t row
     s.y = arena_cut(&arena, s.rows)
     s.s = arena_cut(&arena, s.rows)
     s.e = arena_cut(&arena, s.rows)
-    s.other_s = arena_cut(&arena, s.rows)
-    s.other_e = arena_cut(&arena, s.rows)
-    s.v = arena_cut(&arena, s.rows)
-    s.g = arena_cut(&arena, s.rows)
     s.sum = arena_cut(&arena, p.ld)
     s.carry = arena_cut(&arena, 2 * p.ld)
     s.M = arena_cut(&arena, p.m * p.ld)
@@ -203,14 +193,14 @@ cdef void add_moments(const Problem *p, Totals *t, const double *e, ptrdiff_t c0
 
 cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t c1,
                   ptrdiff_t n_ahead) noexcept nogil:
-    """Residuals of clusters c0 .. c1 - 1 and their moments, the independence model's sums, and the scaled rows, if they fit in a tile.
+    """Residuals of clusters c0 .. c1 - 1 and their moments, and the scaled rows, if they fit in a tile.
 
     Of a cluster longer than a tile `sum` holds what exchangeability needs of all its rows.
     """
     cdef:
         ptrdiff_t first = p.start[c0], n = p.start[c1] - first, r = 0, k, i
         bint long_cluster = n > p.tile
-        sklmm_ahead nothing = rows_ahead(&p.source, p.source.n, 0)
+        double plain
         sklmm_ahead ahead
         const double *q
     for i in range(n):
@@ -221,18 +211,15 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
         k = min(p.tile, n - r)
         q = p.root_w + first + r if p.root_w != NULL else NULL
         rows_load(s.tile, p.ld, &p.source, first + r, k)
-        if x.other_half != NULL:
-            rows_dot(s.half, s.tile, p.ld, x.other_half, k)
-            rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
-            t.scalars[OTHER_VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.other_s, s.other_e, NULL, k)
-            t.scalars[OTHER_SQUARES] += gee_independence(s.other_s, s.other_e, s.v, s.g, k)
-            rows_second_order(t.other_S, t.other_g, p.ld, p.m, s.tile, s.v, s.g, k, &nothing)
         rows_dot(s.half, s.tile, p.ld, x.half_beta, k)
+        plain = 0.0
+        t.scalars[VALUE] -= gee_beyond(s.half, s.y + r, q, &plain, k)
+        t.scalars[PLAIN_VALUE] -= plain
         rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
         t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
         ahead = rows_ahead(&p.source, first + r + k, n_ahead)
         gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k, &ahead)
-        if long_cluster and p.whitening == EXCHANGEABLE:
+        if long_cluster and x.whitening == EXCHANGEABLE:
             gee_cluster_sum(s.sum, s.tile, p.ld, q if p.counts else NULL, k)
         r += k
     add_moments(p, t, s.e, c0, c1)
@@ -245,7 +232,7 @@ cdef void whiten(const Problem *p, const State *x, Scratch *s, double *T, ptrdif
         double total = size
         const double *q = p.root_w + first if p.root_w != NULL and p.counts else NULL
         const int32_t *gap
-    if p.whitening == EXCHANGEABLE:
+    if x.whitening == EXCHANGEABLE:
         if q != NULL:
             total = 0.0
             for j in range(size):
@@ -256,10 +243,10 @@ cdef void whiten(const Problem *p, const State *x, Scratch *s, double *T, ptrdif
         gee_exchangeable(T, p.ld, q + r if q != NULL else NULL, n, s.sum,
                          (1.0 - sqrt((1.0 - x.alpha) / (1.0 - x.alpha + x.alpha * total))) / total,
                          1.0 / sqrt(1.0 - x.alpha))
-    elif p.whitening == AUTOREGRESSIVE:
+    elif x.whitening == AUTOREGRESSIVE:
         gap = p.gap + first + r if p.gap != NULL else NULL
         gee_ar1(T, p.ld, n, gap, x.rho, x.inverse, s.carry if r else NULL, s.carry)
-    elif p.whitening == DENSE:
+    elif x.whitening == DENSE:
         gee_solve(T, p.ld, n, x.factor + p.factor_start[p.pattern[i]])
 
 
@@ -276,7 +263,7 @@ cdef void gee_block(const Problem *p, const State *x, Scratch *s, Totals *t, ptr
             rows_load(s.tile, p.ld, &p.source, first + r, k)
             gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k, &nothing)
             whiten(p, x, s, s.tile, c0, r, k)
-        elif p.whitening != INDEPENDENT:
+        elif x.whitening != INDEPENDENT:
             for i in range(c0, c1):
                 whiten(p, x, s, s.tile + (p.start[i] - first) * p.ld, i, 0, p.start[i + 1] - p.start[i])
         ahead = rows_ahead(&p.source, first + r + k, n_ahead)
@@ -390,63 +377,60 @@ cdef class GEEKernel:
                     break
         return failed if failed >= 0 else np.asarray(factors)
 
-    cdef State state(self, const double[::1] half_beta, const double[::1] other_half, double alpha, const double[::1] rho,
+    cdef State state(self, const double[::1] half_beta, bint whiten, double alpha, const double[::1] rho,
                      const double[::1] inverse, const double[::1] factor):
         cdef State x
         x.half_beta = &half_beta[0]
-        x.other_half = NULL if other_half is None else &other_half[0]
+        x.whitening = self.p.whitening if whiten else INDEPENDENT
         x.alpha = alpha
         x.rho = NULL if rho is None else &rho[0]
         x.inverse = NULL if inverse is None else &inverse[0]
         x.factor = NULL if factor is None else &factor[0]
         return x
 
-    def evaluate(self, const double[::1] half_beta, const double[::1] other_half=None, *, double alpha=0.0,
-                 const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None,
-                 ptrdiff_t step=1, ptrdiff_t offset=0):
-        """Sums over the blocks offset, offset + step, ...
+    def evaluate(self, const double[::1] half_beta, const int64_t[::1] rank, ptrdiff_t n_sampled, *, bint whiten=True,
+                 double alpha=0.0, const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None):
+        """Sums over the blocks with a rank below `n_sampled`; without whitening those of independent rows.
 
         Returns
         -------
-        scalars : quasi-likelihood, sum of squared residuals, the same with each cluster's divided by its rows; the first two for the
-            independence model at `other_half`; the quasi-likelihood without weights.
+        scalars : quasi-likelihood, sum of squared residuals, the same with each cluster's divided by its rows, the quasi-likelihood
+            without weights.
         moments : (n_moments,)
         S, U : sensitivity (m, m) and estimating function (m,), without the dispersion.
-        other_S, other_U : those of the independence model.
         """
         cdef:
-            ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments
-            ptrdiff_t size = N_SCALARS + n_moments + 2 * m * ld + ld, i
-            double[:, ::1] totals = np.zeros((self.n_chunks, size))
-            State x = self.state(half_beta, other_half, alpha, rho, inverse, factor)
+            ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments, i
+            double[:, ::1] totals = np.zeros((self.n_chunks, N_SCALARS + n_moments + m * ld))
+            State x = self.state(half_beta, whiten, alpha, rho, inverse, factor)
+        if rank.shape[0] != self.n_blocks:
+            raise ValueError("every block must have a rank")
         for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            self.run_chunk(i, &totals[i, 0], &x, step, offset)
+            self.run_chunk(i, &totals[i, 0], &x, &rank[0], n_sampled)
         out = np.add.reduce(np.asarray(totals), axis=0)
         scalars, moments, rest = np.split(out, [N_SCALARS, N_SCALARS + n_moments])
-        S, other = rest[:m * ld].reshape(m, ld), rest[m * ld:2 * m * ld].reshape(m, ld)
-        return scalars, moments, mirrored(S[:, :m]), S[:, m].copy(), mirrored(other[:, :m]), rest[2 * m * ld:][:m].copy()
+        S = rest.reshape(m, ld)
+        return scalars, moments, mirrored(S[:, :m]), S[:, m].copy()
 
-    cdef void run_chunk(self, ptrdiff_t i, double *total, const State *x, ptrdiff_t step, ptrdiff_t offset) noexcept nogil:
+    cdef void run_chunk(self, ptrdiff_t i, double *total, const State *x, const int64_t *rank, ptrdiff_t n_sampled) noexcept nogil:
         cdef Scratch s
         cdef Totals t
-        cdef ptrdiff_t b, n_ahead = self.p.tile if step == 1 else 0  # the next block's rows are fetched ahead
+        cdef ptrdiff_t b, n_ahead = self.p.tile if n_sampled == self.n_blocks else 0  # the next block's rows are fetched ahead
         lay_out(&s, &self.arena[threadid(), 0], &self.p, self.rows, self.clusters)
         self.point(&t, total)
         for b in range(self.chunk[i], self.chunk[i + 1]):
-            if b % step == offset:
+            if rank[b] < n_sampled:
                 gee_block(&self.p, x, &s, &t, self.p.block[b], self.p.block[b + 1], n_ahead)
 
     cdef void point(self, Totals *t, double *total) noexcept nogil:
         t.scalars = total
         t.moments = t.scalars + N_SCALARS
         t.S = t.moments + self.p.n_moments
-        t.other_S = t.S + self.p.m * self.p.ld
-        t.other_g = t.other_S + self.p.m * self.p.ld
-        t.meats = t.other_S  # a pass has one or the other
+        t.meats = t.S + self.p.m * self.p.ld
 
     def correct(self, const double[::1] half_beta, const double[:, ::1] bread, const double[::1] origin, double bound,
-                float[:, ::1] without=None, *, double alpha=0.0, const double[::1] rho=None, const double[::1] inverse=None,
-                const double[::1] factor=None):
+                float[:, ::1] without=None, *, bint whiten=True, double alpha=0.0, const double[::1] rho=None,
+                const double[::1] inverse=None, const double[::1] factor=None):
         """Scores of all clusters and their sums of products.
 
         `bread` (m, ld) is the inverse sensitivity, `origin` (ld,) the zero of the user's features in standardised units, or None without an
@@ -464,7 +448,7 @@ cdef class GEEKernel:
             double[:, ::1] totals = np.zeros((self.n_chunks, N_SCALARS + n_moments + 5 * m * ld))
             double[::1] trace = np.zeros(self.n_clusters)
             float *kept = NULL
-            State x = self.state(half_beta, None, alpha, rho, inverse, factor)
+            State x = self.state(half_beta, whiten, alpha, rho, inverse, factor)
             sklmm_bread b
         b.ld, b.m, b.bread, b.bound = ld, m, &bread[0, 0], bound
         b.origin = NULL if origin is None else &origin[0]
@@ -491,13 +475,13 @@ cdef class GEEKernel:
         for k in range(self.chunk[i], self.chunk[i + 1]):
             correct_block(&self.p, x, b, &s, &t, trace, without, self.p.block[k], self.p.block[k + 1])
 
-    def cluster(self, ptrdiff_t i, const double[::1] half_beta, *, double alpha=0.0, const double[::1] rho=None,
-                const double[::1] inverse=None, const double[::1] factor=None):
+    def cluster(self, ptrdiff_t i, const double[::1] half_beta, *, bint whiten=True, double alpha=0.0,
+                const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None):
         """Sensitivity (m, m) and scores (m,) of one cluster."""
         cdef:
             ptrdiff_t m = self.p.m, ld = self.p.ld
             double[::1] total = np.zeros(N_SCALARS + self.p.n_moments + 5 * m * ld)
-            State x = self.state(half_beta, None, alpha, rho, inverse, factor)
+            State x = self.state(half_beta, whiten, alpha, rho, inverse, factor)
             Scratch s
             Totals t
         lay_out(&s, &self.arena[0, 0], &self.p, self.rows, self.clusters)

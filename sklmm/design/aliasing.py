@@ -42,7 +42,7 @@ def aliased_columns(X, center, inv_scale, sample_weight=None, fit_intercept=True
     return dependent(total)[int(fit_intercept) :]
 
 
-def dependent(gram):
+def dependent(gram, share=ALIASED):
     """Mask of the columns that depend linearly on those before them, from their positive semidefinite Gram matrix.
 
     A Cholesky factorisation, scaled to a unit diagonal: the square of each pivot is the share of the column that the
@@ -53,7 +53,7 @@ def dependent(gram):
     scale = np.sqrt(np.maximum(gram.diagonal(), 0.0))
     if scale.min(initial=np.inf) > 0:
         factor, failed = lapack.dpotrf(gram / (scale[:, None] * scale), lower=1)
-        if not failed and factor.diagonal().min(initial=1.0) ** 2 > ALIASED:
+        if not failed and factor.diagonal().min(initial=1.0) ** 2 > share:
             return out
     kept, L = [], np.zeros((n, n))
     for j in range(n):  # one column after another, leaving out those that add nothing
@@ -62,7 +62,7 @@ def dependent(gram):
         for i in range(m):
             row[i] = (row[i] - row[:i] @ L[i, :i]) / L[i, i]
         pivot = 1.0 - row @ row
-        if scale[j] == 0 or pivot < ALIASED:
+        if scale[j] == 0 or pivot < share:
             out[j] = True
             continue
         L[m, :m], L[m, m] = row, np.sqrt(pivot)

@@ -66,7 +66,7 @@ class RelativeCovariance:
         return out
 
     def with_pivots(self, factor):
-        """A Lambda of this structure with small numbers in place of zeros on the diagonal above entries that are not zero.
+        """A Lambda of this structure with small numbers for zeros on the diagonal above entries that are not zero.
 
         Such a zero leaves the entries below it, and those to their right, free to turn among each other: in other
         coordinates it would be forgotten which way. Small numbers tell `normal_form` both ways.

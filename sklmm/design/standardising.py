@@ -14,15 +14,24 @@ def row_sample(X, sample_weight):
     return sample, share / share.sum() if share.any() else np.full(len(share), 1 / len(share))
 
 
-def column_scales(sample, share, fit_intercept):
-    """Centre (0 without an intercept to absorb it) and inverse scale of each column, padded to a multiple of 8."""
+def column_scales(sample, share, fit_intercept, X, sample_weight):
+    """Centre (0 without an intercept to absorb it) and inverse scale of each column, padded to a multiple of 8.
+
+    Columns without spread in the sample, such as indicators of rare categories, are looked at in all rows of X.
+    """
     p = sample.shape[1]
     padded = max(8, (p + 7) // 8 * 8)
     center, inv_scale = np.zeros(padded), np.zeros(padded)
-    if fit_intercept:
-        center[:p] = share @ sample
-    spread = np.sqrt(share @ (sample - center[:p]) ** 2)
-    size = np.sqrt(share @ sample**2)
+
+    def moments(rows, weight):
+        middle = weight @ rows if fit_intercept else np.zeros(rows.shape[1])
+        return middle, np.sqrt(weight @ (rows - middle) ** 2), np.sqrt(weight @ rows**2)
+
+    center[:p], spread, size = moments(sample, share)
+    for j in np.flatnonzero(spread <= 1e-12 * size) if len(sample) < X.shape[0] else ():
+        weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        column = X[:, j : j + 1].astype(np.float64)
+        (center[j],), (spread[j],), (size[j],) = moments(column, weight / weight.sum())
     # a constant column has no spread but rounding error; its size keeps it from being blown up
     spread = np.where(spread > 1e-12 * size, spread, size)
     inv_scale[:p] = 1.0 / np.where(spread > 0, spread, 1.0)

@@ -70,6 +70,17 @@ class ResidualMoments:
         corrected = counts - self.n_coefficients
         return np.where(self.ddof_correction & (corrected > 0), corrected, counts)
 
+    def remark_on_few_pairs(self):
+        """In words, where `less_coefficients` leaves counts as they are."""
+        few = (self.counts > 0) & (self.counts <= self.n_coefficients)
+        if not (self.ddof_correction and np.any(few)):
+            return None
+        where = "" if np.ndim(self.counts) == 0 else " at some distances in time"
+        return (
+            f"rests on few pairs of rows: {np.max(self.counts[few]):g}{where}, not more than the {self.n_coefficients} "
+            "coefficients that ddof_correction=True takes off; their plain mean is used"
+        )
+
 
 class WorkingCorrelation:
     """Base class of working correlations.
@@ -114,6 +125,11 @@ class WorkingCorrelation:
         alpha : ndarray of shape (n_parameters,)
         """
         raise NotImplementedError(f"{type(self).__name__} must define estimate(moments)")
+
+    def remark(self, alpha, moments):
+        """What a user should know of an estimate that is not what its definition says, after "the working correlation",
+        or None."""
+        return None
 
     def matrix(self, alpha, times):
         """Correlation matrix of rows observed at these times.
@@ -166,6 +182,9 @@ class Exchangeable(WorkingCorrelation):
             return np.zeros(1)
         return np.atleast_1d(moments.products / (moments.scale * moments.less_coefficients(moments.counts)))
 
+    def remark(self, alpha, moments):
+        return moments.remark_on_few_pairs()
+
     def matrix(self, alpha, times):
         n = len(times)
         return np.full((n, n), alpha[0]) + (1.0 - alpha[0]) * np.eye(n)
@@ -207,6 +226,18 @@ class AR1(WorkingCorrelation):
         else:
             rho = _power_sum_root(gaps / unit, counts, float(moments.products) / moments.cluster_scale, signed)
         return np.atleast_1d(np.copysign(np.abs(rho) ** (1.0 / unit), rho))
+
+    def remark(self, alpha, moments):
+        if moments.gaps is None or not np.any(moments.counts > 0):
+            return None
+        found = float(moments.counts @ self.powers(alpha[0], moments.gaps))
+        target = float(moments.products) / moments.cluster_scale
+        if abs(found - target) <= 1e-6 * moments.counts.sum():
+            return None
+        return (
+            f"has no value with which neighbours in time correlate as they do, {target / moments.counts.sum():.4g} on "
+            f"the average; the nearest is used, which makes it {found / moments.counts.sum():.4g}"
+        )
 
     def matrix(self, alpha, times):
         times = np.asarray(times, dtype=float)
@@ -252,8 +283,9 @@ def _power_sum_root(gaps, counts, target, signed):
     if below.size:  # the root next to 0
         return brentq(excess, grid[below[0]], grid[below[0] - 1], xtol=1e-15)
     least = int(np.argmin(values))
-    around = grid[min(least + 1, 256)], grid[max(least - 1, 0)]
-    return minimize_scalar(excess, bounds=around, method="bounded", options={"xatol": 1e-12}).x
+    low, high = grid[min(least + 1, 256)], grid[max(least - 1, 0)]
+    nearest = minimize_scalar(excess, bounds=(low, high), method="bounded", options={"xatol": 1e-12}).x
+    return nearest if excess(nearest) >= 0 else brentq(excess, nearest, high, xtol=1e-15)
 
 
 def _power_least_squares(lags, counts, means, signed):
@@ -322,6 +354,9 @@ class MDependent(WorkingCorrelation):
         counts = moments.less_coefficients(moments.counts)
         alpha = np.divide(moments.products, moments.scale * counts, out=np.zeros(counts.size), where=moments.counts > 0)
         return np.append(alpha, np.zeros(self.m - alpha.size))
+
+    def remark(self, alpha, moments):
+        return moments.remark_on_few_pairs()
 
     def matrix(self, alpha, times):
         lags = np.abs(np.subtract.outer(grid_positions(times)[0], grid_positions(times)[0]))

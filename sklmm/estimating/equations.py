@@ -16,13 +16,14 @@ from sklmm.design.aliasing import aliased_columns
 from sklmm.design.standardising import column_scales, natural_map, row_sample
 from sklmm.estimating.clusters import Timing
 from sklmm.estimating.correlation import AR1, MARGIN, Exchangeable, ResidualMoments
-from sklmm.likelihood.clustered import ACCUMULATOR_BYTES, MAX_CHUNKS, TILE_BYTES, coarse_levels
+from sklmm.likelihood.clustered import ACCUMULATOR_BYTES, MAX_CHUNKS, TILE_BYTES
 from sklmm.likelihood.rows import in_order
+from sklmm.likelihood.sampling import block_ranks, sample_levels, sample_size
 from sklmm.optimize import FitReport
 
 FAY_GRAUBARD_BOUND = 0.75  # of a leverage, as Fay and Graubard (2001) propose
 LEVERAGE_ONE = 1e-8  # a cluster whose leverage is this close to 1 determines a coefficient alone
-VALUE, SQUARES, MEAN_SQUARES, OTHER_VALUE, OTHER_SQUARES, PLAIN_VALUE = range(6)  # sums that a pass returns
+VALUE, SQUARES, MEAN_SQUARES, PLAIN_VALUE = range(4)  # sums that a pass returns
 
 
 @dataclass
@@ -48,7 +49,7 @@ class GEEFit:
         The union of times, where the structure has a matrix over them; else those of the largest cluster (at most
         1,000).
     trouble : str or None
-        What was done where the working correlation's estimate was out of range.
+        What was done where the working correlation's estimate was out of range, or is not what its definition says.
     cluster_sizes : (smallest, largest)
     n_clusters : int
     too_light : whether weights left no degrees of freedom to take off.
@@ -97,7 +98,7 @@ class Equations:
         self.n_obs = float(n) if w is None else float(w.sum())
         X = X if clusters.order is None else gather_rows(X, clusters.order)
         self.X, self.y = X, y if clusters.order is None else y[clusters.order]
-        self._center, self._inv_scale = column_scales(*row_sample(X, w), fit_intercept)
+        self._center, self._inv_scale = column_scales(*row_sample(X, w), fit_intercept, X, w)
         aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], w, fit_intercept)
         self.active = np.append(~aliased, np.ones(int(fit_intercept), dtype=bool))
         self.n_coefficients = int(self.active.sum())
@@ -124,8 +125,12 @@ class Equations:
             int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times,
             *timing.patterns,
         )  # fmt: skip
-        self.levels = coarse_levels(n, n_blocks, clusters.sizes.size)
+        self._first_row, self._rank = clusters.start[block], block_ranks(n_blocks)
         self._count_moments(w)
+
+    def sample_levels(self):
+        """The samples of blocks to climb through, see `sklmm.likelihood.sampling`."""
+        return sample_levels(self.X, self.y, self._first_row, self._rank, self.clusters.sizes.size, self.m)
 
     # Moments -----------------------------------------------------------------------------------------------
 
@@ -159,7 +164,7 @@ class Equations:
         dispersion : float
         alpha : ndarray
         trouble : str or None
-            What was done where the estimates were out of range.
+            What was done where the estimates were out of range, or are not what their definitions say.
         """
         estimated = self.scale(scalars[SQUARES])
         dispersion = estimated if self.dispersion is None else self.dispersion
@@ -189,7 +194,10 @@ class Equations:
             valid = False
         if not valid:
             raise ValueError(f"{self.correlation!r}.estimate must give a 1-D array of finite parameters, got {alpha!r}")
-        return dispersion, *self.within_range(alpha)
+        inside, trouble = self.within_range(alpha)
+        if trouble is None and not self.too_light:
+            trouble = self.correlation.remark(alpha, moments)
+        return dispersion, inside, trouble
 
     @property
     def no_correlation(self):
@@ -222,8 +230,8 @@ class Equations:
             if self.whitening == Whitening.AUTOREGRESSIVE and alpha[0] < low == 0.0:
                 reason = "since distances in time that are not whole, or are all even, allow no negative one"
             return inside, (
-                f"its parameter is estimated as {alpha[0]:.4g}, but must lie between {low:.4g} and {high:.4g}, "
-                f"{reason}; {inside[0]:.4g} is used"
+                f"is out of range: its parameter is estimated as {alpha[0]:.4g}, but must lie between {low:.4g} and "
+                f"{high:.4g}, {reason}; {inside[0]:.4g} is used"
             )
         if self.whitening != Whitening.DENSE:
             return alpha, None
@@ -241,8 +249,8 @@ class Equations:
                 f"{smallest:.4g}), and shrink(alpha, {share:.4g}) did not mend it"
             )
         return shrunk, (
-            f"its estimate is not positive definite (smallest eigenvalue {smallest:.4g}, which must be above "
-            f"{MARGIN:g}); the correlations are multiplied by {share:.4g}"
+            f"is out of range: its estimate is not positive definite (smallest eigenvalue {smallest:.4g}, which must "
+            f"be above {MARGIN:g}); the correlations are multiplied by {share:.4g}"
         )
 
     def _is_definite(self, alpha, factor):
@@ -270,29 +278,24 @@ class Equations:
 
     def _whitener(self, alpha):
         """The kernel's arguments for a working correlation; None is independence."""
-        if alpha is None or self.whitening == Whitening.INDEPENDENT:
-            return self._identity()
+        if alpha is None:
+            return {"whiten": False}
         if self.whitening == Whitening.EXCHANGEABLE:
             return {"alpha": float(alpha[0])}
         if self.whitening == Whitening.AUTOREGRESSIVE:
             rho = AR1.powers(alpha[0], self.timing.gaps)
             return {"rho": rho, "inverse": 1.0 / np.sqrt(1.0 - rho**2)}
+        if self.whitening == Whitening.INDEPENDENT:
+            return {}
         if self._factor is None or self._factor[0] is not alpha:
             self._factor = alpha, self.kernel.factor(self.matrix(alpha))
         return {"factor": self._factor[1]}
 
-    def _identity(self):
-        if self.whitening == Whitening.AUTOREGRESSIVE:
-            return {"rho": np.zeros(len(self.timing.gaps)), "inverse": np.ones(len(self.timing.gaps))}
-        if self.whitening == Whitening.DENSE:
-            return {"factor": self.kernel.factor(np.eye(self.timing.n_times))}
-        return {}
-
-    def farthest(self, step):
-        """How far a step moves the linear predictor of some row at most."""
+    def moves(self, step):
+        """How far a step moves each row's linear predictor towards the row's outcome."""
         slopes = self._inv_scale[: self.p] * step[: self.p]
         shift = (step[self.p] if self.fit_intercept else 0.0) - slopes @ self._center[: self.p]
-        return np.abs(self.X @ slopes + shift).max()
+        return np.where(self.y > 0, 1.0, -1.0) * (self.X @ slopes + shift)
 
     def spread(self, step):
         """How far a step moves linear predictors apart along each column."""
@@ -303,15 +306,32 @@ class Equations:
         half[: self.m] = 0.5 * beta
         return half
 
-    def evaluate(self, beta, alpha, other=None, level=1):
-        """Sums over every level-th block; `other` are coefficients of the independence model, evaluated beside."""
-        return self.kernel.evaluate(
-            self._half(beta),
-            None if other is None else self._half(other),
-            step=level,
-            offset=level // 2,
-            **self._whitener(alpha),
-        )
+    def evaluate(self, beta, alpha, level=1):
+        """Sums over all rows, or over a sample of one block in `level`."""
+        sampled = sample_size(self.kernel.n_blocks, level)
+        return self.kernel.evaluate(self._half(beta), self._rank, sampled, **self._whitener(alpha))
+
+    def intercept_only(self):
+        """Coefficients of the model without slopes."""
+        beta, w = np.zeros(self.m), self.clusters.w
+        if self.fit_intercept:
+            share = self.y.mean() if w is None else w @ self.y / w.sum()
+            beta[-1] = np.log(share / (1.0 - share))
+        return beta
+
+    def value_without_slopes(self, beta, level=1):
+        """Log-likelihood of independent rows of the intercept alone."""
+        w, log_odds = self.clusters.w, beta[self.p :].sum()
+        rows = slice(None)
+        if level > 1:
+            rows = np.repeat(self._rank < sample_size(self.kernel.n_blocks, level), np.diff(self._first_row))
+        y = self.y[rows] > 0
+        successes, total = (y.sum(), y.size) if w is None else (w[rows][y].sum(), w[rows].sum())
+        return -successes * np.logaddexp(0.0, -log_odds) - (total - successes) * np.logaddexp(0.0, log_odds)
+
+    def share(self, level):
+        """Of the blocks, in a sample."""
+        return sample_size(self.kernel.n_blocks, level) / self.kernel.n_blocks
 
     def correct(self, beta, alpha, bread):
         """One last pass: sensitivity, scores and sums of their products, plain and corrected for leverage.

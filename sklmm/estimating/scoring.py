@@ -1,22 +1,33 @@
-"""Fisher scoring for the coefficients, alternated with moments for the working correlation."""
+"""Plain logistic regression by Newton's method; from there Fisher scoring, alternated with moments for the working
+correlation."""
 
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 
 from sklmm.design.aliasing import dependent
 from sklmm.estimating.clusters import Clusters
-from sklmm.estimating.equations import OTHER_SQUARES, OTHER_VALUE, PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit
+from sklmm.estimating.equations import PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit, Whitening
 from sklmm.likelihood.rows import multiply_in_place
-from sklmm.optimize import COARSE_TOL, FAR, FLAT, FitReport
+from sklmm.optimize import FitReport
 
-EXACT_ROWS = 200_000  # up to here the scoring goes on to rounding error, so that covariances belong to the final point
-EXACT_TOL = 1e-9
+EXACT_ROWS = 200_000  # up to here fits go on to rounding error, so that covariances belong to the final point
+EXACT_TOL = 1e-9  # of their last step, in standard errors
+SURE = 1e-7  # what rounding error may leave of it
+LARGE_TOL = 1e-8  # of independence models of more rows, which cost little to solve: an error, in standard errors
+ROUGH_TOL = 0.5  # of the independence model that many rows begin with
+SAMPLE_TOL, SAMPLE_STEPS = 0.3, 12  # a sample's own noise is more; one that takes more steps is no help
+# What is tried in turn: a share of the scoring step, and the growth of the distance that ends an acceleration.
+ATTEMPTS = ((1.0, np.inf), (1.0, 1.0), (0.5, 1.0), (0.2, 1.0))
+PATIENCE = 20  # evaluations in a row that lead no nearer
+ASTRAY = 10.0  # times as far from a solution as before: the step was too long
 MIXED_POINTS = 6  # that an accelerated step is made of
 FARTHEST_MIX = 10.0  # times as far as the plain step, that an accelerated one may go
-WORSE = 4.0  # a step was too long if the next one is this many standard errors, and times the shortest so far, long
-MOST_TRIES = 6  # of shorter steps from one point
-SLOW = 0.7  # a step this long against the one before is no progress worth a sample's while
+FAR, FLAT = 0.5, 1e-6  # a step that moves linear predictors so far, and gains so little, leads to infinity
+CERTAIN = 15.0  # a linear predictor so far towards the row's outcome
+NOTHING_NEW = 1e-13  # of a column's information, given those before it: rounding error
+POOR = 5.0  # times what the coefficients' covariance explains, that a solution may be worse than the intercept alone
 
 
 def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, times=None, sample_weight=None,
@@ -55,301 +66,296 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
     """
     clusters = Clusters(codes, X.shape[0], n_clusters, labels, times if correlation.uses_time else None, sample_weight)
     equations = Equations(X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads)
-    solver = Solver(equations, tol, max_iter, progress)
-    solver.solve()
-    return solver.result()
+    return Solver(equations, tol, max_iter, progress).result()
 
 
-class Ascent:
-    """Newton's method for the independence model, whose likelihood tells when a step was too long.
+@dataclass
+class Point:
+    """An evaluation, and where it leads.
 
     Attributes
     ----------
-    point : ndarray
-        Where to evaluate next.
-    base : ndarray
-        The last point that was better than those before; the step from there is `step`.
+    beta, alpha : ndarray
+        alpha is None for the independence model.
+    sums : tuple
+        Scalars, moments, S and U, see `Equations.evaluate`.
+    step : ndarray
+        The scoring step S^-1 U.
+    length : float
+        Of the step in standard errors: naive ones, with a dispersion of 1 and weights of mean 1.
+    target : ndarray or None
+        alpha by the residuals here.
+    distance : float
+        Of beta and alpha from where they lead, in about standard errors.
     """
 
-    def __init__(self, point):
-        self.point, self.base, self.step, self.value = point, point, np.zeros_like(point), -np.inf
+    beta: np.ndarray
+    alpha: np.ndarray | None
+    sums: tuple
+    step: np.ndarray
+    length: float
+    target: np.ndarray | None
+    distance: float
 
-    def advance(self, value, step):
-        """Take in what was found at `point`. Returns whether it was better; if not, the step is shortened."""
-        better = not value < self.value - 1e-12 * abs(self.value)
-        if better:
-            self.base, self.value = self.point, value
-        self.step = step if better else 0.25 * self.step
-        self.point = self.base + self.step
-        return better
+    @property
+    def value(self):
+        return self.sums[0][VALUE]
+
+    @property
+    def S(self):
+        return self.sums[2]
+
+    @property
+    def U(self):
+        return self.sums[3]
 
 
 class Solver:
-    """Fisher scoring from coarse samples of the clusters to all of them; owns the report.
+    """From the intercept-only model to the independence model, and from there to the working correlation's solution.
 
-    The independence model, where the scoring starts from and which QIC compares with, is solved in the same passes.
+    Owns the report. Many rows are begun with samples of them.
     """
 
     def __init__(self, equations, tol, max_iter, progress):
         self.equations, self.max_iter, self.progress = equations, max_iter, progress
+        self.structured = equations.whitening != Whitening.INDEPENDENT
         self.exact = equations.n_rows <= EXACT_ROWS
         self.tol = min(tol, EXACT_TOL) if self.exact else tol
         self.report, self.began = FitReport(), perf_counter()
-        self.beta = np.zeros(equations.m)
-        if equations.fit_intercept:
-            w = equations.clusters.w
-            share = equations.y.mean() if w is None else w @ equations.y / w.sum()
-            self.beta[-1] = np.log(share / (1.0 - share))
-        self.other = Ascent(self.beta)
-        self.alpha = self.S = None
-        self.shrinking = 1.0  # of a step's length from one iteration to the next
-        self.independence = None  # once known: its sensitivity and the sum of its squared residuals
-        self.separated, self.converged = [], False
-        # weights that are shares must not look like imprecision; counts stop where the rows repeated would ...
-        self.unit = min(1.0, equations.n_obs / equations.n_rows)
-        self.heavy = max(1.0, equations.n_obs / equations.n_rows)  # ... as far as numbers can hold that
+        self.weight = equations.n_obs / equations.n_rows
+        self.null = equations.intercept_only()
+        self.rate = 1.0  # of the distance from a solution to that of the point before
+        self.settled, self.separated, self.poor, self.tried = False, [], False, 0
+
+    @property
+    def spent(self):
+        return self.report.n_iter >= self.max_iter
 
     def solve(self):
-        levels = self.equations.levels
-        if not self.solve_independence(levels[0]):
-            return
-        for level in levels:
-            settled = self.solve_level(level)
-            if self.spent or self.separated:
-                break
-        self.converged = bool(self.separated) or (settled and level == 1)
-        if not (self.converged or self.spent):
-            self.look_for_separation()
+        """The last point: next to the solution if `settled`, else the best that there was."""
+        beta, alpha, shift = self.climb_samples()
+        point = self.independence = self.maximise(beta, 1, self.tol if self.exact else ROUGH_TOL)
+        if self.structured and self.settled and not self.separated:
+            alpha = self.moments(point.sums) if alpha is None else alpha
+            point = self.score(point.beta + point.step + shift, alpha, 1)
+        return point
 
-    def look_for_separation(self):
-        """Where the scoring found no solution: whether it is the data that have none."""
-        point = self.beta, self.alpha, self.S, self.report.decrement
-        self.solve_independence(1)
-        if not self.separated:
-            self.beta, self.alpha, self.S, self.report.decrement = point
+    def climb_samples(self):
+        """Where to begin on all rows: coefficients of the independence model, the working correlation, and what that
+        adds to the coefficients."""
+        beta, alpha, shift, point = self.null, None, 0.0, None
+        levels = [1] if self.exact else self.equations.sample_levels()
+        for level in levels[:-1]:
+            point = self.maximise(beta, level, SAMPLE_TOL)
+            if not self.settled:
+                return self.null, None, 0.0
+            beta = point.beta + point.step
+        if self.structured and point is not None:
+            scored = self.score(beta, self.moments(point.sums, levels[-2]), levels[-2])
+            if self.settled:
+                alpha, shift = scored.target, scored.beta + scored.step - beta
+                self.rate *= 0.5  # it falls with the root of the number of rows
+            else:
+                self.rate = 1.0
+        return beta, alpha, shift
 
-    def evaluate(self, beta, alpha, other, level):
-        out = self.equations.evaluate(beta, alpha, other, level)
+    # Evaluations -------------------------------------------------------------------------------------------
+
+    def at(self, beta, alpha, level=1):
+        point = self.point(beta, alpha, self.equations.evaluate(beta, alpha, level), level)
+        row = {
+            "iteration": self.report.n_iter,
+            "level": level,
+            "rows": self.equations.n_rows // level,
+            "quasi_likelihood": float(point.value),
+            "decrement": 0.5 * point.length**2,
+            "seconds": perf_counter() - self.began,
+        }
+        self.report.history.append(row)
+        if self.progress is not None:
+            self.progress(row)
+        return point
+
+    def point(self, beta, alpha, sums, level=1):
+        """Count an evaluation, and see where it leads."""
         self.report.n_iter += 1
         self.report.n_full_passes += level == 1
-        return out
+        step, length = self.step(*sums[2:])
+        if alpha is None:
+            return Point(beta, alpha, sums, step, length, None, length)
+        target = self.moments(sums, level)
+        moved = np.abs(target - alpha).max(initial=0.0) * np.sqrt(self.equations.clusters.sizes.size)
+        return Point(beta, alpha, sums, step, length, target, length + moved)
+
+    def moments(self, sums, level=1):
+        """The working correlation by the residuals of a pass; sums over a sample count as if over all rows."""
+        share = self.equations.share(level)
+        return self.equations.estimate(sums[0] / share, sums[1] / share)[1]
+
+    def step(self, S, U):
+        """The scoring step, and its length in standard errors."""
+        step = self.bread(S) @ U
+        return step, float(np.sqrt(max(step @ U, 0.0) / self.weight))
 
     def bread(self, S):
         """The inverse sensitivity, 0 for aliased columns and those that S tells nothing of: in a sample without rows
         that have them, or where all probabilities are 0 and 1."""
         order = np.roll(np.flatnonzero(self.equations.active), int(self.equations.fit_intercept))  # the intercept first
         on, out = np.ix_(order, order), np.zeros_like(S)
-        free = order[~dependent(S[on])]
+        free = order[~dependent(S[on], NOTHING_NEW)]
         on = np.ix_(free, free)
         scale = 1.0 / np.sqrt(S[on].diagonal())
         inverse = np.linalg.inv(scale[:, None] * S[on] * scale)
         out[on] = scale[:, None] * (0.5 * (inverse + inverse.T)) * scale
         return out
 
-    def step(self, S, U):
-        """The scoring step, and half its squared length in standard errors (naive ones, with a dispersion of 1)."""
-        step = self.bread(S) @ U
-        return step, 0.5 * float(step @ U) / self.unit
+    # The independence model --------------------------------------------------------------------------------
 
-    def note(self, level, value, decrement):
-        row = {
-            "iteration": self.report.n_iter,
-            "level": level,
-            "rows": self.equations.n_rows // level,
-            "quasi_likelihood": float(value),
-            "decrement": float(decrement),
-            "seconds": perf_counter() - self.began,
-        }
-        self.report.history.append(row)
-        self.report.decrement = float(decrement)
-        if self.progress is not None:
-            self.progress(row)
+    def maximise(self, beta, level, tol):
+        """Plain logistic regression by Newton's method from `beta`, or from the intercept-only model if that is better.
 
-    @property
-    def spent(self):
-        return self.report.n_iter >= self.max_iter
-
-    def goes_far(self, step):
-        """Whether a step moves the linear predictor of some row far."""
-        most = np.abs(step).max(initial=0.0) * np.sqrt(self.equations.n_rows)  # at least what any row moves, nearly
-        return most >= FAR and self.equations.farthest(step) >= FAR
-
-    def separating(self, step, decrement):
-        """Columns (-1: the intercept) along which a long step gains next to nothing: those that separate the classes.
-
-        Rows tell how long it is: short steps of its standardised column separate a rare category.
+        Steps that gain less than they should are taken again with a ridge, up to the largest information that there
+        can be, with which every step gains (Boehning and Lindsay 1988). `settled` if a maximum was reached, or columns
+        are `separated`.
         """
-        if decrement > FLAT or not self.goes_far(step):
+        self.settled, ridge, bound, before, first = False, 0.0, None, np.inf, self.report.n_iter
+        point = self.at(beta, None, level)
+        if point.value < (1.0 + 1e-9) * self.equations.value_without_slopes(self.null, level):
+            point = self.at(self.null, None, level)
+        while True:
+            slow = point.length > 0.3 * before  # Newton's method squares errors, but on the way to infinity
+            if level == 1 and slow and point.length**2 <= 2.0 * FLAT:
+                self.separated = self.separating(point)
+            done = point.length <= (SURE if slow else tol)
+            if not self.structured and before < np.inf:  # the last pass evaluates the point after this step
+                done |= point.length**3 / before**2 <= 0.1 * tol
+            if done and level == 1 and not self.exact:
+                done = np.abs(self.equations.moves(point.step)).max() < FAR
+            self.settled = done or bool(self.separated)
+            if self.settled or self.spent or (level > 1 and self.report.n_iter - first >= SAMPLE_STEPS):
+                return point
+            step = self.bread(point.S + ridge * bound) @ point.U if ridge else point.step
+            trial = self.at(point.beta + step, None, level)
+            gain, expected = trial.value - point.value, step @ (point.U - 0.5 * point.S @ step)
+            if gain < 0.1 * expected - 1e-12 * abs(point.value):
+                if bound is None:
+                    bound = self.at(np.zeros_like(beta), None, level).S
+                ridge = max(30.0 * ridge, 1e-6)
+                continue
+            before = np.inf if ridge else point.length
+            point = trial
+            if gain > 0.75 * expected:
+                ridge = 0.1 * ridge if ridge > 1e-8 else 0.0
+
+    def separating(self, point):
+        """Columns (-1: the intercept) along whose step rows move far, and all of them towards their outcomes, but for
+        those that are certain already."""
+        moves = self.equations.moves(point.step)
+        uncertain = self.equations.moves(point.beta) + moves < CERTAIN
+        if moves.max() < FAR or moves[uncertain].min(initial=0.0) < -0.01 * moves.max():
             return []
-        spread = self.equations.spread(step)
+        spread = self.equations.spread(point.step)
         return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]
 
-    def solve_independence(self, level):
-        """Plain logistic regression by Newton's method. Returns whether there is a point to go on from."""
-        tol = 0.5 * EXACT_TOL**2 if level == 1 else COARSE_TOL
-        other = self.other = Ascent(self.other.point)
-        while True:
-            scalars, moments, S, U, _, _ = self.evaluate(other.point, None, None, level)
-            step, decrement = self.step(S, U)
-            if other.advance(scalars[VALUE], step):
-                self.S = S
-                self.note(level, other.value, decrement)
-                if level == 1 and self.stop_separated(step, decrement, S):
-                    return False
-                if decrement <= tol:
-                    break
-            if self.spent:
-                self.beta = other.base
-                return False
-        if level == 1:
-            self.independence = S, scalars[SQUARES]
-        self.beta = other.point
-        self.alpha = self.correlation(scalars, moments, level)
-        return True
+    # The working correlation -------------------------------------------------------------------------------
 
-    def stop_separated(self, step, decrement, S):
-        """Stop at the independence model's last point if its next step shows that the classes are separated."""
-        self.separated = self.separating(step, decrement)
-        if self.separated:
-            self.converged, self.report.decrement = True, decrement  # as far as can be
-            self.beta, self.S = self.other.base, S
-            self.alpha = None  # residuals that vanish say nothing of it
-        return bool(self.separated)
+    def score(self, beta, alpha, level):
+        """Fisher scoring alternated with moments, by whole steps and then by shares of them. `settled` if that came to
+        an end; if not, the best point stands.
 
-    def correlation(self, scalars, moments, level):
-        """New moment estimates; sums over a sample of the blocks count as if over all, as their divisors do."""
-        n_blocks = self.equations.kernel.n_blocks
-        share = len(range(level // 2, n_blocks, level)) / n_blocks
-        return self.equations.estimate(scalars / share, moments / share)[1]
+        There is no likelihood to climb: a step may lead away for a while, but not far at once.
+        """
+        start, best, self.settled = (beta, alpha), None, False
+        lowest = 2.0 * self.equations.value_without_slopes(self.null, level)
+        for most, growth in ATTEMPTS if level == 1 else ATTEMPTS[:1]:
+            (beta, alpha), share, last, points, waited, least = start, most, None, [], 0, np.inf
+            while not self.spent and waited <= PATIENCE:
+                point = self.at(beta, alpha, level)
+                waited = 0 if point.distance < least else waited + 1
+                least = min(least, point.distance)
+                if best is None or point.distance < best.distance:
+                    best = point
+                if last is not None:
+                    self.rate = point.distance / max(last.distance, 1e-300)
+                if self.near_enough(point, level, waited, last):
+                    self.settled = True
+                    return best
+                if last is not None and not (
+                    point.distance <= ASTRAY * max(last.distance, 1.0) and point.value >= lowest
+                ):
+                    share *= 0.2
+                    points.clear()
+                else:
+                    last, share = point, min(2.0 * share, most)
+                    if self.rate > growth:
+                        points.clear()
+                beta, alpha = self.mixed(points, last, share)
+            self.rate = 1.0
+            self.tried += level == 1 and not self.spent
+        return best
 
-    def solve_level(self, level):
-        """Scoring on every level-th block. Returns whether it converged; if not, the best point stands."""
-        before, last, scale, points = np.inf, np.inf, 1.0, []
-        best, tries, start = None, 0, None
-        if not self.independence:
-            start = self.beta if level == 1 else None
-            self.begin_level(level)
-        while True:
-            other = None if self.independence else self.other.point
-            scalars, moments, self.S, U, other_S, other_U = self.evaluate(self.beta, self.alpha, other, level)
-            rest = 0.0
-            if other is not None:
-                other_step, rest = self.step(other_S, other_U)
-                if not self.other.advance(scalars[OTHER_VALUE], other_step):
-                    rest = np.inf
-                    if start is not None and not self.spent:  # both had taken that step
-                        self.beta = start + self.other.step
-                        continue
-                elif level == 1:
-                    if self.stop_separated(other_step, rest, other_S):
-                        return False
-                    if rest <= 1e-16 or (not self.exact and rest <= 1e-2 and not self.goes_far(other_step)):
-                        self.independence = other_S, scalars[OTHER_SQUARES]
-                start = None
-            step, decrement = self.step(self.S, U)
-            self.note(level, scalars[VALUE], decrement)
-            alpha = self.correlation(scalars, moments, level)
-            moved = 0.0 if alpha is None else np.abs(alpha - self.alpha).max(initial=0.0)
-            length = np.sqrt(2.0 * decrement / self.heavy)
-            if best is None or length < best[0]:
-                best, tries = (length, self.beta, self.alpha, self.S, step, alpha), 0
-            elif length > WORSE * max(best[0], 1.0):
-                tries += 1
-                if self.spent or tries > MOST_TRIES:
-                    return self.keep(best)
-                before, last, scale = np.inf, np.inf, 0.25**tries
-                points.clear()
-                self.beta, self.alpha = self.between(best, scale)
-                continue
-            if level == 1 and self.separating(step, decrement):
-                return self.keep(best)
-            # how far both still are from settled, in about standard errors
-            distance = length + moved * np.sqrt(self.equations.clusters.sizes.size)
-            scale = max(0.5 * scale, 1 / 64) if distance > 2.0 * last else min(1.0, 2.0 * scale)
-            if before < np.inf:
-                self.shrinking = np.sqrt(decrement / before)
-            if level == 1:
-                settled = self.near_enough(decrement, moved) and self.independence is not None
-            else:
-                settled = rest <= COARSE_TOL and (decrement <= COARSE_TOL or decrement > SLOW**2 * before)
-            if settled or scale < 1.0 or alpha is None:
-                points.clear()
-                self.beta, self.alpha = self.beta + scale * step, alpha
-            else:
-                self.beta, self.alpha = self.mixed(points, step, alpha, distance)
-            if settled and scale == 1.0:
-                self.shrinking *= 0.5  # for the next level: it falls with the root of the number of rows
-                return True
-            if self.spent:
-                return self.keep(best)
-            before, last = decrement, distance
+    def near_enough(self, point, level, waited, last):
+        """Whether the error is below tol after this step and, on large data, the one that the last pass adds.
 
-    def keep(self, best):
-        length, self.beta, self.alpha, self.S, _, _ = best
-        self.report.decrement = 0.5 * length**2 * self.heavy
-        return False
+        Fisher scoring converges linearly: each step is shorter than the one before it by about the same factor.
+        """
+        if level > 1:
+            return last is not None and (point.length <= SAMPLE_TOL or self.rate > 0.7)
+        if self.exact:
+            return point.distance * min(self.rate, 1.0) <= self.tol or (waited > 2 and point.distance <= SURE)
+        return self.rate < 0.1 and point.length * self.rate**2 <= self.tol
 
-    def between(self, best, share):
-        """A share of the way from the best point to where its step led, which was too far."""
-        _, beta, alpha, _, step, there = best
-        if there is not None:
-            alpha = self.equations.within_range(alpha + share * (there - alpha))[0]
-        return beta + share * step, alpha
-
-    def mixed(self, points, step, alpha, distance):
+    def mixed(self, points, point, share):
         """The next coefficients and correlation, by Anderson's (1965) acceleration of the alternation.
 
         Where neither changes the other much it has nothing to speed up; with many correlations from few clusters it can
         save hundreds of iterations.
         """
-        m = step.size
-        here, there = np.append(self.beta, self.alpha), np.append(self.beta + step, alpha)
-        points.append((here, there - here))
+        m = point.step.size
+        here, move = np.append(point.beta, point.alpha), np.append(point.step, point.target - point.alpha)
+        there = here + share * move
+        points.append((here, move))
         if len(points) > 1:
             del points[:-MIXED_POINTS]
             x, f = (np.array(column) for column in zip(*points, strict=True))
-            share = np.linalg.lstsq(np.diff(f, axis=0).T, f[-1])[0]
-            mix = there - share @ (np.diff(x, axis=0) + np.diff(f, axis=0))
-            move = mix[:m] - self.beta
-            if move @ self.S @ move <= (FARTHEST_MIX * distance) ** 2 * self.unit * self.heavy:
+            weights = np.linalg.lstsq(np.diff(f, axis=0).T, f[-1])[0]
+            mix = there - weights @ (np.diff(x, axis=0) + share * np.diff(f, axis=0))
+            change = mix[:m] - point.beta
+            if change @ point.S @ change <= (FARTHEST_MIX * point.distance) ** 2 * self.weight:
                 there = mix
         return there[:m], self.equations.within_range(there[m:])[0]
 
-    def begin_level(self, level):
-        """Another sample has another likelihood. On all rows both estimates are moved by the independence model's step:
-        it is nearly the same for both."""
-        self.other = Ascent(self.other.point)
-        if level == 1:
-            scalars, _, S, U, _, _ = self.evaluate(self.other.point, None, None, 1)
-            step, decrement = self.step(S, U)
-            self.note(1, scalars[VALUE], decrement)
-            self.other.advance(scalars[VALUE], step)
-            self.beta = self.beta + step
-
-    def near_enough(self, decrement, moved):
-        """Whether the error is below tol after this step and, on large data, the one that the last pass adds.
-
-        Fisher scoring converges linearly: each step is shorter than the one before it by about the same factor. To be
-        exact the working correlation must have settled, too; it moved by `moved`.
-        """
-        length = np.sqrt(2.0 * decrement)
-        if self.exact:
-            return length <= self.tol * np.sqrt(self.heavy) and moved <= self.tol
-        return self.shrinking < 0.1 and length * self.shrinking**2 <= self.tol
+    # The end -----------------------------------------------------------------------------------------------
 
     def result(self):
-        """One last pass at the final point, and what it tells."""
+        """One last pass at the final point, and what it tells. Its step is free, and is taken; if that is long, the fit
+        had not ended."""
         equations, report = self.equations, self.report
-        scalars, moments, S, U, meats, without = equations.correct(self.beta, self.alpha, self.bread(self.S))
-        report.n_iter += 1
-        report.n_full_passes += 1
-        dispersion, alpha, trouble = equations.scale(scalars[SQUARES]), self.alpha, None
-        if not self.separated:
-            if self.converged:
-                step, report.decrement = self.step(S, U)
-                self.beta = self.beta + step
-            dispersion, alpha, trouble = equations.estimate(scalars, moments)
-        information, squares = self.independence or (S, scalars[SQUARES])
+        point = self.solve()
+        while True:
+            beta, alpha, goes_on = point.beta, point.alpha, self.settled and not self.separated
+            if goes_on:
+                beta, alpha = point.beta + point.step, point.target
+            scalars, moments, S, U, meats, without = equations.correct(beta, alpha, self.bread(point.S))
+            last = self.point(beta, alpha, (scalars, moments, S, U))
+            if not goes_on or self.ended(last, point):
+                break
+            self.settled = last.length < 0.5 * point.length and not self.spent
+            if self.spent:
+                break
+            if self.settled:
+                point = last
+            else:
+                point = self.score(beta, alpha, 1) if self.structured else self.maximise(beta, 1, self.tol)
+        if self.settled and not self.separated:
+            beta = beta + last.step
+        report.decrement = 0.5 * last.length**2
+        dispersion, estimated, trouble = equations.scale(scalars[SQUARES]), None, None
+        if not self.separated:  # residuals that vanish say nothing of the correlation
+            dispersion, estimated, trouble = equations.estimate(scalars, moments)
+        information, squares = S, scalars[SQUARES]
+        if self.structured:
+            information, squares = self.independence.S, self.independence.sums[0][SQUARES]
         if equations.dispersion is not None:
             dispersion = other_dispersion = equations.dispersion
         else:
@@ -361,11 +367,14 @@ class Solver:
             to_natural = np.zeros((equations.m, equations.m))
             to_natural[equations.active] = bread @ coordinates.T
             influence = equations.by_level(multiply_in_place(without, to_natural))
-        report.converged = self.converged
+        penalty = np.trace(information[on] @ bread @ meats[0][on] @ bread) / other_dispersion  # CIC
+        if self.settled and self.worse_than_the_intercept(scalars[VALUE], alpha, penalty):
+            self.settled, self.poor = False, True
+        report.converged = self.settled
         report.verdict = self.verdict()
         return GEEFit(
-            beta=coordinates @ self.beta[equations.active],
-            alpha=equations.no_correlation if alpha is None else alpha,
+            beta=coordinates @ beta[equations.active],
+            alpha=equations.no_correlation if estimated is None else estimated,
             dispersion=float(dispersion),
             bread=bread,
             meats=np.stack([meat[on] for meat in meats]),
@@ -385,6 +394,28 @@ class Solver:
             report=report,
         )
 
+    def ended(self, last, before):
+        """Whether the last pass's step, after that of the point before it, leaves no more of an error than it may."""
+        if self.exact:
+            return last.distance <= SURE
+        rate = min(last.length / max(before.length, 1e-300), 1.0)
+        return last.length * rate <= self.tol if self.structured else last.length * rate**2 <= LARGE_TOL
+
+    def worse_than_the_intercept(self, value, alpha, penalty):
+        """Whether the quasi-likelihood is lower than that of the intercept alone, under the same working correlation,
+        by more than uncertain coefficients make it: equations may have solutions far from the data."""
+        equations, mean = self.equations, 0.0
+        alone = equations.value_without_slopes(self.null)
+        if value >= alone:
+            return False
+        if alpha is not None and equations.fit_intercept:
+            point = self.at(self.null, alpha)
+            odds = np.exp(self.null[-1])
+            mean = odds / (1.0 + odds) + point.U[-1] / point.S[-1, -1] * odds / (1.0 + odds) ** 2  # solves its equation
+        if 0.0 < mean < 1.0:
+            alone = equations.value_without_slopes(np.append(self.null[:-1], np.log(mean / (1.0 - mean))))
+        return value < alone - POOR * max(equations.n_coefficients, penalty)
+
     def verdict(self):
         report = self.report
         if self.separated:
@@ -395,12 +426,17 @@ class Solver:
         length = np.sqrt(2 * max(report.decrement, 0.0))
         if report.converged:
             return f"converged: the last step was {length:.1e} standard errors long"
-        if self.spent:
+        if self.poor:
             return (
-                f"stopped after {report.n_iter} iterations with a step of {length:.1e} standard errors left; raise "
-                "max_iter, or try a simpler working correlation"
+                "the solution of the estimating equations describes the rows worse than the intercept alone; try a "
+                "simpler working correlation, or fewer features"
+            )
+        if self.tried:
+            return (
+                f"no step led nearer to a solution of the estimating equations than {length:.1e} standard errors; try "
+                "a simpler working correlation, or fewer features" + ", or raise max_iter" * self.spent
             )
         return (
-            f"no step led nearer to a solution of the estimating equations than {length:.1e} standard errors; try a "
-            "simpler working correlation, or fewer features"
+            f"stopped after {report.n_iter} iterations with a step of {length:.1e} standard errors left; raise "
+            "max_iter, or try a simpler working correlation"
         )

@@ -17,19 +17,9 @@ from sklmm.likelihood.units import Units
 TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
 MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
 ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
-MIN_LEVEL_ROWS, MIN_LEVEL_CLUSTERS = 1000, 10  # a coarse level of fewer points the wrong way, or saves nothing
 MODE_TOL, ROUGH_MODE_TOL = 1e-10, 1e-4  # of the conditional modes, relative to 1 + |u|
 POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
 BATCH_BYTES = 1 << 24  # derivatives of single clusters that are held at a time
-
-
-def coarse_levels(n_rows, n_blocks, n_clusters):
-    """Samples to climb through: every s-th block for each s, none of them too few rows or clusters to point the way."""
-    for ladder in ((64, 8), (8,)):
-        enough = n_rows >= ladder[0] * MIN_LEVEL_ROWS and n_clusters >= ladder[0] * MIN_LEVEL_CLUSTERS
-        if enough and n_blocks >= ladder[0]:
-            return [*ladder, 1]
-    return [1]
 
 
 class ClusteredLikelihood(Units):

@@ -23,7 +23,7 @@ class Units:
             self._inv_scale[:p] = 1.0
             return
         sample, share = row_sample(X, sample_weight)
-        self._center, self._inv_scale = column_scales(sample, share, self.fit_intercept)
+        self._center, self._inv_scale = column_scales(sample, share, self.fit_intercept, X, sample_weight)
         size = np.sqrt(share @ sample**2)
         for block, correlated in self.covariance.blocks:
             columns = self.columns[block]

@@ -99,9 +99,8 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         ("Tests", _reference(df)),
     ]
     notes = _notes_on_fit(estimator, coefficients, vcov)
-    trouble = estimator._trouble
-    if trouble:
-        notes.append(f"The estimate of the working correlation was out of range: {trouble}.")
+    if estimator._trouble:
+        notes.append(f"The working correlation {estimator._trouble}.")
     notes.append("Coefficients and probabilities are population-averaged: over all clusters, not within one.")
     return FitSummary(
         title="Marginal logistic regression (generalized estimating equations)",
