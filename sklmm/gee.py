@@ -71,7 +71,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         Most iterations.
     n_threads : int or None, default=None
         Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says, and one for few rows.
-        Results do not depend on it.
+        Results do not depend on it. A forked process uses one: it has no threads but the one that forked.
     verbose : int, default=0
         1 prints a line an iteration.
 
