@@ -12,6 +12,10 @@ from sklearn.utils.validation import validate_data
 from .design.grouping import as_group_frame
 from .estimating.clusters import shown_label
 
+# What all rows may count for together. The rounding error of a log-likelihood is some 1e-16 of it, which leaves two
+# decimals to 1e13 rows; the log-likelihood of 1e-6 rows is still far above what fits leave to gain.
+FEWEST_ROWS, MOST_ROWS = 1e-6, 1e13
+
 
 @dataclass
 class Rows:
@@ -135,6 +139,7 @@ def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
 def _read_features(estimator, X, *, reset, least_features):
     if is_frame(X) and X.shape[1] == 0:  # it has no type to go by
         X = np.empty(X.shape)
+    _refuse_dates(X)
     try:
         return validate_data(
             estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_features=least_features
@@ -148,6 +153,7 @@ def _to_numbers(estimator, table, names):
     """The features as floats, whatever they came in; a float array stays the view it is."""
     if not names:
         return np.empty((table.shape[0], 0))
+    _refuse_dates(table, names)
     try:
         return check_array(table, dtype=[np.float64, np.float32], input_name="X", estimator=estimator)
     except (ValueError, TypeError):
@@ -163,6 +169,33 @@ def as_table(estimator, X):
         # Lists that mix labels and numbers: NumPy would turn every number into text.
         X = np.asarray(X, dtype=object)
     return check_array(X, dtype=None, ensure_all_finite=False, input_name="X", estimator=estimator)
+
+
+def _refuse_dates(X, names=None):
+    """Raise where a column holds dates or lengths of time, which would become numbers of some unit in silence."""
+    if is_frame(X):
+        columns = {name: take_columns(X, j) for j, name in enumerate(X.columns if names is None else names)}
+    else:
+        X = X if hasattr(X, "dtype") else np.asarray(X, dtype=object)
+        if X.dtype.kind not in "mMO" or X.ndim != 2:
+            return
+        columns = {name: X[:, j] for j, name in enumerate(names or [f"x{j}" for j in range(X.shape[1])])}
+    for name, column in columns.items():
+        kind = getattr(column.dtype, "kind", None)
+        if kind == "O":
+            kind = pd.api.types.infer_dtype(column, skipna=True)
+        elif kind is None:  # polars
+            kind = str(column.dtype).split("(")[0].lower()
+        if kind in ("M", "date", "datetime", "datetime64", "period"):
+            raise ValueError(
+                f"column {name!r} of X holds dates: make them numbers, for example days since the first; in pandas, "
+                f"(X[{name!r}] - X[{name!r}].min()) / pd.Timedelta(days=1)"
+            )
+        if kind in ("m", "time", "duration", "timedelta", "timedelta64"):
+            raise ValueError(
+                f"column {name!r} of X holds lengths of time: make them numbers of a unit of your choice; in pandas, "
+                f"X[{name!r}] / pd.Timedelta(days=1)"
+            )
 
 
 def _name_column_without_numbers(X, names=None):
@@ -265,7 +298,13 @@ def one_dimensional(values, name, n_rows):
 
 
 def read_weights(sample_weight, n_rows):
-    """Row counts as float64, or None for all ones."""
+    """Row counts as float64, or None for all ones.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or if they add up to 0, to less than FEWEST_ROWS or more than MOST_ROWS.
+    """
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Real):
@@ -284,6 +323,16 @@ def read_weights(sample_weight, n_rows):
         )
     if not weights.any():
         raise ValueError("sample_weight is zero for every row: there is nothing to fit")
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not FEWEST_ROWS <= total <= MOST_ROWS:
+        trouble = f"fewer than {FEWEST_ROWS:g} are too few to fit anything to"
+        if total > MOST_ROWS:
+            trouble = f"beyond {MOST_ROWS:g}, double precision loses differences of 0.01 between log-likelihoods"
+        raise ValueError(
+            f"sample_weight counts rows, and these add up to {total:.3g}; {trouble}. Weights that are no counts can be "
+            "divided by their mean"
+        )
     return weights
 
 
