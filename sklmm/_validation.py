@@ -12,6 +12,10 @@ from sklearn.utils.validation import validate_data
 from .design.grouping import as_group_frame
 from .estimating.clusters import shown_label
 
+# What all rows may count for together. The rounding error of a log-likelihood is some 1e-16 of it, which leaves two
+# decimals to 1e13 rows; the log-likelihood of 1e-6 rows is still far above what fits leave to gain.
+FEWEST_ROWS, MOST_ROWS = 1e-6, 1e13
+
 
 @dataclass
 class Rows:
@@ -294,7 +298,13 @@ def one_dimensional(values, name, n_rows):
 
 
 def read_weights(sample_weight, n_rows):
-    """Row counts as float64, or None for all ones."""
+    """Row counts as float64, or None for all ones.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or if they add up to 0, to less than FEWEST_ROWS or more than MOST_ROWS.
+    """
     if sample_weight is None:
         return None
     if isinstance(sample_weight, Real):
@@ -313,6 +323,16 @@ def read_weights(sample_weight, n_rows):
         )
     if not weights.any():
         raise ValueError("sample_weight is zero for every row: there is nothing to fit")
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not FEWEST_ROWS <= total <= MOST_ROWS:
+        trouble = f"fewer than {FEWEST_ROWS:g} are too few to fit anything to"
+        if total > MOST_ROWS:
+            trouble = f"beyond {MOST_ROWS:g}, double precision loses differences of 0.01 between log-likelihoods"
+        raise ValueError(
+            f"sample_weight counts rows, and these add up to {total:.3g}; {trouble}. Weights that are no counts can be "
+            "divided by their mean"
+        )
     return weights
 
 

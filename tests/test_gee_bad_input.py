@@ -81,6 +81,12 @@ BAD = {
         ValueError,
         "Input sample_weight contains NaN",
     ),
+    "dates": (
+        {},
+        {"X": lambda X, y, g, t: X.assign(admitted=pd.date_range("2020", periods=300))},
+        ValueError,
+        "column 'admitted' of X holds dates",
+    ),
     "zero weights": (
         {},
         {"sample_weight": lambda X, y, g, t: np.zeros(300)},

@@ -8,7 +8,13 @@ import pytest
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
-from sklmm import MixedLogisticRegression
+from sklmm import (
+    GEELogisticRegression,
+    MixedEffectEncoder,
+    MixedLogisticRegression,
+    accuracy_report,
+    approximate_leave_group_out,
+)
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import (
     AliasedFeaturesWarning,
@@ -74,6 +80,55 @@ BAD = {
         {"sample_weight": lambda X, y, g: np.zeros(300)},
         ValueError,
         "sample_weight is zero for every row",
+    ),
+    **{
+        f"weights of {weight:g}": (
+            {},
+            {"sample_weight": lambda X, y, g, weight=weight: np.full(300, weight)},
+            ValueError,
+            f"sample_weight counts rows, and these add up to .*; {trouble}",
+        )
+        for trouble, weights in {
+            r"beyond 1e\+13, double precision": (1e11, 1e15, 1e100, 1e306, 1e308),
+            "fewer than 1e-06 are too few": (1e-10, 1e-300, 1e-320),
+        }.items()
+        for weight in weights
+    },
+    "dates": (
+        {},
+        {"X": lambda X, y, g: pd.DataFrame({"admitted": pd.date_range("2020", periods=300)})},
+        ValueError,
+        "column 'admitted' of X holds dates",
+    ),
+    "dates with groups in X": (
+        {"group_features": "g"},
+        {"X": lambda X, y, g: X.assign(g=g, admitted=pd.date_range("2020", periods=300, tz="UTC")), "groups": None},
+        ValueError,
+        "column 'admitted' of X holds dates",
+    ),
+    "dates of Python's": (
+        {},
+        {"X": lambda X, y, g: X.assign(admitted=pd.date_range("2020", periods=300).date)},
+        ValueError,
+        "column 'admitted' of X holds dates",
+    ),
+    "an array of dates": (
+        {},
+        {"X": lambda X, y, g: pd.date_range("2020", periods=300).to_numpy()[:, None]},
+        ValueError,
+        "column 'x0' of X holds dates",
+    ),
+    "lists of dates": (
+        {},
+        {"X": lambda X, y, g: [[date] for date in pd.date_range("2020", periods=300).to_numpy()]},
+        ValueError,
+        "column 'x0' of X holds dates",
+    ),
+    "lengths of time": (
+        {},
+        {"X": lambda X, y, g: pd.DataFrame({"stay": pd.to_timedelta(np.arange(300), "h")})},
+        ValueError,
+        r"column 'stay' of X holds lengths of time: .* X\['stay'\] / pd.Timedelta",
     ),
     "missing group labels": (
         {},
@@ -237,6 +292,26 @@ def test_random_effects_errors_point_at_the_place(data, spec, message, column):
     assert lines[place + 1].strip() == "^"
     if column is not None:
         assert lines[place + 1].index("^") - indent == column
+
+
+@pytest.mark.parametrize("weight", [1e306, 1e-300])
+def test_weights_beyond_numbers_wherever_rows_have_weights(data, weight):
+    X, y, groups = data
+    model = MixedLogisticRegression().fit(X, y, groups=groups)
+    weights = {"sample_weight": np.full(300, weight)}
+    rows = {"X": X, "y": y, "groups": groups}
+    calls = [
+        lambda: GEELogisticRegression().fit(**rows, **weights),
+        lambda: MixedEffectEncoder().fit(groups.to_frame(), y, **weights),
+        lambda: model.update_groups(**rows, **weights),
+        lambda: model.average_marginal_effects(X, **weights),
+        lambda: approximate_leave_group_out(model, **rows, **weights),
+        lambda: model.conf_int(method="profile", **rows, **weights),
+        lambda: accuracy_report("mixed", **rows, **weights),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="sample_weight counts rows, and these add up to"):
+            call()
 
 
 @pytest.mark.parametrize(
