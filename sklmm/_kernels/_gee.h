@@ -33,23 +33,6 @@ SKLMM_CLONES double gee_rows(const double *half, const double *h, const double *
     return v8_sum(value);
 }
 
-/* What the clamp of rows_exp takes off -sum w log p(y | eta): 2 (|half| - SKLMM_HALF_ETA) of rows far on the wrong side. With it the
- * log-likelihood is concave everywhere. The same without weights is added to `plain`. */
-SKLMM_CLONES double gee_beyond(const double *half, const double *y, const double *root_w, double *plain, ptrdiff_t n)
-{
-    v8d value = v8_set(0.0), unweighted = v8_set(0.0);
-    for (ptrdiff_t r = 0; r < n; r += 8) {
-        const v8l here = v8_first(n - r);
-        const v8d q = root_w ? v8_load(root_w + r) : v8_set(1.0);
-        const v8d wrong = (1.0 - 2.0 * v8_load(y + r)) * v8_load(half + r);
-        const v8d beyond = 2.0 * v8_max(wrong - SKLMM_HALF_ETA, v8_set(0.0));
-        unweighted += v8_keep(here, beyond);
-        value += v8_keep(here, q * q * beyond);
-    }
-    *plain += v8_sum(unweighted);
-    return v8_sum(value);
-}
-
 /* Rows times s, with the residual in column `slot`, fetching `ahead` meanwhile. */
 SKLMM_CLONES void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n,
                             const sklmm_ahead *ahead)

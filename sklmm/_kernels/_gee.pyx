@@ -33,7 +33,6 @@ cdef extern from "_gee.h" nogil:
         double bound
     double gee_rows(const double *half, const double *h, const double *y, const double *root_w, double *s, double *e,
                     double *plain, ptrdiff_t n)
-    double gee_beyond(const double *half, const double *y, const double *root_w, double *plain, ptrdiff_t n)
     void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n,
                    const sklmm_ahead *ahead)
     void gee_cluster_sum(double *t, const double *T, ptrdiff_t ld, const double *q, ptrdiff_t n)
@@ -200,7 +199,6 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
     cdef:
         ptrdiff_t first = p.start[c0], n = p.start[c1] - first, r = 0, k, i
         bint long_cluster = n > p.tile
-        double plain
         sklmm_ahead ahead
         const double *q
     for i in range(n):
@@ -212,9 +210,6 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
         q = p.root_w + first + r if p.root_w != NULL else NULL
         rows_load(s.tile, p.ld, &p.source, first + r, k)
         rows_dot(s.half, s.tile, p.ld, x.half_beta, k)
-        plain = 0.0
-        t.scalars[VALUE] -= gee_beyond(s.half, s.y + r, q, &plain, k)
-        t.scalars[PLAIN_VALUE] -= plain
         rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
         t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
         ahead = rows_ahead(&p.source, first + r + k, n_ahead)
