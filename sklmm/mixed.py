@@ -25,6 +25,8 @@ from .inference.marginal import marginal_coefficients
 from .likelihood.base import FactorDesign, fit_mixed
 from .reporting.summary import summary_of_mixed
 
+FEWEST_ROWS = 1e-6  # the log-likelihood of fewer is hardly above what fits leave to gain
+
 
 class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier):
     """Mixed-effects (multilevel) logistic regression.
@@ -243,6 +245,11 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             code, factor.levels = encode_groups(factor.labels(rows.column), factor.name)
             codes.append(code)
         n_obs = float(target.size) if weights is None else float(weights.sum())
+        if n_obs < FEWEST_ROWS:
+            raise ValueError(
+                f"sample_weight counts rows, and these add up to {n_obs:.3g}; fewer than {FEWEST_ROWS:g} are too few "
+                "to fit anything to. Weights that are no counts can be divided by their mean"
+            )
         warn_of_many_effects(factors, n_obs)
 
         designs = _designs(factors, codes)

@@ -71,15 +71,14 @@ class ResidualMoments:
         return np.where(self.ddof_correction & (corrected > 0), corrected, counts)
 
     def remark_on_few_pairs(self):
-        """In words, where `less_coefficients` leaves counts as they are."""
-        few = (self.counts > 0) & (self.counts <= self.n_coefficients)
-        if not (self.ddof_correction and np.any(few)):
-            return None
-        where = "" if np.ndim(self.counts) == 0 else " at some distances in time"
-        return (
-            f"rests on few pairs of rows: {np.max(self.counts[few]):g}{where}, not more than the {self.n_coefficients} "
-            "coefficients that ddof_correction=True takes off; their plain mean is used"
-        )
+        """In words, where `less_coefficients` leaves counts as they are; else None."""
+        few = self.ddof_correction & (self.counts > 0) & (self.counts <= self.n_coefficients)
+        if np.any(few):
+            where = "" if np.ndim(self.counts) == 0 else " at some distances in time"
+            return (
+                f"rests on few pairs of rows: {np.max(self.counts[few]):g}{where}, not more than the "
+                f"{self.n_coefficients} coefficients that ddof_correction=True takes off; their plain mean is used"
+            )
 
 
 class WorkingCorrelation:
@@ -127,9 +126,7 @@ class WorkingCorrelation:
         raise NotImplementedError(f"{type(self).__name__} must define estimate(moments)")
 
     def remark(self, alpha, moments):
-        """What a user should know of an estimate that is not what its definition says, after "the working correlation",
-        or None."""
-        return None
+        """What a user should know of an estimate that is not as defined, after "the working correlation", or None."""
 
     def matrix(self, alpha, times):
         """Correlation matrix of rows observed at these times.
@@ -228,16 +225,14 @@ class AR1(WorkingCorrelation):
         return np.atleast_1d(np.copysign(np.abs(rho) ** (1.0 / unit), rho))
 
     def remark(self, alpha, moments):
-        if moments.gaps is None or not np.any(moments.counts > 0):
-            return None
-        found = float(moments.counts @ self.powers(alpha[0], moments.gaps))
-        target = float(moments.products) / moments.cluster_scale
-        if abs(found - target) <= 1e-6 * moments.counts.sum():
-            return None
-        return (
-            f"has no value with which neighbours in time correlate as they do, {target / moments.counts.sum():.4g} on "
-            f"the average; the nearest is used, which makes it {found / moments.counts.sum():.4g}"
-        )
+        if moments.gaps is not None and np.any(moments.counts > 0):
+            found = np.average(self.powers(alpha[0], moments.gaps), weights=moments.counts)
+            target = float(moments.products) / (moments.cluster_scale * moments.counts.sum())
+            if abs(found - target) > 1e-6:
+                return (
+                    f"has no value with which neighbours in time correlate as they do, {target:.4g} on the average; "
+                    f"the nearest is used, which makes it {found:.4g}"
+                )
 
     def matrix(self, alpha, times):
         times = np.asarray(times, dtype=float)

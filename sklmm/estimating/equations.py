@@ -9,6 +9,7 @@ products: see `_kernels/_gee.h`.
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.optimize import linprog
 
 from sklmm._kernels._gee import GEEKernel, Moments, Whitening
 from sklmm._kernels._grouping import gather_rows, whole_blocks
@@ -22,6 +23,7 @@ from sklmm.likelihood.sampling import block_ranks, sample_levels, sample_size
 from sklmm.optimize import FitReport
 
 FAY_GRAUBARD_BOUND = 0.75  # of a leverage, as Fay and Graubard (2001) propose
+MOST_SEPARABLE = 1_000_000  # numbers in a linear program
 LEVERAGE_ONE = 1e-8  # a cluster whose leverage is this close to 1 determines a coefficient alone
 VALUE, SQUARES, MEAN_SQUARES, PLAIN_VALUE = range(4)  # sums that a pass returns
 
@@ -296,6 +298,17 @@ class Equations:
         slopes = self._inv_scale[: self.p] * step[: self.p]
         shift = (step[self.p] if self.fit_intercept else 0.0) - slopes @ self._center[: self.p]
         return np.where(self.y > 0, 1.0, -1.0) * (self.X @ slopes + shift)
+
+    def separable(self):
+        """Whether some linear predictors are never on the wrong side, and not all 0: the likelihood has no maximum then
+        (Albert and Anderson 1984). True where that would take long to find out."""
+        if self.n_rows * self.m > MOST_SEPARABLE:
+            return True
+        Z = np.ones((self.n_rows, self.m))
+        Z[:, : self.p] = (self.X - self._center[: self.p]) * self._inv_scale[: self.p]
+        Z = Z[:, self.active] * np.where(self.y > 0, 1.0, -1.0)[:, None]
+        found = linprog(-Z.sum(axis=0), A_ub=-Z, b_ub=np.zeros(self.n_rows), bounds=(-1.0, 1.0))
+        return found.status == 0 and (Z @ found.x).max() > 1e-4
 
     def spread(self, step):
         """How far a step moves linear predictors apart along each column."""

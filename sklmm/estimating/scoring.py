@@ -224,7 +224,8 @@ class Solver:
             point = self.at(self.null, None, level)
         while True:
             slow = point.length > 0.3 * before  # Newton's method squares errors, but on the way to infinity
-            if level == 1 and slow and point.length**2 <= 2.0 * FLAT:
+            gain = 0.5 * point.length**2 * max(1.0, self.weight)  # what it is for rows repeated, where weights count
+            if level == 1 and slow and gain <= FLAT:
                 self.separated = self.separating(point)
             done = point.length <= (SURE if slow else tol)
             if not self.structured and before < np.inf:  # the last pass evaluates the point after this step
@@ -248,11 +249,15 @@ class Solver:
                 ridge = 0.1 * ridge if ridge > 1e-8 else 0.0
 
     def separating(self, point):
-        """Columns (-1: the intercept) along whose step rows move far, and all of them towards their outcomes, but for
-        those that are certain already."""
+        """Columns (-1: the intercept) along whose step rows move far, and none of them away from its outcome.
+
+        Rows that are certain of theirs do not keep a step from moving them; then a linear program knows.
+        """
         moves = self.equations.moves(point.step)
-        uncertain = self.equations.moves(point.beta) + moves < CERTAIN
-        if moves.max() < FAR or moves[uncertain].min(initial=0.0) < -0.01 * moves.max():
+        away = moves < -0.01 * moves.max()
+        if moves.max() < FAR or (away.any() and (self.equations.moves(point.beta) + moves)[away].min() < CERTAIN):
+            return []
+        if away.any() and not self.equations.separable():
             return []
         spread = self.equations.spread(point.step)
         return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]
@@ -260,10 +265,10 @@ class Solver:
     # The working correlation -------------------------------------------------------------------------------
 
     def score(self, beta, alpha, level):
-        """Fisher scoring alternated with moments, by whole steps and then by shares of them. `settled` if that came to
-        an end; if not, the best point stands.
+        """Fisher scoring alternated with moments, by whole steps and then by shares of them.
 
-        There is no likelihood to climb: a step may lead away for a while, but not far at once.
+        `settled` if that came to an end; if not, the best point stands. There is no likelihood to climb: steps may lead
+        away for a while, but not far at once.
         """
         start, best, self.settled = (beta, alpha), None, False
         lowest = 2.0 * self.equations.value_without_slopes(self.null, level)

@@ -103,12 +103,21 @@ def covariance(cov_type, bread, dispersion, meats, n_obs, n_clusters, n_coeffici
                 "follows its rows wherever they go, as that of an indicator of one cluster does), so that nothing is "
                 "left of its residuals to correct; use cov_type='fay-graubard', which bounds leverages, or 'robust'"
             )
-        vcov = inner @ meat @ inner
+        half = inner @ _root(meat)  # so that rounding makes no variance negative
+        vcov = half @ half.T
         if cov_type == "morel":
             vcov = _morel(vcov, inner, meat, dispersion, n_obs, n_clusters, n_coefficients)
     out = np.full(bread.shape, np.nan)
     out[kept] = (vcov + vcov.T) / 2
     return out
+
+
+def _root(meat):
+    """A matrix L with L L' = meat, which is positive semi-definite."""
+    scale = np.sqrt(np.diagonal(meat))
+    scale = np.where(scale > 0, scale, 1.0)[:, None]
+    values, vectors = np.linalg.eigh(meat / (scale * scale.T))
+    return scale * vectors * np.sqrt(np.maximum(values, 0.0))
 
 
 def _meat_of(cov_type):

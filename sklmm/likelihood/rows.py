@@ -18,10 +18,9 @@ def multiply_in_place(table, matrix):
     -------
     table : ndarray of shape (n, k)
     """
-    matrix = matrix.astype(table.dtype)
     for first in range(0, len(table), CHUNK):
         part = table[first : first + CHUNK]
-        part[:] = part @ matrix
+        part[:] = part.astype(np.float64) @ matrix  # where classes are separated single precision would overflow
     return table
 
 
