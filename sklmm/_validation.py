@@ -13,8 +13,8 @@ from .design.grouping import as_group_frame
 from .estimating.clusters import shown_label
 
 # What all rows may count for together. The rounding error of a log-likelihood is some 1e-16 of it, which leaves two
-# decimals to 1e13 rows.
-MOST_ROWS = 1e13
+# decimals to 1e13 rows; squares of less than the other number underflow.
+FEWEST_ROWS, MOST_ROWS = 1e-150, 1e13
 
 
 @dataclass
@@ -303,7 +303,7 @@ def read_weights(sample_weight, n_rows):
     Raises
     ------
     ValueError
-        If a weight is negative or not finite, or if they add up to 0 or to more than MOST_ROWS.
+        If a weight is negative or not finite, or if they add up to 0, to less than FEWEST_ROWS or more than MOST_ROWS.
     """
     if sample_weight is None:
         return None
@@ -325,10 +325,13 @@ def read_weights(sample_weight, n_rows):
         raise ValueError("sample_weight is zero for every row: there is nothing to fit")
     with np.errstate(over="ignore"):
         total = weights.sum()
-    if total > MOST_ROWS:
+    if not FEWEST_ROWS <= total <= MOST_ROWS:
+        trouble = "numbers so small underflow"
+        if total > MOST_ROWS:
+            trouble = f"beyond {MOST_ROWS:g}, double precision loses differences of 0.01 between log-likelihoods"
         raise ValueError(
-            f"sample_weight counts rows, and these add up to {total:.3g}; beyond {MOST_ROWS:g}, double precision loses "
-            "differences of 0.01 between log-likelihoods. Weights that are no counts can be divided by their mean"
+            f"sample_weight counts rows, and these add up to {total:.3g}; {trouble}. Weights that are no counts can be "
+            "divided by their mean"
         )
     return weights
 

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.special import expit
 
+OVERFLOWS = 1e30  # single precision does, soon after; where classes are separated information is as small
 CHUNK = 1 << 14  # rows that are worked on at a time: they should stay in cache
 
 
@@ -18,9 +19,11 @@ def multiply_in_place(table, matrix):
     -------
     table : ndarray of shape (n, k)
     """
+    if np.abs(matrix).max(initial=0.0) < OVERFLOWS:
+        matrix = matrix.astype(table.dtype)
     for first in range(0, len(table), CHUNK):
         part = table[first : first + CHUNK]
-        part[:] = part.astype(np.float64) @ matrix  # where classes are separated single precision would overflow
+        part[:] = part @ matrix
     return table
 
 
