@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._progress import CallbackSupportMixin
+from ._selectors import refuse_coefficients_by_position, refuse_leaving_out_groups
 from ._validation import (
     check_number,
     encode_target,
@@ -39,6 +40,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __sklearn_clone__(self):
         """A clone of a model with a formula has it, too, and is fitted to data frames (cross-validation, searches)."""
+        refuse_leaving_out_groups(self)
         clone = super().__sklearn_clone__()
         if self._recipe is not None:
             clone._recipe = self._recipe
@@ -183,6 +185,15 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return self.__dict__[attribute]
         except KeyError:
             raise AttributeError(f"this {type(self).__name__} is not fitted yet") from None
+
+    @property
+    def coef_(self):
+        """Coefficients of the features, of shape (1, n_fixed)."""
+        coef = self._fitted("coef_")
+        columns = [*self._group_columns, *([] if self._time_column is None else [self._time_column])]
+        if columns:
+            refuse_coefficients_by_position(self, sorted(columns))
+        return coef
 
     # Inference on the fixed effects, from `coef_`, `intercept_` and `vcov_` ---------------------------------
 

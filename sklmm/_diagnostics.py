@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 
+from ._text import listed
 from .exceptions import (
     AliasedFeaturesWarning,
     ConvergenceWarning,
@@ -113,14 +114,14 @@ def warn_of_row_order(correlation):
 
 
 def _warn_of_columns(fit, X, names):
-    def listed(columns):
-        return ", ".join("the intercept" if j < 0 else repr(names[j]) for j in columns)
+    def named(columns):
+        return listed("the intercept" if j < 0 else repr(names[j]) for j in columns)
 
     if fit.aliased:
         constant = [j for j in fit.aliased if np.ptp(X[:, j]) == 0]
         collinear = [j for j in fit.aliased if j not in constant]
-        parts = [f"constant: {listed(constant)}"] * bool(constant)
-        parts += [f"collinear with other columns: {listed(collinear)}"] * bool(collinear)
+        parts = [f"constant: {named(constant)}"] * bool(constant)
+        parts += [f"collinear with other columns: {named(collinear)}"] * bool(collinear)
         warnings.warn(
             f"columns of X whose coefficients are not identified ({'; '.join(parts)}): "
             "they are left out, with coefficient 0 and standard error NaN",
@@ -129,7 +130,7 @@ def _warn_of_columns(fit, X, names):
         )
     if fit.separated:
         warnings.warn(
-            f"the classes are separated by {listed(fit.separated)}: the maximum of the likelihood is "
+            f"the classes are separated by {named(fit.separated)}: the maximum of the likelihood is "
             "at infinity, the estimates are where the fit stopped, and their standard errors mean nothing",
             SeparationWarning,
             stacklevel=_CALLER + 1,

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import effective_threads
 from ._rows_again import read_observations
+from ._validation import plain_labels
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
 from .inference.prediction_intervals import prediction_interval
@@ -118,7 +119,7 @@ class MixedPrediction:
         -------
         score : float
         """
-        return accuracy_score(y, self.predict(X, groups=groups), sample_weight=sample_weight)
+        return accuracy_score(plain_labels(y), self.predict(X, groups=groups), sample_weight=sample_weight)
 
     def _linear_predictor(self, X, groups, effects):
         check_is_fitted(self)

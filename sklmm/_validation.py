@@ -1,5 +1,6 @@
 """What comes in, read and checked: tables and their columns, grouping columns, weights, targets, parameters."""
 
+import datetime
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -9,8 +10,14 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import validate_data
 
+from ._text import listed, shown_label, similar_names
 from .design.grouping import as_group_frame
-from .estimating.clusters import shown_label
+
+_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")  # as pandas calls objects that are numbers
+_COUNTS = (
+    "If these are {} of successes among trials: give each row twice, as a success and as a failure, and the numbers of "
+    "both as sample_weight"
+)
 
 
 @dataclass
@@ -133,6 +140,7 @@ def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
 
 
 def _read_features(estimator, X, *, reset, least_features):
+    _refuse_dates(X)
     if is_frame(X) and X.shape[1] == 0:  # it has no type to go by
         X = np.empty(X.shape)
     try:
@@ -148,6 +156,7 @@ def _to_numbers(estimator, table, names):
     """The features as floats, whatever they came in; a float array stays the view it is."""
     if not names:
         return np.empty((table.shape[0], 0))
+    _refuse_dates(table, names)
     try:
         return check_array(table, dtype=[np.float64, np.float32], input_name="X", estimator=estimator)
     except (ValueError, TypeError):
@@ -163,6 +172,27 @@ def as_table(estimator, X):
         # Lists that mix labels and numbers: NumPy would turn every number into text.
         X = np.asarray(X, dtype=object)
     return check_array(X, dtype=None, ensure_all_finite=False, input_name="X", estimator=estimator)
+
+
+def _refuse_dates(X, names=None):
+    """Raise for columns of dates or durations, which NumPy would take for numbers of some unit of time."""
+    if is_frame(X):
+        dates = [name for name, dtype in zip(X.columns, X.dtypes, strict=True) if is_temporal(dtype)]
+    else:
+        dates = [0] if getattr(X, "dtype", np.dtype(float)).kind in "mM" else []
+        dates = [names[j] if names else f"x{j}" for j in dates]
+    if dates:
+        raise ValueError(
+            f"column {str(dates[0])!r} of X holds dates or durations: make it numbers, such as the days since the "
+            "first date, or parts of dates such as the month"
+        )
+
+
+def is_temporal(dtype):
+    """Whether a column of this type, of pandas or polars, holds dates, times or durations."""
+    if hasattr(dtype, "is_temporal"):  # polars
+        return dtype.is_temporal()
+    return dtype.kind in "mM" or dtype.type in (pd.Period, datetime.date, datetime.time)  # the last two: Arrow
 
 
 def _name_column_without_numbers(X, names=None):
@@ -218,14 +248,13 @@ def resolve_columns(group_features, X, names, parameter="group_features"):
     for item in chosen:
         if isinstance(item, str):
             if item not in names:
-                raise ValueError(
-                    f"{parameter} names {item!r}, which is no column of X; its columns are {names}"
-                )
+                raise ValueError(f"{parameter} names {item!r}, which is no column of X{_advice(item, X, names)}")
             positions.append(names.index(item))
         elif isinstance(item, Integral) and not isinstance(item, (bool, np.bool_)):
             if not -len(names) <= item < len(names):
                 raise ValueError(
-                    f"{parameter} asks for column {item} of X, which has {len(names)} columns"
+                    f"{parameter} asks for column {item} of X, which has {len(names)} columns; where columns come and "
+                    "go, as in feature selection, put it last and count from the end (-1)"
                 )
             positions.append(int(item) % len(names))
         else:
@@ -236,6 +265,25 @@ def resolve_columns(group_features, X, names, parameter="group_features"):
     if len(set(positions)) < len(positions):
         raise ValueError(f"{parameter}={group_features!r} names a column twice")
     return positions
+
+
+def _advice(name, X, names):
+    """What to do about a name that no column has."""
+    if not is_frame(X):
+        return (
+            f": its {len(names)} columns came without names, as those of arrays do, and feature selectors, bagging and "
+            "transformers make arrays of data frames. Give the position where columns stay in place (-1 is the last), "
+            "pass groups= with metadata routing, or put transformers into make_grouped_pipeline"
+        )
+    similar = similar_names(name, [str(known) for known in names])
+    if not similar:
+        return f"; its columns are {listed(map(repr, names))}"
+    return f"; did you mean {' or '.join(map(repr, similar))}?" + (
+        " ColumnTransformer puts such prefixes before names, unless verbose_feature_names_out=False; see also "
+        "make_grouped_pipeline"
+        if similar[0].endswith(f"__{name}")
+        else ""
+    )
 
 
 def match_group_names(given, fitted):
@@ -287,8 +335,19 @@ def read_weights(sample_weight, n_rows):
     return weights
 
 
+def plain_labels(labels):
+    """Labels as an array; objects that are all truth values or numbers (Decimals, too) become an array of these."""
+    values = np.asarray(labels)
+    if values.dtype != object:
+        return values
+    kind = pd.api.types.infer_dtype(values, skipna=False)
+    if kind == "boolean":
+        return values.astype(bool)
+    return values.astype(np.float64 if kind != "integer" else np.int64) if kind in _NUMBERS else values
+
+
 def read_times(time):
-    """Times as floats: numbers as they are, dates as days.
+    """Times as floats: numbers as they are, dates as days, periods as their numbers.
 
     Raises
     ------
@@ -301,7 +360,15 @@ def read_times(time):
     values = pd.Series(values if isinstance(values, pd.api.extensions.ExtensionArray) else np.asarray(values))
     missing = values.isna().to_numpy()
     if not missing.any():
-        if values.dtype.kind == "M":
+        if values.dtype == object:
+            kind = pd.api.types.infer_dtype(values)
+            if kind in ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period"):
+                values = pd.Series(pd.PeriodIndex(values) if kind == "period" else pd.Series(values.tolist()))
+            if kind == "date":
+                values = pd.to_datetime(values)
+        if isinstance(values.dtype, pd.PeriodDtype):
+            values = values.astype("int64")
+        elif values.dtype.kind == "M":
             values = (values - values.min()) / pd.Timedelta(days=1)
         elif values.dtype.kind == "m":
             values = values / pd.Timedelta(days=1)
@@ -312,7 +379,8 @@ def read_times(time):
         try:
             values = values.to_numpy(dtype=np.float64)
         except (ValueError, TypeError) as error:
-            raise type(error)(f"time must hold numbers or dates ({error})") from error
+            advice = "; pandas.to_datetime makes text dates" if values.dtype.kind not in "biuf" else ""
+            raise type(error)(f"time must hold numbers or dates ({error}){advice}") from error
         missing = ~np.isfinite(values)
     if missing.any():
         raise ValueError(
@@ -352,15 +420,20 @@ def encode_target(y):
     codes, found = pd.factorize(values)
     if (codes < 0).any():
         raise ValueError(f"Input y contains NaN: {np.count_nonzero(codes < 0)} labels are missing.")
+    found = plain_labels(np.asarray(found, dtype=values.dtype))
     kind = type_of_target(found, input_name="y", raise_unknown=True)
     if len(found) == 1:
         raise ValueError(f"y holds one class only ({shown_label(found[0])}); a classifier needs two classes")
     if kind == "continuous":
         raise ValueError(
             "Unknown label type: continuous. y holds numbers that are no class labels; a classifier needs "
-            "two classes"
+            "two classes" + (f". {_COUNTS.format('shares')}" if found.min() >= 0 and found.max() <= 1 else "")
         )
     if len(found) > 2:
-        raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
+        counts = found.dtype.kind in "iuf" and found.min() >= 0
+        raise ValueError(
+            f"Only binary classification is supported. The type of the target is {kind}. It holds "
+            f"{listed(map(shown_label, found), 5)}" + (f". {_COUNTS.format('numbers')}" if counts else "")
+        )
     order = np.argsort(found)
-    return (codes == order[1]).view(np.uint8), np.asarray(found, dtype=values.dtype)[order]
+    return (codes == order[1]).view(np.uint8), found[order]

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._prediction import probabilities
 from ._progress import effective_threads
+from ._text import listed
 from ._validation import (
     as_table,
     check_number,
@@ -248,7 +249,7 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.encodings_ = [table[:-1] for table in tables]
         self.unknown_encodings_ = np.array([table[-1] for table in tables])
         if diverged.any():
-            separating = ", ".join(repr(name) for name, does in zip(names, diverged, strict=True) if does)
+            separating = listed(repr(name) for name, does in zip(names, diverged, strict=True) if does)
             warnings.warn(
                 f"the categories of {separating} determine the target, or nearly: the standard deviation between them "
                 f"has no maximum, or one beyond {LARGEST_SD:g}, and is held at {LARGEST_SD:g}",

@@ -13,10 +13,10 @@ from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
 from ._gee_inference import GEEInference
 from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
-from ._validation import check_number, read_times, rows_by_level
+from ._text import shown_label
+from ._validation import check_number, plain_labels, read_times, rows_by_level
 from .design.formula import FormulaRecipe
 from .design.grouping import encode_groups
-from .estimating.clusters import shown_label
 from .estimating.correlation import resolve_correlation
 from .estimating.scoring import fit_gee
 from .exceptions import NoGroupsWarning
@@ -363,7 +363,8 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         if not rows.groups:
             warnings.warn(
                 "fit got no groups: every row is one of its own, and the estimates are those of plain logistic "
-                "regression. Name the grouping column of X in group_features, or pass groups=",
+                "regression. Name the grouping column of X in group_features, or pass groups= (to meta-estimators: "
+                "with metadata routing enabled)",
                 NoGroupsWarning,
                 stacklevel=4,
             )
@@ -422,7 +423,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         -------
         score : float
         """
-        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+        return accuracy_score(plain_labels(y), self.predict(X), sample_weight=sample_weight)
 
     def _linear_predictor(self, X):
         check_is_fitted(self)

@@ -312,7 +312,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             )
         warnings.warn(
             "fit got no groups: this is plain logistic regression. Name the grouping columns of X in "
-            "group_features, or pass groups=",
+            "group_features, or pass groups= (to meta-estimators: with metadata routing enabled)",
             NoGroupsWarning,
             stacklevel=4,
         )
