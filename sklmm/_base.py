@@ -165,6 +165,9 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         rows, _, _ = read_rows(self, X, groups, self._group_columns or None, self._time_column, reset=False)
         if groups is not None and self._group_names:
             rows.groups = match_group_names(rows.groups, self._group_names)
+            rows.absent_groups = [name for name in self._group_names if name not in rows.groups]
+            missing = np.full(rows.X.shape[0], None)  # a label that is missing is one of an unknown group
+            rows.groups |= dict.fromkeys(rows.absent_groups, missing)
         return rows
 
     def _set_fitted(self, state, formula=None):

@@ -5,10 +5,13 @@ import warnings
 import numpy as np
 
 from ._text import listed
+from .design.factors import parents_of
+from .design.grouping import other_type
 from .exceptions import (
     AliasedFeaturesWarning,
     ConvergenceWarning,
     FewClustersWarning,
+    LabelTypeWarning,
     LightWeightsWarning,
     NoTimesWarning,
     SeparationWarning,
@@ -20,10 +23,22 @@ from .exceptions import (
 _CALLER = 4  # from here over fit and its callback wrapper to the user's line
 
 
+def warn_of_measurements(name, levels, n_obs):
+    """Warn where labels are fractions that hardly recur: a wrong column, as after the columns of X have moved."""
+    if levels.dtype.kind == "f" and 2 * len(levels) >= n_obs:
+        warnings.warn(
+            f"{name} holds {len(levels):,} different fractions in {n_obs:,g} rows, as a measurement does: is it the column "
+            "of groups?",
+            UnidentifiedEffectsWarning,
+            stacklevel=_CALLER + 1,
+        )
+
+
 def warn_of_many_effects(factors, n_obs):
     """Warn where a factor has at least as many random effects as there are rows."""
     for factor in factors:
         n_levels, q = len(factor.levels), len(factor.columns)
+        warn_of_measurements(factor.name, factor.levels, n_obs)
         if n_levels >= n_obs:
             what = f"{factor.name} has as many groups ({n_levels}) as there are rows"
         elif n_levels * q >= n_obs:
@@ -38,6 +53,57 @@ def warn_of_many_effects(factors, n_obs):
             "take a coarser grouping or fewer random coefficients",
             UnidentifiedEffectsWarning,
             stacklevel=_CALLER,
+        )
+
+
+def warn_of_equal_partitions(designs, coefficients):
+    """Warn where two factors part the rows into the same groups and share a coefficient.
+
+    Parameters
+    ----------
+    designs : list of FactorDesign
+    coefficients : list of dict of int -> str
+        For each factor the names of its coefficients by their column.
+    """
+    for j, (one, names) in enumerate(zip(designs, coefficients, strict=True)):
+        for other in designs[:j]:
+            shared = [names[column] for column in one.columns if column in other.columns]
+            if not shared or one.n_levels != other.n_levels:
+                continue
+            if parents_of(one.codes, one.n_levels, other.codes) is not None:
+                warnings.warn(
+                    f"{other.name} and {one.name} part the rows into the same groups: the data do not say how the "
+                    f"variance of {listed(map(repr, shared))} is divided between them, only what it is in sum. Leave "
+                    "one of them out",
+                    UnidentifiedEffectsWarning,
+                    stacklevel=_CALLER,
+                )
+
+
+def warn_of_label_type(name, levels, labels, codes, consequence, stacklevel):
+    """Warn where no label is known since all are of another type, such as "7" in place of 7.
+
+    Parameters
+    ----------
+    name : str
+        Of the factor or column.
+    levels : pandas.Index
+        The known ones.
+    labels : 1-D array-like
+    codes : ndarray of intp
+        Their places among the levels.
+    consequence : str
+        What follows, in words.
+    stacklevel : int
+    """
+    if (codes >= 0).any():
+        return
+    difference = other_type(levels, labels)
+    if difference is not None:
+        warnings.warn(
+            f"none of the labels of {name!r} is known: {difference}. {consequence}; give labels of the type of the fit",
+            LabelTypeWarning,
+            stacklevel=stacklevel + 1,
         )
 
 
@@ -98,6 +164,7 @@ def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
             "coefficients (better, dozens of them). There are no degrees of freedom for tests; use fewer features, "
             "or cov_type='naive'",
             FewClustersWarning,
+    LabelTypeWarning,
             stacklevel=_CALLER,
         )
     _warn_of_convergence(fit.report)

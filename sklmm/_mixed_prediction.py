@@ -7,11 +7,13 @@ import numpy as np
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
+from ._diagnostics import warn_of_label_type
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import effective_threads
 from ._rows_again import read_observations
+from ._text import listed
 from ._validation import plain_labels
-from .design.grouping import encode_groups, lookup_codes
+from .design.grouping import encode_groups, lookup_codes, other_type
 from .exceptions import NoGroupsWarning
 from .inference.prediction_intervals import prediction_interval
 from .likelihood.base import FactorDesign, posterior_modes
@@ -43,7 +45,15 @@ class MixedPrediction:
             raise ValueError("update_groups needs groups, as fit did")
         rows = self._read_new_rows(X, groups)
         target, weights = read_observations(self, rows, y, sample_weight)
-        encoded = [encode_groups(factor.labels(rows.column), factor.name) for factor in self._factors]
+        labels = [factor.labels(rows.column) for factor in self._factors]
+        for factor, column in zip(self._factors, labels, strict=True):
+            difference = other_type(factor.levels, column)
+            if difference is not None:
+                raise ValueError(
+                    f"labels of {factor.name!r} would be groups of their own beside those of the model: {difference}; "
+                    "give labels of the type of the fit"
+                )
+        encoded = [encode_groups(column, factor.name) for factor, column in zip(self._factors, labels, strict=True)]
         _, beta, _ = self._fixed_effects()
         modes, mode_cov, posterior = posterior_modes(
             rows.X,
@@ -153,7 +163,21 @@ class MixedPrediction:
                 stacklevel=4,
             )
             return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
-        return [lookup_codes(factor.levels, factor.labels(rows.column)) for factor in self._factors]
+        codes = []
+        for factor in self._factors:
+            labels = factor.labels(rows.column)
+            codes.append(lookup_codes(factor.levels, labels))
+            consequence = "Every row is predicted as one of an unknown group"
+            warn_of_label_type(factor.name, factor.levels, labels, codes[-1], consequence, 4)
+        absent = [factor.name for factor in self._factors if set(factor.sources) & set(rows.absent_groups)]
+        if absent:
+            warnings.warn(
+                f"there is no column {listed(map(repr, rows.absent_groups))}: every row is predicted as one of an "
+                f"unknown group of {listed(absent)}. Name predict_effects='marginal' or 'zero' if that is meant",
+                NoGroupsWarning,
+                stacklevel=4,
+            )
+        return codes
 
     def predict_interval(self, X, groups=None, level=0.95):
         """Intervals for the probability of the second class of each row, in its group.

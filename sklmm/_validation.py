@@ -37,6 +37,8 @@ class Rows:
     raw_names : list of str
     time : 1-D array-like or None
         The column of times, where X has one.
+    absent_groups : sequence of str
+        Grouping columns of the fit that new rows came without: their labels are missing in `groups`.
     """
 
     X: np.ndarray
@@ -45,6 +47,7 @@ class Rows:
     raw: object
     raw_names: list
     time: object = None
+    absent_groups: tuple = ()
 
     def column(self, name):
         """The labels of a grouping column, or a feature used as one in an interaction."""
@@ -287,9 +290,9 @@ def _advice(name, X, names):
 
 
 def match_group_names(given, fitted):
-    """Groups of a new call under their names at fit; unnamed groups are matched by their order."""
-    if set(fitted) <= set(given):
-        return {name: given[name] for name in fitted}
+    """Groups of a new call under their names at fit; unnamed groups are matched by their order, some may be absent."""
+    if set(fitted) <= set(given) or set(given) < set(fitted):
+        return {name: given[name] for name in fitted if name in given}
 
     def unnamed(names):
         return names == ["group"] or names == [f"group{j}" for j in range(len(names))]

@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._diagnostics import warn_of_label_type
 from ._prediction import probabilities
 from ._progress import effective_threads
 from ._text import listed
@@ -209,6 +210,9 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             codes = lookup_codes(levels, labels)
             if len(self.categories_[j]) > len(levels):
                 codes[_is_missing(labels)] = len(levels)
+            warn_of_label_type(
+                column_names(self)[j], levels, labels, codes, "Every row gets the number of unknown categories", 3
+            )
             encoded[:, j] = np.append(self.encodings_[j], self.unknown_encodings_[j])[codes]
         return encoded
 

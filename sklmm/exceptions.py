@@ -10,6 +10,7 @@ __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
     "FewClustersWarning",
+    "LabelTypeWarning",
     "LightWeightsWarning",
     "NestingWarning",
     "NoGroupsWarning",
@@ -30,6 +31,10 @@ class NoGroupsWarning(SklmmWarning):
     """A model of grouped data was fitted without groups, or was asked to predict without them."""
 
 
+class LabelTypeWarning(SklmmWarning):
+    """Labels of groups or categories are of another type than at the fit, so that none of them is known."""
+
+
 class SingularFitWarning(SklmmWarning):
     """A variance was estimated as 0, or a correlation as -1 or 1: a valid fit with fewer random effects."""
 
@@ -43,7 +48,7 @@ class AliasedFeaturesWarning(SklmmWarning):
 
 
 class UnidentifiedEffectsWarning(SklmmWarning):
-    """There are at least as many random effects as rows: their variances rest on the model alone."""
+    """The data say nothing about a variance: as many random effects as rows, or one partition of them named twice."""
 
 
 class WorkingCorrelationWarning(SklmmWarning):

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import GroupedClassifier
-from ._diagnostics import warn_of_fit, warn_of_many_effects
+from ._diagnostics import warn_of_equal_partitions, warn_of_fit, warn_of_many_effects
 from ._mixed_inference import MixedInference
 from ._mixed_prediction import MixedPrediction
 from ._prediction import check_effects
@@ -246,6 +246,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         warn_of_many_effects(factors, n_obs)
 
         designs = _designs(factors, codes)
+        warn_of_equal_partitions(designs, [factor.names_by_column() for factor in factors])
         with progress.iterations() as told:
             fit = fit_mixed(
                 rows.X,

@@ -52,6 +52,10 @@ class Factor:
         labels = [column(source) for source in self.sources]
         return labels[0] if len(labels) == 1 else interact(labels)
 
+    def names_by_column(self):
+        """Names of the random coefficients by the column of X that multiplies them."""
+        return dict(zip(self.columns, [name for _, names in self.terms for name in names], strict=True))
+
     def term_slices(self):
         """Yield (term name, coefficient names, slice of the coefficients)."""
         start = 0

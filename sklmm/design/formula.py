@@ -238,9 +238,7 @@ class FormulaDesign:
         if groups is not None or not self.group_names:
             return X, groups
         there = [name for name in self.group_names if name in data.columns]
-        if not there:
-            return X, None
-        return X, _columns(data, self.group_names, "the model's formula")
+        return X, _columns(data, there, "the model's formula") if there else None
 
     def variables(self, data):
         """The columns of a data frame that the fixed effects are made of; none of their values may be missing."""

@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklmm._prediction import probabilities
 from sklmm._progress import effective_threads
 from sklmm._validation import read_weights
-from sklmm.design.grouping import lookup_codes
+from sklmm.design.grouping import lookup_known_codes
 
 __all__ = ["LeaveGroupOut", "approximate_leave_group_out"]
 
@@ -116,14 +116,9 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
     if not rows.groups:
         raise ValueError("approximate_leave_group_out needs the groups of the rows: pass groups, as to fit")
     labels = factor.labels(rows.column) if covariances is not None else next(iter(rows.groups.values()))
-    code = lookup_codes(estimator._levels, labels)
-    weights = read_weights(sample_weight, len(code))
-    unseen = (code < 0) if weights is None else (code < 0) & (weights > 0)
-    if unseen.any():
-        raise ValueError(
-            f"approximate_leave_group_out needs the rows of the fit: {np.count_nonzero(unseen)} rows are of groups "
-            "that the fit did not see (if they had no weight in it, pass sample_weight)"
-        )
+    weights = read_weights(sample_weight, rows.X.shape[0])
+    counted = None if weights is None else weights > 0
+    code = lookup_known_codes(estimator._levels, labels, "approximate_leave_group_out", counted)
     # a group that has no weight at all was left out from the start
     beta_of = np.concatenate([beta, full[None]])
     features = np.asarray(rows.X, dtype=np.float64)
