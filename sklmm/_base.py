@@ -32,6 +32,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     _formula = None  # the FormulaDesign of a model made by from_formula
     _recipe = None  # its FormulaRecipe, which clones have, too
+    _products = None  # random slopes that are products of features
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -163,6 +164,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "and groups= was passed too"
             )
         rows, _, _ = read_rows(self, X, groups, self._group_columns or None, self._time_column, reset=False)
+        rows.add_products(self._products)
         if groups is not None and self._group_names:
             rows.groups = match_group_names(rows.groups, self._group_names)
             rows.absent_groups = [name for name in self._group_names if name not in rows.groups]

@@ -27,8 +27,8 @@ def warn_of_measurements(name, levels, n_obs):
     """Warn where labels are fractions that hardly recur: a wrong column, as after the columns of X have moved."""
     if levels.dtype.kind == "f" and 2 * len(levels) >= n_obs:
         warnings.warn(
-            f"{name} holds {len(levels):,} different fractions in {n_obs:,g} rows, as a measurement does: is it the column "
-            "of groups?",
+            f"{name} holds {len(levels):,} different fractions in {n_obs:,g} rows, as a measurement does: is it the "
+            "column of groups?",
             UnidentifiedEffectsWarning,
             stacklevel=_CALLER + 1,
         )

@@ -219,6 +219,7 @@ class MixedInference:
         estimates_of = Estimates(parameters, fit_intercept)
         settings = {
             "fit_intercept": fit_intercept,
+            "slopes_only": rows.X.shape[1] - self.coef_.size,
             "n_quadrature": self._n_quadrature,
             "tol": float(self.tol),
             "max_iter": int(self.max_iter),

@@ -55,12 +55,23 @@ class Rows:
             return self.groups[name]
         return take_columns(self.raw, self.raw_names.index(name))
 
+    def add_products(self, products):
+        """Put products of features behind them, see `with_products`."""
+        if products:
+            self.X, self.names = with_products(self.X, products), [*self.names, *products]
+
     def keep(self, mask):
         """The rows where `mask` holds."""
         self.X = self.X[mask]
         self.groups = {name: take_rows(labels, mask) for name, labels in self.groups.items()}
         self.raw = take_rows(self.raw, mask)
         self.time = None if self.time is None else take_rows(self.time, mask)
+
+
+def with_products(X, products):
+    """An array with the products of columns behind them: a dict of name -> the columns that are multiplied."""
+    columns = [np.prod([X[:, j] for j in multiplied], axis=0) for multiplied in (products or {}).values()]
+    return np.column_stack([X, *columns]) if columns else X
 
 
 def check_number(estimator, name, kind, what, is_valid):

@@ -237,7 +237,11 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         progress = Progress(self, X, y, {"groups": groups, "sample_weight": sample_weight})
 
         rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight)
-        factors = self._plan_factors(rows, self.random_effects if design is None else design.random_effects or None)
+        random_effects = self.random_effects if design is None else design.random_effects or None
+        factors, products = self._plan_factors(rows, random_effects)
+        rows.add_products(products)
+        slopes_only = len(products) if design is None else design.n_slopes_only
+        names = rows.names[: len(rows.names) - slopes_only]  # of the fixed effects
         codes = []
         for factor in factors:
             code, factor.levels = encode_groups(factor.labels(rows.column), factor.name)
@@ -259,15 +263,16 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 max_iter=int(self.max_iter),
                 n_threads=effective_threads(self.n_threads, target.size),
                 progress=told,
+                slopes_only=slopes_only,
             )
-        warn_of_fit(fit, rows.X, rows.names)
+        warn_of_fit(fit, rows.X, names)
 
         _fill_tables(factors, fit)
-        n_fixed = len(rows.names) + bool(self.fit_intercept)
+        n_fixed = len(names) + bool(self.fit_intercept)
         n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
         state.update(
             classes_=classes,
-            coef_=fit.beta[None, n_fixed - len(rows.names) :].copy(),
+            coef_=fit.beta[None, n_fixed - len(names) :].copy(),
             intercept_=fit.beta[:1].copy() if self.fit_intercept else np.zeros(1),
             log_likelihood_=float(fit.log_likelihood),
             aic_=criteria.aic(float(fit.log_likelihood), n_parameters),
@@ -280,11 +285,12 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _n_groups_of_fit={factor.name: len(factor.levels) for factor in factors},  # update_groups learns more
             n_obs_=n_obs,
             _factors=factors,
-            _fixed_names=["intercept"] * bool(self.fit_intercept) + rows.names,
+            _fixed_names=["intercept"] * bool(self.fit_intercept) + names,
+            _products=products,
             _n_successes=float(target.sum() if weights is None else weights @ target),
             # What the summary says must be what was fitted, whatever set_params has changed since.
             _n_quadrature=int(self.n_quadrature),
-            _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
+            _separated=["the intercept" if j < 0 else names[j] for j in fit.separated],
             _theta=fit.theta,
             _vcov=fit.vcov,
             _robust_vcov=fit.robust_vcov,
@@ -294,7 +300,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _posterior=fit.posterior,
             _nesting=nested_pairs(designs),
             _row_moments=row_moments(
-                rows.X, fit.beta[n_fixed - len(rows.names) :], [factor.columns for factor in factors], weights
+                rows.X, fit.beta[n_fixed - len(names) :], [factor.columns for factor in factors], weights
             ),
         )
         self._set_fitted(state, design)
@@ -302,7 +308,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         return self
 
     def _plan_factors(self, rows, random_effects):
-        """The factors that `random_effects` asks for, checked against the columns there are."""
+        """The factors and products that `random_effects` asks for, checked against the columns there are."""
         if rows.groups:
             return plan_factors(random_effects, list(rows.groups), rows.names)
         if random_effects is not None:
@@ -317,7 +323,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             NoGroupsWarning,
             stacklevel=4,
         )
-        return []
+        return [], {}
 
     def marginal_coefficients(self, X=None, *, sample_weight=None, level=0.95):
         """Population-averaged coefficients, to set beside those of `GEELogisticRegression`.

@@ -122,8 +122,9 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
     # a group that has no weight at all was left out from the start
     beta_of = np.concatenate([beta, full[None]])
     features = np.asarray(rows.X, dtype=np.float64)
-    mean = np.einsum("ij,ij->i", features, beta_of[code, len(names) - features.shape[1] :])
-    if len(names) > features.shape[1]:
+    n_slopes = estimator.coef_.size  # of the first columns; others have random slopes only
+    mean = np.einsum("ij,ij->i", features[:, :n_slopes], beta_of[code, len(names) - n_slopes :])
+    if len(names) > n_slopes:
         mean += beta_of[code, 0]
     sd = None
     if covariances is not None and estimator.predict_effects in ("posterior", "marginal"):
