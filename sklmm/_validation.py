@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 from ._text import listed, shown_label, similar_names
 from .design.grouping import as_group_frame
 
-_NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")  # as pandas calls objects that are numbers
+_NUMBERS = ("floating", "mixed-integer-float", "decimal")  # as pandas calls objects that are numbers
 _COUNTS = (
     "If these are {} of successes among trials: give each row twice, as a success and as a failure, and the numbers of "
     "both as sample_weight"
@@ -355,9 +355,9 @@ def plain_labels(labels):
     if values.dtype != object:
         return values
     kind = pd.api.types.infer_dtype(values, skipna=False)
-    if kind == "boolean":
-        return values.astype(bool)
-    return values.astype(np.float64 if kind != "integer" else np.int64) if kind in _NUMBERS else values
+    if kind in ("boolean", "integer"):
+        return pd.Series(values).infer_objects().to_numpy()
+    return values.astype(np.float64) if kind in _NUMBERS else values
 
 
 def read_times(time):

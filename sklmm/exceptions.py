@@ -9,12 +9,14 @@ from sklearn.exceptions import ConvergenceWarning
 __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
+    "DroppedRowsWarning",
     "FewClustersWarning",
     "LabelTypeWarning",
     "LightWeightsWarning",
     "NestingWarning",
     "NoGroupsWarning",
     "NoTimesWarning",
+    "NumbersAsLabelsWarning",
     "SeparationWarning",
     "SingularFitWarning",
     "SklmmWarning",
@@ -29,6 +31,14 @@ class SklmmWarning(UserWarning):
 
 class NoGroupsWarning(SklmmWarning):
     """A model of grouped data was fitted without groups, or was asked to predict without them."""
+
+
+class DroppedRowsWarning(SklmmWarning):
+    """Rows were left out since a term of the formula is not defined in them, such as the logarithm of 0."""
+
+
+class NumbersAsLabelsWarning(SklmmWarning):
+    """A formula's column of text is made of numbers, all but a few of its values: each of them is a level."""
 
 
 class LabelTypeWarning(SklmmWarning):

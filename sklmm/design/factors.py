@@ -92,14 +92,14 @@ def plan_factors(random_effects, group_names, feature_names):
         for feature in term.features:
             # a feature may have the very name of a product
             multiplied = (feature,) if feature in position else term.multiplied(feature)
-            for name in multiplied:
-                if name not in position:
-                    error = unknown_name_error(term, name, feature_names, "feature")
-                    if name in group_names:
-                        error = _explained(error, f"{name!r} holds groups, no numbers: it can't have a random slope")
+            for own in multiplied:
+                if own not in position:
+                    error = unknown_name_error(term, own, feature_names, "feature")
+                    if own in group_names:
+                        error = _explained(error, f"{own!r} holds groups, no numbers: it can't have a random slope")
                     raise error
             if len(multiplied) > 1:
-                products.setdefault(feature, tuple(position[name] for name in multiplied))
+                products.setdefault(feature, tuple(position[own] for own in multiplied))
                 columns.append(len(position) + list(products).index(feature))
             else:
                 columns.append(position[feature])
