@@ -18,6 +18,7 @@ from .exceptions import (
     SingularFitWarning,
     UnidentifiedEffectsWarning,
     WorkingCorrelationWarning,
+    warn,
 )
 
 _CALLER = 4  # from here over fit and its callback wrapper to the user's line
@@ -26,11 +27,10 @@ _CALLER = 4  # from here over fit and its callback wrapper to the user's line
 def warn_of_measurements(name, levels, n_obs):
     """Warn where labels are fractions that hardly recur: a wrong column, as after the columns of X have moved."""
     if levels.dtype.kind == "f" and 2 * len(levels) >= n_obs:
-        warnings.warn(
+        warn(
             f"{name} holds {len(levels):,} different fractions in {n_obs:,g} rows, as a measurement does: is it the "
             "column of groups?",
             UnidentifiedEffectsWarning,
-            stacklevel=_CALLER + 1,
         )
 
 
@@ -71,16 +71,15 @@ def warn_of_equal_partitions(designs, coefficients):
             if not shared or one.n_levels != other.n_levels:
                 continue
             if parents_of(one.codes, one.n_levels, other.codes) is not None:
-                warnings.warn(
+                warn(
                     f"{other.name} and {one.name} part the rows into the same groups: the data do not say how the "
                     f"variance of {listed(map(repr, shared))} is divided between them, only what it is in sum. Leave "
                     "one of them out",
                     UnidentifiedEffectsWarning,
-                    stacklevel=_CALLER,
                 )
 
 
-def warn_of_label_type(name, levels, labels, codes, consequence, stacklevel):
+def warn_of_label_type(name, levels, labels, codes, consequence):
     """Warn where no label is known since all are of another type, such as "7" in place of 7.
 
     Parameters
@@ -94,16 +93,14 @@ def warn_of_label_type(name, levels, labels, codes, consequence, stacklevel):
         Their places among the levels.
     consequence : str
         What follows, in words.
-    stacklevel : int
     """
     if (codes >= 0).any():
         return
     difference = other_type(levels, labels)
     if difference is not None:
-        warnings.warn(
+        warn(
             f"none of the labels of {name!r} is known: {difference}. {consequence}; give labels of the type of the fit",
             LabelTypeWarning,
-            stacklevel=stacklevel + 1,
         )
 
 
@@ -164,7 +161,6 @@ def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
             "coefficients (better, dozens of them). There are no degrees of freedom for tests; use fewer features, "
             "or cov_type='naive'",
             FewClustersWarning,
-    LabelTypeWarning,
             stacklevel=_CALLER,
         )
     _warn_of_convergence(fit.report)

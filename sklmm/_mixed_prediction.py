@@ -1,12 +1,12 @@
 """Prediction and simulation of the mixed model: the methods that `MixedLogisticRegression` gets from here."""
 
 import copy
-import warnings
 
 import numpy as np
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
+from ._base import nan_where_incomplete
 from ._diagnostics import warn_of_label_type
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import effective_threads
@@ -14,7 +14,7 @@ from ._rows_again import read_observations
 from ._text import listed
 from ._validation import plain_labels
 from .design.grouping import encode_groups, lookup_codes, other_type
-from .exceptions import NoGroupsWarning
+from .exceptions import NoGroupsWarning, warn
 from .inference.prediction_intervals import prediction_interval
 from .likelihood.base import FactorDesign, posterior_modes
 from .simulation import simulate
@@ -43,6 +43,7 @@ class MixedPrediction:
             raise ValueError("the model was fitted without groups, so that there are no groups to update")
         if groups is None and not self._group_columns and self._formula is None:
             raise ValueError("update_groups needs groups, as fit did")
+        X, y, groups, sample_weight = self._complete_rows(X, y, groups, sample_weight)
         rows = self._read_new_rows(X, groups)
         target, weights = read_observations(self, rows, y, sample_weight)
         labels = [factor.labels(rows.column) for factor in self._factors]
@@ -82,6 +83,7 @@ class MixedPrediction:
         updated.n_groups_ = {factor.name: len(factor.levels) for factor in updated._factors}
         return updated
 
+    @nan_where_incomplete
     def predict_proba(self, X, groups=None, *, predict_effects=None):
         """Probabilities of the classes.
 
@@ -100,11 +102,13 @@ class MixedPrediction:
         mean, sd = self._linear_predictor(X, groups, predict_effects)
         return probabilities(mean, sd, effective_threads(self.n_threads))
 
+    @nan_where_incomplete
     def predict_log_proba(self, X, groups=None, *, predict_effects=None):
         """Logarithms of `predict_proba`, with the same arguments."""
         mean, sd = self._linear_predictor(X, groups, predict_effects)
         return log_probabilities(mean, sd, effective_threads(self.n_threads))
 
+    @nan_where_incomplete
     def decision_function(self, X, groups=None, *, predict_effects=None):
         """Logit of the probability of the second class, with the arguments of `predict_proba`."""
         mean, sd = self._linear_predictor(X, groups, predict_effects)
@@ -129,6 +133,7 @@ class MixedPrediction:
         -------
         score : float
         """
+        X, y, groups, sample_weight = self._complete_rows(X, y, groups, sample_weight)
         return accuracy_score(plain_labels(y), self.predict(X, groups=groups), sample_weight=sample_weight)
 
     def _linear_predictor(self, X, groups, effects):
@@ -149,18 +154,16 @@ class MixedPrediction:
         """For each factor the level of each row, -1 where it is unknown."""
         if not self._factors:
             if rows.groups:
-                warnings.warn(
+                warn(
                     "the model was fitted without groups: those given are ignored",
                     NoGroupsWarning,
-                    stacklevel=4,
                 )
             return []
         if not rows.groups:
-            warnings.warn(
+            warn(
                 "the model was fitted with groups and got none: every row is predicted as one of an unknown "
                 "group. Pass groups=, or ask for predict_effects='marginal'",
                 NoGroupsWarning,
-                stacklevel=4,
             )
             return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
         codes = []
@@ -168,17 +171,17 @@ class MixedPrediction:
             labels = factor.labels(rows.column)
             codes.append(lookup_codes(factor.levels, labels))
             consequence = "Every row is predicted as one of an unknown group"
-            warn_of_label_type(factor.name, factor.levels, labels, codes[-1], consequence, 4)
+            warn_of_label_type(factor.name, factor.levels, labels, codes[-1], consequence)
         absent = [factor.name for factor in self._factors if set(factor.sources) & set(rows.absent_groups)]
         if absent:
-            warnings.warn(
+            warn(
                 f"there is no column {listed(map(repr, rows.absent_groups))}: every row is predicted as one of an "
                 f"unknown group of {listed(absent)}. Name predict_effects='marginal' or 'zero' if that is meant",
                 NoGroupsWarning,
-                stacklevel=4,
             )
         return codes
 
+    @nan_where_incomplete
     def predict_interval(self, X, groups=None, level=0.95):
         """Intervals for the probability of the second class of each row, in its group.
 

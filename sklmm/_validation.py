@@ -102,6 +102,13 @@ def take_rows(values, mask):
     return values[mask]
 
 
+def rows_where(mask, values):
+    """Rows of an argument where a mask holds; what has no entry a row (None, a name) as it is."""
+    if values is None or isinstance(values, str) or not hasattr(values, "__len__") or len(values) != len(mask):
+        return values
+    return take_rows(values if hasattr(values, "filter") else np.asarray(values), mask)
+
+
 def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
     """Split X into features, grouping columns and times, and validate all of them.
 

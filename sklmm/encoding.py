@@ -210,9 +210,8 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             codes = lookup_codes(levels, labels)
             if len(self.categories_[j]) > len(levels):
                 codes[_is_missing(labels)] = len(levels)
-            warn_of_label_type(
-                column_names(self)[j], levels, labels, codes, "Every row gets the number of unknown categories", 3
-            )
+            consequence = "Every row gets the number of unknown categories"
+            warn_of_label_type(column_names(self)[j], levels, labels, codes, consequence)
             encoded[:, j] = np.append(self.encodings_[j], self.unknown_encodings_[j])[codes]
         return encoded
 

@@ -172,12 +172,14 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         formula : str
             The response's column, a tilde, the fixed effects as the package formulaic reads them, and terms with a bar
             in brackets: ``"use ~ age*ch + I(age**2) + urban + (1 | urban:district)"``. Columns of labels become
-            contrasts with their first level; ``C(ch, contr.sum)`` and other functions of formulaic choose otherwise. A
-            random slope must be a fixed effect, too.
+            contrasts with their first level; ``C(ch, contr.sum)`` and other functions of formulaic choose otherwise.
+            Left of a bar stands what may stand among the fixed effects, too: numbers, factors, products, calls. A dot
+            is all other columns.
         data : DataFrame
         missing : {"error", "drop"}, default="error"
             What to do about rows with missing values in a column that is used: raise, with their number by column, or
-            leave them out. New rows to predict may miss their groups, nothing else.
+            leave them out, and those in which a term is not defined, such as the logarithm of 0. Later questions leave
+            the same out; the probabilities of such rows are NaN. New rows may miss their groups, nothing else.
         sample_weight : str or array-like, default=None
             A column of `data`, or counts by row.
         **params
@@ -206,12 +208,12 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         terms = design.random_effects or None
         model = cls(terms, **{"fit_intercept": design.fit_intercept, **params})
         model._recipe, model._reading = replace(recipe, random_effects=terms), (design, arguments)
-        return model.fit(data, None)
+        return model.fit(data)
 
     # Fitting ------------------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X, y, groups=None, sample_weight=None):
+    def fit(self, X, y=None, groups=None, sample_weight=None):
         """Fit the model.
 
         Parameters
@@ -219,7 +221,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         X : {array-like, dataframe} of shape (n_samples, n_features)
             A model that `from_formula` has made, and a clone of it, reads its formula again where X is a data frame.
         y : array-like of shape (n_samples,)
-            Any two labels.
+            Any two labels. None, for a model with a formula and a data frame: the formula's response.
         groups : array-like, default=None
             Group labels: 1-D for one factor, or a DataFrame or 2-D array with a column a factor. Not
             together with `group_features`.
@@ -359,6 +361,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         Biometrics 44, 1049-1060.
         """
         check_is_fitted(self)
+        if X is not None:
+            X, sample_weight = self._complete_rows(X, sample_weight)
         return marginal_coefficients(self, X, sample_weight, level)
 
     # What the fit says, made when it is asked for -----------------------------------------------------------

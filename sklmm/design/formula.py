@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from sklmm._text import listed, shown_label
-from sklmm.exceptions import DroppedRowsWarning
+from sklmm._validation import rows_where
+from sklmm.exceptions import DroppedRowsWarning, warn
 
 from .formula_columns import (
     complete_rows,
@@ -28,9 +29,6 @@ from .formula_text import StandIns, quote_calls, split_formula, translate
 from .random_effects import _quoted, parse_random_effects
 
 __all__ = ["FormulaDesign", "FormulaRecipe"]
-
-_CALLER = 4  # from FormulaDesign.read over FormulaRecipe.read and from_formula to the user's line
-
 
 @dataclass(frozen=True)
 class FormulaRecipe:
@@ -85,30 +83,30 @@ class FormulaRecipe:
             As given, or columns of `data`; None where there is none.
         """
 
+        given = self.found_in(design, data, y, groups, sample_weight, time)
+        kept = self.kept_rows(design, data, *given)
+        return tuple(rows_where(kept, values) for values in (data, *given))
+
+    def found_in(self, design, data, y, groups, sample_weight, time):
+        """y, groups, weights and times as given, or columns of the data; None where there is none."""
+
         def column(name, given):
             there = given is None and name is not None and name in data.columns
             return np.asarray(data[name]) if there else given
 
-        given = [column(design.response, y), column(self.groups, groups), column(self.sample_weight, sample_weight),
-                 column(self.time, time)]  # fmt: skip
-        if self.missing == "error":
-            return data, *given
-        mask = self.rows_left(design, data)
-        for values in given:
-            if values is not None and len(values) == len(mask):  # else a later check says so
-                mask &= ~pd.DataFrame(values).isna().any(axis=1).to_numpy()
-        kept = data[mask] if hasattr(data, "iloc") else data.filter(mask)
-        return kept, *(
-            values
-            if values is None or len(values) != len(mask)
-            else values[mask] if hasattr(values, "iloc") else np.asarray(values)[mask]
-            for values in given
-        )
+        return (column(design.response, y), column(self.groups, groups), column(self.sample_weight, sample_weight),
+                column(self.time, time))  # fmt: skip
 
-    def rows_left(self, design, data):
-        """Mask of the rows of a data frame that a fit to it would not leave out."""
+    def kept_rows(self, design, data, *arrays):
+        """Mask of the rows that a fit to a data frame and arrays by row would not leave out."""
+        if self.missing == "error":
+            return np.ones(len(data), dtype=bool)
         others = (design.response, *design.group_names, self.groups, self.time, self.sample_weight)
-        return design.defined_rows(data, others)
+        mask = design.defined_rows(data, others)
+        for values in arrays:
+            if rows_where(mask, values) is not values:  # else a later check tells of its length
+                mask &= ~pd.DataFrame(values).isna().any(axis=1).to_numpy()
+        return mask
 
 
 class FormulaDesign:
@@ -257,12 +255,11 @@ class FormulaDesign:
                 raise ValueError("no rows are left: " + _not_defined(missed, len(X)))
         if undefined:
             counts = listed(f"{name!r} ({n:,})" for name, n in undefined.items())
-            warnings.warn(
+            warn(
                 f"{len(kept) - kept.sum():,} rows are left out, in which terms are not defined: {counts}",
                 DroppedRowsWarning,
-                stacklevel=_CALLER + 1,
             )
-        warn_of_numbers(variables, sorted(alone), _CALLER + 1)
+        warn_of_numbers(variables, sorted(alone))
         self.kinds = {name: is_number(variables[name]) for name in variables}
         return X, kept
 

@@ -1,13 +1,11 @@
 """Columns of a user's data frame as a formula takes them: NumPy's numbers, truth values, text and categories."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 
 from sklmm._text import listed, shown_label, similar_names
 from sklmm._validation import is_temporal, plain_labels
-from sklmm.exceptions import NumbersAsLabelsWarning
+from sklmm.exceptions import NumbersAsLabelsWarning, warn
 
 __all__ = ["complete_rows", "is_number", "plain_columns", "refuse_dates", "refuse_incomplete", "take_columns",
            "warn_of_numbers"]  # fmt: skip
@@ -123,14 +121,13 @@ def refuse_dates(frame, alone):
             )
 
 
-def warn_of_numbers(frame, alone, stacklevel):
+def warn_of_numbers(frame, alone):
     """Warn of text that is numbers but for a few values, such as "?": each of its numbers is a level.
 
     Parameters
     ----------
     frame, alone
         As in `refuse_dates`.
-    stacklevel : int
     """
     for name in alone:
         column = frame[name]
@@ -139,10 +136,9 @@ def warn_of_numbers(frame, alone, stacklevel):
         levels = pd.Series(column.unique(), dtype=object)
         others = levels[pd.to_numeric(levels, errors="coerce").isna()]
         if len(levels) > FEW_LEVELS and 0 < len(others) <= (1 - NUMBERS) * len(levels):
-            warnings.warn(
+            warn(
                 f"column {name!r} holds numbers as text, and among them {listed(map(shown_label, others), 3)}: each of "
                 f"its {len(levels):,} values is a level of a factor. If numbers are meant, use pandas.to_numeric("
                 f"..., errors='coerce'); if levels, write C({name})",
                 NumbersAsLabelsWarning,
-                stacklevel=stacklevel + 1,
             )
