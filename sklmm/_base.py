@@ -57,6 +57,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     _formula = None  # the FormulaDesign of a model made by from_formula
     _recipe = None  # its FormulaRecipe, which clones have, too
     _products = None  # random slopes that are products of features
+    _group_columns, _time_column = (), None  # positions in X
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
