@@ -210,7 +210,7 @@ class FormulaDesign:
         others = [name for name in columns if isinstance(name, str) and name not in reserved]
         texts = [fixed]
         for term in terms:
-            products = [":".join(map(_as_written, term.multiplied(name))) for name in term.features
+            products = [":".join(_as_written(own, columns) for own in term.multiplied(name)) for name in term.features
                         if not _is_design_column(name, columns)]  # fmt: skip
             texts.append(" + ".join(["1" if term.intercept else "0", *products]) if products else None)
         parts, variables = [], set()
@@ -430,9 +430,9 @@ def _is_design_column(name, columns):
     return name.endswith("]") and name not in columns
 
 
-def _as_written(name):
+def _as_written(name, columns):
     """A random slope for formulaic: a call as it is, a column in back-quotes."""
-    return name if name.endswith(")") else f"`{name}`"
+    return name if name.endswith(")") and name not in columns else f"`{name}`"
 
 
 def _refuse_infinite(frame):

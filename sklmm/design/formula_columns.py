@@ -93,7 +93,12 @@ def _plain(column):
             whole = pd.api.types.is_integer_dtype(dtype)
             kind = bool if pd.api.types.is_bool_dtype(dtype) else np.int64 if whole else np.float64
         column = pd.Series(column.to_numpy(dtype=kind), index=column.index, dtype=kind)
-    return pd.Series(plain_labels(column.to_numpy()), index=column.index)
+    values = plain_labels(column.to_numpy())
+    if values.dtype == object and pd.api.types.infer_dtype(values) == "integer":
+        values = values.astype(np.float64)  # too large for integers
+    if values.dtype.kind == "c":
+        raise ValueError(f"formula: column {column.name!r} holds complex numbers")
+    return pd.Series(values, index=column.index, dtype=values.dtype)
 
 
 def is_number(column):
@@ -134,11 +139,16 @@ def warn_of_numbers(frame, alone):
         if column.dtype != object and not isinstance(column.dtype, pd.CategoricalDtype):
             continue
         levels = pd.Series(column.unique(), dtype=object)
-        others = levels[pd.to_numeric(levels, errors="coerce").isna()]
-        if len(levels) > FEW_LEVELS and 0 < len(others) <= (1 - NUMBERS) * len(levels):
+        numbers = pd.to_numeric(levels, errors="coerce")
+        others = levels[numbers.isna()]
+        if len(levels) <= FEW_LEVELS or len(others) > (1 - NUMBERS) * len(levels):
+            continue
+        # whole numbers alone may well be codes, such as those of post
+        if len(others) or (numbers % 1 != 0).any():
+            beside = f", and among them {listed(map(shown_label, others), 3)}" if len(others) else ""
             warn(
-                f"column {name!r} holds numbers as text, and among them {listed(map(shown_label, others), 3)}: each of "
-                f"its {len(levels):,} values is a level of a factor. If numbers are meant, use pandas.to_numeric("
-                f"..., errors='coerce'); if levels, write C({name})",
+                f"column {name!r} holds numbers as text{beside}: each of its {len(levels):,} values is a level of a "
+                "factor. If numbers are meant, use pandas.to_numeric(..., errors='coerce'); if levels, write "
+                f"C({name})",
                 NumbersAsLabelsWarning,
             )

@@ -206,7 +206,9 @@ def quote_calls(bar):
     while i < len(bar) and bar[i] != "|":
         end = _end_of_piece(bar, i, bar)
         piece = bar[i:end]
-        kept.append(f"`{piece}`" if piece.endswith(")") and not piece.startswith("(") else piece)
+        if piece.endswith(")") and not piece.startswith("("):
+            piece = "`" + re.sub(r"`([^`]+)`", r'Q("\1")', piece) + "`"  # back-quotes can't hold back-quotes
+        kept.append(piece)
         i = end
     return "".join(kept) + bar[i:]
 

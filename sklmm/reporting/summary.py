@@ -128,8 +128,13 @@ def _outcome_and_rows(estimator):
     other, one = (shown_label(label) for label in estimator.classes_)
     return [
         ("Outcome", f"probability of {one} (against {other})"),
-        ("Rows", _numbers.count(estimator.n_obs_)),
+        ("Rows", _numbers.count(estimator.n_obs_) + _rows_left_out(estimator)),
     ]
+
+
+def _rows_left_out(estimator):
+    dropped = getattr(getattr(estimator, "_formula", None), "n_dropped", 0)
+    return f" ({dropped:,} more are left out: values are missing)" if dropped else ""
 
 
 def _group_counts(estimator):
