@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 
 from ._text import listed
 from .design.factors import parents_of
@@ -24,8 +25,16 @@ from .exceptions import (
 _CALLER = 4  # from here over fit and its callback wrapper to the user's line
 
 
-def warn_of_measurements(name, levels, n_obs):
-    """Warn where labels are fractions that hardly recur: a wrong column, as after the columns of X have moved."""
+def warn_of_labels(name, levels, n_obs):
+    """Warn of labels that differ only in type; of fractions that hardly recur, as after the columns of X have moved."""
+    texts = pd.Series(list(map(str, levels)) if pd.api.types.infer_dtype(levels).startswith("mixed") else [])
+    if texts.duplicated().any():
+        twice = levels[np.flatnonzero(texts == texts[texts.duplicated()].iloc[0])]
+        warn(
+            f"{name} has labels that differ only in type, such as {' and '.join(map(repr, twice))}: they are groups of "
+            "their own. Give the column one type",
+            LabelTypeWarning,
+        )
     if levels.dtype.kind == "f" and 2 * len(levels) >= n_obs:
         warn(
             f"{name} holds {len(levels):,} different fractions in {n_obs:,g} rows, as a measurement does: is it the "
@@ -38,7 +47,7 @@ def warn_of_many_effects(factors, n_obs):
     """Warn where a factor has at least as many random effects as there are rows."""
     for factor in factors:
         n_levels, q = len(factor.levels), len(factor.columns)
-        warn_of_measurements(factor.name, factor.levels, n_obs)
+        warn_of_labels(factor.name, factor.levels, n_obs)
         if n_levels >= n_obs:
             what = f"{factor.name} has as many groups ({n_levels}) as there are rows"
         elif n_levels * q >= n_obs:

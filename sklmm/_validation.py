@@ -162,6 +162,7 @@ def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
 
 def _read_features(estimator, X, *, reset, least_features):
     _refuse_dates(X)
+    _refuse_masked(X, "X")
     if is_frame(X) and X.shape[1] == 0:  # it has no type to go by
         X = np.empty(X.shape)
     try:
@@ -189,10 +190,17 @@ def as_table(estimator, X):
     """X as a frame or a 2-D array of any type, with scikit-learn's messages where it is neither."""
     if is_frame(X):
         return X
+    _refuse_masked(X, "X")
     if not hasattr(X, "dtype") and np.asarray(X).dtype.kind in "US":
         # Lists that mix labels and numbers: NumPy would turn every number into text.
         X = np.asarray(X, dtype=object)
     return check_array(X, dtype=None, ensure_all_finite=False, input_name="X", estimator=estimator)
+
+
+def _refuse_masked(values, name):
+    """Raise for masked values, which scikit-learn would take for those under the mask."""
+    if isinstance(values, np.ma.MaskedArray) and values.mask.any():
+        raise ValueError(f"{name} is a masked array, {values.mask.sum():,} of whose values are missing")
 
 
 def _refuse_dates(X, names=None):
@@ -326,6 +334,7 @@ def match_group_names(given, fitted):
 
 def one_dimensional(values, name, n_rows):
     """`values` as a 1-D array with one entry a row; a categorical or string Series stays as it is."""
+    _refuse_masked(values, name)
     if not hasattr(values, "dtype") or getattr(values, "ndim", 1) != 1 or not hasattr(values, "__len__"):
         values = column_or_1d(values, warn=True)
     if len(values) != n_rows:

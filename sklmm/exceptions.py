@@ -45,7 +45,7 @@ class NumbersAsLabelsWarning(SklmmWarning):
 
 
 class LabelTypeWarning(SklmmWarning):
-    """Labels of groups or categories are of another type than at the fit, so that none of them is known."""
+    """Labels differ in type only: those of new rows from the fit's, so that none is known, or some from others."""
 
 
 class SingularFitWarning(SklmmWarning):

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import GroupedClassifier, nan_where_incomplete
-from ._diagnostics import warn_of_marginal_fit, warn_of_measurements, warn_of_row_order
+from ._diagnostics import warn_of_labels, warn_of_marginal_fit, warn_of_row_order
 from ._gee_inference import GEEInference
 from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
@@ -372,7 +372,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             return None, None
         name, labels = next(iter(rows.groups.items()))
         codes, levels = encode_groups(labels, name)
-        warn_of_measurements(name, levels, len(codes))
+        warn_of_labels(name, levels, len(codes))
         if len(levels) == 1 and self.cov_type != "naive":
             raise ValueError(
                 f"{name} has one group only ({shown_label(levels[0])}): robust covariances rest on independent groups. "

@@ -141,6 +141,7 @@ def test_steps_without_a_group(data, pair):
         ("y ~ scale(t) + (1 + t | g)", "y ~ t + (1 + t | g)"),
         ("y ~ x + (1 + t | g)", "y ~ x + (1 + scale(t) | g)"),
         ("y ~ x*z + (1 + x:z | g)", "y ~ x + z + I(x * z) + (1 + I(x*z) | g)"),
+        ("y ~ x*z + (1 + x:z | g)", "y ~ x*z + (1 + `x:z` | g)"),
         ("y ~ x + z + (1 + x*z | g)", "y ~ x + z + (1 + x + z + z:x | g)"),
         ("y ~ f + (1 | g) + (0 + x:f || g)", "y ~ f + (1 | g) + (0 + f:x || g)"),
     ],

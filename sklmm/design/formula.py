@@ -210,8 +210,9 @@ class FormulaDesign:
         others = [name for name in columns if isinstance(name, str) and name not in reserved]
         texts = [fixed]
         for term in terms:
-            products = [":".join(_as_written(own, columns) for own in term.multiplied(name)) for name in term.features
-                        if not _is_design_column(name, columns)]  # fmt: skip
+            direct = _design_columns(term, columns)
+            products = [":".join(_as_written(own, columns) for own in term.multiplied(name))
+                        for name in term.features if name not in direct]  # fmt: skip
             texts.append(" + ".join(["1" if term.intercept else "0", *products]) if products else None)
         parts, variables = [], set()
         for text in texts:
@@ -271,7 +272,7 @@ class FormulaDesign:
         names = self._names(matrices[0])
         self._slopes, self.random_effects, used = [], [], matrices[:1]
         for term, matrix in zip(terms, matrices[1:], strict=True):
-            own = [name for name in term.features if _is_design_column(name, frame.columns)]
+            own = _design_columns(term, frame.columns)
             for name in own:
                 if name not in names:
                     raise ValueError(
@@ -425,9 +426,10 @@ def _parse_bars(bars):
         raise ValueError(re.sub(r"^random_effects\[\d+\]", "formula", str(error))) from None
 
 
-def _is_design_column(name, columns):
-    """Whether a random slope is named as a column of the design, "urban[T.Y]", not as one of the data."""
-    return name.endswith("]") and name not in columns
+def _design_columns(term, columns):
+    """The random slopes that are named as columns of the design, "urban[T.Y]" or "x:z" in back-quotes."""
+    single = [name for name in term.features if term.multiplied(name) == (name,) and name not in columns]
+    return [name for name in single if not name.endswith(")") and ("]" in name or ":" in name)]
 
 
 def _as_written(name, columns):

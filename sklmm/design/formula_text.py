@@ -6,6 +6,7 @@ import re
 __all__ = ["StandIns", "quote_calls", "split_formula", "translate"]
 
 _STAND_IN = "column_"
+_TYPES = ("bool", "float", "int", "str")  # as in I(x.astype(int))
 _TOKEN = re.compile(
     r"""`(?P<quoted>[^`]+)`"""
     r"""|Q\(\s*(?P<mark>['"])(?P<argument>.+?)(?P=mark)\s*\)"""
@@ -193,7 +194,9 @@ def translate(text, columns, stand_ins, others=()):
             head = next((head for head in heads if head in columns), None)
             if head is not None and not stand_ins.is_function(parts[0]):
                 column(head, word[len(head) :])
-            elif call or stand_ins.is_function(parts[0]) or keyword.iskeyword(word) or word.startswith("."):
+            elif call or stand_ins.is_function(parts[0]) or keyword.iskeyword(word) or word in _TYPES:
+                out.append(word)
+            elif word.startswith("."):  # an attribute of what stands before it
                 out.append(word)
             else:
                 column(word)

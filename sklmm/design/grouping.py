@@ -184,7 +184,7 @@ def as_group_frame(groups, n_rows):
     else:
         if isinstance(groups, (list, tuple)):
             groups = np.array(groups, dtype=object)  # no dtype of its own: [1, "1"] are two labels
-        array = groups if isinstance(groups, pd.api.extensions.ExtensionArray) else np.asarray(groups)
+        array = groups if isinstance(groups, pd.api.extensions.ExtensionArray) else np.asanyarray(groups)
         if array.ndim == 1:
             names, columns = ["group"], [array]
         elif array.ndim == 2:
@@ -251,6 +251,8 @@ def _is_polars(obj):
 def _column(labels):
     """One column as a numpy or pandas array, and where it is absent if the array cannot say so itself."""
     absent = None
+    if isinstance(labels, np.ma.MaskedArray):
+        absent, labels = np.ma.getmaskarray(labels), labels.data
     if isinstance(labels, (pd.Series, pd.Index)):
         values = labels.array
     elif _is_polars(labels):
@@ -271,6 +273,11 @@ def _column(labels):
             values = values.astype(np.float64)
         elif not values.dtype.isnative:
             values = values.astype(values.dtype.newbyteorder("="))
+        if values.dtype.kind == "f" and ((np.abs(values) >= 2.0**53) & np.isfinite(values)).any():
+            raise ValueError(
+                "group labels are floating-point numbers of 2^53 (9e15) and more, among which whole numbers can't be "
+                "told apart: give them as integers or text, in a column of their own"
+            )
         if values.dtype.kind in "iu" and values.dtype.itemsize < 8:
             values = values.astype(np.int64)  # differences of labels must not overflow
         elif values.dtype.kind in "US":
