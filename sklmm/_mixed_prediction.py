@@ -91,7 +91,8 @@ class MixedPrediction:
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
         groups : array-like, default=None
-            As in `fit`. A label that is missing, or that fit did not see, is an unknown group.
+            As in `fit`. A label that is missing, or that fit did not see, is an unknown group; so are all of a factor
+            that is absent.
         predict_effects : {"posterior", "mode", "zero", "marginal"}, default=None
             Overrides the parameter of the same name.
 
@@ -204,8 +205,9 @@ class MixedPrediction:
         -----
         Wald intervals on the logit scale. The errors of a group's effects and of the fixed effects are correlated: the
         covariance is exact for features with random slopes, and otherwise takes features to be spread within each group
-        as they are on the whole, since a fitted model holds no rows. With several grouping factors the two errors count
-        as independent, which makes intervals rather too wide.
+        as they are on the whole, since a fitted model holds no rows. With several grouping factors, and for features
+        with random slopes but no fixed effect, the two errors count as independent, which makes intervals rather too
+        wide.
         """
         mean, sd = self._linear_predictor(X, groups, "posterior")
         return prediction_interval(self, self._read_new_rows(X, groups), mean, sd, level)

@@ -38,8 +38,9 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         None is a random intercept for every grouping factor. Else lme4's bar notation, brackets
         optional: ``"1 + age | district"``, ``"age || id"`` (uncorrelated), ``"0 + age | id"``,
         ``"1 | urban:district"``, ``"1 | school/class"``, or a list of such terms. Left of the bar stand
-        numeric features of X, right of it grouping columns and, within an interaction, also features
-        of X. Columns without names are ``x0``, ``x1``, ...
+        numeric features of X and products of them (``age:urban``; ``age*urban`` is short for both and their product),
+        right of it grouping columns and, within an interaction, also features of X. Columns without names are ``x0``,
+        ``x1``, ...
     group_features : None, str, int, list of them, or callable, default=None
         The columns of X that hold groups. They are taken out of X and never used as numbers. A callable
         gets X and returns columns, like scikit-learn's column selectors. None: groups, if any, come as
@@ -75,7 +76,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
     feature_names_in_ : ndarray of str
         Names of all columns of X. Only where X had names.
     coef_ : ndarray of shape (1, n_fixed)
-        Fixed effects; 0 for columns that are constant or collinear with others.
+        Fixed effects; 0 for columns that are constant or collinear with others. Columns that are there for random
+        slopes alone, behind those of the fixed effects, have none.
     intercept_ : ndarray of shape (1,)
     vcov_ : DataFrame
         Covariance of the fixed effects, from the joint observed information of fixed effects and covariance

@@ -11,7 +11,7 @@ B is exact for features that are columns of Z themselves, such as the intercept.
 training rows knows the regressions over all groups, which the covariance V of the fixed effects contains. A group
 that is unknown has C = Sigma: the variance is z'Sigma z + x'Vx. With several grouping factors d = x is used throughout,
 which takes the errors of b and beta for independent: as a rule they cancel in part, so that intervals are rather too
-wide.
+wide. So it is for columns of Z that are no fixed effects: V says nothing of the regressions in them.
 
 Henderson CR (1975). Best linear unbiased estimation and prediction under a selection model. Biometrics 31, 423-447.
 """
