@@ -363,8 +363,8 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             raise ValueError("there is nothing to fit: X has no features, and fit_intercept is False")
         if not rows.groups:
             warnings.warn(
-                "fit got no groups: every row is its own, estimates are those of plain logistic regression. Name the "
-                "grouping column of X in group_features, or pass groups= (to meta-estimators: with metadata routing)",
+                "fit got no groups: every row is one of its own, as in plain logistic regression. Name the grouping "
+                "column of X in group_features, or pass groups= (to meta-estimators: with metadata routing enabled)",
                 NoGroupsWarning,
                 stacklevel=4,
             )
