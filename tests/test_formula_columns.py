@@ -422,3 +422,14 @@ def test_fit_reads_the_formula_again(data, model):
     assert np.isfinite(cross_val_score(model, data, data["y"], cv=3)).all()
     with pytest.raises(ValueError, match="requires y to be passed"):
         MixedLogisticRegression().fit(data[["x"]], groups=data["g"])
+
+
+@pytest.mark.parametrize("dtype", [object, "boolean", float, "Int64"])
+def test_outcomes_with_missing_values(data, dtype):
+    outcome = data["y"].astype(bool).astype(dtype).mask(data.index % 10 == 0)
+    found = from_formula("y ~ x + (1 | g)", data.assign(y=outcome), missing="drop")
+    expected = from_formula("y ~ x + (1 | g)", data[data.index % 10 != 0])
+    assert found.log_likelihood_ == expected.log_likelihood_
+    truth = dtype in (object, "boolean")
+    assert found.classes_.tolist() == ([False, True] if truth else [0, 1])
+    assert ("probability of True (against False)" if truth else "probability of 1 (against 0)") in str(found.summary())

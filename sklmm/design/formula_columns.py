@@ -79,10 +79,14 @@ def plain_columns(frame):
 
 def _plain(column):
     dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind in "biuf":
+        return column
     if isinstance(dtype, pd.CategoricalDtype):
         # as in R: a level that does not occur has no coefficient
-        column = column.cat.remove_unused_categories()
-        return column.cat.rename_categories(_plain(column.cat.categories.to_series()).tolist())
+        values = column.array.remove_unused_categories()
+        if not isinstance(values.categories.dtype, np.dtype):
+            values = values.rename_categories(_plain(values.categories.to_series()).tolist())
+        return pd.Series(values, index=column.index)
     if isinstance(dtype, pd.SparseDtype):
         column = column.sparse.to_dense()
     elif is_temporal(dtype):
