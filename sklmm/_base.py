@@ -1,6 +1,7 @@
 """What the estimators share: the doors for groups and times, formulas, tags and routing; Wald inference."""
 
 import copy
+import functools
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._progress import CallbackSupportMixin
+from ._selectors import refuse_coefficients_by_position, refuse_leaving_out_groups
 from ._validation import (
     check_number,
     encode_target,
@@ -16,12 +18,35 @@ from ._validation import (
     one_dimensional,
     read_rows,
     read_weights,
+    rows_where,
     take_rows,
 )
 from .design.formula_text import split_formula
 from .inference import intervals, tests
 
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
+
+
+def nan_where_incomplete(predict):
+    """Decorate a method that predicts by row: NaN for rows with missing values, where a formula leaves those out.
+
+    Else they are an error, and of other kinds of models scikit-learn's affair.
+    """
+
+    @functools.wraps(predict)
+    def predict_complete_rows(self, X, groups=None, *args, **kwargs):
+        check_is_fitted(self)
+        if self._formula is None or self._recipe.missing != "drop" or not is_frame(X):
+            return predict(self, X, groups, *args, **kwargs)
+        mask = self._formula.defined_rows(X)
+        if mask.all():
+            return predict(self, X, groups, *args, **kwargs)
+        out = np.full(len(mask) if predict.__name__ == "decision_function" else (len(mask), 2), np.nan)
+        if mask.any():
+            out[mask] = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
+        return out
+
+    return predict_complete_rows
 
 
 class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -31,6 +56,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     _formula = None  # the FormulaDesign of a model made by from_formula
     _recipe = None  # its FormulaRecipe, which clones have, too
+    _products = None  # random slopes that are products of features
+    _group_columns, _time_column = (), None  # positions in X
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -39,6 +66,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __sklearn_clone__(self):
         """A clone of a model with a formula has it, too, and is fitted to data frames (cross-validation, searches)."""
+        refuse_leaving_out_groups(self)
         clone = super().__sklearn_clone__()
         if self._recipe is not None:
             clone._recipe = self._recipe
@@ -129,6 +157,11 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     "one of them"
                 )
             rows.time = one_dimensional(time, "time", n_rows)
+        if self.fit_intercept and "intercept" in rows.names:
+            raise ValueError(
+                "a column of X is named 'intercept', as the model's own intercept is: rename it, or leave it out if it "
+                "is constant; or set fit_intercept=False"
+            )
         if n_rows == 0:
             raise ValueError("Found array with 0 sample(s): X has no rows, while a minimum of 1 is required")
         if y is None:
@@ -161,9 +194,22 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "and groups= was passed too"
             )
         rows, _, _ = read_rows(self, X, groups, self._group_columns or None, self._time_column, reset=False)
+        rows.add_products(self._products)
         if groups is not None and self._group_names:
             rows.groups = match_group_names(rows.groups, self._group_names)
+            rows.absent_groups = [name for name in self._group_names if name not in rows.groups]
+            missing = np.full(rows.X.shape[0], None)  # a label that is missing is one of an unknown group
+            rows.groups |= dict.fromkeys(rows.absent_groups, missing)
         return rows
+
+    # Rows that a formula leaves out ------------------------------------------------------------------------------
+
+    def _complete_rows(self, X, *arrays):
+        """X and arrays by row without the rows that the fit of a formula with missing="drop" would leave out."""
+        if self._formula is None or not is_frame(X):
+            return X, *arrays
+        kept = self._recipe.kept_rows(self._formula, X, *arrays)
+        return tuple(rows_where(kept, values) for values in (X, *arrays))
 
     def _set_fitted(self, state, formula=None):
         """Replace an earlier fit by a new one, in one go; without a formula an earlier one is left behind."""
@@ -183,6 +229,19 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return self.__dict__[attribute]
         except KeyError:
             raise AttributeError(f"this {type(self).__name__} is not fitted yet") from None
+
+    @property
+    def coef_(self):
+        """Coefficients of the features, of shape (1, n_fixed)."""
+        coef = self._fitted("coef_")
+        columns = [*self._group_columns, *([] if self._time_column is None else [self._time_column])]
+        if columns:
+            refuse_coefficients_by_position(self, sorted(columns))
+        return coef
+
+    @coef_.setter
+    def coef_(self, value):
+        self.__dict__["coef_"] = value
 
     # Inference on the fixed effects, from `coef_`, `intercept_` and `vcov_` ---------------------------------
 
@@ -277,6 +336,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         from .inference.marginal import average_marginal_effects
 
         check_is_fitted(self)
+        X, sample_weight = self._complete_rows(X, sample_weight)
         return average_marginal_effects(self, X, features, sample_weight, level, predict_effects)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ._validation import is_frame, one_dimensional, read_weights
+from ._validation import is_frame, one_dimensional, plain_labels, read_weights
 
 SAME_ROWS = 1e-6  # a number of rows, or a log-likelihood, that differs by more, relatively, is not that of the fit
 
@@ -32,7 +32,7 @@ class FittedRows:
 
 def read_target(estimator, y):
     """Labels as 0 and 1, uint8; an error for labels that `fit` did not see."""
-    position = pd.Index(estimator.classes_).get_indexer(np.asarray(y))
+    position = pd.Index(estimator.classes_).get_indexer(plain_labels(y))
     if (position < 0).any():
         raise ValueError(f"y holds labels that fit did not see; the classes are {estimator.classes_.tolist()}")
     return position.astype(np.uint8)

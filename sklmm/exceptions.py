@@ -4,17 +4,23 @@ Every warning has a class, so that one can be silenced or turned into an error w
 ``warnings.filterwarnings("error", category=sklmm.exceptions.SingularFitWarning)``.
 """
 
+import sys
+import warnings
+
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
+    "DroppedRowsWarning",
     "FewClustersWarning",
+    "LabelTypeWarning",
     "LaplaceWarning",
     "LightWeightsWarning",
     "NestingWarning",
     "NoGroupsWarning",
     "NoTimesWarning",
+    "NumbersAsLabelsWarning",
     "SeparationWarning",
     "SingularFitWarning",
     "SklmmWarning",
@@ -31,6 +37,18 @@ class NoGroupsWarning(SklmmWarning):
     """A model of grouped data was fitted without groups, or was asked to predict without them."""
 
 
+class DroppedRowsWarning(SklmmWarning):
+    """Rows were left out since a term of the formula is not defined in them, such as the logarithm of 0."""
+
+
+class NumbersAsLabelsWarning(SklmmWarning):
+    """A formula's column of text is made of numbers, all but a few of its values: each of them is a level."""
+
+
+class LabelTypeWarning(SklmmWarning):
+    """Labels differ in type only: those of new rows from the fit's, so that none is known, or some from others."""
+
+
 class SingularFitWarning(SklmmWarning):
     """A variance was estimated as 0, or a correlation as -1 or 1: a valid fit with fewer random effects."""
 
@@ -44,7 +62,7 @@ class AliasedFeaturesWarning(SklmmWarning):
 
 
 class UnidentifiedEffectsWarning(SklmmWarning):
-    """There are at least as many random effects as rows: their variances rest on the model alone."""
+    """The data say nothing about a variance: as many random effects as rows, or one partition of them named twice."""
 
 
 class WorkingCorrelationWarning(SklmmWarning):
@@ -69,3 +87,17 @@ class FewClustersWarning(SklmmWarning):
 
 class LightWeightsWarning(SklmmWarning):
     """Weights count rows, and sum to no more of them than there are coefficients."""
+
+
+def warn(message, category):
+    """Warn at the user's line, the first one that is neither this package's nor scikit-learn's.
+
+    Parameters
+    ----------
+    message : str
+    category : type
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(("sklmm.", "sklearn.")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -98,13 +98,16 @@ def simulate(estimator, X, groups, n, random_state, effects):
     if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be an integer >= 1, got {n!r}")
     rows = estimator._read_new_rows(X, groups)
-    if estimator._factors and effects != "zero" and not rows.groups:
+    of = f" of {', '.join(map(repr, rows.absent_groups))}" if rows.absent_groups else ""
+    if estimator._factors and effects != "zero" and (not rows.groups or rows.absent_groups):
         warnings.warn(
-            "the model was fitted with groups and got none: every row is simulated as a group of its own. Pass "
+            f"the model was fitted with groups and got none{of}: every row is simulated as a group of its own. Pass "
             "groups=, or ask for predict_effects='zero'",
             NoGroupsWarning,
             stacklevel=3,
         )
+    elif effects in ("posterior", "mode"):
+        estimator._lookup(rows)  # which warns of labels of another type
     out = np.empty((n, rows.X.shape[0]), dtype=estimator.classes_.dtype)
     for k, positive in enumerate(simulate_codes(estimator, rows, n, random_state, effects)):
         out[k] = estimator.classes_[positive.astype(np.intp)]

@@ -224,7 +224,9 @@ def test_bad_data(data, case):
         ("1 + clinic | clinic", "(?s)'clinic'.*can't have a random slope", 4),
         ("1 + age", "(?s)random_effects", None),
         ("1 + | clinic", "(?s)random_effects", 4),
-        ("1 + age * dose | clinic", "(?s)random_effects.*not supported", 8),
+        ("1 + age ^ 2 | clinic", "(?s)random_effects.*powers are not supported", 8),
+        ("1 + age * dosage | clinic", "(?s)unknown feature.*'dosage'.*'dose'", 10),
+        ("1 + age:clinic | clinic", "(?s)'clinic'.*can't have a random slope", 8),
     ],
 )
 def test_random_effects_errors_point_at_the_place(data, spec, message, column):

@@ -257,7 +257,7 @@ class ParametricDraw:
                 "resampling='cluster'"
             )
         slopes = beta[int(fit_intercept) :]
-        self.mean = rows.X @ slopes + (beta[0] if fit_intercept else 0.0)
+        self.mean = rows.X[:, : slopes.size] @ slopes + (beta[0] if fit_intercept else 0.0)
         self.factors = [
             RelativeCovariance(design.blocks).lambda_(part) for design, part in zip(rows.designs, theta, strict=True)
         ]

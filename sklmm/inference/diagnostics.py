@@ -63,6 +63,7 @@ def quantile_residuals(
     """
     check_is_fitted(estimator)
     random = check_random_state(random_state)
+    X, y, groups, by = estimator._complete_rows(X, y, groups, by)
     mixed = hasattr(estimator, "simulate")
     if by is None:
         p = _probability(estimator, X, groups, predict_effects)

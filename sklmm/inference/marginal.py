@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from sklmm._validation import read_weights
+from sklmm._validation import read_weights, with_products
 from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
 
@@ -54,7 +54,7 @@ def probability_and_gradient(estimator, X, effects="marginal"):
     ----------
     estimator : fitted estimator
     X : ndarray of shape (n, p)
-        Features, without grouping columns.
+        Features, without grouping columns; the last ones may have random slopes only.
     effects : {"marginal", "zero"}
 
     Returns
@@ -64,9 +64,9 @@ def probability_and_gradient(estimator, X, effects="marginal"):
     gradient : ndarray of shape (n, n_params)
         Of p in (beta, theta).
     """
-    names, beta, _ = estimator._fixed_effects()
+    _, beta, _ = estimator._fixed_effects()
     X = np.asarray(X, dtype=np.float64)
-    design = np.column_stack([np.ones(len(X)), X]) if len(names) > X.shape[1] else X
+    design = _fixed_design(estimator, X)
     eta = design @ beta
     factors = getattr(estimator, "_factors", [])
     thetas = estimator._theta if factors else []
@@ -83,6 +83,13 @@ def probability_and_gradient(estimator, X, effects="marginal"):
             start += len(theta)
     p, logit, first, second = _logistic_normal(eta, variance)
     return p, logit, np.column_stack([first[:, None] * design, 0.5 * second[:, None] * moves])
+
+
+def _fixed_design(estimator, X):
+    """The columns that the fixed effects multiply: an intercept, if any, and those of X that have coefficients."""
+    names, _, _ = estimator._fixed_effects()
+    X = X[:, : estimator.coef_.size]
+    return np.column_stack([np.ones(len(X)), X]) if len(names) > X.shape[1] else X
 
 
 def _logistic_normal(eta, variance):
@@ -144,7 +151,7 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
         part = slice(begin, begin + _CHUNK)
         block = np.asarray(rows.X[part], dtype=np.float64)
         p, logit, G = probability_and_gradient(estimator, block)
-        design = np.column_stack([np.ones(len(block)), block]) if len(names) > block.shape[1] else block
+        design = _fixed_design(estimator, block)
         weighted = design[:, kept] * weights[part, None]
         gram += weighted.T @ design[:, kept]
         image += weighted.T @ logit
@@ -252,9 +259,11 @@ class _Variables:
         if self.formula is not None:
             self.frame = self.formula.variables(X)
         else:
-            array = np.asarray(rows.X, dtype=np.float64)
-            self.frame = pd.DataFrame(array, columns=pd.Index(rows.names, dtype=object), copy=False)
-        aliased = [name for name, se in zip(rows.names, _slope_errors(estimator), strict=True) if np.isnan(se)]
+            own = len(rows.names) - len(estimator._products or ())  # the model makes products itself
+            array = np.asarray(rows.X[:, :own], dtype=np.float64)
+            self.frame = pd.DataFrame(array, columns=pd.Index(rows.names[:own], dtype=object), copy=False)
+        errors = _slope_errors(estimator)
+        aliased = [name for name, se in zip(rows.names[: len(errors)], errors, strict=True) if np.isnan(se)]
         self.names = [name for name in self.frame.columns if self.formula is not None or name not in aliased]
 
     def chosen(self, features):
@@ -291,7 +300,7 @@ class _Variables:
         if self.formula is None:
             out = self.frame.to_numpy(copy=True)
             out[:, list(self.frame.columns).index(name)] = values
-            return out
+            return with_products(out, self.estimator._products)
         column = self.frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             values = pd.Categorical([values] * self.n_rows, dtype=column.dtype)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from sklmm._text import listed, shown_label
 from sklmm.inference.criteria import deviance
 from sklmm.inference.tests import wald_table
 from sklmm.inference.vcov import correlation as correlation_of
@@ -124,11 +125,16 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
 
 
 def _outcome_and_rows(estimator):
-    other, one = (_label(label) for label in estimator.classes_)
+    other, one = (shown_label(label) for label in estimator.classes_)
     return [
         ("Outcome", f"probability of {one} (against {other})"),
-        ("Rows", _numbers.count(estimator.n_obs_)),
+        ("Rows", _numbers.count(estimator.n_obs_) + _rows_left_out(estimator)),
     ]
+
+
+def _rows_left_out(estimator):
+    dropped = getattr(getattr(estimator, "_formula", None), "n_dropped", 0)
+    return f" ({dropped:,} more are left out: values are missing)" if dropped else ""
 
 
 def _group_counts(estimator):
@@ -153,15 +159,15 @@ def _notes_on_fit(estimator, coefficients, vcov):
         notes.append(f"NOT CONVERGED: {verdict or 'the iterations stopped early'}.")
     if estimator._separated:
         notes.append(
-            f"The classes are separated by {', '.join(estimator._separated)}: coefficients run off to infinity. "
+            f"The classes are separated by {listed(estimator._separated)}: coefficients run off to infinity. "
             "The estimates are where the fit stopped, and their standard errors mean nothing."
         )
     without = coefficients["std_error"].isna().to_numpy()
     aliased = without & np.isnan(np.diagonal(vcov))
     if aliased.any():
-        notes.append(f"No standard error, not identified by the data: {', '.join(coefficients.index[aliased])}.")
+        notes.append(f"No standard error, not identified by the data: {listed(coefficients.index[aliased])}.")
     if (without & ~aliased).any():
-        flat = ", ".join(coefficients.index[without & ~aliased])
+        flat = listed(coefficients.index[without & ~aliased])
         notes.append(f"No standard error, as the likelihood is not at a maximum where the fit stopped: {flat}.")
     return notes
 
@@ -169,10 +175,6 @@ def _notes_on_fit(estimator, coefficients, vcov):
 def _correlation_frame(names, vcov):
     names = [str(name) for name in names]
     return pd.DataFrame(correlation_of(np.asarray(vcov)), index=names, columns=names)
-
-
-def _label(label):
-    return repr(label.item() if isinstance(label, np.generic) else label)
 
 
 # --- the mixed model ----------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def odds_ratio_ticks(axis):
 def probability_label(estimator):
     """Label of an axis of probabilities: the response by its name, where a formula gave it one."""
     formula = getattr(estimator, "_formula", None)
-    return f"P({'y' if formula is None else formula.response} = {estimator.classes_[1]})"
+    return f"P({'y' if formula is None else formula.response} = {as_text(estimator.classes_[1])})"
 
 
 def as_text(value):
