@@ -234,16 +234,17 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ----------
         contrast : str, list of str, array-like or DataFrame
             Names of coefficients. "livch*" is all whose name begins so, interactions aside; "livch" all levels of
-            a factor that are named "livch[T.1]", "livch[T.2]". Or a matrix with a row a contrast and a column a
-            coefficient, the intercept first (a DataFrame names the columns it has).
+            a factor that are named "livch[T.1]", "livch[T.2]"; with a formula also those of any of its terms, such as
+            "livch:age". Or a matrix with a row a contrast and a column a coefficient, the intercept first (a DataFrame
+            names the columns it has).
 
         Returns
         -------
         test : WaldTest
-            With `statistic`, `df` and `p_value`, and `distribution`, which says whether it is a chi-squared or
-            an F test.
+            With `statistic`, `df` and `p_value`; `distribution`, which says whether it is a chi-squared or
+            an F test; `hypotheses` and `estimates`, what was tested.
         """
-        return tests.wald_test(*self._fixed_effects(), contrast, df=self._inference_df())
+        return tests.wald_test(*self._fixed_effects(), contrast, df=self._inference_df(), formula=self._formula)
 
     def average_marginal_effects(
         self, X, features=None, *, sample_weight=None, level=0.95, predict_effects="marginal"
