@@ -20,6 +20,7 @@ from ._validation import (
 )
 from .design.formula_text import split_formula
 from .inference import intervals, tests
+from .inference.verdict import not_estimated, warn_of_blanks, with_reason
 
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
 
@@ -192,7 +193,14 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         vcov = self.vcov_
         slopes = self.coef_[0]
         coef = np.concatenate([self.intercept_, slopes]) if len(vcov) > slopes.size else slopes
-        return vcov.index.tolist(), coef, vcov.to_numpy()
+        return vcov.index.tolist(), coef, vcov.to_numpy(copy=True)
+
+    def _estimated_effects(self):
+        """`_fixed_effects` with NaN in place of what was not estimated, and the mask of that."""
+        names, coef, vcov = self._fixed_effects()
+        blank = not_estimated(self, names)
+        vcov[blank, :] = vcov[:, blank] = np.nan
+        return (names, np.where(blank, np.nan, coef), vcov), blank
 
     def _inference_df(self):
         """Residual degrees of freedom of tests and intervals (t and F); None for normal and chi-squared."""
@@ -209,9 +217,12 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         intervals : DataFrame
-            A row a coefficient, columns "lower" and "upper".
+            A row a coefficient, columns "lower" and "upper". NaN, with the reason below, for coefficients that separate
+            the classes, and for all of a fit that did not converge.
         """
-        return intervals.conf_int(*self._fixed_effects(), level=level, method=method, df=self._inference_df())
+        effects, blank = self._estimated_effects()
+        table = intervals.conf_int(*effects, level=level, method=method, df=self._inference_df())
+        return with_reason(self, table, blank)
 
     def odds_ratios(self, level=0.95):
         """Odds ratios of the fixed effects with Wald intervals.
@@ -223,9 +234,11 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         ratios : DataFrame
-            A row a coefficient, columns "odds_ratio", "lower" and "upper".
+            A row a coefficient, columns "odds_ratio", "lower" and "upper". NaN, with the reason below, for coefficients
+            that separate the classes, and for all of a fit that did not converge.
         """
-        return intervals.odds_ratios(*self._fixed_effects(), level=level, df=self._inference_df())
+        effects, blank = self._estimated_effects()
+        return with_reason(self, intervals.odds_ratios(*effects, level=level, df=self._inference_df()), blank)
 
     def wald_test(self, contrast):
         """Test that coefficients, or linear combinations of them, are all 0.
@@ -242,9 +255,15 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         test : WaldTest
             With `statistic`, `df` and `p_value`; `distribution`, which says whether it is a chi-squared or
-            an F test; `hypotheses` and `estimates`, what was tested.
+            an F test; `hypotheses` and `estimates`, what was tested. NaN, with a warning, where it involves
+            coefficients that separate the classes, and for a fit that did not converge.
         """
-        return tests.wald_test(*self._fixed_effects(), contrast, df=self._inference_df(), formula=self._formula)
+        names, coef, vcov = self._fixed_effects()
+        blank = not_estimated(self, names)
+        options = {"df": self._inference_df(), "formula": self._formula, "blank": blank}
+        test = tests.wald_test(names, coef, vcov, contrast, **options)
+        warn_of_blanks(self, blank & np.isnan(test.statistic), 2)
+        return test
 
     def average_marginal_effects(
         self, X, features=None, *, sample_weight=None, level=0.95, predict_effects="marginal"

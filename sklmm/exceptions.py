@@ -10,6 +10,7 @@ __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
     "FewClustersWarning",
+    "LargeVarianceWarning",
     "LightWeightsWarning",
     "NestingWarning",
     "NoGroupsWarning",
@@ -36,6 +37,10 @@ class SingularFitWarning(SklmmWarning):
 
 class SeparationWarning(SklmmWarning):
     """Some columns separate the classes perfectly, so that their coefficients have no finite maximum."""
+
+
+class LargeVarianceWarning(SklmmWarning):
+    """A variance between groups is so large that it has next to no upper bound: groups determine the outcome."""
 
 
 class AliasedFeaturesWarning(SklmmWarning):

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import GroupedClassifier
-from ._diagnostics import warn_of_fit, warn_of_many_effects
+from ._diagnostics import large_variances, warn_of_fit, warn_of_many_effects
 from ._mixed_inference import MixedInference
 from ._mixed_prediction import MixedPrediction
 from ._prediction import check_effects
@@ -259,14 +259,17 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 n_threads=effective_threads(self.n_threads, target.size),
                 progress=told,
             )
-        warn_of_fit(fit, rows.X, rows.names)
+        n_fixed = len(rows.names) + bool(self.fit_intercept)
+        slopes, columns = fit.beta[n_fixed - len(rows.names) :], [factor.columns for factor in factors]
+        moments = row_moments(rows.X, slopes, columns, weights)
+        large = large_variances(fit, designs, moments.random_moments, target, weights)
+        warn_of_fit(fit, rows.X, rows.names, large)
 
         _fill_tables(factors, fit)
-        n_fixed = len(rows.names) + bool(self.fit_intercept)
         n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
         state.update(
             classes_=classes,
-            coef_=fit.beta[None, n_fixed - len(rows.names) :].copy(),
+            coef_=slopes[None].copy(),
             intercept_=fit.beta[:1].copy() if self.fit_intercept else np.zeros(1),
             log_likelihood_=float(fit.log_likelihood),
             aic_=criteria.aic(float(fit.log_likelihood), n_parameters),
@@ -292,9 +295,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _levels=factors[0].levels if len(factors) == 1 else None,
             _posterior=fit.posterior,
             _nesting=nested_pairs(designs),
-            _row_moments=row_moments(
-                rows.X, fit.beta[n_fixed - len(rows.names) :], [factor.columns for factor in factors], weights
-            ),
+            _row_moments=moments,
+            _large_variances=large,
         )
         self._set_fitted(state, design)
         progress.finish()

@@ -3,15 +3,17 @@
 import copy
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from sklearn.base import clone
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm._base import GroupedClassifier
-from sklmm.exceptions import AliasedFeaturesWarning
+from sklmm.exceptions import AliasedFeaturesWarning, ConvergenceWarning, SeparationWarning
 from sklmm.inference.criteria import aic, bic, cic, deviance, qic, qicu
 from sklmm.inference.intervals import check_level, conf_int, odds_ratios, reference_distribution
 from sklmm.inference.tests import contrast_matrix, wald_table, wald_test
@@ -457,3 +459,54 @@ def test_a_test_says_what_was_tested():
     assert "hypotheses=['age = 0', 'urban = 0'], statistic=" in repr(wald_test(NAMES, COEF, VCOV, ["age", "urban"]))
     few = wald_test(NAMES, COEF, VCOV, "age", df=5).estimates
     np.testing.assert_allclose(few["upper"] - few["estimate"], T_975[5] * 0.3, rtol=1e-9)
+
+
+# --- what was not estimated -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def separated():
+    """Two features, and an indicator of 8 rows that all have the outcome 1."""
+    rng = np.random.default_rng(13)
+    X = pd.DataFrame(rng.normal(size=(480, 2)), columns=["age", "dose"])
+    X["rare"] = (np.arange(480) % 60 == 0).astype(float)
+    return X, np.where(X["rare"] == 1, 1, rng.integers(0, 2, 480)), np.repeat(np.arange(60), 8)
+
+
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
+@pytest.mark.parametrize("estimator", [MixedLogisticRegression(), GEELogisticRegression()])
+def test_no_inference_on_a_coefficient_without_a_finite_estimate(separated, estimator):
+    X, y, groups = separated
+    with pytest.warns(SeparationWarning, match="'rare'"):
+        model = clone(estimator).fit(X, y, groups=groups)
+    kept = ["intercept", "age", "dose"]
+    coef, vcov = np.append(model.intercept_, model.coef_[0, :2]), model.vcov_.loc[kept, kept].to_numpy()
+    for table, expected in (
+        (model.conf_int(), conf_int(kept, coef, vcov)),
+        (model.odds_ratios(), odds_ratios(kept, coef, vcov)),
+        (model.summary().coefficients, wald_table(kept, coef, vcov)),
+    ):
+        assert table.loc["rare"].drop("estimate", errors="ignore").isna().all()
+        np.testing.assert_allclose(table.loc[kept], expected, rtol=1e-12)
+    assert "the classes are separated by 'rare': there are no standard errors" in str(model.conf_int())
+    assert "the classes are separated by 'rare'" in model.odds_ratios()._repr_html_()
+    with pytest.warns(SeparationWarning, match="there are no standard errors, tests") as record:
+        test = model.wald_test(["age", "rare"])
+    assert record[0].filename == __file__
+    assert np.isnan(test.statistic) and np.isnan(test.p_value) and test.df == 2
+    assert test.hypotheses == ["age = 0", "rare = 0"] and test.estimates.isna().all(axis=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(model.wald_test(["age", "dose"]), wald_test(kept, coef, vcov, ["age", "dose"]))
+
+
+@pytest.mark.parametrize("estimator", [MixedLogisticRegression(max_iter=1), GEELogisticRegression("ar1", max_iter=1)])
+def test_no_inference_from_a_fit_that_stopped_early(separated, estimator):
+    X, y, groups = separated
+    with pytest.warns(ConvergenceWarning):
+        model = estimator.fit(X[["age", "dose"]], y, groups=groups, **(
+            {"time": np.arange(480) % 8} if isinstance(estimator, GEELogisticRegression) else {}))  # fmt: skip
+    assert model.conf_int().isna().all(axis=None) and model.odds_ratios().isna().all(axis=None)
+    assert "the fit did not converge (stopped after" in str(model.conf_int())
+    with pytest.warns(ConvergenceWarning, match="raise max_iter"):
+        assert np.isnan(model.wald_test("age").p_value)

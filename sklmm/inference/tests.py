@@ -30,8 +30,8 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
     distribution : {"chi-squared", "F"}
         The statistic's distribution under the hypothesis.
     estimates : DataFrame
-        What was tested, a row a contrast: the columns "estimate", "std_error" and the limits of 95 % intervals, one at a
-        time, "lower" and "upper".
+        What was tested, a row a contrast: the columns "estimate", "std_error" and the limits of 95 % intervals, one at
+        a time, "lower" and "upper".
     hypotheses : list of str
         The contrasts in words: "age = 0", "livch2 - livch1 = 0".
     """
@@ -66,7 +66,7 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
         )
 
 
-def wald_table(names, coef, vcov, level=0.95, df=None):
+def wald_table(names, coef, vcov, level=0.95, df=None, blank=None):
     """The coefficient table.
 
     Parameters
@@ -78,6 +78,8 @@ def wald_table(names, coef, vcov, level=0.95, df=None):
     level : float, default=0.95
     df : float or None, default=None
         Residual degrees of freedom, see `intervals.reference_distribution`.
+    blank : array-like of bool, shape (n,), optional
+        Coefficients of which the estimate is shown and nothing else, see `not_estimated`.
 
     Returns
     -------
@@ -101,6 +103,8 @@ def wald_table(names, coef, vcov, level=0.95, df=None):
     table[["lower", "upper"]] = conf_int(names, coef, vcov, level, df=df).to_numpy()
     ratios = odds_ratios(names, coef, vcov, level, df=df).to_numpy()
     table[["odds_ratio", "odds_ratio_lower", "odds_ratio_upper"]] = ratios
+    if blank is not None:
+        table.iloc[np.asarray(blank, dtype=bool), 1:] = np.nan
     return table
 
 
@@ -155,7 +159,7 @@ def contrast_matrix(names, contrast, formula=None):
     return matrix
 
 
-def wald_test(names, coef, vcov, contrast, df=None, formula=None):
+def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
     """Test that linear combinations of the coefficients are all 0.
 
     Parameters
@@ -169,6 +173,8 @@ def wald_test(names, coef, vcov, contrast, df=None, formula=None):
         Residual degrees of freedom: None for a chi-squared test, else an F test. Its p-value is NaN unless `df` > 0.
     formula : FormulaDesign or None
         See `contrast_matrix`.
+    blank : array-like of bool, shape (n,), optional
+        Coefficients that were not estimated, see `not_estimated`: what involves them is NaN.
 
     Returns
     -------
@@ -189,6 +195,10 @@ def wald_test(names, coef, vcov, contrast, df=None, formula=None):
         dropped = [str(name) for name, out in zip(names, unknown, strict=True) if out]
         raise ValueError(f"no standard error for {listed(dropped)}: left out of the fit as not identified")
     _check_rank(matrix)
+    if blank is not None and (involved & blank).any():
+        nothing = np.full(len(matrix), np.nan)
+        contrasts = _in_words(matrix, list(map(str, names))), nothing, nothing
+        return WaldTest(np.nan, len(matrix), np.nan, df, contrasts)
     names = [str(name) for name, used in zip(names, involved, strict=True) if used]
     matrix, coef, vcov = matrix[:, involved], coef[involved], vcov[np.ix_(involved, involved)]
     value, spread = matrix @ coef, matrix @ vcov @ matrix.T

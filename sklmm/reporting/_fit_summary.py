@@ -31,6 +31,8 @@ class FitSummary:
         Correlation of the estimated coefficients.
     tables : list of Table, optional
         Further tables, shown between the coefficients and the fit statistics.
+    verdict : list of str, optional
+        Sentences above all else: what must be known before any number is read.
     notes : list of str, optional
         Sentences below the tables: convergence, warnings.
 
@@ -40,7 +42,7 @@ class FitSummary:
     variance_components : DataFrame or None
     correlation : DataFrame or None
     statistics : Series
-    notes : list of str
+    verdict, notes : list of str
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class FitSummary:
         variance_components=None,
         correlation=None,
         tables=(),
+        verdict=(),
         notes=(),
     ):
         self.title = title
@@ -66,6 +69,7 @@ class FitSummary:
         self.variance_components = variance_components
         self.correlation = correlation
         self.tables = list(tables)
+        self.verdict = list(verdict)
         self.notes = list(notes)
 
     def __str__(self):
@@ -92,7 +96,8 @@ class FitSummary:
         frame : DataFrame
             The columns of `coefficients` and, before them, "effect" ("fixed", "sd", "correlation") and "term" (the
             random-effects term, empty for fixed effects); what only fixed effects have is NaN for the others. The
-            index has the coefficients' names; that of a correlation has both, as in "age.intercept".
+            index has the names that `conf_int(method="profile")` has: "age", "sd_age|district",
+            "cor_age.intercept|district".
         """
         fixed = self.coefficients.copy()
         fixed.insert(0, "effect", "fixed")
@@ -102,11 +107,11 @@ class FitSummary:
         random, names = [], []
         for (term, name), row in self.variance_components.iterrows():
             random.append({"effect": "sd", "term": term, "estimate": row["sd"]})
-            names.append(name)
+            names.append(f"sd_{name}|{term}")
             for column, value in row.items():
                 if column.startswith("corr_") and not np.isnan(value):
                     random.append({"effect": "correlation", "term": term, "estimate": value})
-                    names.append(f"{name}.{column.removeprefix('corr_')}")
+                    names.append(f"cor_{name}.{column.removeprefix('corr_')}|{term}")
         random = pd.DataFrame(random, index=names).reindex(columns=fixed.columns)
         # By records: concatenating frames with empty columns is not settled in pandas.
         records = [*fixed.to_dict("records"), *random.to_dict("records")]
@@ -122,7 +127,7 @@ class FitSummary:
         if len(self.statistics):
             values = [_numbers.fixed(value, 2) for value in self.statistics]
             tables.append(_render.Table("Fit", list(self.statistics.index), [values], n_names=0))
-        return _render.Document(self.title, self.facts, tables, self.notes)
+        return _render.Document(self.title, self.facts, tables, self.notes, self.verdict)
 
 
 def _coefficient_table(title, table, level):
