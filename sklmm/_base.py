@@ -20,6 +20,7 @@ from ._validation import (
 )
 from .design.formula_text import split_formula
 from .inference import intervals, tests
+from .inference.same_rows import row_signature
 from .inference.verdict import not_estimated, warn_of_blanks, with_reason
 
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
@@ -165,6 +166,11 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         if groups is not None and self._group_names:
             rows.groups = match_group_names(rows.groups, self._group_names)
         return rows
+
+    def _signature(self, rows, target, weights, factors):
+        """What tells these rows from others, see `row_signature`."""
+        named = is_frame(rows.raw)
+        return row_signature(rows.X, rows.names, named, target, weights, factors)
 
     def _set_fitted(self, state, formula=None):
         """Replace an earlier fit by a new one, in one go; without a formula an earlier one is left behind."""

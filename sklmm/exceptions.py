@@ -9,6 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
+    "DifferentRowsWarning",
     "FewClustersWarning",
     "LargeVarianceWarning",
     "LightWeightsWarning",
@@ -61,6 +62,10 @@ class NoTimesWarning(SklmmWarning):
 
 class NestingWarning(SklmmWarning):
     """The names of two models' fixed effects do not show that one model is contained in the other."""
+
+
+class DifferentRowsWarning(SklmmWarning):
+    """Nothing shows whether two models that are compared were fitted to the same rows."""
 
 
 class FewClustersWarning(SklmmWarning):

@@ -320,6 +320,9 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             cluster_sizes_=fit.cluster_sizes,
             n_obs_=n_obs,
             df_resid_=n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
+            _row_signature=self._signature(
+                rows, target, weights, {} if codes is None else {next(iter(rows.groups)): (codes, levels)}
+            ),
             _correlation=correlation,
             _fixed_names=["intercept"] * slopes + rows.names,
             _sandwich=sandwich,
