@@ -19,7 +19,9 @@ from ._validation import (
     take_rows,
 )
 from .design.formula_text import split_formula
+from .design.values import two_values
 from .inference import intervals, tests
+from .inference.estimability import dependences
 from .inference.same_rows import row_signature
 from .inference.verdict import not_estimated, warn_of_blanks, with_reason
 
@@ -167,10 +169,15 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             rows.groups = match_group_names(rows.groups, self._group_names)
         return rows
 
-    def _signature(self, rows, target, weights, factors):
-        """What tells these rows from others, see `row_signature`."""
-        named = is_frame(rows.raw)
-        return row_signature(rows.X, rows.names, named, target, weights, factors)
+    def _kept_of_rows(self, rows, target, weights, factors, aliased):
+        """Fitted attributes that stand for the rows of a fit: by which they are known again, and their columns."""
+        signature = row_signature(rows.X, rows.names, is_frame(rows.raw), target, weights, factors)
+        return {
+            "_row_signature": signature,
+            "_spreads": dict(zip(rows.names, signature.columns[:, 1], strict=True)),
+            "_two_values": {n: two for j, n in enumerate(rows.names) if (two := two_values(rows.X[:, j])) is not None},
+            "_dependences": dependences(rows.X, rows.names, aliased, weights, bool(self.fit_intercept)),
+        }
 
     def _set_fitted(self, state, formula=None):
         """Replace an earlier fit by a new one, in one go; without a formula an earlier one is left behind."""
@@ -277,8 +284,9 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Average effects of features on the probability of the second class.
 
         The effect of a number is the derivative of the probability in it, averaged over the rows; that of a feature
-        with two values, the average change from the smaller to the larger; that of a factor in a formula, the average
-        change from its first level to each other one.
+        with two values in the fit, the average change from the smaller to the larger; that of a factor in a formula,
+        the average change from its first level to each other one. Which of these is for the fit to say, so that rows
+        may be few, or all have one value: an effect at the mean, at a chosen value, on those treated.
 
         Parameters
         ----------
@@ -298,7 +306,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         effects : DataFrame
             A row an effect; columns "estimate", "std_error" (delta method, from the covariance of all parameters), "z"
-            or "t", "p_value", "lower" and "upper".
+            or "t", "p_value", "lower" and "upper". NaN, with a `NotEstimableWarning`, where rows would be set to
+            combinations that the fit's data say nothing of, such as a cell of two factors without data.
         """
         from .inference.marginal import average_marginal_effects
 

@@ -12,6 +12,7 @@ from ._progress import effective_threads
 from ._rows_again import read_observations
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
+from .inference.estimability import warn_of_rows
 from .inference.prediction_intervals import prediction_interval
 from .likelihood.base import FactorDesign, posterior_modes
 from .simulation import simulate
@@ -125,6 +126,7 @@ class MixedPrediction:
         effects = self.predict_effects if effects is None else effects
         check_effects(effects)
         rows = self._read_new_rows(X, groups)
+        warn_of_rows(self, rows.X, stacklevel=4)
         codes = []
         if effects in ("posterior", "mode"):
             codes = self._lookup(rows)

@@ -16,6 +16,7 @@ __all__ = [
     "NestingWarning",
     "NoGroupsWarning",
     "NoTimesWarning",
+    "NotEstimableWarning",
     "SeparationWarning",
     "SingularFitWarning",
     "SklmmWarning",
@@ -46,6 +47,10 @@ class LargeVarianceWarning(SklmmWarning):
 
 class AliasedFeaturesWarning(SklmmWarning):
     """Some columns are constant or linear combinations of others: their coefficients are not identified."""
+
+
+class NotEstimableWarning(SklmmWarning):
+    """What was asked for is not determined by the data: a combination of columns that did not occur in the fit."""
 
 
 class UnidentifiedEffectsWarning(SklmmWarning):

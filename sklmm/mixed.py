@@ -284,8 +284,12 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _factors=factors,
             _fixed_names=["intercept"] * bool(self.fit_intercept) + rows.names,
             _n_successes=float(target.sum() if weights is None else weights @ target),
-            _row_signature=self._signature(
-                rows, target, weights, {f.name: (code, f.levels) for f, code in zip(factors, codes, strict=True)}
+            **self._kept_of_rows(
+                rows,
+                target,
+                weights,
+                {factor.name: (code, factor.levels) for factor, code in zip(factors, codes, strict=True)},
+                fit.aliased,
             ),
             # What the summary says must be what was fitted, whatever set_params has changed since.
             _n_quadrature=int(self.n_quadrature),

@@ -11,6 +11,7 @@ from ._prediction import check_effects, linear_predictor
 from .design.covariance import RelativeCovariance
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
+from .inference.estimability import warn_of_rows
 
 __all__ = ["simulate", "simulate_codes"]
 
@@ -98,6 +99,7 @@ def simulate(estimator, X, groups, n, random_state, effects):
     if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be an integer >= 1, got {n!r}")
     rows = estimator._read_new_rows(X, groups)
+    warn_of_rows(estimator, rows.X, stacklevel=4)
     if estimator._factors and effects != "zero" and not rows.groups:
         warnings.warn(
             "the model was fitted with groups and got none: every row is simulated as a group of its own. Pass "

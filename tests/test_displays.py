@@ -22,7 +22,7 @@ from sklmm import (
     quantile_residuals,
 )
 from sklmm.datasets import load_contraception, make_clustered_classification
-from sklmm.exceptions import AliasedFeaturesWarning
+from sklmm.exceptions import AliasedFeaturesWarning, NotEstimableWarning
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("agg")
@@ -410,3 +410,28 @@ def test_legends_do_not_cover_error_bars():
         for segment in band.lines[2][0].get_segments():
             (x, low), (_, high) = display.ax_.transData.transform(segment)
             assert not (legend.x0 <= x <= legend.x1 and low < legend.y1 and high > legend.y0)
+
+
+def test_gaps_where_the_data_say_nothing():
+    """Women without living children have none: a combination of both that contradicts is not estimable."""
+    pytest.importorskip("formulaic")
+    women = load_contraception(as_frame=True).frame
+    with pytest.warns(AliasedFeaturesWarning):
+        model = GEELogisticRegression.from_formula("use ~ age + ch + livch", women, groups="district")
+    with pytest.warns(NotEstimableWarning, match="1 of 4 rows hold combinations"):
+        display = EffectDisplay.from_estimator(model, women, "livch", at={"ch": "Y"})
+    probability = display.curves[None]["probability"]
+    assert np.isnan(probability).tolist() == [True, False, False, False]
+    assert display.lines_[0].get_xdata().tolist() == [1, 2, 3]
+    with pytest.warns(AliasedFeaturesWarning):
+        mixed = MixedLogisticRegression.from_formula("use ~ age + ch + livch + (1 | district)", women)
+    with pytest.warns(NotEstimableWarning, match="100 of 100 rows"):
+        display = GroupCurvesDisplay.from_estimator(mixed, women, "age", at={"ch": "N", "livch": "2"})
+    assert np.isnan(display.curves).all() and np.isnan(display.population).all()
+
+
+def test_a_feature_is_a_continuum_by_the_fit(model, data):
+    X, _, _ = data
+    display = EffectDisplay.from_estimator(model, X.iloc[:2], "age", grid_resolution=7)
+    np.testing.assert_allclose(display.values, np.linspace(X["age"][:2].min(), X["age"][:2].max(), 7))
+    assert EffectDisplay.from_estimator(model, X[X["town"] == 1], "town").values == [0.0, 1.0]

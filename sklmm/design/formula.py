@@ -15,6 +15,7 @@ import pandas as pd
 
 from .formula_text import names_in, quote_calls, split_formula
 from .random_effects import _quoted, parse_random_effects
+from .values import numbers_of
 
 __all__ = ["FormulaDesign", "FormulaRecipe"]
 
@@ -122,6 +123,8 @@ class FormulaDesign:
     fit_intercept : bool
     n_dropped : int
         Rows with missing values that were left out.
+    numbers : dict of str -> Numbers
+        Of the variables that hold numbers or truth values: which of them they took.
     """
 
     @classmethod
@@ -182,6 +185,12 @@ class FormulaDesign:
             raise ValueError(f"formula: can't evaluate {fixed!r} ({error}){hint}") from error
         self.spec = matrix.model_spec
         self.variable_names = sorted(set(map(str, self.spec.required_variables)) & set(variables))
+        used = frame if sample_weight is None else frame[sample_weight != 0]
+        self.numbers = {
+            name: numbers_of(used[name])
+            for name in self.variable_names
+            if pd.api.types.is_numeric_dtype(frame[name]) and frame[name].dtype.kind != "c"
+        }
         self.fit_intercept = "Intercept" in matrix.columns
         self.random_effects = [self._in_columns(term) for term in terms]
         return self, frame, self._features(matrix), sample_weight
@@ -262,6 +271,14 @@ class FormulaDesign:
             if self._variables_of(factor) == {name}:
                 return list(contrasts.levels)
         return sorted(column.unique())
+
+    def variables_of_columns(self, names):
+        """The variables that these columns of the design are made of."""
+        found = set()
+        for term, indices in self.spec.term_indices.items():
+            if names & {self.spec.column_names[j] for j in indices}:
+                found.update(*(self._variables_of(factor) for factor in term.factors))
+        return found
 
     def _variables_of(self, factor):
         return {str(v) for v in self.spec.factor_variables.get(factor, ())} & set(self.variable_names)

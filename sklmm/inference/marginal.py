@@ -17,6 +17,8 @@ Zeger SL, Liang K-Y, Albert PS (1988). Models for longitudinal data: a generaliz
 Biometrics 44, 1049-1060.
 """
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from scipy.special import expit
@@ -24,13 +26,18 @@ from scipy.special import expit
 from sklmm._validation import read_weights
 from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
+from sklmm.exceptions import NotEstimableWarning
 
+from .estimability import warn_of_rows
 from .intervals import check_level, reference_distribution
+from .tables import Table
+from .terms import listed
+from .verdict import not_estimated, with_reason
 
 __all__ = ["average_marginal_effects", "delta_errors", "marginal_coefficients", "probability_and_gradient"]
 
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
-_STEP = 1e-4  # of differences, in standard deviations of a feature: the error of a central difference is its square
+_STEP = 1e-5  # of differences, in standard deviations of a feature: one-sided ones are wrong by about as much
 
 
 def check_population_effects(effects):
@@ -137,6 +144,7 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
             raise ValueError("sample_weight weighs the rows of X: pass X, too")
         return _coefficient_table(estimator, names, kept, *_from_moments(estimator, beta), level)
     rows = estimator._read_new_rows(X, None)
+    warn_of_rows(estimator, rows.X, stacklevel=4)
     weights = _weights(sample_weight, rows.X.shape[0])
     n_params = len(parameter_covariance(estimator))
     gram, image, gradient = np.zeros((kept.sum(),) * 2), np.zeros(kept.sum()), np.zeros((kept.sum(), n_params))
@@ -195,12 +203,13 @@ def _from_moments(estimator, beta):
 
 
 def _coefficient_table(estimator, names, kept, estimate, gradient, level):
-    se = np.where(kept, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
+    blank = not_estimated(estimator, names)
+    se = np.where(kept & ~blank, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
     table = _wald_columns(names, estimate, se, level, estimator._inference_df())
     with np.errstate(over="ignore"):  # under separation
         for ratio, column in (("odds_ratio", "estimate"), ("odds_ratio_lower", "lower"), ("odds_ratio_upper", "upper")):
-            table[ratio] = np.exp(table[column])
-    return table
+            table[ratio] = np.where(blank, np.nan, np.exp(table[column]))
+    return with_reason(estimator, table, blank)
 
 
 # Average marginal effects ------------------------------------------------------------------------------------
@@ -213,17 +222,35 @@ def average_marginal_effects(
     check_population_effects(predict_effects)
     variables = _Variables(estimator, X)
     weights = _weights(sample_weight, variables.n_rows)
-    names, estimates, gradients = [], [], []
+    covariance = parameter_covariance(estimator)
+    names, estimates, gradients, lost, blank = [], [], [], {}, []
     for feature in variables.chosen(features):
         for name, upper, lower, distance in variables.changes(feature):
-            p1, g1 = _mean_probability(estimator, upper, weights, predict_effects)
-            p0, g0 = _mean_probability(estimator, lower, weights, predict_effects)
             names.append(name)
-            estimates.append((p1 - p0) / distance)
-            gradients.append((g1 - g0) / distance)
-    n_params = len(parameter_covariance(estimator))
-    se = delta_errors(np.reshape(gradients, (-1, n_params)), parameter_covariance(estimator))
-    return _wald_columns(names, np.array(estimates), se, level, estimator._inference_df())
+            blank.append(variables.is_blank(feature))
+            undetermined = variables.not_estimable(feature, upper, lower, distance, weights)
+            if undetermined:
+                lost[name] = undetermined
+                estimates.append(np.nan)
+                gradients.append(np.full(len(covariance), np.nan))
+                continue
+            p1, g1 = _mean_probability(estimator, upper, weights / distance, predict_effects)
+            p0, g0 = _mean_probability(estimator, lower, weights / distance, predict_effects)
+            estimates.append(p1 - p0)
+            gradients.append(g1 - g0)
+    se = delta_errors(np.reshape(gradients, (-1, len(covariance))), covariance)
+    se[np.array(blank, dtype=bool)] = np.nan
+    table = _wald_columns(names, np.array(estimates), se, level, estimator._inference_df())
+    if lost:
+        tied = listed(list(dict.fromkeys(name for names in lost.values() for name in names)))
+        sentence = (
+            f"not estimable, and NaN: {listed(list(lost))}. Rows would be set to combinations of columns that did not "
+            f"occur in the fit, in which {tied} depended on other columns: the answer would depend on which of them "
+            "was left out. Choose rows or levels that occur together, or a model without this dependence"
+        )
+        table.with_note(sentence)
+        warnings.warn(sentence, NotEstimableWarning, stacklevel=3)
+    return with_reason(estimator, table, blank)
 
 
 def _mean_probability(estimator, X, weights, effects):
@@ -236,10 +263,19 @@ def _mean_probability(estimator, X, weights, effects):
     return p, gradient
 
 
+def two_values_of_fit(estimator, name):
+    """The values of a variable of numbers that took exactly two in the fit; else None."""
+    formula = getattr(estimator, "_formula", None)
+    if formula is None:
+        return estimator._two_values.get(name)
+    return formula.numbers[name].two if name in formula.numbers else None
+
+
 class _Variables:
     """The variables of a model, as its user knows them, and the design after a change of one.
 
-    With a formula they are columns of the data frame, so that powers and products follow; else the features.
+    With a formula they are columns of the data frame, so that powers and products follow; else the features. What a
+    change is depends on the fit alone, not on the rows that effects are averaged over.
     """
 
     def __init__(self, estimator, X):
@@ -254,38 +290,78 @@ class _Variables:
         else:
             array = np.asarray(rows.X, dtype=np.float64)
             self.frame = pd.DataFrame(array, columns=pd.Index(rows.names, dtype=object), copy=False)
-        aliased = [name for name, se in zip(rows.names, _slope_errors(estimator), strict=True) if np.isnan(se)]
-        self.names = [name for name in self.frame.columns if self.formula is not None or name not in aliased]
+        errors = _slope_errors(estimator)
+        self.aliased = [name for name, se in zip(rows.names, errors, strict=True) if np.isnan(se)]
+        self.names = [name for name in self.frame.columns if self.formula is not None or name not in self.aliased]
+        self._blank = self._without_inference(rows.names)
+
+    def _without_inference(self, names):
+        """The variables whose coefficients, some or all, were not estimated."""
+        blank = not_estimated(self.estimator, ["intercept", *names])
+        if blank.all():
+            return set(self.frame.columns)
+        columns = {name for name, out in zip(names, blank[1:], strict=True) if out}
+        return columns if self.formula is None else self.formula.variables_of_columns(columns)
+
+    def is_blank(self, name):
+        return name in self._blank
 
     def chosen(self, features):
         if features is None:
-            return self.names
+            return [name for name in self.names if len(self._levels(name) or (0, 1)) > 1]
         features = [features] if isinstance(features, str) else list(features)
         for name in features:
             if name not in self.frame.columns:
                 raise ValueError(f"{name!r} is no feature of the model; there are {list(self.frame.columns)}")
+            if len(self._levels(name) or (0, 1)) < 2:
+                raise ValueError(f"{name!r} took one value in the fit, so that it has no effect")
         return features
 
+    def _levels(self, name):
+        """The values between which a variable changes, the first being the reference; None for one with a slope."""
+        if self.formula is not None:
+            numbers = self.formula.numbers.get(name)
+            if self.formula.is_factor(name) or numbers is None:
+                return self.formula.levels(name, self.frame[name])
+            if numbers.two is None and pd.api.types.is_bool_dtype(self.frame[name]):
+                return (bool(numbers.low),)
+        return two_values_of_fit(self.estimator, name)
+
     def changes(self, name):
-        """(what it is called, design after, design before, distance) of each change of a variable."""
-        column = self.frame[name]
-        is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        if is_number and not (self.formula is not None and self.formula.is_factor(name)):
-            values = column.to_numpy(dtype=np.float64)
-            distinct = pd.unique(column)
-            if len(distinct) == 1:
-                raise ValueError(f"{name!r} is constant in these rows: choose other features, or other rows")
-            if len(distinct) > 2:
-                step = _STEP * values.std()
-                yield name, self.design(name, values + step), self.design(name, values - step), 2.0 * step
-                return
-            low, high = sorted(distinct)
-            yield name, self.design(name, high), self.design(name, low), 1.0
+        """(what it is called, design after, design before, distance by row) of each change of a variable."""
+        levels = self._levels(name)
+        if levels is None:
+            values = self.frame[name].to_numpy(dtype=np.float64)
+            upper, lower = values + self._step(name), values - self._step(name)
+            numbers = None if self.formula is None else self.formula.numbers[name]
+            if numbers is not None and numbers.low < numbers.high:  # splines end where the data did, logarithms at 0
+                upper = np.minimum(upper, np.maximum(values, numbers.high))
+                lower = np.maximum(lower, np.minimum(values, numbers.low))
+            yield name, self.design(name, upper), self.design(name, lower), upper - lower
             return
-        levels = self.formula.levels(name, column)
+        is_number = pd.api.types.is_numeric_dtype(self.frame[name]) and not pd.api.types.is_bool_dtype(self.frame[name])
+        is_number = is_number and not (self.formula is not None and self.formula.is_factor(name))
         before = self.design(name, levels[0])
         for level in levels[1:]:
-            yield f"{name} ({level} - {levels[0]})", self.design(name, level), before, 1.0
+            called = name if is_number else f"{name} ({level} - {levels[0]})"
+            yield called, self.design(name, level), before, np.ones(self.n_rows)
+
+    def _step(self, name):
+        spread = self.estimator._spreads[name] if self.formula is None else self.formula.numbers[name].spread
+        return _STEP * (spread or 1.0)
+
+    def not_estimable(self, name, upper, lower, distance, weights):
+        """The columns that were left out of the fit and that a change takes out of line with those in it."""
+        if self.formula is None and name in self.aliased:
+            return [name]
+        found = self.estimator._dependences
+        if found is None:
+            return []
+        counted = weights > 0
+        departs = found.departures(upper[counted]) | found.departures(lower[counted])
+        if self.formula is not None:  # of features each stands for those that depend on it
+            departs |= found.turns((upper - lower)[counted] / distance[counted, None])
+        return [name for name, out in zip(found.names, departs.any(axis=0), strict=True) if out]
 
     def design(self, name, values):
         if self.formula is None:
@@ -317,7 +393,7 @@ def _wald_columns(names, estimate, se, level, df):
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = estimate / se
     reach = reference.ppf((1 + level) / 2) * se
-    return pd.DataFrame(
+    return Table(
         {
             "estimate": estimate,
             "std_error": se,

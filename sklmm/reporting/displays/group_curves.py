@@ -5,6 +5,7 @@ import numpy as np
 from sklmm._prediction import linear_predictor, probabilities
 from sklmm._progress import effective_threads
 from sklmm.design.grouping import lookup_codes
+from sklmm.inference.estimability import warn_of_rows
 
 from ._common import TypicalRows, axes_for, check_mixed, keep_within_probabilities, probability_label, pyplot
 
@@ -124,17 +125,18 @@ class GroupCurvesDisplay:
             raise ValueError(f"{feature!r} holds labels, no numbers to draw curves over")
         values = typical.grid(feature, grid_resolution)
         rows = estimator._read_new_rows(typical.rows(**{feature: values}), None)
+        gap = np.where(warn_of_rows(estimator, rows.X, stacklevel=3), np.nan, 0.0)
         curves = np.empty((len(chosen), len(values)))
         for k, code in enumerate(chosen):
             codes = [np.full(len(values), code if f == which else -1) for f in range(len(names))]
-            curves[k] = _probability(estimator, rows.X, codes, predict_effects)
+            curves[k] = _probability(estimator, rows.X, codes, predict_effects) + gap
         unknown = [np.full(len(values), -1)] * len(names)
         return cls(
             feature,
             values,
             curves,
             levels[chosen],
-            _probability(estimator, rows.X, unknown, population),
+            _probability(estimator, rows.X, unknown, population) + gap,
             factor=factor,
             population_label="population average" if population == "marginal" else f"typical {factor}",
             ylabel=probability_label(estimator),
