@@ -141,6 +141,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         y = one_dimensional(y, "y", n_rows)
         weights = read_weights(sample_weight, n_rows)
+        is_weighted = weights is not None and (weights != 1).any()
         if weights is not None and not weights.all():
             mask = weights > 0
             rows.keep(mask)
@@ -152,6 +153,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             "_group_columns": group_columns,
             "_group_names": list(rows.groups),
             "_time_column": time_column,
+            "_n_weighted_rows": n_rows if is_weighted else None,
         }
         return rows, target, classes, weights, header
 
@@ -297,6 +299,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         features : str or list of str, default=None
             None: all.
         sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
         level : float, default=0.95
         predict_effects : {"marginal", "zero"}, default="marginal"
             Of probabilities averaged over the population of groups, or of those in the typical group. Mixed models

@@ -343,6 +343,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             the mean variance of the random effects. Close for random intercepts; where slopes are random, averages bend
             in ways that only rows show.
         sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
         level : float, default=0.95
 
         Returns

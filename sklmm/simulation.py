@@ -16,8 +16,8 @@ from .inference.estimability import warn_of_rows
 __all__ = ["simulate", "simulate_codes"]
 
 
-def simulate_codes(estimator, rows, n, random_state, effects):
-    """Yield n arrays of simulated outcomes, True for the second class.
+def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
+    """Yield n arrays of simulated outcomes, True for the second class; with weights how often a row has it.
 
     Parameters
     ----------
@@ -28,6 +28,8 @@ def simulate_codes(estimator, rows, n, random_state, effects):
     random_state : int, RandomState instance or None
     effects : {"marginal", "posterior", "mode", "zero"}
         See `MixedLogisticRegression.simulate`.
+    weights : ndarray of int, or None
+        How many outcomes each row stands for.
     """
     check_effects(effects)
     random = check_random_state(random_state)
@@ -45,7 +47,10 @@ def simulate_codes(estimator, rows, n, random_state, effects):
     )
     for _ in range(n):
         logit = eta + sum(effect.draw(random) for effect in draws)
-        yield random.uniform(size=eta.size) < expit(logit)
+        if weights is None:
+            yield random.uniform(size=eta.size) < expit(logit)
+        else:
+            yield random.binomial(weights, expit(logit))
 
 
 class _Effects:

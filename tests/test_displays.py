@@ -435,3 +435,35 @@ def test_a_feature_is_a_continuum_by_the_fit(model, data):
     display = EffectDisplay.from_estimator(model, X.iloc[:2], "age", grid_resolution=7)
     np.testing.assert_allclose(display.values, np.linspace(X["age"][:2].min(), X["age"][:2].max(), 7))
     assert EffectDisplay.from_estimator(model, X[X["town"] == 1], "town").values == [0.0, 1.0]
+
+
+def test_displays_count_rows(data, model):
+    """Weighted rows are the same rows that often."""
+    X, y, groups = data
+    weights = np.random.default_rng(0).integers(0, 4, len(X))
+    repeated = X.index.repeat(weights)
+    for at, expected in (
+        (EffectDisplay.from_estimator(model, X, "dose", sample_weight=weights, by="town"),
+         EffectDisplay.from_estimator(model, X.loc[repeated], "dose", by="town")),
+        (GroupCurvesDisplay.from_estimator(model, X, "dose", sample_weight=weights),
+         GroupCurvesDisplay.from_estimator(model, X.loc[repeated], "dose")),
+    ):  # fmt: skip
+        inside = (at.values >= expected.values[0]) & (at.values <= expected.values[-1])
+        assert inside.sum() > 90
+        curves = [at.curves[0.0]["probability"], at.curves[1.0]["upper"]] if isinstance(at.curves, dict) else at.curves
+        others = (
+            [expected.curves[0.0]["probability"], expected.curves[1.0]["upper"]]
+            if isinstance(at.curves, dict) else expected.curves
+        )  # fmt: skip
+        for curve, other in zip(curves, others, strict=True):
+            np.testing.assert_allclose(np.interp(expected.values, at.values, curve)[1:-1], other[1:-1], rtol=1e-2)
+    display = ResidualsDisplay.from_estimator(
+        model, X, y, groups, by="clinic", sample_weight=weights, random_state=0, kind="predicted"
+    )
+    p = model.predict_proba(X, groups=groups, predict_effects="marginal")[:, 1]
+    mean = pd.Series(weights * p).groupby(groups).sum() / pd.Series(weights).groupby(groups).sum()
+    np.testing.assert_allclose(np.sort(display.predicted), np.sort(mean))
+    display = ResidualsDisplay.from_estimator(model, X, y, groups, sample_weight=weights, random_state=0)
+    assert display.what == "observations" and len(display.residuals) == (weights > 0).sum()
+    expected = quantile_residuals(model, X, y, groups, sample_weight=weights, random_state=0)
+    np.testing.assert_array_equal(display.residuals, expected)

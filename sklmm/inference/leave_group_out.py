@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm._prediction import probabilities
 from sklmm._progress import effective_threads
+from sklmm._rows_again import weights_by_formula
 from sklmm._validation import read_weights
 from sklmm.design.grouping import lookup_codes
 
@@ -117,7 +118,7 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
         raise ValueError("approximate_leave_group_out needs the groups of the rows: pass groups, as to fit")
     labels = factor.labels(rows.column) if covariances is not None else next(iter(rows.groups.values()))
     code = lookup_codes(estimator._levels, labels)
-    weights = read_weights(sample_weight, len(code))
+    weights = read_weights(weights_by_formula(estimator, X, sample_weight), len(code))
     unseen = (code < 0) if weights is None else (code < 0) & (weights > 0)
     if unseen.any():
         raise ValueError(

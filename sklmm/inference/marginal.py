@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from sklmm._rows_again import weights_of_rows
 from sklmm._validation import read_weights
 from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
@@ -99,7 +100,7 @@ def _logistic_normal(eta, variance):
     for begin in range(0, eta.size, _CHUNK):
         part = slice(begin, begin + _CHUNK)
         sd = np.sqrt(variance[part])
-        z, w = _normal_rule(sd.max(initial=0.0))
+        z, w = normal_rule(sd.max(initial=0.0))
         at = eta[part, None] + sd[:, None] * z
         mu = expit(at)
         slope = mu * (1.0 - mu)
@@ -113,14 +114,15 @@ def _logistic_normal(eta, variance):
     return p, logit, first, second
 
 
-def _normal_rule(sd):
+def normal_rule(sd, most=50.0):
     """Nodes and weights of the standard normal for functions of expit(. + sd z): the trapezoidal rule.
 
-    Its error is about exp(-2 pi d / h), d = pi / sd the distance of the poles (Trefethen and Weideman, 2014).
+    Standard deviations beyond `most` get no finer one. The error is about exp(-2 pi d / h), d = pi / sd the distance of
+    the poles (Trefethen and Weideman, 2014).
     """
     if sd == 0:
         return np.zeros(1), np.ones(1)
-    h = min(0.6, 0.6 / min(sd, 50.0))
+    h = min(0.6, 0.6 / min(sd, most))
     z = h * np.arange(-np.ceil(8.0 / h), np.ceil(8.0 / h) + 1)
     w = np.exp(-0.5 * z * z)
     return z, w / w.sum()
@@ -145,7 +147,7 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
         return _coefficient_table(estimator, names, kept, *_from_moments(estimator, beta), level)
     rows = estimator._read_new_rows(X, None)
     warn_of_rows(estimator, rows.X, stacklevel=4)
-    weights = _weights(sample_weight, rows.X.shape[0])
+    weights = _weights(weights_of_rows(estimator, X, sample_weight), rows.X.shape[0])
     n_params = len(parameter_covariance(estimator))
     gram, image, gradient = np.zeros((kept.sum(),) * 2), np.zeros(kept.sum()), np.zeros((kept.sum(), n_params))
     for begin in range(0, rows.X.shape[0], _CHUNK):
@@ -182,7 +184,7 @@ def _from_moments(estimator, beta):
         image = second @ structure.lambda_(theta)
         variance += np.sum(structure.lambda_(theta) * image)
         moves.append(2.0 * image[structure.row, structure.col])
-    z, w = _normal_rule(1.0)
+    z, w = normal_rule(1.0)
     eta = estimator.intercept_[0] + moments.fixed_mean + np.sqrt(moments.fixed_variance) * z
 
     def coefficients(v):
@@ -221,7 +223,7 @@ def average_marginal_effects(
     """Average marginal effects of a fitted model; see the estimators' `average_marginal_effects`."""
     check_population_effects(predict_effects)
     variables = _Variables(estimator, X)
-    weights = _weights(sample_weight, variables.n_rows)
+    weights = _weights(weights_of_rows(estimator, X, sample_weight), variables.n_rows)
     covariance = parameter_covariance(estimator)
     names, estimates, gradients, lost, blank = [], [], [], {}, []
     for feature in variables.chosen(features):
@@ -234,10 +236,9 @@ def average_marginal_effects(
                 estimates.append(np.nan)
                 gradients.append(np.full(len(covariance), np.nan))
                 continue
-            p1, g1 = _mean_probability(estimator, upper, weights / distance, predict_effects)
-            p0, g0 = _mean_probability(estimator, lower, weights / distance, predict_effects)
-            estimates.append(p1 - p0)
-            gradients.append(g1 - g0)
+            change, gradient = _mean_change(estimator, upper, lower, weights / distance, predict_effects)
+            estimates.append(change)
+            gradients.append(gradient)
     se = delta_errors(np.reshape(gradients, (-1, len(covariance))), covariance)
     se[np.array(blank, dtype=bool)] = np.nan
     table = _wald_columns(names, np.array(estimates), se, level, estimator._inference_df())
@@ -253,14 +254,16 @@ def average_marginal_effects(
     return with_reason(estimator, table, blank)
 
 
-def _mean_probability(estimator, X, weights, effects):
-    p, gradient = 0.0, 0.0
-    for begin in range(0, X.shape[0], _CHUNK):
+def _mean_change(estimator, upper, lower, weights, effects):
+    """Weighted sum of the changes of rows' probabilities, and its gradient."""
+    change, gradient = 0.0, 0.0
+    for begin in range(0, upper.shape[0], _CHUNK):
         part = slice(begin, begin + _CHUNK)
-        values, _, G = probability_and_gradient(estimator, X[part], effects)
-        p += weights[part] @ values
-        gradient = gradient + weights[part] @ G
-    return p, gradient
+        p1, _, G1 = probability_and_gradient(estimator, upper[part], effects)
+        p0, _, G0 = probability_and_gradient(estimator, lower[part], effects)
+        change += weights[part] @ (p1 - p0)
+        gradient = gradient + weights[part] @ (G1 - G0)
+    return change, gradient
 
 
 def two_values_of_fit(estimator, name):

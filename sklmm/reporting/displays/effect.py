@@ -71,6 +71,7 @@ class EffectDisplay:
         *,
         by=None,
         at=None,
+        sample_weight=None,
         predict_effects="marginal",
         level=0.95,
         grid_resolution=100,
@@ -95,6 +96,9 @@ class EffectDisplay:
             Values of other columns to hold them at.
         predict_effects : {"marginal", "zero"}, default="marginal"
             Averaged over the population of groups, or for the typical group. Mixed models only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows, for means and frequencies. None is the column of weights that the formula of the model
+            names, where X has it.
         level : float, default=0.95
             Of the band: a Wald interval on the logit scale that takes in the estimates of variances, too.
         grid_resolution : int, default=100
@@ -108,7 +112,7 @@ class EffectDisplay:
         """
         check_population_effects(predict_effects)
         check_level(level)
-        typical = TypicalRows(estimator, X, at)
+        typical = TypicalRows(estimator, X, at, sample_weight)
         feature = typical.column(feature)
         values = typical.grid(feature, grid_resolution)
         if isinstance(values, np.ndarray):

@@ -61,6 +61,7 @@ class GroupCurvesDisplay:
         factor=None,
         groups=None,
         at=None,
+        sample_weight=None,
         predict_effects=None,
         population="marginal",
         grid_resolution=100,
@@ -84,6 +85,9 @@ class GroupCurvesDisplay:
             Labels of the groups to draw. None: all.
         at : dict, default=None
             Values of other columns to hold them at.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows, for means and frequencies. None is the column of weights that the formula of the model
+            names, where X has it.
         predict_effects : {"posterior", "mode"}, default=None
             Curves of groups: averaged over the group's posterior, or at its conditional modes. None: as the estimator
             predicts, "posterior" unless it was set to "mode".
@@ -119,7 +123,7 @@ class GroupCurvesDisplay:
             unknown = [label for label, code in zip(groups, chosen, strict=True) if code < 0]
             raise ValueError(f"the model knows no {factor} {unknown[0]!r}")
 
-        typical = TypicalRows(estimator, X, at)
+        typical = TypicalRows(estimator, X, at, sample_weight)
         feature = typical.column(feature)
         if not typical.is_numeric(feature):
             raise ValueError(f"{feature!r} holds labels, no numbers to draw curves over")
