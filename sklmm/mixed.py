@@ -22,6 +22,7 @@ from .design.row_moments import row_moments
 from .exceptions import NoGroupsWarning
 from .inference import criteria
 from .inference.marginal import marginal_coefficients
+from .inference.normality import LevelLogits
 from .likelihood.base import FactorDesign, fit_mixed
 from .reporting.summary import summary_of_mixed
 
@@ -208,6 +209,33 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         model._recipe, model._reading = replace(recipe, random_effects=terms), (design, arguments)
         return model.fit(data, None)
 
+    def set_params(self, **params):
+        """Set parameters, as scikit-learn's estimators do.
+
+        Parameters
+        ----------
+        **params
+
+        Returns
+        -------
+        self : MixedLogisticRegression
+
+        Raises
+        ------
+        ValueError
+            If random effects are set that contradict the model's formula, as a search over `random_effects` does: it
+            would go on without, every other candidate failing.
+        """
+        named = params.get("random_effects")
+        if self._recipe is not None and named is not None and named != self._recipe.random_effects:
+            raise ValueError(
+                f"this model has a formula, {self._recipe.text!r}, which says what its groups and random effects are, "
+                "but random_effects or group_features was set: make another model with from_formula. To search over "
+                "random effects, compare one model a formula by cross_val_score or compare_models, or pass "
+                "features and group_features in place of a formula"
+            )
+        return super().set_params(**params)
+
     # Fitting ------------------------------------------------------------------------------------------------
 
     @with_callbacks
@@ -266,6 +294,10 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         warn_of_fit(fit, rows.X, rows.names, large)
 
         _fill_tables(factors, fit)
+        level_rows = rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None
+        level_logits = None
+        if columns == [[-1]]:  # a random intercept alone
+            level_logits = LevelLogits(codes[0], rows.X @ slopes, weights, level_rows)
         n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
         state.update(
             classes_=classes,
@@ -298,11 +330,12 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _vcov=fit.vcov,
             _robust_vcov=fit.robust_vcov,
             _influence=fit.influence,
-            _level_rows=rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None,
+            _level_rows=level_rows,
             _levels=factors[0].levels if len(factors) == 1 else None,
             _posterior=fit.posterior,
             _nesting=nested_pairs(designs),
             _row_moments=moments,
+            _level_logits=level_logits,
             _large_variances=large,
         )
         self._set_fitted(state, design)

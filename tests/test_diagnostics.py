@@ -1,10 +1,13 @@
 """Quantile residuals, influence of clusters, normality of random effects."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 from scipy.special import expit
+from sklearn.base import clone
 
 from sklmm import (
     GEELogisticRegression,
@@ -379,6 +382,75 @@ def test_normality_of_random_effects():
     assert tables["skewed"].loc[("group", "intercept"), "p_value"] < 1e-4
     assert tables["skewed"].loc[("group", "intercept"), "skewness"] > 0.5
     assert tables["normal"].loc[("group", "intercept"), "n_groups"] == 150
+
+
+def test_normality_is_that_of_data_which_the_model_makes():
+    """Six binary rows a group: their modes are never normal, and the test must not say so of a right model."""
+    rng = np.random.default_rng(5)
+    groups, X = np.repeat(np.arange(160), 6), rng.normal(size=(960, 1))
+    y = rng.random(960) < expit(X[:, 0] + 2 * rng.normal(size=160)[groups])
+    first = MixedLogisticRegression(n_threads=1, n_quadrature=3).fit(X, y, groups=groups)
+    modes, sd = first.random_effects_["group"]["intercept"], first.random_effects_sd_["group"]["intercept"]
+    values = standardised_effects(modes.to_numpy(), sd.to_numpy(), np.sqrt(first.covariance_["group"].iloc[0, 0]))
+    assert stats.shapiro(values).pvalue < 0.01
+    rejected = {"kept": [], "rows": []}
+    for simulated in first.simulate(X, groups=groups, n=20, random_state=0):
+        model = clone(first).fit(X, simulated, groups=groups)
+        for name, rows in (("kept", ()), ("rows", (X, simulated, groups))):
+            p_value = random_effects_normality(model, *rows, n_simulations=19)["p_value"].iloc[0]
+            rejected[name].append(p_value <= 0.05)
+    assert max(map(sum, rejected.values())) <= 3  # 1 expected; 4 of 20 have a probability of 0.016
+
+
+def test_normality_of_skewed_effects_of_few_rows():
+    rng = np.random.default_rng(6)
+    groups, X = np.repeat(np.arange(150), 15), rng.normal(size=(2250, 1))
+    y = rng.random(2250) < expit(X[:, 0] + 1.5 * (rng.exponential(size=150) - 1)[groups])
+    model = MixedLogisticRegression(n_threads=1).fit(X, y, groups=groups)
+    for rows in ((), (X, y, groups)):
+        assert random_effects_normality(model, *rows, n_simulations=39)["p_value"].iloc[0] < 0.01
+
+
+def test_normality_asks_for_rows_where_it_needs_them(data):
+    X, y, groups = data
+    slopes = MixedLogisticRegression("1 + dose | clinic").fit(X, y, groups=groups)
+    with pytest.raises(ValueError, match="random_effects_normality needs the rows of the fit.*pass X=X, y=y, groups="):
+        random_effects_normality(slopes)
+    rows = slopes, X, y, groups
+    table, again = (random_effects_normality(*rows, n_simulations=19, random_state=3) for _ in range(2))
+    assert list(table.index) == [("clinic", "intercept"), ("clinic", "dose")]
+    assert table["p_value"].between(0.05, 1).all()
+    pd.testing.assert_frame_equal(table, again)
+    both = groups.to_frame().assign(day=np.arange(len(y)) % 25)
+    with pytest.warns(SingularFitWarning):
+        crossed = MixedLogisticRegression().fit(X.iloc[:1000], y[:1000], groups=both.iloc[:1000])
+    with pytest.raises(ValueError, match="needs the rows of the fit"):
+        random_effects_normality(crossed)
+    table = random_effects_normality(crossed, X.iloc[:1000], y[:1000], both.iloc[:1000], n_simulations=19)
+    assert np.isfinite(table.loc[("clinic", "intercept"), "p_value"])
+    with pytest.raises(ValueError, match="n_simulations must be an integer >= 19"):
+        random_effects_normality(slopes, X, y, groups, n_simulations=5)
+
+
+def test_normality_is_that_of_the_fit(data, model):
+    X, y, groups = data
+    updated = model.update_groups(X[:40], y[:40], pd.Series(np.repeat([1000, 2000], 20), name="clinic"))
+    with pytest.raises(ValueError, match="has learnt of other groups since its fit"):
+        random_effects_normality(updated)
+    again = pickle.loads(pickle.dumps(model))
+    pd.testing.assert_frame_equal(
+        random_effects_normality(again, n_simulations=19), random_effects_normality(model, n_simulations=19)
+    )
+    with pytest.warns(NoGroupsWarning):
+        assert random_effects_normality(MixedLogisticRegression().fit(X, y)).empty
+    # nothing but groups; and rows that are counted
+    counts = pd.DataFrame({"y": y, "g": groups}).value_counts().reset_index()
+    weighted = MixedLogisticRegression().fit(
+        np.empty((len(counts), 0)), counts["y"], groups=counts["g"], sample_weight=counts["count"]
+    )
+    single = MixedLogisticRegression().fit(np.empty((len(y), 0)), y, groups=groups.rename("g"))
+    tables = [random_effects_normality(fit, n_simulations=19) for fit in (weighted, single)]
+    np.testing.assert_allclose(*tables, rtol=1e-4)
 
 
 def test_standardised_effects_have_unit_variance(data, model):

@@ -124,6 +124,31 @@ def test_normal_quantiles_of_random_effects(model):
     assert _inside(display.figure_)
 
 
+def test_quantiles_lie_in_the_band_of_data_that_the_model_made(data, model):
+    X, y, groups = data
+    intercepts = MixedLogisticRegression().fit(X, y, groups=groups)
+    for display in (
+        RandomEffectsDisplay.from_estimator(intercepts, kind="qq", n_simulations=39),
+        RandomEffectsDisplay.from_estimator(model, X, y, groups, kind="qq", n_simulations=39, coefficient="dose"),
+    ):
+        expected, values = display.points_.get_data()
+        assert len(display.simulated) > 30
+        lower, upper = (
+            np.quantile([np.quantile(draw, (np.arange(30) + 0.5) / 30) for draw in display.simulated], tail, axis=0)
+            for tail in (0.025, 0.975)
+        )
+        path = display.band_.get_paths()[0].vertices
+        for ends in (lower, upper):
+            assert all(np.isclose(path, [x, end]).all(axis=1).any() for x, end in zip(expected, ends, strict=True))
+        assert ((values >= lower) & (values <= upper)).mean() > 0.6
+        assert display.ax_.get_xlabel() == "normal quantile"
+        assert _texts(display.ax_.get_legend()) == ["95 % band of data\nthat the model made"]
+        assert _inside(display.figure_)
+    plain = RandomEffectsDisplay.from_estimator(model, kind="qq")
+    assert plain.band_ is None and "pass X, y, groups" in plain.ax_.get_xlabel()
+    assert RandomEffectsDisplay.from_estimator(model).band_ is None
+
+
 def test_random_effects_bad_input(model, data, gee):
     X, y, _ = data
     with pytest.raises(ValueError, match="'school' is no term"):

@@ -1,4 +1,4 @@
-"""Does the model fit? Quantile residuals, influence of clusters, normality of random effects.
+"""Does the model fit? Quantile residuals, influence of clusters; see `normality` for that of random effects.
 
 A fitted model holds no rows, but what each cluster's score does to its estimates; residuals take the rows again.
 
@@ -7,8 +7,6 @@ References
 Dunn PK, Smyth GK (1996). Randomized quantile residuals. Journal of Computational and Graphical Statistics 5, 236-244.
 
 Preisser JS, Qaqish BF (1996). Deletion diagnostics for generalised estimating equations. Biometrika 83, 551-562.
-
-Goldstein H (2011). Multilevel Statistical Models, 4th ed. Wiley.
 """
 
 import numpy as np
@@ -24,10 +22,9 @@ from sklmm.design.grouping import encode_groups
 from sklmm.simulation import simulate_codes
 
 from .marginal import normal_rule
+from .normality import random_effects_normality, standardised_effects
 
 __all__ = ["cluster_influence", "quantile_residuals", "random_effects_normality", "standardised_effects"]
-
-MOST_SHAPIRO = 5000  # scipy's Shapiro-Wilk p-values are for samples up to this size
 
 
 # Quantile residuals ------------------------------------------------------------------------------------------
@@ -268,60 +265,3 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
     table.insert(0, "cooks_distance", np.sum(change[:, kept] * solved, axis=1) / kept.sum())
     table.insert(0, "n_rows", estimator._level_rows.copy())
     return table
-
-
-# Normality of random effects ---------------------------------------------------------------------------------
-
-
-def random_effects_normality(estimator):
-    """Are random effects normal? Tests on standardised conditional modes, term by term.
-
-    A conditional mode is shrunk towards 0, so that over groups its variance is that of the random coefficient less the
-    conditional one; divided by the root of it, modes are about standard normal where groups have many rows (Goldstein
-    2011). With few rows a group they take after the normal distribution that was assumed, whatever the truth: a small
-    p-value says something, a large one little.
-
-    Parameters
-    ----------
-    estimator : fitted MixedLogisticRegression
-
-    Returns
-    -------
-    tests : DataFrame
-        A row a random coefficient, (term, coefficient); columns "n_groups", "skewness", "excess_kurtosis", "statistic"
-        and "p_value" of Shapiro and Wilk's test, or with more than 5,000 groups of D'Agostino and Pearson's. NaN for a
-        variance of 0, and for fewer than 8 groups.
-    """
-    check_is_fitted(estimator)
-    if not hasattr(estimator, "random_effects_"):
-        raise TypeError(f"a {type(estimator).__name__} has no random effects; this is for MixedLogisticRegression")
-    found = {}
-    for term, modes in estimator.random_effects_.items():
-        for name in modes.columns:
-            variance = estimator.covariance_[term].loc[name, name]
-            sd = estimator.random_effects_sd_[term][name]
-            values = standardised_effects(modes[name].to_numpy(), sd.to_numpy(), np.sqrt(variance))
-            row = dict.fromkeys(("skewness", "excess_kurtosis", "statistic", "p_value"), np.nan)
-            if values.size >= 8:
-                test = (stats.shapiro if values.size <= MOST_SHAPIRO else stats.normaltest)(values)
-                row = {
-                    "skewness": stats.skew(values),
-                    "excess_kurtosis": stats.kurtosis(values),
-                    "statistic": test.statistic,
-                    "p_value": test.pvalue,
-                }
-            found[term, name] = {"n_groups": values.size, **row}
-    columns = ["n_groups", "skewness", "excess_kurtosis", "statistic", "p_value"]
-    table = pd.DataFrame.from_dict(found, orient="index", columns=columns)
-    table.index = pd.MultiIndex.from_tuples(list(found), names=["term", "coefficient"])
-    return table
-
-
-def standardised_effects(modes, sd, prior_sd):
-    """Modes in units of their standard deviation between groups, of which shrinkage leaves prior^2 - sd^2.
-
-    Modes whose groups say nothing (all shrunk to 0) are left out.
-    """
-    spread = np.sqrt(np.maximum(prior_sd**2 - sd**2, 0.0))
-    informed = spread > 1e-6 * max(prior_sd, np.finfo(float).tiny)
-    return modes[informed] / spread[informed]
