@@ -322,11 +322,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             n_obs_=n_obs,
             df_resid_=n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
             **self._kept_of_rows(
-                rows,
-                target,
-                weights,
-                {} if codes is None else {next(iter(rows.groups)): (codes, levels)},
-                fit.aliased,
+                rows, target, weights, {} if codes is None else {next(iter(rows.groups)): (codes, levels)}, fit.aliased
             ),
             _correlation=correlation,
             _fixed_names=["intercept"] * slopes + rows.names,
