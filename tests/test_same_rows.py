@@ -150,6 +150,15 @@ def test_a_column_that_was_changed(data):
         likelihood_ratio_test(first, larger, nested=False)
 
 
+def test_a_column_that_was_changed_in_rows_that_are_sorted(data):
+    """The order of outcomes then says nothing, that of groups does."""
+    rows = data.sort_values("y")
+    changed = rows.assign(x=np.exp(rows["x"] / 100))
+    _accepted(_mixed("y ~ x", rows), _mixed("y ~ x + u", changed))
+    one, other = (MixedLogisticRegression(n_threads=1).fit(frame[["x"]], frame["y"]) for frame in (rows, changed))
+    _refused(one, other, "'x' do not hold the same values")
+
+
 def test_nothing_in_common(data):
     def fit(frame, column):
         return MixedLogisticRegression(n_threads=1).fit(frame[[column]], frame["y"])

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from sklmm._rows_again import weights_of_rows
+from sklmm._rows_again import weights_by_formula
 from sklmm._validation import read_weights
 from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
@@ -147,7 +147,7 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
         return _coefficient_table(estimator, names, kept, *_from_moments(estimator, beta), level)
     rows = estimator._read_new_rows(X, None)
     warn_of_rows(estimator, rows.X, stacklevel=4)
-    weights = _weights(weights_of_rows(estimator, X, sample_weight), rows.X.shape[0])
+    weights = _weights(weights_by_formula(estimator, X, sample_weight), rows.X.shape[0])
     n_params = len(parameter_covariance(estimator))
     gram, image, gradient = np.zeros((kept.sum(),) * 2), np.zeros(kept.sum()), np.zeros((kept.sum(), n_params))
     for begin in range(0, rows.X.shape[0], _CHUNK):
@@ -223,7 +223,7 @@ def average_marginal_effects(
     """Average marginal effects of a fitted model; see the estimators' `average_marginal_effects`."""
     check_population_effects(predict_effects)
     variables = _Variables(estimator, X)
-    weights = _weights(weights_of_rows(estimator, X, sample_weight), variables.n_rows)
+    weights = _weights(weights_by_formula(estimator, X, sample_weight), variables.n_rows)
     covariance = parameter_covariance(estimator)
     names, estimates, gradients, lost, blank = [], [], [], {}, []
     for feature in variables.chosen(features):

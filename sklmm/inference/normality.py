@@ -23,6 +23,7 @@ from sklmm._rows_again import FittedRows
 from sklmm.likelihood.base import FactorDesign, fit_mixed
 
 from .bootstrap import ParametricDraw, seed_sequence
+from .tables import Table
 
 __all__ = ["LevelLogits", "random_effects_normality", "simulated_effects", "standardised_effects"]
 
@@ -91,7 +92,7 @@ def random_effects_normality(
             }
         found[key] = {"n_groups": values.size, **row}
     columns = ["n_groups", "skewness", "excess_kurtosis", "statistic", "p_value"]
-    table = pd.DataFrame.from_dict(found, orient="index", columns=columns)
+    table = Table.from_dict(found, orient="index", columns=columns)
     table.index = pd.MultiIndex.from_tuples(list(found) or [("", "")], names=["term", "coefficient"])[: len(found)]
     return table
 

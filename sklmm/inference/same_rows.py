@@ -24,7 +24,7 @@ _CHUNK = 1 << 11  # rows whose features stay in cache, and for which BLAS wakes 
 _GOLDEN = 0.6180339887498949  # whose multiples' fractional parts are spread evenly, and repeat nowhere
 _SAME = 1e-8  # of a column's standard deviation: more than rounding, less than one row of ten million
 _ROUNDING = 1e-13  # of its mean
-_SWITCHES = 32  # so often an outcome must change from row to row for its order to tell anything
+_SWITCHES = 32  # so often an outcome or a group must change from row to row for their order to tell anything
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class RowSignature:
         Means of the factor's numbers over the rows, and over those of the second class.
     share : float
         Of rows of the second class.
-    order : float
-        The mean product of the sequence with the outcome.
-    switches : int
-        How often the outcome changes from one row to the next.
+    order : ndarray of shape (1 + n_factors,)
+        The mean products of the sequence with the outcome and with each factor's numbers.
+    switches : ndarray of shape (1 + n_factors,), int
+        How often the outcome, and the group, changes from one row to the next.
     """
 
     names: list
@@ -55,8 +55,8 @@ class RowSignature:
     columns: np.ndarray
     factors: dict
     share: float
-    order: float
-    switches: int
+    order: np.ndarray
+    switches: np.ndarray
 
 
 def row_signature(X, names, named, y, sample_weight, factors):
@@ -83,13 +83,13 @@ def row_signature(X, names, named, y, sample_weight, factors):
     for f, (codes, levels) in enumerate(factors.values(), start=2):
         labels[f] = weights * _numbers(levels)[codes]
     center = np.asarray(X[:_CHUNK], dtype=np.float64).mean(axis=0)
-    products, squares, order = np.zeros((len(labels), p)), np.zeros(p), 0.0
+    products, squares, order = np.zeros((len(labels), p)), np.zeros(p), np.zeros(len(labels))
     for start in range(0, n, _CHUNK):
         part = slice(start, min(start + _CHUNK, n))
         Z = X[part] - center
         products += labels[:, part] @ Z
         squares += labels[0, part] @ (Z * Z)
-        order += labels[1, part] @ (np.arange(part.start, part.stop) * _GOLDEN % 1.0 - 0.5)
+        order += labels[:, part] @ (np.arange(part.start, part.stop) * _GOLDEN % 1.0 - 0.5)
     total = labels.sum(axis=1)
     shift = products[0] / total[0]
     mean, variance = center + shift, np.maximum(squares / total[0] - shift**2, 0.0)
@@ -103,8 +103,8 @@ def row_signature(X, names, named, y, sample_weight, factors):
         columns=np.column_stack([mean, sd, crosses.T]),
         factors={name: (total[f] / total[0], among_ones[f - 2] / total[0]) for f, name in enumerate(factors, start=2)},
         share=float(total[1] / total[0]),
-        order=float(order / total[0]),
-        switches=int(np.count_nonzero(np.diff(y))),
+        order=order[1:] / total[0],
+        switches=np.array([np.count_nonzero(np.diff(v)) for v in (y, *(codes for codes, _ in factors.values()))]),
     )
 
 
@@ -163,8 +163,12 @@ def compare_rows(one, other):
             agree += list(few.index)
         elif not agree:
             changed += lost
-    ordered = abs(one.order - other.order) <= _SAME and one.switches == other.switches
-    if ordered and one.switches >= _SWITCHES:
+    at = [[0, *(1 + list(signature.factors).index(name) for name in both)] for signature in (one, other)]
+    switches = one.switches[at[0]]
+    ordered = (np.abs(one.order[at[0]] - other.order[at[1]]) <= _SAME).all() and (
+        switches == other.switches[at[1]]
+    ).all()
+    if ordered and switches.max() >= _SWITCHES:
         return ("changed", changed) if changed else ("same", [])
     if changed:
         return "rows", changed

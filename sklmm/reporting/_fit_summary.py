@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from sklmm.inference.tables import Table
+
 from . import _numbers, _render
 
 __all__ = ["FitSummary"]
@@ -93,17 +95,17 @@ class FitSummary:
 
         Returns
         -------
-        frame : DataFrame
-            The columns of `coefficients` and, before them, "effect" ("fixed", "sd", "correlation") and "term" (the
-            random-effects term, empty for fixed effects); what only fixed effects have is NaN for the others. The
-            index has the names that `conf_int(method="profile")` has: "age", "sd_age|district",
+        frame : Table
+            A data frame that prints whole: the columns of `coefficients` and, before them, "effect" ("fixed", "sd",
+            "correlation") and "term" (the random-effects term, empty for fixed effects); what only fixed effects have
+            is NaN for the others. The index has the names of `conf_int(method="profile")`: "age", "sd_age|district",
             "cor_age.intercept|district".
         """
         fixed = self.coefficients.copy()
         fixed.insert(0, "effect", "fixed")
         fixed.insert(1, "term", "")
         if self.variance_components is None:
-            return fixed
+            return Table(fixed)
         random, names = [], []
         for (term, name), row in self.variance_components.iterrows():
             random.append({"effect": "sd", "term": term, "estimate": row["sd"]})
@@ -115,7 +117,7 @@ class FitSummary:
         random = pd.DataFrame(random, index=names).reindex(columns=fixed.columns)
         # By records: concatenating frames with empty columns is not settled in pandas.
         records = [*fixed.to_dict("records"), *random.to_dict("records")]
-        return pd.DataFrame(records, index=[*fixed.index, *names], columns=fixed.columns)
+        return Table(records, index=[*fixed.index, *names], columns=fixed.columns)
 
     def _document(self):
         tables = [_coefficient_table(self.coefficients_title, self.coefficients, self.level)]

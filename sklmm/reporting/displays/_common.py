@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm._rows_again import weights_of_rows
+from sklmm._rows_again import weights_by_formula
 from sklmm._validation import column_names, is_frame, read_weights
 from sklmm.inference import intervals
 
@@ -97,7 +97,7 @@ class TypicalRows:
     """
 
     def __init__(self, estimator, X, at=None, sample_weight=None):
-        self.weights = read_weights(weights_of_rows(estimator, X, sample_weight), len(X))
+        self.weights = read_weights(weights_by_formula(estimator, X, sample_weight), len(X))
         self.as_array = not is_frame(X)
         self.formula = getattr(estimator, "_formula", None)
         if self.as_array:
