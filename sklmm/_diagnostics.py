@@ -14,6 +14,7 @@ from .exceptions import (
     FewClustersWarning,
     LabelTypeWarning,
     LaplaceWarning,
+    LargeVarianceWarning,
     LightWeightsWarning,
     NoTimesWarning,
     SeparationWarning,
@@ -23,6 +24,7 @@ from .exceptions import (
     warn,
 )
 
+LARGE_SD = 8.0  # between groups, in logits: of 100 groups about 60 have probabilities below 0.02 or above 0.98
 _CALLER = 4  # from here over fit and its callback wrapper to the user's line
 
 
@@ -114,7 +116,7 @@ def warn_of_label_type(name, levels, labels, codes, consequence):
         )
 
 
-def warn_of_fit(fit, X, names):
+def warn_of_fit(fit, X, names, large):
     """Warn of columns without a finite or unique coefficient, of singularity, and only then of convergence.
 
     Parameters
@@ -124,6 +126,8 @@ def warn_of_fit(fit, X, names):
         The features that were fitted.
     names : list of str
         Their names.
+    large : list of str
+        See `large_variances`.
     """
     _warn_of_columns(fit, X, names)
     if fit.unidentified:
@@ -134,6 +138,8 @@ def warn_of_fit(fit, X, names):
             AliasedFeaturesWarning,
             stacklevel=_CALLER,
         )
+    for sentence in large:
+        warn(sentence, LargeVarianceWarning)
     if fit.is_singular:
         warnings.warn(
             "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "
@@ -151,6 +157,46 @@ def warn_of_fit(fit, X, names):
             stacklevel=_CALLER,
         )
     _warn_of_convergence(fit.report)
+
+
+def large_variances(fit, designs, moments, y, sample_weight):
+    """A sentence for each factor between whose groups logits differ too much for an estimate.
+
+    Parameters
+    ----------
+    fit : MixedFit
+    designs : list of FactorDesign
+    moments : list of ndarray
+        For each factor the mean of z z', see `RowMoments`.
+    y : ndarray of uint8
+    sample_weight : ndarray or None
+    """
+    sentences = []
+    for design, root, second in zip(designs, fit.lambda_, moments, strict=True):
+        sd = np.sqrt(np.sum(root * (second @ root)))
+        if sd <= LARGE_SD:
+            continue
+        rows = np.bincount(design.codes, weights=sample_weight, minlength=design.n_levels)
+        ones = np.bincount(design.codes[y > 0], weights=None if sample_weight is None else sample_weight[y > 0],
+                           minlength=design.n_levels)  # fmt: skip
+        constant = np.count_nonzero((ones == 0) | (ones == rows))
+        if constant == design.n_levels:
+            what = f"all rows of a group of {design.name} have the same outcome, so that its variance has no maximum"
+            advice = f"The outcome is one of groups, not of rows: fit one row a group, with features of {design.name}"
+        else:
+            what = (
+                f"{constant:,} of {design.n_levels:,} groups of {design.name} have one outcome in all their rows, so "
+                "that its variance has next to no upper bound"
+            )
+            advice = (
+                "See conf_int(method='profile') and compare with more nodes (n_quadrature=15), or take larger groups "
+                "or fewer random coefficients"
+            )
+        sentences.append(
+            f"{what}: the standard deviation between groups is {sd:.3g} on the logit scale, where odds ratios, "
+            f"intraclass correlation and predictions of new groups mean little. {advice}"
+        )
+    return sentences
 
 
 def warn_of_marginal_fit(fit, X, names, correlation, cov_type):

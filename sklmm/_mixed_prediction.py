@@ -15,6 +15,7 @@ from ._text import listed
 from ._validation import plain_labels
 from .design.grouping import encode_groups, lookup_codes, other_type
 from .exceptions import NoGroupsWarning, warn
+from .inference.estimability import warn_of_rows
 from .inference.prediction_intervals import prediction_interval
 from .likelihood.base import FactorDesign, posterior_modes
 from .simulation import simulate
@@ -142,6 +143,7 @@ class MixedPrediction:
         effects = self.predict_effects if effects is None else effects
         check_effects(effects)
         rows = self._read_new_rows(X, groups)
+        warn_of_rows(self, rows.X)
         codes = []
         if effects in ("posterior", "mode"):
             codes = self._lookup(rows)

@@ -50,6 +50,25 @@ def read_observations(estimator, rows, y, sample_weight):
     return read_target(estimator, y), weights
 
 
+def weights_by_formula(estimator, X, sample_weight):
+    """Weights of rows that a model is shown: those given, else the column that its formula took them from."""
+    recipe = estimator._recipe
+    if sample_weight is None and recipe is not None and recipe.sample_weight in getattr(X, "columns", ()):
+        return np.asarray(X[recipe.sample_weight])
+    return sample_weight
+
+
+def weights_of_rows(estimator, X, sample_weight):
+    """The same, and an error if there are none for as many rows as a fit had that counted them by weights."""
+    sample_weight = weights_by_formula(estimator, X, sample_weight)
+    if sample_weight is None and len(X) == getattr(estimator, "_n_weighted_rows", None):
+        raise ValueError(
+            f"the fit counted its rows by sample_weight, and here are {len(X):,} rows, as many as it had: pass "
+            "sample_weight, too (1 for rows that count once)"
+        )
+    return sample_weight
+
+
 def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, time=None, needs_time=False):
     """The rows of the fit, passed once more: checked as `fit` did.
 

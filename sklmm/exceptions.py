@@ -12,14 +12,17 @@ from sklearn.exceptions import ConvergenceWarning
 __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
+    "DifferentRowsWarning",
     "DroppedRowsWarning",
     "FewClustersWarning",
     "LabelTypeWarning",
     "LaplaceWarning",
+    "LargeVarianceWarning",
     "LightWeightsWarning",
     "NestingWarning",
     "NoGroupsWarning",
     "NoTimesWarning",
+    "NotEstimableWarning",
     "NumbersAsLabelsWarning",
     "SeparationWarning",
     "SingularFitWarning",
@@ -57,8 +60,16 @@ class SeparationWarning(SklmmWarning):
     """Some columns separate the classes perfectly, so that their coefficients have no finite maximum."""
 
 
+class LargeVarianceWarning(SklmmWarning):
+    """A variance between groups is so large that it has next to no upper bound: groups determine the outcome."""
+
+
 class AliasedFeaturesWarning(SklmmWarning):
     """Some columns are constant or linear combinations of others: their coefficients are not identified."""
+
+
+class NotEstimableWarning(SklmmWarning):
+    """What was asked for is not determined by the data: a combination of columns that did not occur in the fit."""
 
 
 class UnidentifiedEffectsWarning(SklmmWarning):
@@ -75,6 +86,10 @@ class NoTimesWarning(SklmmWarning):
 
 class NestingWarning(SklmmWarning):
     """The names of two models' fixed effects do not show that one model is contained in the other."""
+
+
+class DifferentRowsWarning(SklmmWarning):
+    """Nothing shows whether two models that are compared were fitted to the same rows."""
 
 
 class LaplaceWarning(SklmmWarning):

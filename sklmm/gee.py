@@ -21,6 +21,7 @@ from .estimating.correlation import resolve_correlation
 from .estimating.scoring import fit_gee
 from .exceptions import NoGroupsWarning
 from .inference import criteria
+from .inference.estimability import warn_of_rows
 from .inference.sandwich import Meats, check_cov_type, covariance
 from .reporting.summary import summary_of_gee
 
@@ -321,6 +322,14 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             cluster_sizes_=fit.cluster_sizes,
             n_obs_=n_obs,
             df_resid_=n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
+            **self._kept_of_rows(
+                rows,
+                rows.names,
+                target,
+                weights,
+                {} if codes is None else {next(iter(rows.groups)): (codes, levels)},
+                fit.aliased,
+            ),
             _correlation=correlation,
             _fixed_names=["intercept"] * slopes + rows.names,
             _sandwich=sandwich,
@@ -433,6 +442,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
     def _linear_predictor(self, X):
         check_is_fitted(self)
         rows = self._read_new_rows(X, None)
+        warn_of_rows(self, rows.X)
         return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], [], [], "zero")[0]
 
     # What the fit says, made when it is asked for -----------------------------------------------------------

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import GroupedClassifier
-from ._diagnostics import warn_of_equal_partitions, warn_of_fit, warn_of_many_effects
+from ._diagnostics import large_variances, warn_of_equal_partitions, warn_of_fit, warn_of_many_effects
 from ._mixed_inference import MixedInference
 from ._mixed_prediction import MixedPrediction
 from ._prediction import check_effects
@@ -22,6 +22,7 @@ from .design.row_moments import row_moments
 from .exceptions import NoGroupsWarning
 from .inference import criteria
 from .inference.marginal import marginal_coefficients
+from .inference.normality import LevelLogits
 from .likelihood.base import FactorDesign, fit_mixed
 from .reporting.summary import summary_of_mixed
 
@@ -212,6 +213,33 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         model._recipe, model._reading = replace(recipe, random_effects=terms), (design, arguments)
         return model.fit(data)
 
+    def set_params(self, **params):
+        """Set parameters, as scikit-learn's estimators do.
+
+        Parameters
+        ----------
+        **params
+
+        Returns
+        -------
+        self : MixedLogisticRegression
+
+        Raises
+        ------
+        ValueError
+            If random effects are set that contradict the model's formula, as a search over `random_effects` does: it
+            would go on without, every other candidate failing.
+        """
+        named = params.get("random_effects")
+        if self._recipe is not None and named is not None and named != self._recipe.random_effects:
+            raise ValueError(
+                f"this model has a formula, {self._recipe.text!r}, which says what its groups and random effects are, "
+                "but random_effects or group_features was set: make another model with from_formula. To search over "
+                "random effects, compare one model a formula by cross_val_score or compare_models, or pass "
+                "features and group_features in place of a formula"
+            )
+        return super().set_params(**params)
+
     # Fitting ------------------------------------------------------------------------------------------------
 
     @with_callbacks
@@ -269,14 +297,21 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 progress=told,
                 slopes_only=slopes_only,
             )
-        warn_of_fit(fit, rows.X, names)
+        n_fixed = len(names) + bool(self.fit_intercept)
+        slopes, columns = fit.beta[n_fixed - len(names) :], [factor.columns for factor in factors]
+        moments = row_moments(rows.X, slopes, columns, weights)
+        large = large_variances(fit, designs, moments.random_moments, target, weights)
+        warn_of_fit(fit, rows.X, names, large)
 
         _fill_tables(factors, fit)
-        n_fixed = len(names) + bool(self.fit_intercept)
+        level_rows = rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None
+        level_logits = None
+        if columns == [[-1]]:  # a random intercept alone
+            level_logits = LevelLogits(codes[0], rows.X @ slopes, weights, level_rows)
         n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
         state.update(
             classes_=classes,
-            coef_=fit.beta[None, n_fixed - len(names) :].copy(),
+            coef_=slopes[None].copy(),
             intercept_=fit.beta[:1].copy() if self.fit_intercept else np.zeros(1),
             log_likelihood_=float(fit.log_likelihood),
             aic_=criteria.aic(float(fit.log_likelihood), n_parameters),
@@ -292,6 +327,14 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _fixed_names=["intercept"] * bool(self.fit_intercept) + names,
             _products=products,
             _n_successes=float(target.sum() if weights is None else weights @ target),
+            **self._kept_of_rows(
+                rows,
+                names,
+                target,
+                weights,
+                {factor.name: (code, factor.levels) for factor, code in zip(factors, codes, strict=True)},
+                fit.aliased,
+            ),
             # What the summary says must be what was fitted, whatever set_params has changed since.
             _n_quadrature=int(self.n_quadrature),
             _separated=["the intercept" if j < 0 else names[j] for j in fit.separated],
@@ -299,13 +342,13 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _vcov=fit.vcov,
             _robust_vcov=fit.robust_vcov,
             _influence=fit.influence,
-            _level_rows=rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None,
+            _level_rows=level_rows,
             _levels=factors[0].levels if len(factors) == 1 else None,
             _posterior=fit.posterior,
             _nesting=nested_pairs(designs),
-            _row_moments=row_moments(
-                rows.X, fit.beta[n_fixed - len(names) :], [factor.columns for factor in factors], weights
-            ),
+            _row_moments=moments,
+            _level_logits=level_logits,
+            _large_variances=large,
         )
         self._set_fitted(state, design)
         progress.finish()
@@ -345,6 +388,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             the mean variance of the random effects. Close for random intercepts; where slopes are random, averages bend
             in ways that only rows show.
         sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
         level : float, default=0.95
 
         Returns

@@ -158,7 +158,8 @@ def test_modes_of_several_factors(kind, seed):
             places = engine.modes
         for place, f in enumerate(engine.order):
             u[f] = places[place][engine.rank[place]]
-        T = np.concatenate([t * (c[:, None] == np.arange(c.max() + 1)) for t, c in zip(theta, codes, strict=True)], axis=1)
+        indicators = [t * (c[:, None] == np.arange(c.max() + 1)) for t, c in zip(theta, codes, strict=True)]
+        T = np.concatenate(indicators, axis=1)
         expected = at_mode(T, np.ones(n) if w is None else w, y, eta, np.concatenate(u))
         assert value == pytest.approx(expected, rel=1e-9, abs=1e-7)
 
@@ -187,7 +188,7 @@ SIZES = [20, 100, 300, 345, 350, 355, 500, 1e3, 1e4]
 
 
 def far_rows(size, weighted, theta, seed=0):
-    """Clusters whose rows are `size` from 0 on either side, with outcomes that draw the modes there; a second feature."""
+    """Clusters whose rows are `size` from 0 on either side, with outcomes that draw modes there; a second feature."""
     rng = np.random.default_rng(seed)
     codes = np.repeat(np.arange(14), [3, 5, 8, 2, 20, 6, 1, 4, 30, 7, 3, 9, 2, 40])
     n = codes.size
@@ -201,10 +202,11 @@ def far_rows(size, weighted, theta, seed=0):
 
 def differences(f, x, steps):
     """Fourth-order central differences."""
-    return np.stack(
-        [(8 * (f(x + e) - f(x - e)) - (f(x + 2 * e) - f(x - 2 * e))) / (12 * h) for e, h in zip(np.diag(steps), steps, strict=True)],
-        axis=-1,
-    )  # fmt: skip
+    slopes = [
+        (8 * (f(x + e) - f(x - e)) - (f(x + 2 * e) - f(x - 2 * e))) / (12 * h)
+        for e, h in zip(np.diag(steps), steps, strict=True)
+    ]
+    return np.stack(slopes, axis=-1)
 
 
 def assert_derivatives(engine, x, w):

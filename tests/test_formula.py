@@ -523,3 +523,13 @@ def test_new_rows_with_missing_values(women):
     strict = MixedLogisticRegression.from_formula("use ~ age + (1 | district)", women)
     with pytest.raises(ValueError, match=r"in 'age' \(1\): fill them in or leave these rows out"):
         strict.predict_proba(rows)
+
+
+def test_a_search_over_random_effects_says_that_a_formula_has_its_own(women):
+    """Not a search whose candidates, all but the formula's own, fail one by one."""
+    model = MixedLogisticRegression.from_formula("use ~ age + (1 | district)", women)
+    grid = {"random_effects": [["1 | district"], "1 + age | district"]}
+    with pytest.raises(ValueError, match="To search over random effects, compare one model a formula"):
+        GridSearchCV(model, grid, cv=GroupKFold(2)).fit(women, women["use"], groups=women["district"])
+    search = GridSearchCV(model, {"n_quadrature": [1, 3], "random_effects": [model.random_effects]}, cv=GroupKFold(2))
+    assert np.isfinite(search.fit(women, women["use"], groups=women["district"]).cv_results_["mean_test_score"]).all()

@@ -18,15 +18,19 @@ from sklmm.exceptions import DroppedRowsWarning, warn
 
 from .formula_columns import (
     complete_rows,
+    in_which_not_defined,
     is_number,
     plain_columns,
     refuse_dates,
     refuse_incomplete,
+    refuse_infinite,
     take_columns,
+    undefined_rows,
     warn_of_numbers,
 )
 from .formula_text import StandIns, quote_calls, split_formula, translate
 from .random_effects import _quoted, parse_random_effects
+from .values import numbers_by_column
 
 __all__ = ["FormulaDesign", "FormulaRecipe"]
 
@@ -141,6 +145,8 @@ class FormulaDesign:
         Rows that were left out.
     variable_names : list of str
         The columns that the design is made of.
+    numbers : dict of str -> Numbers
+        Of the columns that hold numbers or truth values: which of them they took.
     """
 
     @classmethod
@@ -188,10 +194,12 @@ class FormulaDesign:
             refuse_incomplete(frame)
         if not kept.any():
             raise ValueError("data has no rows without missing values" if len(kept) else "data has no rows")
-        X, kept[kept] = self._fit_design(fixed, parts, terms, frame.loc[kept, variables], missing)
+        X, kept[kept], values = self._fit_design(fixed, parts, terms, frame.loc[kept, variables], missing)
         self.n_dropped = int(len(frame) - kept.sum())
         frame = frame[kept]
-        return self, frame, X, None if sample_weight is None else sample_weight[kept]
+        sample_weight = None if sample_weight is None else sample_weight[kept]
+        self.numbers = numbers_by_column(values, sample_weight)
+        return self, frame, X, sample_weight
 
     # Reading the text -----------------------------------------------------------------------------------------
 
@@ -233,7 +241,16 @@ class FormulaDesign:
     # The design -----------------------------------------------------------------------------------------------
 
     def _fit_design(self, fixed, parts, terms, frame, missing):
-        """Learn the design from complete rows; the features, and a mask of the rows in which it is defined."""
+        """Learn the design from complete rows.
+
+        Returns
+        -------
+        X : DataFrame
+        kept : ndarray of bool
+            The rows in which it is defined, those of X.
+        variables : DataFrame
+            Their plain columns.
+        """
         kept = np.ones(len(frame), dtype=bool)
         undefined = {}
         while True:
@@ -241,19 +258,19 @@ class FormulaDesign:
             alone = {self.stand_ins.back(factor.expr) for part in parts if part for term in part
                      for factor in term.factors} & set(variables)  # fmt: skip
             refuse_dates(variables, alone)
-            _refuse_infinite(variables)
+            refuse_infinite(variables)
             X = self._learn(fixed, parts, terms, variables)
-            missed = _undefined(X)
+            missed = undefined_rows(X)
             if not missed:
                 break
             if missing == "error" or any(len(rows) == len(X) for rows in missed.values()):
-                raise ValueError(_not_defined(missed, len(X)))
+                raise ValueError(in_which_not_defined(missed, len(X)))
             places = np.flatnonzero(kept)
             for name, rows in missed.items():
                 undefined[name] = undefined.get(name, 0) + len(rows)
                 kept[places[rows]] = False
             if not kept.any():
-                raise ValueError("no rows are left: " + _not_defined(missed, len(X)))
+                raise ValueError("no rows are left: " + in_which_not_defined(missed, len(X)))
         if undefined:
             counts = listed(f"{name!r} ({n:,})" for name, n in undefined.items())
             warn(
@@ -261,8 +278,7 @@ class FormulaDesign:
                 DroppedRowsWarning,
             )
         warn_of_numbers(variables, sorted(alone))
-        self.kinds = {name: is_number(variables[name]) for name in variables}
-        return X, kept
+        return X, kept, variables
 
     def _learn(self, fixed, parts, terms, frame):
         """Fit formulaic's specifications of all parts to a frame; the features."""
@@ -330,9 +346,9 @@ class FormulaDesign:
     def new_rows(self, data, groups=None):
         """X and groups of a new data frame; groups are those grouping columns that it has, None for none."""
         X = self._features(self._matrices(self.variables(data)))
-        missed = _undefined(X)
+        missed = undefined_rows(X)
         if missed:
-            raise ValueError(_not_defined(missed, len(X)))
+            raise ValueError(in_which_not_defined(missed, len(X)))
         if groups is not None or not self.group_names:
             return X, groups
         there = [name for name in self.group_names if name in data.columns]
@@ -365,11 +381,11 @@ class FormulaDesign:
     def _as_at_the_fit(self, frame):
         """Numbers must be numbers again; what was labels is taken for labels."""
         for name in self.variable_names:
-            if self.kinds[name] and not is_number(frame[name]):
+            if name in self.numbers and not is_number(frame[name]):
                 raise ValueError(
                     f"column {name!r} held numbers at the fit, but holds {shown_label(frame[name].iloc[0])} here"
                 )
-            if not self.kinds[name] and is_number(frame[name]):
+            if name not in self.numbers and is_number(frame[name]):
                 frame = frame.assign(**{name: frame[name].astype(object)})
         return frame
 
@@ -392,6 +408,32 @@ class FormulaDesign:
         for spec in self._specs():
             for factor, contrasts in spec.factor_contrasts.items():
                 yield spec, factor, contrasts
+
+    def terms(self):
+        """The terms of the fixed effects, in the user's names: factors, and columns of the design.
+
+        Yields
+        ------
+        factors : list of (str, set of str, bool)
+            The text, the variables in it, and whether it enters by its levels.
+        columns : list of str
+        """
+        spec, back = self.spec, self.stand_ins.back
+        for term, indices in spec.term_indices.items():
+            factors = [
+                (back(str(factor)), self._variables_of(spec, factor), factor in spec.factor_contrasts)
+                for factor in term.factors
+            ]
+            names = [spec.column_names[j] for j in indices]
+            yield factors, [back(name) for name in names if name != "Intercept"]
+
+    def variables_of_columns(self, names):
+        """The variables that these columns of the fixed effects are made of."""
+        found = set()
+        for factors, columns in self.terms():
+            if names & set(columns):
+                found.update(*(variables for _, variables, _ in factors))
+        return found
 
     def _variables_of(self, spec, factor):
         return {self.stand_ins.back(str(v)) for v in spec.factor_variables.get(factor, ())} & set(self.variable_names)
@@ -435,33 +477,6 @@ def _design_columns(term, columns):
 def _as_written(name, columns):
     """A random slope for formulaic: a call as it is, a column in back-quotes."""
     return name if name.endswith(")") and name not in columns else f"`{name}`"
-
-
-def _refuse_infinite(frame):
-    for name in frame:
-        infinite = np.isinf(frame[name].to_numpy()) if frame[name].dtype.kind == "f" else np.zeros(1, dtype=bool)
-        if infinite.any():
-            raise ValueError(f"formula: column {name!r} is infinite in {np.count_nonzero(infinite):,} rows")
-
-
-def _undefined(X):
-    """The rows in which columns are not defined, by the first such column."""
-    seen, missed = np.zeros(len(X), dtype=bool), {}
-    for name in X:
-        rows = ~np.isfinite(X[name].to_numpy()) & ~seen
-        if rows.any():
-            missed[name] = np.flatnonzero(rows)
-            seen |= rows
-    return missed
-
-
-def _not_defined(missed, n_rows):
-    """What is not defined where, in words, with what to do."""
-    texts = [f"{name!r} is not defined in {len(rows):,} of {n_rows:,} rows" for name, rows in missed.items()]
-    advice = "leave these rows out (from_formula: missing='drop')"
-    if any(len(rows) == n_rows > 1 for rows in missed.values()):
-        advice = "of calls within calls make the inner ones columns of the data"
-    return f"formula: {listed(texts, 3)}; {advice}"
 
 
 def _formulaic():

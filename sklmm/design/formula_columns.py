@@ -7,8 +7,18 @@ from sklmm._text import listed, shown_label, similar_names
 from sklmm._validation import is_temporal, plain_labels
 from sklmm.exceptions import NumbersAsLabelsWarning, warn
 
-__all__ = ["complete_rows", "is_number", "plain_columns", "refuse_dates", "refuse_incomplete", "take_columns",
-           "warn_of_numbers"]  # fmt: skip
+__all__ = [
+    "complete_rows",
+    "in_which_not_defined",
+    "is_number",
+    "plain_columns",
+    "refuse_dates",
+    "refuse_incomplete",
+    "refuse_infinite",
+    "take_columns",
+    "undefined_rows",
+    "warn_of_numbers",
+]
 
 FEW_LEVELS, NUMBERS = 10, 0.8  # with more levels, of which so many are numbers, text is a column of numbers gone wrong
 
@@ -110,6 +120,13 @@ def is_number(column):
     return column.dtype.kind in "biuf"
 
 
+def refuse_infinite(frame):
+    for name in frame:
+        infinite = np.isinf(frame[name].to_numpy()) if frame[name].dtype.kind == "f" else np.zeros(1, dtype=bool)
+        if infinite.any():
+            raise ValueError(f"formula: column {name!r} is infinite in {np.count_nonzero(infinite):,} rows")
+
+
 def refuse_dates(frame, alone):
     """Raise for a column of dates that a formula names by itself, in no call.
 
@@ -156,3 +173,26 @@ def warn_of_numbers(frame, alone):
                 f"C({name})",
                 NumbersAsLabelsWarning,
             )
+
+
+# Columns of the design ----------------------------------------------------------------------------------------
+
+
+def undefined_rows(X):
+    """The rows in which columns are not defined, by the first such column."""
+    seen, missed = np.zeros(len(X), dtype=bool), {}
+    for name in X:
+        rows = ~np.isfinite(X[name].to_numpy()) & ~seen
+        if rows.any():
+            missed[name] = np.flatnonzero(rows)
+            seen |= rows
+    return missed
+
+
+def in_which_not_defined(missed, n_rows):
+    """What is not defined where, in words, with what to do."""
+    texts = [f"{name!r} is not defined in {len(rows):,} of {n_rows:,} rows" for name, rows in missed.items()]
+    advice = "leave these rows out (from_formula: missing='drop')"
+    if any(len(rows) == n_rows > 1 for rows in missed.values()):
+        advice = "of calls within calls make the inner ones columns of the data"
+    return f"formula: {listed(texts, 3)}; {advice}"
