@@ -172,9 +172,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         self.verbose = verbose
 
     @classmethod
-    def from_formula(
-        cls, formula, data, *, groups=None, time=None, missing="error", sample_weight=None, **params
-    ):
+    def from_formula(cls, formula, data, *, groups=None, time=None, missing="error", sample_weight=None, **params):
         """Fit the model that a formula describes to a data frame.
 
         Parameters
@@ -266,6 +264,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
 
         rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight, time)
         codes, levels = self._read_clusters(rows, correlation)
+        factors = {} if codes is None else {next(iter(rows.groups)): (codes, levels)}
         times = None if rows.time is None or not correlation.uses_time else read_times(rows.time)
         n_obs = float(target.size) if weights is None else float(weights.sum())
         with progress.iterations() as told:
@@ -322,14 +321,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             cluster_sizes_=fit.cluster_sizes,
             n_obs_=n_obs,
             df_resid_=n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
-            **self._kept_of_rows(
-                rows,
-                rows.names,
-                target,
-                weights,
-                {} if codes is None else {next(iter(rows.groups)): (codes, levels)},
-                fit.aliased,
-            ),
+            **self._kept_of_rows(rows, rows.names, target, weights, factors, fit.aliased),
             _correlation=correlation,
             _fixed_names=["intercept"] * slopes + rows.names,
             _sandwich=sandwich,
@@ -364,9 +356,8 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         if len(rows.groups) > 1:
             raise ValueError(
                 "estimating equations take one grouping factor, the coarsest, but got "
-                f"{', '.join(map(repr, rows.groups))}: rows of "
-                "different groups must be independent. Name that one alone (nested groups are inside it); for "
-                "crossed factors use MixedLogisticRegression"
+                f"{', '.join(map(repr, rows.groups))}: rows of different groups must be independent. Name that one "
+                "alone (nested groups are inside it); for crossed factors use MixedLogisticRegression"
             )
         if not self.fit_intercept and not rows.names:
             raise ValueError("there is nothing to fit: X has no features, and fit_intercept is False")
@@ -418,8 +409,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
 
     def predict(self, X, groups=None):
         """The more likely class, with the arguments of `predict_proba`."""
-        is_second = self._linear_predictor(X) > 0
-        return self.classes_[is_second.astype(np.intp)]
+        return self.classes_[(self._linear_predictor(X) > 0).astype(np.intp)]
 
     def score(self, X, y, sample_weight=None, *, groups=None):
         """Accuracy of `predict`.

@@ -1,6 +1,6 @@
 """Judges estimating equations: do the reported coefficients solve them at the reported working correlation, is that one
-its moments there, and are the covariances those of both? Everything from the definitions, with dense matrices by cluster
-(a closed form for exchangeable ones).
+its moments there, and are the covariances those of both? Everything from the definitions, with dense matrices by
+cluster (a closed form for exchangeable ones).
 """
 
 import numpy as np

@@ -40,7 +40,9 @@ class Terms:
         """The parts of each column; on the way each term's columns by all that it may be called."""
         parts = {}
         for factors, columns in formula.terms():
-            calls = [{text, *(variables if levels and len(variables) == 1 else ())} for text, variables, levels in factors]
+            calls = []
+            for text, variables, levels in factors:
+                calls.append({text, *variables} if levels and len(variables) == 1 else {text})
             for called in product(*calls):
                 found = self._terms.setdefault(_key(called), [])
                 found += [name for name in columns if name not in found]
@@ -93,8 +95,8 @@ class Terms:
         doubtful = [name for name, parts in found if parts is None]
         if doubtful:
             raise ValueError(
-                f"{entry!r} may or may not stand for {listed(map(repr, doubtful))}: names do not tell whether that is a "
-                "product or a level with a colon in its name. List the coefficients instead"
+                f"{entry!r} may or may not stand for {listed(map(repr, doubtful))}: names do not tell whether that is "
+                "a product or a level with a colon in its name. List the coefficients instead"
             )
         return [name for name, parts in found if len(parts) == 1]
 

@@ -97,6 +97,7 @@ class TypicalRows:
     """
 
     def __init__(self, estimator, X, at=None, sample_weight=None):
+        X, sample_weight = estimator._complete_rows(X, sample_weight)
         self.weights = read_weights(weights_by_formula(estimator, X, sample_weight), len(X))
         self.as_array = not is_frame(X)
         self.formula = getattr(estimator, "_formula", None)
