@@ -259,8 +259,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         design, (X, y, groups, sample_weight, time) = self._through_formula(X, y, groups, sample_weight, time)
         if design is not None:
             design.group_names = []  # a marginal model predicts without them
-        metadata = {"groups": groups, "sample_weight": sample_weight, "time": time}
-        progress = Progress(self, X, y, metadata, "quasi_likelihood")
+        progress = Progress(self, X, y, dict(groups=groups, sample_weight=sample_weight, time=time), "quasi_likelihood")
 
         rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight, time)
         codes, levels = self._read_clusters(rows, correlation)
@@ -409,7 +408,8 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
 
     def predict(self, X, groups=None):
         """The more likely class, with the arguments of `predict_proba`."""
-        return self.classes_[(self._linear_predictor(X) > 0).astype(np.intp)]
+        is_second = self._linear_predictor(X) > 0
+        return self.classes_[is_second.astype(np.intp)]
 
     def score(self, X, y, sample_weight=None, *, groups=None):
         """Accuracy of `predict`.

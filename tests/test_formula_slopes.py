@@ -1,5 +1,7 @@
 """Random slopes that are no fixed effects, and whatever else may stand left of a bar."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +18,11 @@ from sklmm import (
     cluster_influence,
     likelihood_ratio_test,
     quantile_residuals,
+    random_effects_normality,
 )
+from sklmm.exceptions import AliasedFeaturesWarning, NotEstimableWarning
+from sklmm.inference import normality
+from sklmm.likelihood.base import fit_mixed
 
 pytest.importorskip("formulaic")
 from_formula = MixedLogisticRegression.from_formula
@@ -214,7 +220,9 @@ def test_products_of_columns(data):
     assert model.log_likelihood_ == expected.log_likelihood_
     assert list(model.vcov_.index) == ["intercept", "x", "z"] and model.n_features_in_ == 2
     np.testing.assert_allclose(model.predict_proba(X, groups=data["g"]), expected.predict_proba(data), rtol=1e-10)
-    np.testing.assert_allclose(model.average_marginal_effects(X), expected.average_marginal_effects(data), rtol=1e-8)
+    effects = [found.drop(columns="p_value") for found in  # of which the relative error is that of z times its square
+               (model.average_marginal_effects(X), expected.average_marginal_effects(data))]  # fmt: skip
+    np.testing.assert_allclose(*effects, rtol=1e-8)
     rows = dict(X=X, y=data["y"], groups=data["g"])
     found = model.conf_int(method="profile", **rows, parameters="random")
     np.testing.assert_allclose(found, expected.conf_int(method="profile", X=data, parameters="random"), rtol=1e-6)
@@ -238,3 +246,59 @@ def test_products_with_several_factors(data):
     np.testing.assert_allclose(
         updated[0].predict_proba(X, groups=data[["g", "h"]]), updated[1].predict_proba(data), atol=1e-6
     )
+
+
+# What inference keeps of columns without a fixed effect ----------------------------------------------------------
+
+
+def test_columns_without_a_fixed_effect_have_no_part_in_dependences(data):
+    """The slope's column depends on those of the fixed effects, too: no other column stands for it."""
+    data = data.assign(twice=2 * data["x"] + 1, z=1 - data["x"])
+    with pytest.warns(AliasedFeaturesWarning, match="'twice'"):
+        model = from_formula("y ~ x + twice + (0 + z | g)", data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotEstimableWarning)
+        model.predict_proba(data.assign(z=3.0))
+    with pytest.warns(NotEstimableWarning, match="'twice' depended on other columns"):
+        model.predict_proba(data.assign(twice=0.0))
+
+
+def test_effects_drawn_for_the_test_of_normality_are_of_the_same_model(data, monkeypatch):
+    model, sizes = from_formula("y ~ x + (1 + z || g)", data), []
+
+    def fit(*args, **kwargs):
+        found = fit_mixed(*args, **kwargs)
+        sizes.append(len(found.beta))
+        return found
+
+    monkeypatch.setattr(normality, "fit_mixed", fit)
+    tests = random_effects_normality(model, data, n_simulations=19)
+    assert set(sizes) == {2} and list(tests.index) == [("g", "intercept"), ("g", "z")]
+
+
+def test_residuals_and_curves_leave_out_what_the_fit_did(data):
+    data = data.assign(w=np.arange(1200) % 3 + 1.0)
+    data.loc[[3, 40], "z"] = data.loc[7, "w"] = data.loc[9, "x"] = np.nan
+    complete = data.dropna()
+    formula = "y ~ x + (1 + z || g)"
+    dropping = from_formula(formula, data, missing="drop", sample_weight="w")
+    model = from_formula(formula, complete, sample_weight="w")
+    found, expected = (quantile_residuals(one, rows, rows["y"], random_state=0)
+                       for one, rows in ((dropping, data), (model, complete)))  # fmt: skip
+    pd.testing.assert_series_equal(found, expected)
+    pytest.importorskip("matplotlib").use("Agg")
+    curves = [EffectDisplay.from_estimator(one, rows, "x", grid_resolution=5).curves[None]["probability"]
+              for one, rows in ((dropping, data), (model, complete))]  # fmt: skip
+    np.testing.assert_array_equal(*curves)
+
+
+def test_terms_of_columns_with_any_name(data):
+    """Names that stand-ins stood for while formulaic read them."""
+    status = np.array(["no", "a:b", "ex"])[data.index % 3]
+    data = data.rename(columns={"x": "sys.bp"}).assign(**{"smoking status": status})
+    model = from_formula("y ~ sys.bp*`smoking status` + (1 | g)", data)
+    levels = ["smoking status[T.ex]", "smoking status[T.no]"]
+    for term, columns in (("smoking status", levels), ("sys.bp:smoking status", [f"sys.bp:{name}" for name in levels]),
+                          ("sys*", ["sys.bp"])):  # fmt: skip
+        assert model.wald_test(term).hypotheses == [f"{name} = 0" for name in columns]
+        assert model.wald_test(term) == model.wald_test(columns)
