@@ -1,6 +1,7 @@
 """What the estimators share: the doors for groups and times, formulas, tags and routing; Wald inference."""
 
 import copy
+import functools
 from numbers import Integral, Real
 
 import numpy as np
@@ -8,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._progress import CallbackSupportMixin
+from ._selectors import refuse_coefficients_by_position, refuse_leaving_out_groups
 from ._validation import (
     check_number,
     encode_target,
@@ -16,12 +18,39 @@ from ._validation import (
     one_dimensional,
     read_rows,
     read_weights,
+    rows_where,
     take_rows,
 )
 from .design.formula_text import split_formula
+from .design.values import two_values
 from .inference import intervals, tests
+from .inference.estimability import dependences
+from .inference.same_rows import row_signature
+from .inference.verdict import not_estimated, warn_of_blanks, with_reason
 
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
+
+
+def nan_where_incomplete(predict):
+    """Decorate a method that predicts by row: NaN for rows with missing values, where a formula leaves those out.
+
+    Else they are an error, and of other kinds of models scikit-learn's affair.
+    """
+
+    @functools.wraps(predict)
+    def predict_complete_rows(self, X, groups=None, *args, **kwargs):
+        check_is_fitted(self)
+        if self._formula is None or self._recipe.missing != "drop" or not is_frame(X):
+            return predict(self, X, groups, *args, **kwargs)
+        mask = self._formula.defined_rows(X)
+        if mask.all():
+            return predict(self, X, groups, *args, **kwargs)
+        out = np.full(len(mask) if predict.__name__ == "decision_function" else (len(mask), 2), np.nan)
+        if mask.any():
+            out[mask] = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
+        return out
+
+    return predict_complete_rows
 
 
 class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
@@ -31,6 +60,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     _formula = None  # the FormulaDesign of a model made by from_formula
     _recipe = None  # its FormulaRecipe, which clones have, too
+    _products = None  # random slopes that are products of features
+    _group_columns, _time_column = (), None  # positions in X
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -39,6 +70,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def __sklearn_clone__(self):
         """A clone of a model with a formula has it, too, and is fitted to data frames (cross-validation, searches)."""
+        refuse_leaving_out_groups(self)
         clone = super().__sklearn_clone__()
         if self._recipe is not None:
             clone._recipe = self._recipe
@@ -129,6 +161,11 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                     "one of them"
                 )
             rows.time = one_dimensional(time, "time", n_rows)
+        if self.fit_intercept and "intercept" in rows.names:
+            raise ValueError(
+                "a column of X is named 'intercept', as the model's own intercept is: rename it, or leave it out if it "
+                "is constant; or set fit_intercept=False"
+            )
         if n_rows == 0:
             raise ValueError("Found array with 0 sample(s): X has no rows, while a minimum of 1 is required")
         if y is None:
@@ -137,6 +174,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             )
         y = one_dimensional(y, "y", n_rows)
         weights = read_weights(sample_weight, n_rows)
+        is_weighted = weights is not None and (weights != 1).any()
         if weights is not None and not weights.all():
             mask = weights > 0
             rows.keep(mask)
@@ -148,6 +186,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             "_group_columns": group_columns,
             "_group_names": list(rows.groups),
             "_time_column": time_column,
+            "_n_weighted_rows": n_rows if is_weighted else None,
         }
         return rows, target, classes, weights, header
 
@@ -161,9 +200,34 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "and groups= was passed too"
             )
         rows, _, _ = read_rows(self, X, groups, self._group_columns or None, self._time_column, reset=False)
+        rows.add_products(self._products)
         if groups is not None and self._group_names:
             rows.groups = match_group_names(rows.groups, self._group_names)
+            rows.absent_groups = [name for name in self._group_names if name not in rows.groups]
+            missing = np.full(rows.X.shape[0], None)  # a label that is missing is one of an unknown group
+            rows.groups |= dict.fromkeys(rows.absent_groups, missing)
         return rows
+
+    # Rows that a formula leaves out ------------------------------------------------------------------------------
+
+    def _complete_rows(self, X, *arrays):
+        """X and arrays by row without the rows that the fit of a formula with missing="drop" would leave out."""
+        if self._formula is None or not is_frame(X):
+            return X, *arrays
+        kept = self._recipe.kept_rows(self._formula, X, *arrays)
+        return tuple(rows_where(kept, values) for values in (X, *arrays))
+    def _kept_of_rows(self, rows, names, target, weights, factors, aliased):
+        """Fitted attributes that stand for the rows of a fit: by which they are known again, and their columns.
+
+        `names` are those of the fixed effects, the first columns.
+        """
+        signature = row_signature(rows.X, rows.names, is_frame(rows.raw), target, weights, factors)
+        return {
+            "_row_signature": signature,
+            "_spreads": dict(zip(rows.names, signature.columns[:, 1], strict=True)),
+            "_two_values": {n: two for j, n in enumerate(rows.names) if (two := two_values(rows.X[:, j])) is not None},
+            "_dependences": dependences(rows.X[:, : len(names)], names, aliased, weights, bool(self.fit_intercept)),
+        }
 
     def _set_fitted(self, state, formula=None):
         """Replace an earlier fit by a new one, in one go; without a formula an earlier one is left behind."""
@@ -184,6 +248,19 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         except KeyError:
             raise AttributeError(f"this {type(self).__name__} is not fitted yet") from None
 
+    @property
+    def coef_(self):
+        """Coefficients of the features, of shape (1, n_fixed)."""
+        coef = self._fitted("coef_")
+        columns = [*self._group_columns, *([] if self._time_column is None else [self._time_column])]
+        if columns:
+            refuse_coefficients_by_position(self, sorted(columns))
+        return coef
+
+    @coef_.setter
+    def coef_(self, value):
+        self.__dict__["coef_"] = value
+
     # Inference on the fixed effects, from `coef_`, `intercept_` and `vcov_` ---------------------------------
 
     def _fixed_effects(self):
@@ -192,7 +269,14 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         vcov = self.vcov_
         slopes = self.coef_[0]
         coef = np.concatenate([self.intercept_, slopes]) if len(vcov) > slopes.size else slopes
-        return vcov.index.tolist(), coef, vcov.to_numpy()
+        return vcov.index.tolist(), coef, vcov.to_numpy(copy=True)
+
+    def _estimated_effects(self):
+        """`_fixed_effects` with NaN in place of what was not estimated, and the mask of that."""
+        names, coef, vcov = self._fixed_effects()
+        blank = not_estimated(self, names)
+        vcov[blank, :] = vcov[:, blank] = np.nan
+        return (names, np.where(blank, np.nan, coef), vcov), blank
 
     def _inference_df(self):
         """Residual degrees of freedom of tests and intervals (t and F); None for normal and chi-squared."""
@@ -209,9 +293,12 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         intervals : DataFrame
-            A row a coefficient, columns "lower" and "upper".
+            A row a coefficient, columns "lower" and "upper". NaN, with the reason below, for coefficients that separate
+            the classes, and for all of a fit that did not converge.
         """
-        return intervals.conf_int(*self._fixed_effects(), level=level, method=method, df=self._inference_df())
+        effects, blank = self._estimated_effects()
+        table = intervals.conf_int(*effects, level=level, method=method, df=self._inference_df())
+        return with_reason(self, table, blank)
 
     def odds_ratios(self, level=0.95):
         """Odds ratios of the fixed effects with Wald intervals.
@@ -223,9 +310,11 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Returns
         -------
         ratios : DataFrame
-            A row a coefficient, columns "odds_ratio", "lower" and "upper".
+            A row a coefficient, columns "odds_ratio", "lower" and "upper". NaN, with the reason below, for coefficients
+            that separate the classes, and for all of a fit that did not converge.
         """
-        return intervals.odds_ratios(*self._fixed_effects(), level=level, df=self._inference_df())
+        effects, blank = self._estimated_effects()
+        return with_reason(self, intervals.odds_ratios(*effects, level=level, df=self._inference_df()), blank)
 
     def wald_test(self, contrast):
         """Test that coefficients, or linear combinations of them, are all 0.
@@ -234,16 +323,23 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         ----------
         contrast : str, list of str, array-like or DataFrame
             Names of coefficients. "livch*" is all whose name begins so, interactions aside; "livch" all levels of
-            a factor that are named "livch[T.1]", "livch[T.2]". Or a matrix with a row a contrast and a column a
-            coefficient, the intercept first (a DataFrame names the columns it has).
+            a factor that are named "livch[T.1]", "livch[T.2]"; with a formula also those of any of its terms, such as
+            "livch:age". Or a matrix with a row a contrast and a column a coefficient, the intercept first (a DataFrame
+            names the columns it has).
 
         Returns
         -------
         test : WaldTest
-            With `statistic`, `df` and `p_value`, and `distribution`, which says whether it is a chi-squared or
-            an F test.
+            With `statistic`, `df` and `p_value`; `distribution`, which says whether it is a chi-squared or
+            an F test; `hypotheses` and `estimates`, what was tested. NaN, with a warning, where it involves
+            coefficients that separate the classes, and for a fit that did not converge.
         """
-        return tests.wald_test(*self._fixed_effects(), contrast, df=self._inference_df())
+        names, coef, vcov = self._fixed_effects()
+        blank = not_estimated(self, names)
+        options = {"df": self._inference_df(), "formula": self._formula, "blank": blank}
+        test = tests.wald_test(names, coef, vcov, contrast, **options)
+        warn_of_blanks(self, blank & np.isnan(test.statistic))
+        return test
 
     def average_marginal_effects(
         self, X, features=None, *, sample_weight=None, level=0.95, predict_effects="marginal"
@@ -251,8 +347,9 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Average effects of features on the probability of the second class.
 
         The effect of a number is the derivative of the probability in it, averaged over the rows; that of a feature
-        with two values, the average change from the smaller to the larger; that of a factor in a formula, the average
-        change from its first level to each other one.
+        with two values in the fit, the average change from the smaller to the larger; that of a factor in a formula,
+        the average change from its first level to each other one. Which of these is for the fit to say, so that rows
+        may be few, or all have one value: an effect at the mean, at a chosen value, on those treated.
 
         Parameters
         ----------
@@ -263,6 +360,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         features : str or list of str, default=None
             None: all.
         sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
         level : float, default=0.95
         predict_effects : {"marginal", "zero"}, default="marginal"
             Of probabilities averaged over the population of groups, or of those in the typical group. Mixed models
@@ -272,11 +370,13 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         effects : DataFrame
             A row an effect; columns "estimate", "std_error" (delta method, from the covariance of all parameters), "z"
-            or "t", "p_value", "lower" and "upper".
+            or "t", "p_value", "lower" and "upper". NaN, with a `NotEstimableWarning`, where rows would be set to
+            combinations that the fit's data say nothing of, such as a cell of two factors without data.
         """
         from .inference.marginal import average_marginal_effects
 
         check_is_fitted(self)
+        X, sample_weight = self._complete_rows(X, sample_weight)
         return average_marginal_effects(self, X, features, sample_weight, level, predict_effects)
 
 

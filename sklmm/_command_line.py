@@ -57,6 +57,8 @@ def main(argv=None):
     if options.command is None:
         parser.print_help()
         return 0
+    options.estimators = options.estimators or list(ESTIMATORS[:-1])
+    options.scenarios = options.scenarios or list(SCENARIOS[:-1])
     # Only now: help should not wait for scikit-learn.
     from ._command_report import Log, report
     from ._table_reading import InputError
@@ -100,11 +102,21 @@ def _parser():
     return parser
 
 
+class _Once(argparse.Action):
+    """Stores the value of an option that may be given once: argparse would take the last one in silence."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        if getattr(namespace, self.dest) not in (None, value):
+            raise argparse.ArgumentError(self, f"given twice, as {getattr(namespace, self.dest)!r} and as {value!r}")
+        setattr(namespace, self.dest, value)
+
+
 def _add_columns(group):
-    one, some = {"metavar": "COLUMN"}, {"metavar": "COLUMN", "nargs": "+"}
+    one = {"metavar": "COLUMN", "action": _Once}
+    some = {"metavar": "COLUMN", "nargs": "+", "action": "extend"}  # options given twice add up
     group.add_argument("--target", **one, required=True, help="what to predict: a column of two values")
     text = "the value whose probability is modelled (default: the last in order)"
-    group.add_argument("--positive", metavar="LABEL", help=text)
+    group.add_argument("--positive", metavar="LABEL", action=_Once, help=text)
     text = (
         "what rows belong to: the first column defines the groups of the GEE and of cross-validation, each is a factor "
         "of the mixed model"
@@ -123,19 +135,19 @@ def _add_columns(group):
 
 def _add_models(group):
     text = 'terms such as "1 + age | district" (default: an intercept for each column of --groups)'
-    group.add_argument("--random-effects", nargs="+", metavar="TERM", help=text)
+    group.add_argument("--random-effects", nargs="+", action="extend", metavar="TERM", help=text)
     text = f"working correlation of the GEE: {', '.join(CORRELATIONS)} (default: exchangeable; with --time ar1)"
     group.add_argument("--correlation", choices=CORRELATIONS, metavar="NAME", help=text)
     names = ", ".join(f"'{name}'" if " " in name else name for name in ESTIMATORS)
     text = f"models to compare: {names}; differences are to the first (default: all but the last)"
-    default = list(ESTIMATORS[:-1])
-    group.add_argument("--estimators", nargs="+", choices=ESTIMATORS, default=default, metavar="NAME", help=text)
+    group.add_argument("--estimators", nargs="+", action="extend", choices=ESTIMATORS, metavar="NAME", help=text)
     names = ", ".join(name.replace(" ", "-") for name in SCENARIOS)
     text = f"what is predicted: {names} (default: all but the last)"
-    default = list(SCENARIOS[:-1])
     group.add_argument(
-        "--scenarios", nargs="+", type=_words, choices=SCENARIOS, default=default, metavar="NAME", help=text
+        "--scenarios", nargs="+", action="extend", type=_words, choices=SCENARIOS, metavar="NAME", help=text
     )
+    text = "most iterations of a fit of the mixed model or the GEE (default: 100)"
+    group.add_argument("--max-iter", type=_at_least_one, default=100, metavar="N", help=text)
     text = "rows of each group that updated-groups shows to the models (default: 5)"
     group.add_argument("--update-rows", type=int, default=5, metavar="ROWS", help=text)
     text = "folds of cross-validation; 0 leaves the accuracy out (default: 5)"
@@ -149,11 +161,18 @@ def _add_models(group):
 def _add_file(group):
     group.add_argument("--drop-missing", action="store_true", help="leave out rows with missing values")
     text = "texts that stand for missing values, besides nothing, NA, NaN, null and the like"
-    group.add_argument("--na", nargs="+", default=[], metavar="TEXT", help=text)
+    group.add_argument("--na", nargs="+", action="extend", default=[], metavar="TEXT", help=text)
     text = "what parts the columns (default: the one of comma, semicolon, tab and bar that parts the header)"
     group.add_argument("--sep", type=_delimiter, metavar="CHARACTER", help=text)
     group.add_argument("--decimal", default=".", metavar="CHARACTER", help="decimal sign (default: .)")
     group.add_argument("--encoding", default="utf-8", metavar="NAME", help="of its text (default: utf-8)")
+
+
+def _at_least_one(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
 
 
 def _folds(text):

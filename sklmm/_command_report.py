@@ -74,8 +74,9 @@ def report(options, log):
         log(f"note: {note}")
     texts, sections = [to_text(table.description)], [("Data", to_html(table.description))]
 
-    mixed = MixedLogisticRegression(table.random_effects)
-    gee = GEELogisticRegression(options.correlation or ("ar1" if table.time is not None else "exchangeable"))
+    mixed = MixedLogisticRegression(table.random_effects, max_iter=options.max_iter)
+    correlation = options.correlation or ("ar1" if table.time is not None else "exchangeable")
+    gee = GEELogisticRegression(correlation, max_iter=options.max_iter)
     data = {"X": table.X, "y": table.y, "sample_weight": table.sample_weight}
     clusters = table.groups.iloc[:, 0]
     for name, model, more in (
@@ -87,9 +88,13 @@ def report(options, log):
         sections.append((name[:1].upper() + name[1:], summary._repr_html_()))
     accuracy = None
     if options.cv:
-        # Its correlation is the user's; predictions need no covariance, and the robust one warns in small folds.
-        gee = clone(gee).set_params(cov_type="naive")
-        estimators = {name: gee if name == "gee" else name for name in options.estimators}
+        as_asked_for = {
+            "mixed": mixed,
+            "mixed, u = 0": clone(mixed).set_params(predict_effects="zero"),
+            # predictions need no covariance, and the robust one warns in small folds
+            "gee": clone(gee).set_params(cov_type="naive"),
+        }
+        estimators = {name: as_asked_for.get(name, name) for name in options.estimators}
         accuracy = _measure(estimators, table, options, log)
         texts.append(str(accuracy))
     if options.out is not None:

@@ -3,27 +3,54 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 
+from ._text import listed
+from .design.factors import parents_of
+from .design.grouping import other_type
 from .exceptions import (
     AliasedFeaturesWarning,
     ConvergenceWarning,
     FewClustersWarning,
+    LabelTypeWarning,
     LaplaceWarning,
+    LargeVarianceWarning,
     LightWeightsWarning,
     NoTimesWarning,
     SeparationWarning,
     SingularFitWarning,
     UnidentifiedEffectsWarning,
     WorkingCorrelationWarning,
+    warn,
 )
 
+LARGE_SD = 8.0  # between groups, in logits: of 100 groups about 60 have probabilities below 0.02 or above 0.98
 _CALLER = 4  # from here over fit and its callback wrapper to the user's line
+
+
+def warn_of_labels(name, levels, n_obs):
+    """Warn of labels that differ only in type; of fractions that hardly recur, as after the columns of X have moved."""
+    texts = pd.Series(list(map(str, levels)) if pd.api.types.infer_dtype(levels).startswith("mixed") else [])
+    if texts.duplicated().any():
+        twice = levels[np.flatnonzero(texts == texts[texts.duplicated()].iloc[0])]
+        warn(
+            f"{name} has labels that differ only in type, such as {' and '.join(map(repr, twice))}: they are groups of "
+            "their own. Give the column one type",
+            LabelTypeWarning,
+        )
+    if levels.dtype.kind == "f" and 2 * len(levels) >= n_obs:
+        warn(
+            f"{name} holds {len(levels):,} different fractions in {n_obs:,g} rows, as a measurement does: is it the "
+            "column of groups?",
+            UnidentifiedEffectsWarning,
+        )
 
 
 def warn_of_many_effects(factors, n_obs):
     """Warn where a factor has at least as many random effects as there are rows."""
     for factor in factors:
         n_levels, q = len(factor.levels), len(factor.columns)
+        warn_of_labels(factor.name, factor.levels, n_obs)
         if n_levels >= n_obs:
             what = f"{factor.name} has as many groups ({n_levels}) as there are rows"
         elif n_levels * q >= n_obs:
@@ -41,7 +68,55 @@ def warn_of_many_effects(factors, n_obs):
         )
 
 
-def warn_of_fit(fit, X, names):
+def warn_of_equal_partitions(designs, coefficients):
+    """Warn where two factors part the rows into the same groups and share a coefficient.
+
+    Parameters
+    ----------
+    designs : list of FactorDesign
+    coefficients : list of dict of int -> str
+        For each factor the names of its coefficients by their column.
+    """
+    for j, (one, names) in enumerate(zip(designs, coefficients, strict=True)):
+        for other in designs[:j]:
+            shared = [names[column] for column in one.columns if column in other.columns]
+            if not shared or one.n_levels != other.n_levels:
+                continue
+            if parents_of(one.codes, one.n_levels, other.codes) is not None:
+                warn(
+                    f"{other.name} and {one.name} part the rows into the same groups: the data do not say how the "
+                    f"variance of {listed(map(repr, shared))} is divided between them, only what it is in sum. Leave "
+                    "one of them out",
+                    UnidentifiedEffectsWarning,
+                )
+
+
+def warn_of_label_type(name, levels, labels, codes, consequence):
+    """Warn where no label is known since all are of another type, such as "7" in place of 7.
+
+    Parameters
+    ----------
+    name : str
+        Of the factor or column.
+    levels : pandas.Index
+        The known ones.
+    labels : 1-D array-like
+    codes : ndarray of intp
+        Their places among the levels.
+    consequence : str
+        What follows, in words.
+    """
+    if (codes >= 0).any():
+        return
+    difference = other_type(levels, labels)
+    if difference is not None:
+        warn(
+            f"none of the labels of {name!r} is known: {difference}. {consequence}; give labels of the type of the fit",
+            LabelTypeWarning,
+        )
+
+
+def warn_of_fit(fit, X, names, large):
     """Warn of columns without a finite or unique coefficient, of singularity, and only then of convergence.
 
     Parameters
@@ -51,6 +126,8 @@ def warn_of_fit(fit, X, names):
         The features that were fitted.
     names : list of str
         Their names.
+    large : list of str
+        See `large_variances`.
     """
     _warn_of_columns(fit, X, names)
     if fit.unidentified:
@@ -61,6 +138,8 @@ def warn_of_fit(fit, X, names):
             AliasedFeaturesWarning,
             stacklevel=_CALLER,
         )
+    for sentence in large:
+        warn(sentence, LargeVarianceWarning)
     if fit.is_singular:
         warnings.warn(
             "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "
@@ -78,6 +157,46 @@ def warn_of_fit(fit, X, names):
             stacklevel=_CALLER,
         )
     _warn_of_convergence(fit.report)
+
+
+def large_variances(fit, designs, moments, y, sample_weight):
+    """A sentence for each factor between whose groups logits differ too much for an estimate.
+
+    Parameters
+    ----------
+    fit : MixedFit
+    designs : list of FactorDesign
+    moments : list of ndarray
+        For each factor the mean of z z', see `RowMoments`.
+    y : ndarray of uint8
+    sample_weight : ndarray or None
+    """
+    sentences = []
+    for design, root, second in zip(designs, fit.lambda_, moments, strict=True):
+        sd = np.sqrt(np.sum(root * (second @ root)))
+        if sd <= LARGE_SD:
+            continue
+        rows = np.bincount(design.codes, weights=sample_weight, minlength=design.n_levels)
+        ones = np.bincount(design.codes[y > 0], weights=None if sample_weight is None else sample_weight[y > 0],
+                           minlength=design.n_levels)  # fmt: skip
+        constant = np.count_nonzero((ones == 0) | (ones == rows))
+        if constant == design.n_levels:
+            what = f"all rows of a group of {design.name} have the same outcome, so that its variance has no maximum"
+            advice = f"The outcome is one of groups, not of rows: fit one row a group, with features of {design.name}"
+        else:
+            what = (
+                f"{constant:,} of {design.n_levels:,} groups of {design.name} have one outcome in all their rows, so "
+                "that its variance has next to no upper bound"
+            )
+            advice = (
+                "See conf_int(method='profile') and compare with more nodes (n_quadrature=15), or take larger groups "
+                "or fewer random coefficients"
+            )
+        sentences.append(
+            f"{what}: the standard deviation between groups is {sd:.3g} on the logit scale, where odds ratios, "
+            f"intraclass correlation and predictions of new groups mean little. {advice}"
+        )
+    return sentences
 
 
 def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
@@ -130,14 +249,14 @@ def warn_of_row_order(correlation):
 
 
 def _warn_of_columns(fit, X, names):
-    def listed(columns):
-        return ", ".join("the intercept" if j < 0 else repr(names[j]) for j in columns)
+    def named(columns):
+        return listed("the intercept" if j < 0 else repr(names[j]) for j in columns)
 
     if fit.aliased:
         constant = [j for j in fit.aliased if np.ptp(X[:, j]) == 0]
         collinear = [j for j in fit.aliased if j not in constant]
-        parts = [f"constant: {listed(constant)}"] * bool(constant)
-        parts += [f"collinear with other columns: {listed(collinear)}"] * bool(collinear)
+        parts = [f"constant: {named(constant)}"] * bool(constant)
+        parts += [f"collinear with other columns: {named(collinear)}"] * bool(collinear)
         warnings.warn(
             f"columns of X whose coefficients are not identified ({'; '.join(parts)}): "
             "they are left out, with coefficient 0 and standard error NaN",
@@ -146,7 +265,7 @@ def _warn_of_columns(fit, X, names):
         )
     if fit.separated:
         warnings.warn(
-            f"the classes are separated by {listed(fit.separated)}: the maximum of the likelihood is "
+            f"the classes are separated by {named(fit.separated)}: the maximum of the likelihood is "
             "at infinity, the estimates are where the fit stopped, and their standard errors mean nothing",
             SeparationWarning,
             stacklevel=_CALLER + 1,

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._progress import effective_threads
 from ._rows_again import SAME_ROWS, FittedRows, read_rows_of_fit
-from .design.grouping import encode_groups
+from .design.grouping import encode_groups, lookup_known_codes
 from .exceptions import ConvergenceWarning, FewClustersWarning
 from .inference.bootstrap import (
     BootstrapResult,
@@ -219,6 +219,7 @@ class MixedInference:
         estimates_of = Estimates(parameters, fit_intercept)
         settings = {
             "fit_intercept": fit_intercept,
+            "slopes_only": rows.X.shape[1] - self.coef_.size,
             "n_quadrature": self._n_quadrature,
             "tol": float(self.tol),
             "max_iter": int(self.max_iter),
@@ -256,7 +257,11 @@ class MixedInference:
         rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight)
         designs = []
         for factor in self._factors:
-            codes, levels = encode_groups(factor.labels(rows.column), factor.name)
+            labels = factor.labels(rows.column)
+            if self._levels is None:
+                codes, levels = encode_groups(labels, factor.name)
+            else:  # results by group are in the order of the fit's levels, however these labels would be sorted
+                codes, levels = lookup_known_codes(self._levels, labels, what), self._levels
             designs.append(FactorDesign(codes, len(levels), factor.columns, factor.blocks, factor.name))
         return FittedRows(rows.X, target, designs, weights)
 

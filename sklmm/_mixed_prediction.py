@@ -1,17 +1,21 @@
 """Prediction and simulation of the mixed model: the methods that `MixedLogisticRegression` gets from here."""
 
 import copy
-import warnings
 
 import numpy as np
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
+from ._base import nan_where_incomplete
+from ._diagnostics import warn_of_label_type
 from ._prediction import check_effects, linear_predictor, log_probabilities, logits, probabilities
 from ._progress import effective_threads
 from ._rows_again import read_observations
-from .design.grouping import encode_groups, lookup_codes
-from .exceptions import NoGroupsWarning
+from ._text import listed
+from ._validation import plain_labels
+from .design.grouping import encode_groups, lookup_codes, other_type
+from .exceptions import NoGroupsWarning, warn
+from .inference.estimability import warn_of_rows
 from .inference.prediction_intervals import prediction_interval
 from .likelihood.base import FactorDesign, posterior_modes
 from .simulation import simulate
@@ -40,9 +44,18 @@ class MixedPrediction:
             raise ValueError("the model was fitted without groups, so that there are no groups to update")
         if groups is None and not self._group_columns and self._formula is None:
             raise ValueError("update_groups needs groups, as fit did")
+        X, y, groups, sample_weight = self._complete_rows(X, y, groups, sample_weight)
         rows = self._read_new_rows(X, groups)
         target, weights = read_observations(self, rows, y, sample_weight)
-        encoded = [encode_groups(factor.labels(rows.column), factor.name) for factor in self._factors]
+        labels = [factor.labels(rows.column) for factor in self._factors]
+        for factor, column in zip(self._factors, labels, strict=True):
+            difference = other_type(factor.levels, column)
+            if difference is not None:
+                raise ValueError(
+                    f"labels of {factor.name!r} would be groups of their own beside those of the model: {difference}; "
+                    "give labels of the type of the fit"
+                )
+        encoded = [encode_groups(column, factor.name) for factor, column in zip(self._factors, labels, strict=True)]
         _, beta, _ = self._fixed_effects()
         modes, mode_cov, posterior = posterior_modes(
             rows.X,
@@ -71,6 +84,7 @@ class MixedPrediction:
         updated.n_groups_ = {factor.name: len(factor.levels) for factor in updated._factors}
         return updated
 
+    @nan_where_incomplete
     def predict_proba(self, X, groups=None, *, predict_effects=None):
         """Probabilities of the classes.
 
@@ -78,7 +92,8 @@ class MixedPrediction:
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
         groups : array-like, default=None
-            As in `fit`. A label that is missing, or that fit did not see, is an unknown group.
+            As in `fit`. A label that is missing, or that fit did not see, is an unknown group; so are all of a factor
+            that is absent.
         predict_effects : {"posterior", "mode", "zero", "marginal"}, default=None
             Overrides the parameter of the same name.
 
@@ -89,11 +104,13 @@ class MixedPrediction:
         mean, sd = self._linear_predictor(X, groups, predict_effects)
         return probabilities(mean, sd, effective_threads(self.n_threads))
 
+    @nan_where_incomplete
     def predict_log_proba(self, X, groups=None, *, predict_effects=None):
         """Logarithms of `predict_proba`, with the same arguments."""
         mean, sd = self._linear_predictor(X, groups, predict_effects)
         return log_probabilities(mean, sd, effective_threads(self.n_threads))
 
+    @nan_where_incomplete
     def decision_function(self, X, groups=None, *, predict_effects=None):
         """Logit of the probability of the second class, with the arguments of `predict_proba`."""
         mean, sd = self._linear_predictor(X, groups, predict_effects)
@@ -118,13 +135,15 @@ class MixedPrediction:
         -------
         score : float
         """
-        return accuracy_score(y, self.predict(X, groups=groups), sample_weight=sample_weight)
+        X, y, groups, sample_weight = self._complete_rows(X, y, groups, sample_weight)
+        return accuracy_score(plain_labels(y), self.predict(X, groups=groups), sample_weight=sample_weight)
 
     def _linear_predictor(self, X, groups, effects):
         check_is_fitted(self)
         effects = self.predict_effects if effects is None else effects
         check_effects(effects)
         rows = self._read_new_rows(X, groups)
+        warn_of_rows(self, rows.X)
         codes = []
         if effects in ("posterior", "mode"):
             codes = self._lookup(rows)
@@ -138,22 +157,34 @@ class MixedPrediction:
         """For each factor the level of each row, -1 where it is unknown."""
         if not self._factors:
             if rows.groups:
-                warnings.warn(
+                warn(
                     "the model was fitted without groups: those given are ignored",
                     NoGroupsWarning,
-                    stacklevel=4,
                 )
             return []
         if not rows.groups:
-            warnings.warn(
+            warn(
                 "the model was fitted with groups and got none: every row is predicted as one of an unknown "
                 "group. Pass groups=, or ask for predict_effects='marginal'",
                 NoGroupsWarning,
-                stacklevel=4,
             )
             return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
-        return [lookup_codes(factor.levels, factor.labels(rows.column)) for factor in self._factors]
+        codes = []
+        for factor in self._factors:
+            labels = factor.labels(rows.column)
+            codes.append(lookup_codes(factor.levels, labels))
+            consequence = "Every row is predicted as one of an unknown group"
+            warn_of_label_type(factor.name, factor.levels, labels, codes[-1], consequence)
+        absent = [factor.name for factor in self._factors if set(factor.sources) & set(rows.absent_groups)]
+        if absent:
+            warn(
+                f"there is no column {listed(map(repr, rows.absent_groups))}: every row is predicted as one of an "
+                f"unknown group of {listed(absent)}. Name predict_effects='marginal' or 'zero' if that is meant",
+                NoGroupsWarning,
+            )
+        return codes
 
+    @nan_where_incomplete
     def predict_interval(self, X, groups=None, level=0.95):
         """Intervals for the probability of the second class of each row, in its group.
 
@@ -176,8 +207,9 @@ class MixedPrediction:
         -----
         Wald intervals on the logit scale. The errors of a group's effects and of the fixed effects are correlated: the
         covariance is exact for features with random slopes, and otherwise takes features to be spread within each group
-        as they are on the whole, since a fitted model holds no rows. With several grouping factors the two errors count
-        as independent, which makes intervals rather too wide.
+        as they are on the whole, since a fitted model holds no rows. With several grouping factors, and for features
+        with random slopes but no fixed effect, the two errors count as independent, which makes intervals rather too
+        wide.
         """
         mean, sd = self._linear_predictor(X, groups, "posterior")
         return prediction_interval(self, self._read_new_rows(X, groups), mean, sd, level)

@@ -27,7 +27,8 @@ def linear_predictor(X, coef, intercept, factors, codes, effects, posterior=None
     Parameters
     ----------
     X : ndarray of shape (n, p), float64 or float32
-    coef : ndarray of shape (p,)
+    coef : ndarray
+        Of the first columns of X; others have random slopes only.
     intercept : float
     factors : list of Factor
     codes : list of ndarray of shape (n,)
@@ -49,7 +50,7 @@ def linear_predictor(X, coef, intercept, factors, codes, effects, posterior=None
     for start in range(0, n, _CHUNK):
         part = slice(start, min(start + _CHUNK, n))
         rows = np.asarray(X[part], dtype=np.float64)
-        mean[part] += rows @ coef
+        mean[part] += rows[:, : coef.size] @ coef
         for factor, code, (modes, covariances) in zip(factors, codes, tables, strict=False):
             code = code[part]
             z = [None if column < 0 else rows[:, column] for column in factor.columns]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ._validation import is_frame, one_dimensional, read_weights
+from ._validation import is_frame, one_dimensional, plain_labels, read_weights
 
 SAME_ROWS = 1e-6  # a number of rows, or a log-likelihood, that differs by more, relatively, is not that of the fit
 
@@ -32,7 +32,7 @@ class FittedRows:
 
 def read_target(estimator, y):
     """Labels as 0 and 1, uint8; an error for labels that `fit` did not see."""
-    position = pd.Index(estimator.classes_).get_indexer(np.asarray(y))
+    position = pd.Index(estimator.classes_).get_indexer(plain_labels(y))
     if (position < 0).any():
         raise ValueError(f"y holds labels that fit did not see; the classes are {estimator.classes_.tolist()}")
     return position.astype(np.uint8)
@@ -48,6 +48,25 @@ def read_observations(estimator, rows, y, sample_weight):
         rows.keep(mask)
         y, weights = np.asarray(y)[mask], weights[mask]
     return read_target(estimator, y), weights
+
+
+def weights_by_formula(estimator, X, sample_weight):
+    """Weights of rows that a model is shown: those given, else the column that its formula took them from."""
+    recipe = estimator._recipe
+    if sample_weight is None and recipe is not None and recipe.sample_weight in getattr(X, "columns", ()):
+        return np.asarray(X[recipe.sample_weight])
+    return sample_weight
+
+
+def weights_of_rows(estimator, X, sample_weight):
+    """The same, and an error if there are none for as many rows as a fit had that counted them by weights."""
+    sample_weight = weights_by_formula(estimator, X, sample_weight)
+    if sample_weight is None and len(X) == getattr(estimator, "_n_weighted_rows", None):
+        raise ValueError(
+            f"the fit counted its rows by sample_weight, and here are {len(X):,} rows, as many as it had: pass "
+            "sample_weight, too (1 for rows that count once)"
+        )
+    return sample_weight
 
 
 def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, time=None, needs_time=False):

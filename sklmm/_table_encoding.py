@@ -280,6 +280,7 @@ def _encode(column, notes, decimal):
     levels = _sorted_levels(labels.unique())
     if not is_chosen:
         _refuse_numbers_in_disguise(name, labels, levels, notes, decimal)
+        _refuse_dates(name, levels)
     if len(levels) > MOST_LEVELS:
         raise InputError(
             f"column {name!r} has {len(levels):,} different labels ({listed(levels, 3)}), too many for a coefficient "
@@ -325,6 +326,15 @@ def _refuse_numbers_in_disguise(name, labels, levels, notes, decimal):
             f"column {name!r} holds numbers, but also {words}{', ...' if len(others) > 5 else ''}: correct them, add "
             f"--na {' '.join(map(repr, counts.index))} if they stand for missing values, or --categorical {name!r} if "
             "all are labels"
+        )
+
+
+def _refuse_dates(name, levels):
+    """Dates would become contrasts of every single day."""
+    if len(levels) > FEW_LEVELS and pd.to_datetime(pd.Series(levels), format="ISO8601", errors="coerce").notna().all():
+        raise InputError(
+            f"column {name!r} holds dates ({listed(levels, 3)}): name it in --time, which makes days of them, leave it "
+            f"out with --exclude, or name it in --categorical if each date is to have a coefficient"
         )
 
 

@@ -1,6 +1,7 @@
 """Which column of a table plays which part, as the user names them."""
 
 from dataclasses import dataclass, field
+from itertools import product
 
 from ._table_reading import InputError, listed, unknown_column
 from .design.random_effects import _quoted, parse_random_effects, unknown_name_error
@@ -85,7 +86,7 @@ class Roles:
         try:
             terms = parse_random_effects(self.random_effects, self.groups)
             for term in terms:
-                for name in term.features:
+                for name in _columns_of(term, features):
                     if name not in features:
                         raise unknown_name_error(term, name, features, "feature")
                 for name in term.factor:
@@ -124,16 +125,27 @@ def over_encoded(terms, encoded, left_out):
     texts = []
     for term in terms:
         names = []
-        for name in term.features:
+        for name in _columns_of(term, encoded):
             if name in left_out:
                 raise InputError(
                     f"--random-effects: {term.source!r} has a slope of {name!r}, but that column is left out: "
                     f"{left_out[name]}"
                 )
-            names += encoded[name]
-        left = " + ".join(["1" if term.intercept else "0", *map(_quoted, names)])
+        for feature in term.features:
+            columns = (encoded[name] for name in _multiplied(term, feature, encoded))
+            names += [":".join(map(_quoted, multiplied)) for multiplied in product(*columns)]
+        left = " + ".join(["1" if term.intercept else "0", *names])
         texts.append(f"{left} {'|' if term.correlated else '||'} {':'.join(map(_quoted, term.factor))}")
     return texts
+
+
+def _multiplied(term, feature, columns):
+    """The columns whose product a slope is; one, where a column has just that name."""
+    return (feature,) if feature in columns else term.multiplied(feature)
+
+
+def _columns_of(term, columns):
+    return [name for feature in term.features for name in _multiplied(term, feature, columns)]
 
 
 def _split_at_commas(names, columns):

@@ -1,8 +1,11 @@
-"""Columns a text takes on a terminal: what a caret line and a padded table both need."""
+"""Texts: how wide they are on a terminal, lists of names in messages."""
 
+import difflib
 import unicodedata
 
-__all__ = ["display_width"]
+import numpy as np
+
+__all__ = ["display_width", "listed", "shown_label", "similar_names"]
 
 
 def display_width(text):
@@ -18,3 +21,39 @@ def display_width(text):
             continue
         width += 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1
     return width
+
+
+def listed(texts, most=10):
+    """Texts with commas, those beyond `most` as their number: a table may have thousands of columns.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        As they are to be shown.
+    most : int
+
+    Returns
+    -------
+    str
+        "'a', 'b' and 37 more".
+    """
+    texts = list(texts)
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def similar_names(name, known):
+    """Those of the known names that `name` may have been meant for, the likeliest first; at most three.
+
+    ColumnTransformer puts the name of a transformer before that of a column: "remainder__school".
+    """
+    prefixed = [k for k in known if k.endswith(f"__{name}")]
+    folded = [k for k in known if k.casefold().strip() == name.casefold().strip()]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    return list(dict.fromkeys([*prefixed, *folded, *close]))[:3]
+
+
+def shown_label(label):
+    """A label of a class or group for messages, as its user would write it: 1 and not 1.0, whatever NumPy calls it."""
+    label = label.item() if isinstance(label, np.generic) else label
+    return repr(int(label) if isinstance(label, float) and label.is_integer() else label)

@@ -1,5 +1,6 @@
 """What comes in, read and checked: tables and their columns, grouping columns, weights, targets, parameters."""
 
+import datetime
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -9,8 +10,14 @@ from sklearn.utils import assert_all_finite, check_array, column_or_1d
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import validate_data
 
+from ._text import listed, shown_label, similar_names
 from .design.grouping import as_group_frame
-from .estimating.clusters import shown_label
+
+_NUMBERS = ("floating", "mixed-integer-float", "decimal")  # as pandas calls objects that are numbers
+_COUNTS = (
+    "If these are {} of successes among trials: give each row twice, as a success and as a failure, and the numbers of "
+    "both as sample_weight"
+)
 
 # What all rows may count for together. The rounding error of a log-likelihood is some 1e-16 of it, which leaves two
 # decimals to 1e13 rows; squares of less than the other number underflow.
@@ -34,6 +41,8 @@ class Rows:
     raw_names : list of str
     time : 1-D array-like or None
         The column of times, where X has one.
+    absent_groups : sequence of str
+        Grouping columns of the fit that new rows came without: their labels are missing in `groups`.
     """
 
     X: np.ndarray
@@ -42,6 +51,7 @@ class Rows:
     raw: object
     raw_names: list
     time: object = None
+    absent_groups: tuple = ()
 
     def column(self, name):
         """The labels of a grouping column, or a feature used as one in an interaction."""
@@ -49,12 +59,23 @@ class Rows:
             return self.groups[name]
         return take_columns(self.raw, self.raw_names.index(name))
 
+    def add_products(self, products):
+        """Put products of features behind them, see `with_products`."""
+        if products:
+            self.X, self.names = with_products(self.X, products), [*self.names, *products]
+
     def keep(self, mask):
         """The rows where `mask` holds."""
         self.X = self.X[mask]
         self.groups = {name: take_rows(labels, mask) for name, labels in self.groups.items()}
         self.raw = take_rows(self.raw, mask)
         self.time = None if self.time is None else take_rows(self.time, mask)
+
+
+def with_products(X, products):
+    """An array with the products of columns behind them: a dict of name -> the columns that are multiplied."""
+    columns = [np.prod([X[:, j] for j in multiplied], axis=0) for multiplied in (products or {}).values()]
+    return np.column_stack([X, *columns]) if columns else X
 
 
 def check_number(estimator, name, kind, what, is_valid):
@@ -83,6 +104,13 @@ def take_rows(values, mask):
     if hasattr(values, "filter") and not hasattr(values, "iloc"):  # polars
         return values.filter(mask)
     return values[mask]
+
+
+def rows_where(mask, values):
+    """Rows of an argument where a mask holds; what has no entry a row (None, a name) as it is."""
+    if values is None or isinstance(values, str) or not hasattr(values, "__len__") or len(values) != len(mask):
+        return values
+    return take_rows(values if hasattr(values, "filter") else np.asarray(values), mask)
 
 
 def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
@@ -137,6 +165,7 @@ def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
 
 
 def _read_features(estimator, X, *, reset, least_features):
+    _refuse_masked(X, "X")
     if is_frame(X) and X.shape[1] == 0:  # it has no type to go by
         X = np.empty(X.shape)
     _refuse_dates(X)
@@ -165,10 +194,17 @@ def as_table(estimator, X):
     """X as a frame or a 2-D array of any type, with scikit-learn's messages where it is neither."""
     if is_frame(X):
         return X
+    _refuse_masked(X, "X")
     if not hasattr(X, "dtype") and np.asarray(X).dtype.kind in "US":
         # Lists that mix labels and numbers: NumPy would turn every number into text.
         X = np.asarray(X, dtype=object)
     return check_array(X, dtype=None, ensure_all_finite=False, input_name="X", estimator=estimator)
+
+
+def _refuse_masked(values, name):
+    """Raise for masked values, which scikit-learn would take for those under the mask."""
+    if isinstance(values, np.ma.MaskedArray) and values.mask.any():
+        raise ValueError(f"{name} is a masked array, {values.mask.sum():,} of whose values are missing")
 
 
 def _refuse_dates(X, names=None):
@@ -196,6 +232,13 @@ def _refuse_dates(X, names=None):
                 f"column {name!r} of X holds lengths of time: make them numbers of a unit of your choice; in pandas, "
                 f"X[{name!r}] / pd.Timedelta(days=1)"
             )
+
+
+def is_temporal(dtype):
+    """Whether a column of this type, of pandas or polars, holds dates, times or durations."""
+    if hasattr(dtype, "is_temporal"):  # polars
+        return dtype.is_temporal()
+    return dtype.kind in "mM" or dtype.type in (pd.Period, datetime.date, datetime.time)  # the last two: Arrow
 
 
 def _name_column_without_numbers(X, names=None):
@@ -251,14 +294,13 @@ def resolve_columns(group_features, X, names, parameter="group_features"):
     for item in chosen:
         if isinstance(item, str):
             if item not in names:
-                raise ValueError(
-                    f"{parameter} names {item!r}, which is no column of X; its columns are {names}"
-                )
+                raise ValueError(f"{parameter} names {item!r}, which is no column of X{_advice(item, X, names)}")
             positions.append(names.index(item))
         elif isinstance(item, Integral) and not isinstance(item, (bool, np.bool_)):
             if not -len(names) <= item < len(names):
                 raise ValueError(
-                    f"{parameter} asks for column {item} of X, which has {len(names)} columns"
+                    f"{parameter} asks for column {item} of X, which has {len(names)} columns; where columns come and "
+                    "go, as in feature selection, put it last and count from the end (-1)"
                 )
             positions.append(int(item) % len(names))
         else:
@@ -271,10 +313,29 @@ def resolve_columns(group_features, X, names, parameter="group_features"):
     return positions
 
 
+def _advice(name, X, names):
+    """What to do about a name that no column has."""
+    if not is_frame(X):
+        return (
+            f": its {len(names)} columns came without names, as those of arrays do, and feature selectors, bagging and "
+            "transformers make arrays of data frames. Give the position where columns stay in place (-1 is the last), "
+            "pass groups= with metadata routing, or put transformers into make_grouped_pipeline"
+        )
+    similar = similar_names(name, [str(known) for known in names])
+    if not similar:
+        return f"; its columns are {listed(map(repr, names))}"
+    return f"; did you mean {' or '.join(map(repr, similar))}?" + (
+        " ColumnTransformer puts such prefixes before names, unless verbose_feature_names_out=False; see also "
+        "make_grouped_pipeline"
+        if similar[0].endswith(f"__{name}")
+        else ""
+    )
+
+
 def match_group_names(given, fitted):
-    """Groups of a new call under their names at fit; unnamed groups are matched by their order."""
-    if set(fitted) <= set(given):
-        return {name: given[name] for name in fitted}
+    """Groups of a new call under their names at fit; unnamed groups are matched by their order, some may be absent."""
+    if set(fitted) <= set(given) or set(given) < set(fitted):
+        return {name: given[name] for name in fitted if name in given}
 
     def unnamed(names):
         return names == ["group"] or names == [f"group{j}" for j in range(len(names))]
@@ -290,6 +351,7 @@ def match_group_names(given, fitted):
 
 def one_dimensional(values, name, n_rows):
     """`values` as a 1-D array with one entry a row; a categorical or string Series stays as it is."""
+    _refuse_masked(values, name)
     if not hasattr(values, "dtype") or getattr(values, "ndim", 1) != 1 or not hasattr(values, "__len__"):
         values = column_or_1d(values, warn=True)
     if len(values) != n_rows:
@@ -336,8 +398,19 @@ def read_weights(sample_weight, n_rows):
     return weights
 
 
+def plain_labels(labels):
+    """Labels as an array; objects that are all truth values or numbers (Decimals, too) become an array of these."""
+    values = np.asarray(labels)
+    if values.dtype != object:
+        return values
+    kind = pd.api.types.infer_dtype(values, skipna=False)
+    if kind in ("boolean", "integer"):
+        return pd.Series(values).infer_objects().to_numpy()
+    return values.astype(np.float64) if kind in _NUMBERS else values
+
+
 def read_times(time):
-    """Times as floats: numbers as they are, dates as days.
+    """Times as floats: numbers as they are, dates as days, periods as their numbers.
 
     Raises
     ------
@@ -350,7 +423,15 @@ def read_times(time):
     values = pd.Series(values if isinstance(values, pd.api.extensions.ExtensionArray) else np.asarray(values))
     missing = values.isna().to_numpy()
     if not missing.any():
-        if values.dtype.kind == "M":
+        if values.dtype == object:
+            kind = pd.api.types.infer_dtype(values)
+            if kind in ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period"):
+                values = pd.Series(pd.PeriodIndex(values) if kind == "period" else pd.Series(values.tolist()))
+            if kind == "date":
+                values = pd.to_datetime(values)
+        if isinstance(values.dtype, pd.PeriodDtype):
+            values = values.astype("int64")
+        elif values.dtype.kind == "M":
             values = (values - values.min()) / pd.Timedelta(days=1)
         elif values.dtype.kind == "m":
             values = values / pd.Timedelta(days=1)
@@ -361,7 +442,8 @@ def read_times(time):
         try:
             values = values.to_numpy(dtype=np.float64)
         except (ValueError, TypeError) as error:
-            raise type(error)(f"time must hold numbers or dates ({error})") from error
+            advice = "; pandas.to_datetime makes text dates" if values.dtype.kind not in "biuf" else ""
+            raise type(error)(f"time must hold numbers or dates ({error}){advice}") from error
         missing = ~np.isfinite(values)
     if missing.any():
         raise ValueError(
@@ -401,15 +483,20 @@ def encode_target(y):
     codes, found = pd.factorize(values)
     if (codes < 0).any():
         raise ValueError(f"Input y contains NaN: {np.count_nonzero(codes < 0)} labels are missing.")
+    found = plain_labels(np.asarray(found, dtype=values.dtype))
     kind = type_of_target(found, input_name="y", raise_unknown=True)
     if len(found) == 1:
         raise ValueError(f"y holds one class only ({shown_label(found[0])}); a classifier needs two classes")
     if kind == "continuous":
         raise ValueError(
             "Unknown label type: continuous. y holds numbers that are no class labels; a classifier needs "
-            "two classes"
+            "two classes" + (f". {_COUNTS.format('shares')}" if found.min() >= 0 and found.max() <= 1 else "")
         )
     if len(found) > 2:
-        raise ValueError(f"Only binary classification is supported. The type of the target is {kind}.")
+        counts = found.dtype.kind in "iuf" and found.min() >= 0
+        raise ValueError(
+            f"Only binary classification is supported. The type of the target is {kind}. It holds "
+            f"{listed(map(shown_label, found), 5)}" + (f". {_COUNTS.format('numbers')}" if counts else "")
+        )
     order = np.argsort(found)
-    return (codes == order[1]).view(np.uint8), np.asarray(found, dtype=values.dtype)[order]
+    return (codes == order[1]).view(np.uint8), found[order]

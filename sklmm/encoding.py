@@ -10,8 +10,10 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._diagnostics import warn_of_label_type
 from ._prediction import probabilities
 from ._progress import effective_threads
+from ._text import listed
 from ._validation import (
     as_table,
     check_number,
@@ -208,6 +210,8 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             codes = lookup_codes(levels, labels)
             if len(self.categories_[j]) > len(levels):
                 codes[_is_missing(labels)] = len(levels)
+            consequence = "Every row gets the number of unknown categories"
+            warn_of_label_type(column_names(self)[j], levels, labels, codes, consequence)
             encoded[:, j] = np.append(self.encodings_[j], self.unknown_encodings_[j])[codes]
         return encoded
 
@@ -248,7 +252,7 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.encodings_ = [table[:-1] for table in tables]
         self.unknown_encodings_ = np.array([table[-1] for table in tables])
         if diverged.any():
-            separating = ", ".join(repr(name) for name, does in zip(names, diverged, strict=True) if does)
+            separating = listed(repr(name) for name, does in zip(names, diverged, strict=True) if does)
             warnings.warn(
                 f"the categories of {separating} determine the target, or nearly: the standard deviation between them "
                 f"has no maximum, or one beyond {LARGEST_SD:g}, and is held at {LARGEST_SD:g}",

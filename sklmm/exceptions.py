@@ -4,17 +4,26 @@ Every warning has a class, so that one can be silenced or turned into an error w
 ``warnings.filterwarnings("error", category=sklmm.exceptions.SingularFitWarning)``.
 """
 
+import sys
+import warnings
+
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
+    "DifferentRowsWarning",
+    "DroppedRowsWarning",
     "FewClustersWarning",
+    "LabelTypeWarning",
     "LaplaceWarning",
+    "LargeVarianceWarning",
     "LightWeightsWarning",
     "NestingWarning",
     "NoGroupsWarning",
     "NoTimesWarning",
+    "NotEstimableWarning",
+    "NumbersAsLabelsWarning",
     "SeparationWarning",
     "SingularFitWarning",
     "SklmmWarning",
@@ -31,6 +40,18 @@ class NoGroupsWarning(SklmmWarning):
     """A model of grouped data was fitted without groups, or was asked to predict without them."""
 
 
+class DroppedRowsWarning(SklmmWarning):
+    """Rows were left out since a term of the formula is not defined in them, such as the logarithm of 0."""
+
+
+class NumbersAsLabelsWarning(SklmmWarning):
+    """A formula's column of text is made of numbers, all but a few of its values: each of them is a level."""
+
+
+class LabelTypeWarning(SklmmWarning):
+    """Labels differ in type only: those of new rows from the fit's, so that none is known, or some from others."""
+
+
 class SingularFitWarning(SklmmWarning):
     """A variance was estimated as 0, or a correlation as -1 or 1: a valid fit with fewer random effects."""
 
@@ -39,12 +60,20 @@ class SeparationWarning(SklmmWarning):
     """Some columns separate the classes perfectly, so that their coefficients have no finite maximum."""
 
 
+class LargeVarianceWarning(SklmmWarning):
+    """A variance between groups is so large that it has next to no upper bound: groups determine the outcome."""
+
+
 class AliasedFeaturesWarning(SklmmWarning):
     """Some columns are constant or linear combinations of others: their coefficients are not identified."""
 
 
+class NotEstimableWarning(SklmmWarning):
+    """What was asked for is not determined by the data: a combination of columns that did not occur in the fit."""
+
+
 class UnidentifiedEffectsWarning(SklmmWarning):
-    """There are at least as many random effects as rows: their variances rest on the model alone."""
+    """The data say nothing about a variance: as many random effects as rows, or one partition of them named twice."""
 
 
 class WorkingCorrelationWarning(SklmmWarning):
@@ -60,6 +89,10 @@ class NestingWarning(SklmmWarning):
     """The names of two models' fixed effects do not show that one model is contained in the other."""
 
 
+class DifferentRowsWarning(SklmmWarning):
+    """Nothing shows whether two models that are compared were fitted to the same rows."""
+
+
 class LaplaceWarning(SklmmWarning):
     """The approximation of the integrals over random effects (Laplace's, or few nodes) is poor for these data."""
 
@@ -70,3 +103,17 @@ class FewClustersWarning(SklmmWarning):
 
 class LightWeightsWarning(SklmmWarning):
     """Weights count rows, and sum to no more of them than there are coefficients."""
+
+
+def warn(message, category):
+    """Warn at the user's line, the first one that is neither this package's nor scikit-learn's.
+
+    Parameters
+    ----------
+    message : str
+    category : type
+    """
+    level, frame = 2, sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(("sklmm.", "sklearn.")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

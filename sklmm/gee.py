@@ -8,19 +8,20 @@ import pandas as pd
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import GroupedClassifier
-from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
+from ._base import GroupedClassifier, nan_where_incomplete
+from ._diagnostics import warn_of_labels, warn_of_marginal_fit, warn_of_row_order
 from ._gee_inference import GEEInference
 from ._prediction import linear_predictor, log_probabilities, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
-from ._validation import check_number, read_times, rows_by_level
+from ._text import shown_label
+from ._validation import check_number, plain_labels, read_times, rows_by_level
 from .design.formula import FormulaRecipe
 from .design.grouping import encode_groups
-from .estimating.clusters import shown_label
 from .estimating.correlation import resolve_correlation
 from .estimating.scoring import fit_gee
 from .exceptions import NoGroupsWarning
 from .inference import criteria
+from .inference.estimability import warn_of_rows
 from .inference.sandwich import Meats, check_cov_type, covariance
 from .reporting.summary import summary_of_gee
 
@@ -171,9 +172,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         self.verbose = verbose
 
     @classmethod
-    def from_formula(
-        cls, formula, data, *, groups=None, time=None, missing="error", sample_weight=None, **params
-    ):
+    def from_formula(cls, formula, data, *, groups=None, time=None, missing="error", sample_weight=None, **params):
         """Fit the model that a formula describes to a data frame.
 
         Parameters
@@ -181,13 +180,14 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         formula : str
             The response's column, a tilde, and the features as the package formulaic reads them:
             ``"use ~ age*ch + I(age**2) + urban"``. Columns of labels become contrasts with their first level;
-            ``C(ch, contr.sum)`` and other functions of formulaic choose otherwise.
+            ``C(ch, contr.sum)`` and other functions of formulaic choose otherwise. A dot is all other columns.
         data : DataFrame
         groups, time : str, default=None
             Columns of `data`.
         missing : {"error", "drop"}, default="error"
             What to do about rows with missing values in a column that is used: raise, with their number by column, or
-            leave them out. New rows to predict may miss their groups, nothing else.
+            leave them out, and those in which a term is not defined, such as the logarithm of 0. Later questions leave
+            the same out; the probabilities of such rows are NaN. New rows may miss their groups, nothing else.
         sample_weight : str or array-like, default=None
             A column of `data`, or counts by row.
         **params
@@ -220,12 +220,12 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             )
         model = cls(**{"fit_intercept": design.fit_intercept, **params})
         model._recipe, model._reading = recipe, (design, arguments)
-        return model.fit(data, None)
+        return model.fit(data)
 
     # Fitting ------------------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X, y, groups=None, sample_weight=None, time=None):
+    def fit(self, X, y=None, groups=None, sample_weight=None, time=None):
         """Fit the model.
 
         Parameters
@@ -233,7 +233,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         X : {array-like, dataframe} of shape (n_samples, n_features)
             A model that `from_formula` has made, and a clone of it, reads its formula again where X is a data frame.
         y : array-like of shape (n_samples,)
-            Any two labels.
+            Any two labels. None, for a model with a formula and a data frame: the formula's response.
         groups : array-like of shape (n_samples,), default=None
             Group labels: rows of different groups are independent. Not together with `group_features`.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -259,11 +259,11 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         design, (X, y, groups, sample_weight, time) = self._through_formula(X, y, groups, sample_weight, time)
         if design is not None:
             design.group_names = []  # a marginal model predicts without them
-        metadata = {"groups": groups, "sample_weight": sample_weight, "time": time}
-        progress = Progress(self, X, y, metadata, "quasi_likelihood")
+        progress = Progress(self, X, y, dict(groups=groups, sample_weight=sample_weight, time=time), "quasi_likelihood")
 
         rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight, time)
         codes, levels = self._read_clusters(rows, correlation)
+        factors = {} if codes is None else {next(iter(rows.groups)): (codes, levels)}
         times = None if rows.time is None or not correlation.uses_time else read_times(rows.time)
         n_obs = float(target.size) if weights is None else float(weights.sum())
         with progress.iterations() as told:
@@ -320,6 +320,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             cluster_sizes_=fit.cluster_sizes,
             n_obs_=n_obs,
             df_resid_=n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
+            **self._kept_of_rows(rows, rows.names, target, weights, factors, fit.aliased),
             _correlation=correlation,
             _fixed_names=["intercept"] * slopes + rows.names,
             _sandwich=sandwich,
@@ -354,22 +355,22 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         if len(rows.groups) > 1:
             raise ValueError(
                 "estimating equations take one grouping factor, the coarsest, but got "
-                f"{', '.join(map(repr, rows.groups))}: rows of "
-                "different groups must be independent. Name that one alone (nested groups are inside it); for "
-                "crossed factors use MixedLogisticRegression"
+                f"{', '.join(map(repr, rows.groups))}: rows of different groups must be independent. Name that one "
+                "alone (nested groups are inside it); for crossed factors use MixedLogisticRegression"
             )
         if not self.fit_intercept and not rows.names:
             raise ValueError("there is nothing to fit: X has no features, and fit_intercept is False")
         if not rows.groups:
             warnings.warn(
-                "fit got no groups: every row is one of its own, and the estimates are those of plain logistic "
-                "regression. Name the grouping column of X in group_features, or pass groups=",
+                "fit got no groups: every row is one of its own, as in plain logistic regression. Name the grouping "
+                "column of X in group_features, or pass groups= (to meta-estimators: with metadata routing enabled)",
                 NoGroupsWarning,
                 stacklevel=4,
             )
             return None, None
         name, labels = next(iter(rows.groups.items()))
         codes, levels = encode_groups(labels, name)
+        warn_of_labels(name, levels, len(codes))
         if len(levels) == 1 and self.cov_type != "naive":
             raise ValueError(
                 f"{name} has one group only ({shown_label(levels[0])}): robust covariances rest on independent groups. "
@@ -379,6 +380,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
 
     # Prediction ---------------------------------------------------------------------------------------------
 
+    @nan_where_incomplete
     def predict_proba(self, X, groups=None):
         """Population-averaged probabilities of the classes.
 
@@ -394,10 +396,12 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         """
         return probabilities(self._linear_predictor(X), None, effective_threads(self.n_threads))
 
+    @nan_where_incomplete
     def predict_log_proba(self, X, groups=None):
         """Logarithms of `predict_proba`, with the same arguments."""
         return log_probabilities(self._linear_predictor(X), None, effective_threads(self.n_threads))
 
+    @nan_where_incomplete
     def decision_function(self, X, groups=None):
         """Logit of the probability of the second class, with the arguments of `predict_proba`."""
         return self._linear_predictor(X)
@@ -422,11 +426,13 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         -------
         score : float
         """
-        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+        X, y, sample_weight = self._complete_rows(X, y, sample_weight)
+        return accuracy_score(plain_labels(y), self.predict(X), sample_weight=sample_weight)
 
     def _linear_predictor(self, X):
         check_is_fitted(self)
         rows = self._read_new_rows(X, None)
+        warn_of_rows(self, rows.X)
         return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], [], [], "zero")[0]
 
     # What the fit says, made when it is asked for -----------------------------------------------------------

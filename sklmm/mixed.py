@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import GroupedClassifier
-from ._diagnostics import warn_of_fit, warn_of_many_effects
+from ._diagnostics import large_variances, warn_of_equal_partitions, warn_of_fit, warn_of_many_effects
 from ._mixed_inference import MixedInference
 from ._mixed_prediction import MixedPrediction
 from ._prediction import check_effects
@@ -22,6 +22,7 @@ from .design.row_moments import row_moments
 from .exceptions import NoGroupsWarning
 from .inference import criteria
 from .inference.marginal import marginal_coefficients
+from .inference.normality import LevelLogits
 from .likelihood.base import FactorDesign, fit_mixed
 from .reporting.summary import summary_of_mixed
 
@@ -40,8 +41,9 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         None is a random intercept for every grouping factor. Else lme4's bar notation, brackets
         optional: ``"1 + age | district"``, ``"age || id"`` (uncorrelated), ``"0 + age | id"``,
         ``"1 | urban:district"``, ``"1 | school/class"``, or a list of such terms. Left of the bar stand
-        numeric features of X, right of it grouping columns and, within an interaction, also features
-        of X. Columns without names are ``x0``, ``x1``, ...
+        numeric features of X and products of them (``age:urban``; ``age*urban`` is short for both and their product),
+        right of it grouping columns and, within an interaction, also features of X. Columns without names are ``x0``,
+        ``x1``, ...
     group_features : None, str, int, list of them, or callable, default=None
         The columns of X that hold groups. They are taken out of X and never used as numbers. A callable
         gets X and returns columns, like scikit-learn's column selectors. None: groups, if any, come as
@@ -77,7 +79,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
     feature_names_in_ : ndarray of str
         Names of all columns of X. Only where X had names.
     coef_ : ndarray of shape (1, n_fixed)
-        Fixed effects; 0 for columns that are constant or collinear with others.
+        Fixed effects; 0 for columns that are constant or collinear with others. Columns that are there for random
+        slopes alone, behind those of the fixed effects, have none.
     intercept_ : ndarray of shape (1,)
     vcov_ : DataFrame
         Covariance of the fixed effects, from the joint observed information of fixed effects and covariance
@@ -174,12 +177,14 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         formula : str
             The response's column, a tilde, the fixed effects as the package formulaic reads them, and terms with a bar
             in brackets: ``"use ~ age*ch + I(age**2) + urban + (1 | urban:district)"``. Columns of labels become
-            contrasts with their first level; ``C(ch, contr.sum)`` and other functions of formulaic choose otherwise. A
-            random slope must be a fixed effect, too.
+            contrasts with their first level; ``C(ch, contr.sum)`` and other functions of formulaic choose otherwise.
+            Left of a bar stands what may stand among the fixed effects, too: numbers, factors, products, calls. A dot
+            is all other columns.
         data : DataFrame
         missing : {"error", "drop"}, default="error"
             What to do about rows with missing values in a column that is used: raise, with their number by column, or
-            leave them out. New rows to predict may miss their groups, nothing else.
+            leave them out, and those in which a term is not defined, such as the logarithm of 0. Later questions leave
+            the same out; the probabilities of such rows are NaN. New rows may miss their groups, nothing else.
         sample_weight : str or array-like, default=None
             A column of `data`, or counts by row.
         **params
@@ -208,12 +213,39 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         terms = design.random_effects or None
         model = cls(terms, **{"fit_intercept": design.fit_intercept, **params})
         model._recipe, model._reading = replace(recipe, random_effects=terms), (design, arguments)
-        return model.fit(data, None)
+        return model.fit(data)
+
+    def set_params(self, **params):
+        """Set parameters, as scikit-learn's estimators do.
+
+        Parameters
+        ----------
+        **params
+
+        Returns
+        -------
+        self : MixedLogisticRegression
+
+        Raises
+        ------
+        ValueError
+            If random effects are set that contradict the model's formula, as a search over `random_effects` does: it
+            would go on without, every other candidate failing.
+        """
+        named = params.get("random_effects")
+        if self._recipe is not None and named is not None and named != self._recipe.random_effects:
+            raise ValueError(
+                f"this model has a formula, {self._recipe.text!r}, which says what its groups and random effects are, "
+                "but random_effects or group_features was set: make another model with from_formula. To search over "
+                "random effects, compare one model a formula by cross_val_score or compare_models, or pass "
+                "features and group_features in place of a formula"
+            )
+        return super().set_params(**params)
 
     # Fitting ------------------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X, y, groups=None, sample_weight=None):
+    def fit(self, X, y=None, groups=None, sample_weight=None):
         """Fit the model.
 
         Parameters
@@ -221,7 +253,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         X : {array-like, dataframe} of shape (n_samples, n_features)
             A model that `from_formula` has made, and a clone of it, reads its formula again where X is a data frame.
         y : array-like of shape (n_samples,)
-            Any two labels.
+            Any two labels. None, for a model with a formula and a data frame: the formula's response.
         groups : array-like, default=None
             Group labels: 1-D for one factor, or a DataFrame or 2-D array with a column a factor. Not
             together with `group_features`.
@@ -239,7 +271,11 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         progress = Progress(self, X, y, {"groups": groups, "sample_weight": sample_weight})
 
         rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight)
-        factors = self._plan_factors(rows, self.random_effects if design is None else design.random_effects or None)
+        random_effects = self.random_effects if design is None else design.random_effects or None
+        factors, products = self._plan_factors(rows, random_effects)
+        rows.add_products(products)
+        slopes_only = len(products) if design is None else design.n_slopes_only
+        names = rows.names[: len(rows.names) - slopes_only]  # of the fixed effects
         codes = []
         for factor in factors:
             code, factor.levels = encode_groups(factor.labels(rows.column), factor.name)
@@ -253,6 +289,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         warn_of_many_effects(factors, n_obs)
 
         designs = _designs(factors, codes)
+        warn_of_equal_partitions(designs, [factor.names_by_column() for factor in factors])
         with progress.iterations() as told:
             fit = fit_mixed(
                 rows.X,
@@ -265,15 +302,23 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 max_iter=int(self.max_iter),
                 n_threads=effective_threads(self.n_threads, target.size),
                 progress=told,
+                slopes_only=slopes_only,
             )
-        warn_of_fit(fit, rows.X, rows.names)
+        n_fixed = len(names) + bool(self.fit_intercept)
+        slopes, columns = fit.beta[n_fixed - len(names) :], [factor.columns for factor in factors]
+        moments = row_moments(rows.X, slopes, columns, weights)
+        large = large_variances(fit, designs, moments.random_moments, target, weights)
+        warn_of_fit(fit, rows.X, names, large)
 
         _fill_tables(factors, fit)
-        n_fixed = len(rows.names) + bool(self.fit_intercept)
+        level_rows = rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None
+        level_logits = None
+        if columns == [[-1]]:  # a random intercept alone
+            level_logits = LevelLogits(codes[0], rows.X @ slopes, weights, level_rows)
         n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
         state.update(
             classes_=classes,
-            coef_=fit.beta[None, n_fixed - len(rows.names) :].copy(),
+            coef_=slopes[None].copy(),
             intercept_=fit.beta[:1].copy() if self.fit_intercept else np.zeros(1),
             log_likelihood_=float(fit.log_likelihood),
             aic_=criteria.aic(float(fit.log_likelihood), n_parameters),
@@ -286,29 +331,38 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _n_groups_of_fit={factor.name: len(factor.levels) for factor in factors},  # update_groups learns more
             n_obs_=n_obs,
             _factors=factors,
-            _fixed_names=["intercept"] * bool(self.fit_intercept) + rows.names,
+            _fixed_names=["intercept"] * bool(self.fit_intercept) + names,
+            _products=products,
             _n_successes=float(target.sum() if weights is None else weights @ target),
+            **self._kept_of_rows(
+                rows,
+                names,
+                target,
+                weights,
+                {factor.name: (code, factor.levels) for factor, code in zip(factors, codes, strict=True)},
+                fit.aliased,
+            ),
             # What the summary says must be what was fitted, whatever set_params has changed since.
             _n_quadrature=int(self.n_quadrature),
-            _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
+            _separated=["the intercept" if j < 0 else names[j] for j in fit.separated],
             _theta=fit.theta,
             _vcov=fit.vcov,
             _robust_vcov=fit.robust_vcov,
             _influence=fit.influence,
-            _level_rows=rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None,
+            _level_rows=level_rows,
             _levels=factors[0].levels if len(factors) == 1 else None,
             _posterior=fit.posterior,
             _nesting=nested_pairs(designs),
-            _row_moments=row_moments(
-                rows.X, fit.beta[n_fixed - len(rows.names) :], [factor.columns for factor in factors], weights
-            ),
+            _row_moments=moments,
+            _level_logits=level_logits,
+            _large_variances=large,
         )
         self._set_fitted(state, design)
         progress.finish()
         return self
 
     def _plan_factors(self, rows, random_effects):
-        """The factors that `random_effects` asks for, checked against the columns there are."""
+        """The factors and products that `random_effects` asks for, checked against the columns there are."""
         if rows.groups:
             return plan_factors(random_effects, list(rows.groups), rows.names)
         if random_effects is not None:
@@ -319,11 +373,11 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             )
         warnings.warn(
             "fit got no groups: this is plain logistic regression. Name the grouping columns of X in "
-            "group_features, or pass groups=",
+            "group_features, or pass groups= (to meta-estimators: with metadata routing enabled)",
             NoGroupsWarning,
             stacklevel=4,
         )
-        return []
+        return [], {}
 
     def marginal_coefficients(self, X=None, *, sample_weight=None, level=0.95):
         """Population-averaged coefficients, to set beside those of `GEELogisticRegression`.
@@ -341,6 +395,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             the mean variance of the random effects. Close for random intercepts; where slopes are random, averages bend
             in ways that only rows show.
         sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
         level : float, default=0.95
 
         Returns
@@ -359,6 +414,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         Biometrics 44, 1049-1060.
         """
         check_is_fitted(self)
+        if X is not None:
+            X, sample_weight = self._complete_rows(X, sample_weight)
         return marginal_coefficients(self, X, sample_weight, level)
 
     # What the fit says, made when it is asked for -----------------------------------------------------------

@@ -11,12 +11,13 @@ from ._prediction import check_effects, linear_predictor
 from .design.covariance import RelativeCovariance
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
+from .inference.estimability import warn_of_rows
 
 __all__ = ["simulate", "simulate_codes"]
 
 
-def simulate_codes(estimator, rows, n, random_state, effects):
-    """Yield n arrays of simulated outcomes, True for the second class.
+def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
+    """Yield n arrays of simulated outcomes, True for the second class; with weights how often a row has it.
 
     Parameters
     ----------
@@ -27,6 +28,8 @@ def simulate_codes(estimator, rows, n, random_state, effects):
     random_state : int, RandomState instance or None
     effects : {"marginal", "posterior", "mode", "zero"}
         See `MixedLogisticRegression.simulate`.
+    weights : ndarray of int, or None
+        How many outcomes each row stands for.
     """
     check_effects(effects)
     random = check_random_state(random_state)
@@ -44,7 +47,10 @@ def simulate_codes(estimator, rows, n, random_state, effects):
     )
     for _ in range(n):
         logit = eta + sum(effect.draw(random) for effect in draws)
-        yield random.uniform(size=eta.size) < expit(logit)
+        if weights is None:
+            yield random.uniform(size=eta.size) < expit(logit)
+        else:
+            yield random.binomial(weights, expit(logit))
 
 
 class _Effects:
@@ -98,13 +104,17 @@ def simulate(estimator, X, groups, n, random_state, effects):
     if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be an integer >= 1, got {n!r}")
     rows = estimator._read_new_rows(X, groups)
-    if estimator._factors and effects != "zero" and not rows.groups:
+    warn_of_rows(estimator, rows.X)
+    of = f" of {', '.join(map(repr, rows.absent_groups))}" if rows.absent_groups else ""
+    if estimator._factors and effects != "zero" and (not rows.groups or rows.absent_groups):
         warnings.warn(
-            "the model was fitted with groups and got none: every row is simulated as a group of its own. Pass "
+            f"the model was fitted with groups and got none{of}: every row is simulated as a group of its own. Pass "
             "groups=, or ask for predict_effects='zero'",
             NoGroupsWarning,
             stacklevel=3,
         )
+    elif effects in ("posterior", "mode"):
+        estimator._lookup(rows)  # which warns of labels of another type
     out = np.empty((n, rows.X.shape[0]), dtype=estimator.classes_.dtype)
     for k, positive in enumerate(simulate_codes(estimator, rows, n, random_state, effects)):
         out[k] = estimator.classes_[positive.astype(np.intp)]

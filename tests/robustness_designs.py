@@ -1,8 +1,8 @@
 """Random hard designs: data sets and models at which fits of clustered binary outcomes tend to fail.
 
 ``draw(kind, seed, index)`` depends on nothing but its arguments. Kinds are "one" (a random intercept of one factor),
-"slopes" (random slopes), "nested", "crossed" and "gee". What makes them hard is drawn separately, so that it meets in all
-combinations: sizes of groups, features, standard deviations, base rates, weights, order of the rows.
+"slopes" (random slopes), "nested", "crossed" and "gee". What makes them hard is drawn separately, so that it meets in
+all combinations: sizes of groups, features, standard deviations, base rates, weights, order of the rows.
 """
 
 from dataclasses import dataclass, field

@@ -1,8 +1,8 @@
 """Judges fits of :mod:`robustness_designs`: is what was reported the maximum, and does the fit say so where it is not?
 
 ``run(design)`` fits, judges, and returns a :class:`Verdict`. The judge of mixed models has a likelihood of its own
-(:mod:`robustness_likelihood`), maximises it from several starts with SciPy, and looks at the fit only to compare. Estimating
-equations are judged by :mod:`robustness_gee`.
+(:mod:`robustness_likelihood`), maximises it from several starts with SciPy, and looks at the fit only to compare.
+Estimating equations are judged by :mod:`robustness_gee`.
 """
 
 import time
@@ -21,8 +21,8 @@ HIGHER = 1e-4  # log-likelihood units
 VALUE_TOL = 1e-6  # of a reported log-likelihood, relative to 1 + |value|
 ERROR_TOL = 1e-3  # of standard errors, relative
 LARGE = 5000  # rows of designs with fewer starts
-# A maximum with a standard deviation beyond this is one of approximations to groups that are told apart perfectly. A fit
-# that is at another maximum is left alone unless it misses much.
+# A maximum with a standard deviation beyond this is one of approximations to groups that are told apart perfectly. A
+# fit that is at another maximum is left alone unless it misses much.
 REMOTE = 20.0
 MOST_CLIMBS, FEW_CLIMBS = 200, 15  # iterations of a climb
 NO_END = 600.0  # where climbing is given up
@@ -218,7 +218,7 @@ class MixedJudge:
         return x, value, decrement, H, definite
 
     def starts(self, thorough):
-        """From pooled coefficients, by standard deviation; 0 itself is plain logistic regression, and needs no climb."""
+        """From pooled coefficients, by standard deviation; 0 itself is plain logistic regression: it needs no climb."""
         lik = self.likelihood
         gamma, _ = logistic_regression(self.fixed.F, self.y, self.w)
         yield "sd 0", np.append(gamma, np.zeros(lik.n_params - lik.k))
@@ -235,8 +235,10 @@ class MixedJudge:
 
 
     def highest(self, x, here, settled, thorough, note):
-        """The highest point from all starts, if it is higher than the fit's: value, point, start. ``settled``: the fit's
-        is a maximum, so that climbs that come near are there."""
+        """The highest point from all starts, if it is higher than the fit's: value, point, start.
+
+        ``settled``: the fit's is a maximum, so that climbs that come near are there.
+        """
         best, best_x, where = here, x, "the fit's point"
         known = [(x, here)] if settled else []
         for name, at in self.starts(thorough):
@@ -305,7 +307,8 @@ def judge_mixed(design, fit, caught, verdict, deep):
     x = judge.point(fit)
     here = lik.value(x)
     verdict.note(f"reported {fit.log_likelihood_:.9f}, the judge's at the reported parameters {here:.9f}")
-    verdict.note(f"the fit's point {np.array2string(x, precision=5)}, converged {fit.converged_}, {fit.n_iter_} iterations")
+    point = np.array2string(x, precision=5)
+    verdict.note(f"the fit's point {point}, converged {fit.converged_}, {fit.n_iter_} iterations")
 
     # few nodes in several dimensions: the value depends on the factor of a singular covariance
     comparable = judge.nodes == 1 or lik.q == 1 or not fit.is_singular_

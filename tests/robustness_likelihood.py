@@ -1,8 +1,8 @@
-"""The log-likelihood of a mixed logistic model, written anew from its definition: nothing here is shared with the package.
+"""The log-likelihood of a mixed logistic model, written anew from its definition: nothing is shared with the package.
 
 Laplace's approximation for any number of factors, and adaptive Gauss-Hermite quadrature for one. Conditional modes are
-found by a damped Newton's method; rows are summed with NumPy. All levels of the factor with the most levels (the leaf) are eliminated at once, and what the others (the
-border) then have in common is dense.
+found by a damped Newton's method; rows are summed with NumPy. All levels of the factor with the most levels (the leaf)
+are eliminated at once, and what the others (the border) then have in common is dense.
 """
 
 import itertools
@@ -129,7 +129,8 @@ class LogLikelihood:
             B = np.bincount(place.ravel(), (vT[:, :, None] * self.Tb[:, None, :]).ravel(), minlength=L * q * m)
             self.B = B.reshape(L, q, m)
             place = self.column[:, :, None] * m + self.column[:, None, :]
-            C = np.bincount(place.ravel(), (v[:, None, None] * self.Tb[:, :, None] * self.Tb[:, None, :]).ravel(), m * m)
+            products = v[:, None, None] * self.Tb[:, :, None] * self.Tb[:, None, :]
+            C = np.bincount(place.ravel(), products.ravel(), m * m)
             self.K = self.Dinv @ self.B
             S = C.reshape(m, m) + np.eye(m) - self.B.reshape(-1, m).T @ self.K.reshape(-1, m)
             self.Sinv = np.linalg.inv(S)
@@ -166,8 +167,8 @@ class LogLikelihood:
     def _newton(self, eta0, most_steps):
         """Conditional modes from where they were last; eta, H's leaf blocks and log|H| there.
 
-        Newton's method. Where a step leads down, curvatures are moved towards those of a quadratic function that lies below
-        and touches (Jaakkola and Jordan 2000), whose maximum is never down.
+        Newton's method. Where a step leads down, curvatures are moved towards those of a quadratic function that lies
+        below and touches (Jaakkola and Jordan 2000), whose maximum is never down.
         """
         u, ub = self.u, self.ub
         eta = eta0 + self._move(u, ub)
@@ -206,7 +207,8 @@ class LogLikelihood:
             less, more = np.where(damped > 1e-5, damped / 8, 0.0), np.clip(8 * damped, 1e-5, 1.0)
             damped = np.where(rose, less, more) if not done else damped
         else:
-            raise ArithmeticError(f"the judge's modes did not settle: steps of {size:.1e}, {np.abs(db).max(initial=0):.1e}")
+            other = np.abs(db).max(initial=0)
+            raise ArithmeticError(f"the judge's modes did not settle: steps of {size:.1e}, {other:.1e}")
         self.u, self.ub = u, ub
         return eta, D, log_det
 
@@ -237,7 +239,8 @@ class LogLikelihood:
         factors = [term.factor(theta) for term, theta in zip(self.terms, thetas, strict=True)]
         self._keep_effects(factors)
         self.T = self.terms[self.leaf].Z @ factors[self.leaf]
-        others = [term.Z @ Lambda for f, (term, Lambda) in enumerate(zip(self.terms, factors)) if f != self.leaf]
+        pairs = zip(self.terms, factors, strict=True)
+        others = [term.Z @ Lambda for f, (term, Lambda) in enumerate(pairs) if f != self.leaf]
         self.Tb = np.concatenate(others, axis=1) if others else None
         self.n_evaluations += 1
         eta0 = self.F @ gamma
@@ -288,7 +291,7 @@ class LogLikelihood:
         g = r + pull - v * self._move(kappa, kappa_b)
         out = np.empty(self.n_params)
         out[: self.k] = self.F.T @ g
-        first, column = 0, 0
+        column = 0
         for f, term in enumerate(self.terms):
             part = slice(self.bounds[f], self.bounds[f + 1])
             if f == self.leaf:

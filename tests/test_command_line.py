@@ -230,3 +230,42 @@ def test_as_a_module(table, tmp_path):
     command = [sys.executable, "-m", "sklmm", "report"]
     done = subprocess.run([*command, str(tmp_path / "x.csv"), *WOMEN], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 2 and "Traceback" not in done.stderr
+
+
+def coefficients(out):
+    """Names of the fixed effects of the mixed model."""
+    lines = out[out.index("Fixed effects") :].splitlines()[2:]
+    return [line.split()[0] for line in lines[: [bool(line.strip()) for line in lines].index(False)]]
+
+
+def test_options_given_twice_add_up(run, table):
+    """argparse would take the last one, and keep the column that is to be left out."""
+    both = ("--target", "use", "--groups", "district", "--cv", 0, "--exclude", "ch", "--exclude", "livch")
+    _, out, _ = run(table, *both)
+    assert coefficients(out) == ["intercept", "age", "urban[Y]"]
+    _, out, _ = run(table, *WOMEN[:4], "--cv", 0, "--features", "age", "--features", "urban", "--categorical", "age",
+                    "--categorical", "urban")  # fmt: skip
+    assert "age[-0.56]" in coefficients(out) and "urban[Y]" in coefficients(out)
+    _, out, _ = run(table, *WOMEN[:4], "--groups", "livch", "--features", "age", "--cv", 0)
+    assert "60 of district, 4 of livch" in out
+    terms = ("--random-effects", "1 | district", "--random-effects", "0 + age | district")
+    _, out, _ = run(table, *WOMEN[:4], *terms, "--features", "age", "--cv", 0)
+    assert "district.1" in out
+    chosen = ("--estimators", "mixed", "--estimators", "pooled", "--scenarios", "new-groups", "--scenarios",
+              "known-groups", "--cv", 2, "--features", "age")  # fmt: skip
+    _, out, err = run(table, *WOMEN[:4], *chosen)
+    assert "cross-validation of mixed, pooled in 2 folds: new groups, known groups" in err
+
+
+def test_a_role_is_named_once(capsys, table):
+    with pytest.raises(SystemExit):
+        main(["report", str(table), "--target", "use", "--target", "ch", "--groups", "district"])
+    assert "--target: given twice, as 'use' and as 'ch'" in capsys.readouterr().err
+
+
+def test_max_iter(run, table):
+    _, out, err = run(table, *WOMEN, "--cv", 2, "--max-iter", 1, "--estimators", "mixed", "gee")
+    assert out.count("NOT CONVERGED") == 2
+    assert "did not converge" in err[err.index("cross-validation") :]
+    with pytest.raises(SystemExit):
+        main(["report", str(table), *WOMEN, "--max-iter", "0"])

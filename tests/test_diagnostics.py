@@ -1,10 +1,13 @@
 """Quantile residuals, influence of clusters, normality of random effects."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 from scipy.special import expit
+from sklearn.base import clone
 
 from sklmm import (
     GEELogisticRegression,
@@ -15,7 +18,7 @@ from sklmm import (
 )
 from sklmm.datasets import load_contraception, load_ohio, make_clustered_classification
 from sklmm.exceptions import NoGroupsWarning, SingularFitWarning
-from sklmm.inference.diagnostics import standardised_effects
+from sklmm.inference.diagnostics import _binomial_cdf, standardised_effects
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +109,131 @@ def test_residuals_bad_input(data, model):
         quantile_residuals(model, X, y + 1, groups)
     with pytest.raises(ValueError, match="n_simulations must be"):
         quantile_residuals(model, X, y, groups, by="clinic", n_simulations=0)
+
+
+# Residuals of counts -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def herds():
+    """Successes of trials from a mixed model: as they are, as two weighted rows each, and row by row."""
+    rng = np.random.default_rng(0)
+    herd, period = np.repeat(np.arange(150), 4), np.tile(np.arange(4.0), 150)
+    trials = rng.integers(0, 30, herd.size)
+    successes = rng.binomial(trials, expit(-1 - 0.3 * period + rng.normal(size=150)[herd]))
+    counts = pd.DataFrame({"herd": herd, "period": period})
+    counted = pd.concat(
+        [counts.assign(y="ill", n=successes), counts.assign(y="healthy", n=trials - successes)], ignore_index=True
+    ).sample(frac=1, random_state=0)
+    counted["y"] = counted["y"].astype(pd.CategoricalDtype(["healthy", "ill"])).cat.codes
+    single = counted.loc[counted.index.repeat(counted["n"])].reset_index(drop=True)
+    return counted, single
+
+
+@pytest.mark.parametrize("door", ["formula", "array"])
+def test_residuals_of_counts_are_uniform_where_the_model_is_right(herds, door):
+    counted, single = herds
+    if door == "formula":
+        model = MixedLogisticRegression.from_formula("y ~ period + (1 | herd)", counted, sample_weight="n")
+        X, again, options = counted, single, {}
+    else:
+        model = MixedLogisticRegression(group_features="herd")
+        X, again, options = counted[["period", "herd"]], single[["period", "herd"]], {"sample_weight": counted["n"]}
+        model.fit(X, counted["y"], **options)
+        with pytest.raises(ValueError, match="here are 1,200 rows, as many as it had: pass sample_weight"):
+            quantile_residuals(model, X, counted["y"])
+    options["random_state"] = 1
+    by_herd = quantile_residuals(model, X, counted["y"], by="herd", **options)
+    assert len(by_herd) == 150 and stats.kstest(by_herd, "uniform").pvalue > 0.01
+    by_count = quantile_residuals(model, X, counted["y"], **options)
+    assert len(by_count) == (counted.groupby(["herd", "period"])["n"].sum() > 0).sum()
+    assert stats.kstest(by_count, "uniform").pvalue > 0.01
+    assert set(by_count.index) <= set(counted.index[counted["n"] > 0])
+    posterior = quantile_residuals(model, X, counted["y"], predict_effects="posterior", **options)
+    assert len(posterior) == len(by_count) and abs(posterior.mean() - 0.5) < 0.03  # it has seen the outcomes
+    period = quantile_residuals(model, X, counted["y"], by=counted["period"].to_numpy(), **options)
+    assert period.between(0.001, 0.999).all() and len(period) == 4
+    # the same data row by row
+    options["sample_weight"] = np.ones(len(single))
+    assert len(quantile_residuals(model, again, single["y"], **options)) == len(single)
+    singly = quantile_residuals(model, again, single["y"], by="herd", **options)
+    assert np.corrcoef(singly, by_herd[singly.index])[0, 1] > 0.99
+
+
+def test_wrong_counts_show(herds):
+    """A curve with a peak at the third period, fitted by a straight line; and herds that differ, as if they did not."""
+    _, single = herds
+    rng = np.random.default_rng(1)
+    peak = 2.0 * (single["period"] == 2) + rng.normal(size=150)[single["herd"]]
+    frame = single.assign(y=(rng.random(len(single)) < expit(peak - 1)).astype(int), n=1)
+    counted = frame.groupby(["herd", "period", "y"], as_index=False)["n"].sum()
+    model = MixedLogisticRegression.from_formula("y ~ period + (1 | herd)", counted, sample_weight="n")
+    residuals = quantile_residuals(model, counted, counted["y"], random_state=0)
+    mean = residuals.groupby(counted.loc[residuals.index, "period"]).mean()
+    assert mean[2] > 0.65 and mean[3] < 0.4
+    plain = MixedLogisticRegression.from_formula("y ~ C(period)", counted, sample_weight="n")
+    residuals = quantile_residuals(plain, counted, counted["y"], by=counted["herd"].to_numpy(), random_state=0)
+    assert stats.kstest(residuals, "uniform").pvalue < 1e-6
+
+
+def test_counts_against_the_integral():
+    """Binomial counts whose logit is normal: their distribution function by adaptive quadrature."""
+    k, n = np.array([0, 3, 17, 400, 1]), np.array([1, 9, 20, 1000, 30])
+    mean, sd = np.array([0.3, -1.0, 2.0, -0.5, -3.0]), np.array([1.0, 0.2, 3.0, 1.5, 0.0])
+    found = _binomial_cdf(k, n, mean, sd)
+    for j in range(5):
+        for at, value in ((0, k[j] - 1), (1, k[j])):
+            if sd[j] == 0:
+                expected = stats.binom.cdf(value, n[j], expit(mean[j]))
+            else:
+                z = np.linspace(-9, 9, 200_001)
+                density = stats.norm.pdf(z)
+                expected = stats.binom.cdf(value, n[j], expit(mean[j] + sd[j] * z)) @ density / density.sum()
+            assert found[at][j] == pytest.approx(expected, abs=1e-6)
+    np.testing.assert_allclose(_binomial_cdf(k, n, mean, None)[1], stats.binom.cdf(k, n, expit(mean)))
+
+
+def test_residuals_of_counts_of_marginal_models(herds):
+    counted, single = herds
+    kept = counted[counted["n"] > 0]
+    model = GEELogisticRegression.from_formula("y ~ period", kept, groups="herd", sample_weight="n")
+    with pytest.raises(ValueError, match="those which a weight counts have no residuals"):
+        quantile_residuals(model, kept, kept["y"])
+    assert len(quantile_residuals(model, single, single["y"], sample_weight=np.ones(len(single)))) == len(single)
+    with pytest.warns(NoGroupsWarning):
+        ungrouped = GEELogisticRegression().fit(kept[["period"]], kept["y"], sample_weight=kept["n"])
+    residuals = quantile_residuals(ungrouped, kept[["period"]], kept["y"], sample_weight=kept["n"], random_state=0)
+    assert len(residuals) == 4  # one count a period, and their rows are independent
+
+
+def test_weights_of_residuals(data, model):
+    X, y, groups = data
+    zero = np.arange(len(y)) % 3 == 0
+    weights = np.where(zero, 0.0, 1.0)
+    residuals = quantile_residuals(model, X, y, groups, sample_weight=weights, random_state=0)
+    np.testing.assert_array_equal(residuals.index, X.index[~zero])
+    expected = quantile_residuals(model, X[~zero], y[~zero], groups[~zero], random_state=0)
+    pd.testing.assert_series_equal(residuals, expected)
+    with pytest.raises(ValueError, match="some sample_weight are no whole numbers"):
+        quantile_residuals(model, X, y, groups, sample_weight=weights + 0.5)
+    labels = pd.Series(np.where(zero, "none", groups.astype(str)))
+    by = quantile_residuals(model, X, y, groups, sample_weight=weights, by=labels, random_state=0)
+    assert "none" not in by.index
+    twice = quantile_residuals(model, X, y, groups, sample_weight=np.full(len(y), 2), random_state=0)
+    p = model.predict_proba(X, groups=groups, predict_effects="marginal")[:, 1]
+    assert (twice[y == 1] > 1 - p[y == 1]).all() and (twice[y == 0] < 1 - p[y == 0]).all()
+
+
+@pytest.mark.parametrize("method", ["average_marginal_effects", "marginal_coefficients"])
+def test_averages_count_rows_as_the_fit_did(herds, method):
+    counted, single = herds
+    model = MixedLogisticRegression.from_formula("y ~ period + I(period**2) + (1 | herd)", counted, sample_weight="n")
+    ask = getattr(model, method)
+    expected = ask(single, sample_weight=np.ones(len(single)))
+    for table in (ask(counted), ask(counted.drop(columns="n"), sample_weight=counted["n"])):
+        np.testing.assert_allclose(table.drop(columns="p_value"), expected.drop(columns="p_value"), rtol=1e-9)
+    once = ask(counted, sample_weight=np.ones(len(counted)))
+    assert abs(once["estimate"].iloc[0] - expected["estimate"].iloc[0]) > 1e-6
 
 
 # Influence ---------------------------------------------------------------------------------------------------
@@ -252,6 +380,75 @@ def test_normality_of_random_effects():
     assert tables["skewed"].loc[("group", "intercept"), "p_value"] < 1e-4
     assert tables["skewed"].loc[("group", "intercept"), "skewness"] > 0.5
     assert tables["normal"].loc[("group", "intercept"), "n_groups"] == 150
+
+
+def test_normality_is_that_of_data_which_the_model_makes():
+    """Six binary rows a group: their modes are never normal, and the test must not say so of a right model."""
+    rng = np.random.default_rng(5)
+    groups, X = np.repeat(np.arange(160), 6), rng.normal(size=(960, 1))
+    y = rng.random(960) < expit(X[:, 0] + 2 * rng.normal(size=160)[groups])
+    first = MixedLogisticRegression(n_threads=1, n_quadrature=3).fit(X, y, groups=groups)
+    modes, sd = first.random_effects_["group"]["intercept"], first.random_effects_sd_["group"]["intercept"]
+    values = standardised_effects(modes.to_numpy(), sd.to_numpy(), np.sqrt(first.covariance_["group"].iloc[0, 0]))
+    assert stats.shapiro(values).pvalue < 0.01
+    rejected = {"kept": [], "rows": []}
+    for simulated in first.simulate(X, groups=groups, n=20, random_state=0):
+        model = clone(first).fit(X, simulated, groups=groups)
+        for name, rows in (("kept", ()), ("rows", (X, simulated, groups))):
+            p_value = random_effects_normality(model, *rows, n_simulations=19)["p_value"].iloc[0]
+            rejected[name].append(p_value <= 0.05)
+    assert max(map(sum, rejected.values())) <= 3  # 1 expected; 4 of 20 have a probability of 0.016
+
+
+def test_normality_of_skewed_effects_of_few_rows():
+    rng = np.random.default_rng(6)
+    groups, X = np.repeat(np.arange(150), 15), rng.normal(size=(2250, 1))
+    y = rng.random(2250) < expit(X[:, 0] + 1.5 * (rng.exponential(size=150) - 1)[groups])
+    model = MixedLogisticRegression(n_threads=1).fit(X, y, groups=groups)
+    for rows in ((), (X, y, groups)):
+        assert random_effects_normality(model, *rows, n_simulations=39)["p_value"].iloc[0] < 0.01
+
+
+def test_normality_asks_for_rows_where_it_needs_them(data):
+    X, y, groups = data
+    slopes = MixedLogisticRegression("1 + dose | clinic").fit(X, y, groups=groups)
+    with pytest.raises(ValueError, match="random_effects_normality needs the rows of the fit.*pass X=X, y=y, groups="):
+        random_effects_normality(slopes)
+    rows = slopes, X, y, groups
+    table, again = (random_effects_normality(*rows, n_simulations=19, random_state=3) for _ in range(2))
+    assert list(table.index) == [("clinic", "intercept"), ("clinic", "dose")]
+    assert table["p_value"].between(0.05, 1).all()
+    pd.testing.assert_frame_equal(table, again)
+    both = groups.to_frame().assign(day=np.arange(len(y)) % 25)
+    with pytest.warns(SingularFitWarning):
+        crossed = MixedLogisticRegression().fit(X.iloc[:1000], y[:1000], groups=both.iloc[:1000])
+    with pytest.raises(ValueError, match="needs the rows of the fit"):
+        random_effects_normality(crossed)
+    table = random_effects_normality(crossed, X.iloc[:1000], y[:1000], both.iloc[:1000], n_simulations=19)
+    assert np.isfinite(table.loc[("clinic", "intercept"), "p_value"])
+    with pytest.raises(ValueError, match="n_simulations must be an integer >= 19"):
+        random_effects_normality(slopes, X, y, groups, n_simulations=5)
+
+
+def test_normality_is_that_of_the_fit(data, model):
+    X, y, groups = data
+    updated = model.update_groups(X[:40], y[:40], pd.Series(np.repeat([1000, 2000], 20), name="clinic"))
+    with pytest.raises(ValueError, match="has learnt of other groups since its fit"):
+        random_effects_normality(updated)
+    again = pickle.loads(pickle.dumps(model))
+    pd.testing.assert_frame_equal(
+        random_effects_normality(again, n_simulations=19), random_effects_normality(model, n_simulations=19)
+    )
+    with pytest.warns(NoGroupsWarning):
+        assert random_effects_normality(MixedLogisticRegression().fit(X, y)).empty
+    # nothing but groups; and rows that are counted
+    counts = pd.DataFrame({"y": y, "g": groups}).value_counts().reset_index()
+    weighted = MixedLogisticRegression().fit(
+        np.empty((len(counts), 0)), counts["y"], groups=counts["g"], sample_weight=counts["count"]
+    )
+    single = MixedLogisticRegression().fit(np.empty((len(y), 0)), y, groups=groups.rename("g"))
+    tables = [random_effects_normality(fit, n_simulations=19) for fit in (weighted, single)]
+    np.testing.assert_allclose(*tables, rtol=1e-4)
 
 
 def test_standardised_effects_have_unit_variance(data, model):

@@ -22,7 +22,7 @@ from sklmm import (
     quantile_residuals,
 )
 from sklmm.datasets import load_contraception, make_clustered_classification
-from sklmm.exceptions import AliasedFeaturesWarning
+from sklmm.exceptions import AliasedFeaturesWarning, NotEstimableWarning
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("agg")
@@ -122,6 +122,31 @@ def test_normal_quantiles_of_random_effects(model):
     np.testing.assert_allclose(values, np.sort(modes / np.sqrt(variance - sd**2)))
     assert expected[0] == pytest.approx(-expected[-1]) and np.all(np.diff(expected) > 0)
     assert _inside(display.figure_)
+
+
+def test_quantiles_lie_in_the_band_of_data_that_the_model_made(data, model):
+    X, y, groups = data
+    intercepts = MixedLogisticRegression().fit(X, y, groups=groups)
+    for display in (
+        RandomEffectsDisplay.from_estimator(intercepts, kind="qq", n_simulations=39),
+        RandomEffectsDisplay.from_estimator(model, X, y, groups, kind="qq", n_simulations=39, coefficient="dose"),
+    ):
+        expected, values = display.points_.get_data()
+        assert len(display.simulated) > 30
+        lower, upper = (
+            np.quantile([np.quantile(draw, (np.arange(30) + 0.5) / 30) for draw in display.simulated], tail, axis=0)
+            for tail in (0.025, 0.975)
+        )
+        path = display.band_.get_paths()[0].vertices
+        for ends in (lower, upper):
+            assert all(np.isclose(path, [x, end]).all(axis=1).any() for x, end in zip(expected, ends, strict=True))
+        assert ((values >= lower) & (values <= upper)).mean() > 0.6
+        assert display.ax_.get_xlabel() == "normal quantile"
+        assert _texts(display.ax_.get_legend()) == ["95 % band of data\nthat the model made"]
+        assert _inside(display.figure_)
+    plain = RandomEffectsDisplay.from_estimator(model, kind="qq")
+    assert plain.band_ is None and "pass X, y, groups" in plain.ax_.get_xlabel()
+    assert RandomEffectsDisplay.from_estimator(model).band_ is None
 
 
 def test_random_effects_bad_input(model, data, gee):
@@ -410,3 +435,60 @@ def test_legends_do_not_cover_error_bars():
         for segment in band.lines[2][0].get_segments():
             (x, low), (_, high) = display.ax_.transData.transform(segment)
             assert not (legend.x0 <= x <= legend.x1 and low < legend.y1 and high > legend.y0)
+
+
+def test_gaps_where_the_data_say_nothing():
+    """Women without living children have none: a combination of both that contradicts is not estimable."""
+    pytest.importorskip("formulaic")
+    women = load_contraception(as_frame=True).frame
+    with pytest.warns(AliasedFeaturesWarning):
+        model = GEELogisticRegression.from_formula("use ~ age + ch + livch", women, groups="district")
+    with pytest.warns(NotEstimableWarning, match="1 of 4 rows hold combinations"):
+        display = EffectDisplay.from_estimator(model, women, "livch", at={"ch": "Y"})
+    probability = display.curves[None]["probability"]
+    assert np.isnan(probability).tolist() == [True, False, False, False]
+    assert display.lines_[0].get_xdata().tolist() == [1, 2, 3]
+    with pytest.warns(AliasedFeaturesWarning):
+        mixed = MixedLogisticRegression.from_formula("use ~ age + ch + livch + (1 | district)", women)
+    with pytest.warns(NotEstimableWarning, match="100 of 100 rows"):
+        display = GroupCurvesDisplay.from_estimator(mixed, women, "age", at={"ch": "N", "livch": "2"})
+    assert np.isnan(display.curves).all() and np.isnan(display.population).all()
+
+
+def test_a_feature_is_a_continuum_by_the_fit(model, data):
+    X, _, _ = data
+    display = EffectDisplay.from_estimator(model, X.iloc[:2], "age", grid_resolution=7)
+    np.testing.assert_allclose(display.values, np.linspace(X["age"][:2].min(), X["age"][:2].max(), 7))
+    assert EffectDisplay.from_estimator(model, X[X["town"] == 1], "town").values == [0.0, 1.0]
+
+
+def test_displays_count_rows(data, model):
+    """Weighted rows are the same rows that often."""
+    X, y, groups = data
+    weights = np.random.default_rng(0).integers(0, 4, len(X))
+    repeated = X.index.repeat(weights)
+    for at, expected in (
+        (EffectDisplay.from_estimator(model, X, "dose", sample_weight=weights, by="town"),
+         EffectDisplay.from_estimator(model, X.loc[repeated], "dose", by="town")),
+        (GroupCurvesDisplay.from_estimator(model, X, "dose", sample_weight=weights),
+         GroupCurvesDisplay.from_estimator(model, X.loc[repeated], "dose")),
+    ):  # fmt: skip
+        inside = (at.values >= expected.values[0]) & (at.values <= expected.values[-1])
+        assert inside.sum() > 90
+        curves = [at.curves[0.0]["probability"], at.curves[1.0]["upper"]] if isinstance(at.curves, dict) else at.curves
+        others = (
+            [expected.curves[0.0]["probability"], expected.curves[1.0]["upper"]]
+            if isinstance(at.curves, dict) else expected.curves
+        )  # fmt: skip
+        for curve, other in zip(curves, others, strict=True):
+            np.testing.assert_allclose(np.interp(expected.values, at.values, curve)[1:-1], other[1:-1], rtol=1e-2)
+    display = ResidualsDisplay.from_estimator(
+        model, X, y, groups, by="clinic", sample_weight=weights, random_state=0, kind="predicted"
+    )
+    p = model.predict_proba(X, groups=groups, predict_effects="marginal")[:, 1]
+    mean = pd.Series(weights * p).groupby(groups).sum() / pd.Series(weights).groupby(groups).sum()
+    np.testing.assert_allclose(np.sort(display.predicted), np.sort(mean))
+    display = ResidualsDisplay.from_estimator(model, X, y, groups, sample_weight=weights, random_state=0)
+    assert display.what == "observations" and len(display.residuals) == (weights > 0).sum()
+    expected = quantile_residuals(model, X, y, groups, sample_weight=weights, random_state=0)
+    np.testing.assert_array_equal(display.residuals, expected)

@@ -135,8 +135,18 @@ def test_data_without_the_grouping_columns(women):
 
 
 def test_part_of_the_grouping_columns(model, women):
-    with pytest.raises(ValueError, match="names 'district', which is no column of the data"):
-        model.predict_proba(women.drop(columns="district"))
+    population = model.predict_proba(women, predict_effects="marginal")
+    rows = women.drop(columns="district")  # urban is a fixed effect, too
+    with pytest.warns(NoGroupsWarning, match="no column 'district': .* an unknown group of urban:district"):
+        np.testing.assert_allclose(model.predict_proba(rows), population)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(model.predict_proba(rows, predict_effects="marginal"), population)
+        np.testing.assert_array_equal(
+            model.predict_proba(rows, predict_effects="zero"), model.predict_proba(women, predict_effects="zero")
+        )
+        pd.testing.assert_frame_equal(model.average_marginal_effects(rows), model.average_marginal_effects(women))
+        pd.testing.assert_frame_equal(model.marginal_coefficients(rows), model.marginal_coefficients(women))
 
 
 def test_random_slope_of_a_factor(women):
@@ -148,8 +158,10 @@ def test_random_slope_of_a_factor(women):
     no_intercept = MixedLogisticRegression.from_formula("use ~ 0 + urban + age + (0 + urban | district)", women)
     assert list(no_intercept.covariance_["district"]) == ["urban[N]", "urban[Y]"]
     assert no_intercept.fit_intercept is False and no_intercept.intercept_[0] == 0
-    with pytest.raises(ValueError, match="each of the 2 levels of 'urban' would have a random effect"):
-        MixedLogisticRegression.from_formula("use ~ urban + (0 + urban | district)", women)
+    levels = MixedLogisticRegression.from_formula("use ~ age + livch + urban + (0 + urban | district)", women)
+    assert list(levels.covariance_["district"]) == ["urban[N]", "urban[Y]"]
+    assert levels.log_likelihood_ == pytest.approx(by_hand.log_likelihood_, abs=1e-6)  # in other words
+    assert list(levels.vcov_.index) == list(model.vcov_.index)
 
 
 def test_random_slope_of_a_transform(women):
@@ -228,7 +240,8 @@ def test_missing_values(women):
         ("use ~ agee + (1 | district)", "names 'agee', which is no column of the data; did you mean 'age'"),
         ("use ~ age + (1 | distrikt)", "names 'distrikt'"),
         ("used ~ age", "names 'used'"),
-        ("use ~ urban + (1 + age | district)", "the random slope of 'age' in .* needs 'age' among the fixed effects"),
+        ("use ~ urban + (1 + agee | district)", "names 'agee', which is no column of the data; did you mean 'age'"),
+        ("use ~ urban + (1 + `urban[T.Z]` | district)", "'urban.T.Z.', a random slope, is no .* 'urban.T.Y.'"),
         ("use ~ I(age^2) + (1 | district)", r"a power is written \*\*"),
         ("use ~ age + + * (1 | district)", "formula"),
         ("use ~ age + (age)(1 | district)", "formula"),
@@ -502,5 +515,21 @@ def test_leaving_groups_out_finds_them(women):
 
 def test_new_rows_with_missing_values(women):
     model = MixedLogisticRegression.from_formula("use ~ age + (1 | district)", women, missing="drop")
-    with pytest.raises(ValueError, match=r"in 'age' \(3\): fill them in or leave these rows out"):
-        model.predict_proba(women.head(3).assign(age=np.nan))
+    rows = women.head(3).assign(age=[1.0, np.nan, 2.0])
+    with pytest.raises(ValueError, match=r"in 'age' \(1\): fill them in or leave these rows out"):
+        model.predict(rows)
+    assert np.isnan(model.predict_proba(rows)).all(axis=1).tolist() == [False, True, False]
+    assert np.isnan(model.decision_function(rows.assign(age=np.nan))).all()
+    strict = MixedLogisticRegression.from_formula("use ~ age + (1 | district)", women)
+    with pytest.raises(ValueError, match=r"in 'age' \(1\): fill them in or leave these rows out"):
+        strict.predict_proba(rows)
+
+
+def test_a_search_over_random_effects_says_that_a_formula_has_its_own(women):
+    """Not a search whose candidates, all but the formula's own, fail one by one."""
+    model = MixedLogisticRegression.from_formula("use ~ age + (1 | district)", women)
+    grid = {"random_effects": [["1 | district"], "1 + age | district"]}
+    with pytest.raises(ValueError, match="To search over random effects, compare one model a formula"):
+        GridSearchCV(model, grid, cv=GroupKFold(2)).fit(women, women["use"], groups=women["district"])
+    search = GridSearchCV(model, {"n_quadrature": [1, 3], "random_effects": [model.random_effects]}, cv=GroupKFold(2))
+    assert np.isfinite(search.fit(women, women["use"], groups=women["district"]).cv_results_["mean_test_score"]).all()

@@ -3,6 +3,7 @@
 import copy
 import re
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -539,6 +540,10 @@ def test_every_kind_of_time(data):
         "dates as NumPy": dates.to_numpy(),
         "dates as objects": dates.astype(object),
         "dates with a zone": dates.dt.tz_localize("UTC"),
+        "Python's dates": dates.dt.date,
+        "periods": dates.dt.to_period("D"),
+        "periods as objects": dates.dt.to_period("D").astype(object),
+        "decimals": [Decimal(int(value)) for value in time],
         "differences": dates - start,
         "shifted": time - 17.0,
     }

@@ -1,6 +1,7 @@
 """Population-averaged coefficients and average marginal effects, against brute force."""
 
 import copy
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from scipy.stats import norm
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.datasets import make_clustered_classification
-from sklmm.exceptions import NoGroupsWarning
+from sklmm.exceptions import AliasedFeaturesWarning, NoGroupsWarning, NotEstimableWarning, SeparationWarning
 from sklmm.inference.marginal import parameter_covariance, probability_and_gradient
 
 
@@ -257,7 +258,218 @@ def test_bad_input(data, slopes):
         slopes.average_marginal_effects(X, "weight")
     with pytest.raises(ValueError, match="'marginal' or 'zero'"):
         slopes.average_marginal_effects(X, predict_effects="mode")
-    with pytest.raises(ValueError, match="constant in these rows"):
-        slopes.average_marginal_effects(X.assign(age=1.0), "age")
     with pytest.raises(ValueError, match="level must be between"):
         slopes.marginal_coefficients(X, level=95)
+
+
+# What a change is, is for the fit to say -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(7)
+    g, age = rng.integers(0, 40, 1500), rng.uniform(20, 80, 1500)
+    frame = pd.DataFrame({"g": g, "age": age, "dose": rng.normal(size=1500), "arm": rng.integers(0, 2, 1500)})
+    frame["arm"], frame["treated"] = frame["arm"] + 1, rng.random(1500) < 0.4
+    frame["grade"] = rng.choice([1, 2, 3], 1500)
+    eta = np.sin(age / 12) + 0.8 * frame["dose"] + 0.7 * frame["treated"] - 0.5 * frame["arm"] + rng.normal(size=40)[g]
+    frame["y"] = (rng.random(1500) < expit(eta)).astype(int)
+    return frame
+
+
+@pytest.fixture(scope="module", params=["mixed", "gee"])
+def formula_model(table, request):
+    fixed = "y ~ bs(age, df=5) + dose + arm + treated + C(grade) + log(age)"
+    if request.param == "mixed":
+        return MixedLogisticRegression.from_formula(f"{fixed} + (1 | g)", table, n_threads=1)
+    return GEELogisticRegression.from_formula(fixed, table, groups="g", n_threads=1)
+
+
+def _p(model, rows):
+    if isinstance(model, MixedLogisticRegression):
+        return _population(model, rows)
+    return model.predict_proba(rows)[:, 1]
+
+
+def _slope(model, rows, name, low=-np.inf, high=np.inf, step=1e-3):
+    """The mean slope by differences that stay in a range."""
+    upper, lower = np.minimum(rows[name] + step, high), np.maximum(rows[name] - step, low)
+    change = _p(model, rows.assign(**{name: upper})) - _p(model, rows.assign(**{name: lower}))
+    return np.mean(change / (upper - lower))
+
+
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.NoGroupsWarning")
+@pytest.mark.parametrize("rows", ["all", "two", "one", "edges", "at a value", "treated", "mean"])
+def test_effects_over_any_rows(table, formula_model, rows):
+    X = {
+        "all": table,
+        "two": table.iloc[[3, 8]],
+        "one": table.iloc[[5]],
+        "edges": table.loc[[table["age"].idxmin(), table["age"].idxmax()]],
+        "at a value": table.assign(age=50.0, dose=0.0, arm=2, grade=1),
+        "treated": table[table["treated"]],
+        "mean": table.iloc[:1].assign(age=table["age"].mean(), dose=table["dose"].mean()),
+    }[rows]
+    found = formula_model.average_marginal_effects(X)
+    grades = ["grade (2 - 1)", "grade (3 - 1)"]
+    assert sorted(found.index) == sorted(["age", "arm", "dose", *grades, "treated (True - False)"])
+    assert np.isfinite(found.to_numpy()).all()
+    ends = table["age"].min(), table["age"].max()
+    rtol = 1e-4 if rows in ("edges", "all") else 2e-5
+    assert found.loc["age", "estimate"] == pytest.approx(_slope(formula_model, X, "age", *ends), rel=rtol, abs=2e-7)
+    assert found.loc["dose", "estimate"] == pytest.approx(_slope(formula_model, X, "dose"), rel=1e-6)
+
+    def change(**values):
+        name, (low, high) = next(iter(values.items()))
+        return np.mean(_p(formula_model, X.assign(**{name: high})) - _p(formula_model, X.assign(**{name: low})))
+
+    assert found.loc["arm", "estimate"] == pytest.approx(change(arm=(1, 2)), rel=1e-8)
+    assert found.loc["treated (True - False)", "estimate"] == pytest.approx(change(treated=(False, True)), rel=1e-8)
+    for name, grade in zip(grades, (2, 3), strict=True):
+        assert found.loc[name, "estimate"] == pytest.approx(change(grade=(1, grade)), rel=1e-8)
+
+
+@pytest.mark.parametrize("estimator", [MixedLogisticRegression(), GEELogisticRegression()])
+def test_effects_of_batches_are_those_of_all_rows(table, estimator):
+    X = table[["dose", "age", "arm"]].astype(float)
+    model = estimator.fit(X, table["y"], groups=table["g"])
+    rows = X.iloc[:40]
+    whole = model.average_marginal_effects(rows)["estimate"]
+    for size in (1, 2, 5):
+        batches = [model.average_marginal_effects(rows.iloc[i : i + size])["estimate"] for i in range(0, 40, size)]
+        np.testing.assert_allclose(np.mean(batches, axis=0), whole, rtol=1e-7)
+    at = X.assign(dose=0.0, arm=2.0)
+    found = model.average_marginal_effects(at)["estimate"]
+    assert found["dose"] == pytest.approx(_slope(model, at, "dose", step=1e-4), rel=1e-6)
+    assert found["arm"] == pytest.approx(np.mean(_p(model, at) - _p(model, at.assign(arm=1.0))), rel=1e-8)
+
+
+def test_a_variable_of_one_value_has_no_effect(table):
+    with pytest.warns(AliasedFeaturesWarning):
+        rows = table.assign(flag=True, one=1.0)
+        model = MixedLogisticRegression.from_formula("y ~ dose + flag + one + (1 | g)", rows)
+    with pytest.raises(ValueError, match="'flag' took one value in the fit"):
+        model.average_marginal_effects(rows, "flag")
+    with pytest.warns(NotEstimableWarning, match="not estimable, and NaN: 'one'"):
+        effects = model.average_marginal_effects(rows)
+    assert effects["estimate"].isna().to_dict() == {"dose": False, "one": True}
+
+
+# Cells without data -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cells():
+    rng = np.random.default_rng(2)
+    g = rng.integers(0, 30, 2000)
+    frame = pd.DataFrame({"g": g, "f": rng.choice(list("abc"), 2000), "k": rng.choice(list("uv"), 2000)})
+    frame["x"] = rng.normal(size=2000)
+    eta = 0.5 * (frame["f"] == "b") - 0.4 * (frame["f"] == "c") + 0.8 * ((frame["f"] == "b") & (frame["k"] == "v"))
+    frame["y"] = (rng.random(2000) < expit(eta + rng.normal(size=30)[g])).astype(int)
+    return frame[~((frame["f"] == "a") & (frame["k"] == "u"))]
+
+
+ORDERS = [["a", "b", "c"], ["b", "a", "c"], ["c", "b", "a"]]
+
+
+@pytest.mark.parametrize("kind", ["mixed", "gee"])
+def test_a_cell_without_data_has_no_prediction_and_no_effect(cells, kind):
+    found = []
+    for order in ORDERS:
+        frame = cells.assign(f=pd.Categorical(cells["f"], order))
+        with pytest.warns(AliasedFeaturesWarning):
+            if kind == "mixed":
+                model = MixedLogisticRegression.from_formula("y ~ f*k + x + (1 | g)", frame)
+            else:
+                model = GEELogisticRegression.from_formula("y ~ f*k + x", frame, groups="g")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", NotEstimableWarning)
+            model.predict_proba(frame), model.predict(frame), model.decision_function(frame)
+            here = model.average_marginal_effects(frame[frame["k"] == "v"], "f")["estimate"]
+            assert np.isfinite(model.average_marginal_effects(frame, "x")).all(axis=None)
+        empty = frame.iloc[:4].assign(f=pd.Categorical(["a", "b", "a", "c"], order), k=["u", "u", "v", "u"])
+        for method in (model.predict_proba, model.predict, model.predict_log_proba, model.decision_function):
+            with pytest.warns(NotEstimableWarning, match="1 of 4 rows hold combinations of columns that did") as record:
+                method(empty)
+            assert record[0].filename == __file__
+        with pytest.warns(NotEstimableWarning, match="not estimable, and NaN: ") as record:
+            effects = model.average_marginal_effects(frame, "f")
+        assert record[0].filename == __file__ and "not estimable" in str(effects)
+        for name, row in effects.iterrows():
+            assert row.isna().all() == ("a" in name.split("(")[1])
+        ends = {level: p for level, p in zip(order, [0.0, *here], strict=True)}
+        finite = effects["estimate"].dropna()
+        found.append([ends["b"] - ends["a"], ends["c"] - ends["a"], *(finite.abs() if len(finite) else [])])
+        if kind == "mixed":
+            with pytest.warns(NotEstimableWarning):
+                model.simulate(empty, random_state=0)
+            with pytest.warns(NotEstimableWarning):
+                model.predict_interval(empty)
+    for other in found[1:]:  # what is estimable does not depend on the reference level
+        np.testing.assert_allclose(other[:2], found[0][:2], atol=1e-7)
+    np.testing.assert_allclose(found[1][2], found[2][2], atol=1e-7)
+
+
+@pytest.mark.parametrize("estimator", [MixedLogisticRegression(), GEELogisticRegression()])
+def test_columns_that_depend_on_others(cells, estimator):
+    """Without a formula: products of indicators, and indicators of all levels."""
+    X = pd.get_dummies(cells["f"], dtype=float).assign(v=(cells["k"] == "v").astype(float), x=1e3 + cells["x"])
+    X = X.assign(bv=X["b"] * X["v"], cv=X["c"] * X["v"], two=2 * X["x"], one=5.0)
+    with pytest.warns(AliasedFeaturesWarning):
+        model = estimator.fit(X, cells["y"], groups=cells["g"])
+    row = X.iloc[[0]]
+    changes = {
+        "another level at once": {"a": 1.0, "b": 1.0, "c": 0.0},
+        "no level": {"a": 0.0, "b": 0.0, "c": 0.0, "bv": 0.0, "cv": 0.0},
+        "twice and a little": {"x": 1000.0, "two": 2001.0},
+        "another constant": {"one": 6.0},
+        "the empty cell": {"a": 1.0, "b": 0.0, "c": 0.0, "v": 0.0, "bv": 0.0, "cv": 0.0},
+    }
+    for name, change in changes.items():
+        with pytest.warns(NotEstimableWarning, match="1 of 1 rows"):
+            _p(model, row.assign(**change)), name
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotEstimableWarning)
+        _p(model, X)
+        _p(model, row.assign(a=0.0, b=1.0, c=0.0, v=1.0, bv=1.0, cv=0.0))
+        _p(model, row.assign(x=-50.0, two=-100.0))
+        assert np.isfinite(model.average_marginal_effects(X, "x")).all(axis=None)
+    with pytest.warns(NotEstimableWarning, match="NaN: 'b'.*"):
+        assert model.average_marginal_effects(X, "b").isna().all(axis=None)
+    with pytest.warns(NotEstimableWarning):
+        assert model.average_marginal_effects(X, ["two", "x"])["estimate"].isna().tolist() == [True, False]
+
+
+def test_single_precision_weights_and_no_intercept(cells):
+    X = pd.get_dummies(cells["f"], dtype=np.float32).assign(x=1e4 + cells["x"].astype(np.float32))
+    X["y2"] = X["a"] - 3 * X["b"]
+    weights = np.random.default_rng(0).integers(0, 3, len(X))
+    with pytest.warns(AliasedFeaturesWarning):
+        model = GEELogisticRegression(fit_intercept=False).fit(X, cells["y"], groups=cells["g"], sample_weight=weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NotEstimableWarning)
+        model.predict_proba(X)
+        model.predict_proba(X.iloc[:1].assign(a=0.0, b=0.0, c=0.0, y2=0.0))  # there is no intercept to lose
+    with pytest.warns(NotEstimableWarning):
+        model.predict_proba(X.iloc[:1].assign(y2=7.0))
+
+
+def test_a_slope_where_a_variable_did_not_vary(cells):
+    """x is 0 in all rows of b, so that nothing is known of its slope there."""
+    frame = cells.assign(x=cells["x"].where(cells["f"] != "b", 0.0))
+    with pytest.warns(AliasedFeaturesWarning):
+        model = GEELogisticRegression.from_formula("y ~ f*x", frame, groups="g")
+    assert np.isfinite(model.average_marginal_effects(frame[frame["f"] == "c"], "x")).all(axis=None)
+    with pytest.warns(NotEstimableWarning, match=r"'f\[T.b\]:x' depended"):
+        assert model.average_marginal_effects(frame, "x").isna().all(axis=None)
+
+
+def test_no_inference_on_effects_of_what_was_not_estimated(cells):
+    frame = cells.assign(rare=(np.arange(len(cells)) % 200 == 0).astype(float), far=cells["x"] ** 2)
+    frame.loc[frame["rare"] == 1, "y"] = 1
+    with pytest.warns(SeparationWarning):
+        model = MixedLogisticRegression.from_formula("y ~ x + rare + (1 | g)", frame)
+    coefficients = model.marginal_coefficients(frame), model.marginal_coefficients()
+    for table in (model.average_marginal_effects(frame), *coefficients):
+        assert table.loc["rare"].drop("estimate").isna().all() and np.isfinite(table.loc["x"]).all()
+        assert np.isfinite(table.loc["rare", "estimate"]) and "separated by 'rare'" in str(table)

@@ -19,6 +19,7 @@ from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import (
     AliasedFeaturesWarning,
     ConvergenceWarning,
+    LargeVarianceWarning,
     NoGroupsWarning,
     SeparationWarning,
     SingularFitWarning,
@@ -280,7 +281,9 @@ def test_bad_data(data, case):
         ("1 + clinic | clinic", "(?s)'clinic'.*can't have a random slope", 4),
         ("1 + age", "(?s)random_effects", None),
         ("1 + | clinic", "(?s)random_effects", 4),
-        ("1 + age * dose | clinic", "(?s)random_effects.*not supported", 8),
+        ("1 + age ^ 2 | clinic", "(?s)random_effects.*powers are not supported", 8),
+        ("1 + age * dosage | clinic", "(?s)unknown feature.*'dosage'.*'dose'", 10),
+        ("1 + age:clinic | clinic", "(?s)'clinic'.*can't have a random slope", 8),
     ],
 )
 def test_random_effects_errors_point_at_the_place(data, spec, message, column):
@@ -492,3 +495,51 @@ def test_warnings_point_at_the_caller(data):
     with pytest.warns(AliasedFeaturesWarning) as aliased:
         model.fit(X.assign(c=0.0), y, groups=groups)
     assert record[0].filename == aliased[0].filename == __file__
+
+
+# Variances without bound ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_quadrature", [1, 9])
+def test_an_outcome_of_groups_has_no_variance_between_them(n_quadrature):
+    """The same outcome in all rows of each group: the larger the variance, the likelier the data."""
+    rng = np.random.default_rng(13)
+    label, groups = rng.integers(0, 2, 60), np.repeat(np.arange(60), 8)
+    X = rng.normal(size=(480, 1))
+    with pytest.warns(LargeVarianceWarning, match="all rows of a group of group have the same .*fit one row a") as w:
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = MixedLogisticRegression(n_quadrature=n_quadrature).fit(X, label[groups], groups=groups)
+    assert w[0].filename == __file__
+    assert model.summary().verdict[-1].startswith("LARGE VARIANCE: all rows of a group")
+    weights = np.ones(480)
+    mixture = label[groups].copy()
+    mixture[0] = 1 - mixture[0]
+    weights[0] = 0.0  # a row that is not there
+    with pytest.warns(LargeVarianceWarning, match="all rows of a group"):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        MixedLogisticRegression(n_quadrature=n_quadrature).fit(X, mixture, groups=groups, sample_weight=weights)
+
+
+def test_a_variance_with_next_to_no_upper_bound():
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(100), 6)
+    x = rng.normal(size=600)
+    y = (rng.random(600) < 1 / (1 + np.exp(-30 * rng.normal(size=100)[groups] - x))).astype(int)
+    constant = np.isin(np.bincount(groups, weights=y), (0, 6)).sum()
+    assert 50 < constant < 100
+    with pytest.warns(LargeVarianceWarning, match=f"{constant} of 100 groups of group have one outcome in all their"):
+        MixedLogisticRegression().fit(x[:, None], y, groups=groups)
+    # a slope's variance counts in the units of its feature
+    with pytest.warns(LargeVarianceWarning, match="standard deviation between groups is"):
+        warnings.simplefilter("ignore", SingularFitWarning)
+        slope = (rng.random(600) < 1 / (1 + np.exp(-30 * rng.normal(size=100)[groups] * x))).astype(int)
+        MixedLogisticRegression("0 + x0 | group").fit(1e-6 * x[:, None], slope, groups=groups)
+
+
+def test_ordinary_variances_are_not_large(data):
+    X, y, groups = data
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LargeVarianceWarning)
+        warnings.simplefilter("ignore", SingularFitWarning)
+        model = MixedLogisticRegression("1 + age | clinic").fit(1e-6 * X, y, groups=groups)
+    assert model.summary().verdict == []

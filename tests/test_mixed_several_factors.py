@@ -180,7 +180,10 @@ def expected_probability(model, posterior, x, known):
         mean += weights @ b[index]
         variance += weights @ Sigma[np.ix_(index, index)] @ weights
     sd = np.sqrt(variance)
-    density = lambda z: expit(mean + sd * z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)  # noqa: E731
+
+    def density(z):
+        return expit(mean + sd * z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
+
     return quad(density, -12, 12, epsabs=1e-13)[0]
 
 

@@ -35,6 +35,11 @@ def meaning(spec, factors=("g",)):
         ("größe + 年齢 + বয়স | g", ("intercept", "größe", "年齢", "বয়স"), True),
         ("`1` | g", ("intercept", "1"), True),
         ("0 + intercept | g", ("intercept",), True),
+        ("1 + x:z | g", ("intercept", "x:z"), True),
+        ("x*z || g", ("intercept", "x", "z", "x:z"), False),
+        ("0 + x + x*z:w | g", ("x", "z:w", "x:z:w"), True),
+        ("0 + a*b*c | g", ("a", "b", "c", "a:b", "a:c", "b:c", "a:b:c"), True),
+        ("0 + `x:z` + x:w | g", ("x:z", "x:w"), True),
     ],
 )
 def test_left_of_the_bar(text, coefficients, correlated):
@@ -101,6 +106,13 @@ def test_terms_are_values():
     assert pickle.loads(pickle.dumps(term)) == term
 
 
+def test_products_name_what_is_multiplied():
+    (term,) = parse_random_effects("0 + `a:b` + a*`c d` | g", [])
+    assert [term.multiplied(name) for name in term.features] == [("a:b",), ("a",), ("c d",), ("a", "c d")]
+    error = unknown_name_error(term, "c d", [], "feature")
+    assert str(error).splitlines()[-1].index("^") - 4 == len("0 + `a:b` + a*")
+
+
 def test_message_has_the_text_and_a_caret():
     with pytest.raises(ValueError) as caught:
         parse_random_effects("1 + age + | district", ["district"])
@@ -142,8 +154,11 @@ def test_message_has_the_text_and_a_caret():
         ("x^2 | g", "x", "transform the column before the fit"),
         ("1 + log(x) | g", "1 + ", "transform the column before the fit"),
         ("1 | f(g)", "1 | ", "function calls"),
-        ("x:z | g", "x", "make the product a column"),
-        ("x*z | g", "x", "make the product a column"),
+        ("x:1 | g", "x:", "name of a feature after ':' at position 2"),
+        ("z + x*(y) | g", "z + x*", "name of a feature after '*' at position 6"),
+        ("x*log(z) | g", "x*", "function calls"),
+        ("x:z + z:x | g", "x:z + ", "'z:x' is there twice"),
+        ("(0 + x:z | g) + (0 + z:x | g)", "(0 + x:z | g) + (0 + ", "'z:x' of the factor 'g' is already"),
         ("x/z | g", "x", "right of the bar"),
         ("1 | a*b", "1 | a", "a/b or a:b"),
         ("x z | g", "x ", "expected '+'"),
@@ -235,4 +250,4 @@ def test_advice_for_unknown_names():
     assert "there are 'q', 'r'" in str(unknown_name_error(term, "AGE", ["q", "r"], "group"))
     assert "there is no grouping column" in str(unknown_name_error(term, "AGE", [], "group"))
     many = str(unknown_name_error(term, "AGE", [f"q{i}" for i in range(99)], "group"))
-    assert "'q9', ..." in many and "q10" not in many
+    assert "'q9' and 89 more" in many and "q10" not in many

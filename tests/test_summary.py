@@ -99,7 +99,8 @@ def test_frames_have_full_precision():
 
 def test_one_frame_of_all_parameters():
     frame = summary_of_mixed(fitted()).to_frame()
-    assert frame.index.tolist() == ["intercept", "age", "urban", "intercept", "age", "age.intercept"]
+    random = ["sd_intercept|district", "sd_age|district", "cor_age.intercept|district"]  # as conf_int calls them
+    assert frame.index.tolist() == ["intercept", "age", "urban", *random] and frame.index.is_unique
     assert frame["effect"].tolist() == ["fixed"] * 3 + ["sd", "sd", "correlation"]
     assert frame["term"].tolist() == [""] * 3 + ["district"] * 3
     np.testing.assert_allclose(frame["estimate"], [-1.0353, -0.0265, 0.71, 0.5, 0.4, -0.5])
@@ -225,6 +226,58 @@ def test_verdicts():
     text = str(summary_of_mixed(fitted(converged_=False, fit_report_=report)))
     assert text.endswith("NOT CONVERGED: stopped after 100 iterations.")
     assert str(summary_of_mixed(fitted(fit_report_=SimpleNamespace()))).endswith("\n\nConverged.")
+
+
+def _cells(text, name):
+    """The cells of a coefficient's row, whatever the markup."""
+    row = next(line for line in text.splitlines() if re.sub(r"<[^>]*>|[|&]", " ", line).split()[:1] == [name])
+    return re.sub(r"<[^>]*>|[|&]|\\\\$", " ", row).split()[1:]
+
+
+@pytest.mark.parametrize("kind", ["mixed", "marginal"])
+def test_no_inference_from_a_fit_that_did_not_converge(kind):
+    report = SimpleNamespace(verdict="stopped after 100 iterations")
+    changes = {"converged_": False, "fit_report_": report}
+    summary = summary_of_mixed(fitted(**changes)) if kind == "mixed" else summary_of_gee(marginal(**changes))
+    words = "NOT CONVERGED: estimates are where the fit stopped; there are no standard errors, tests, intervals or"
+    table = summary.coefficients
+    assert table["estimate"].notna().all() and table.drop(columns="estimate").isna().all(axis=None)
+    for text in (str(summary), summary._repr_html_(), summary.to_markdown(), summary.to_latex()):
+        assert text.index(words) < text.index("Rows")
+        assert _cells(text, "age")[1:] == ["-"] * 8
+
+
+@pytest.mark.parametrize("kind", ["mixed", "marginal"])
+def test_no_inference_on_what_separates_the_classes(kind):
+    if kind == "mixed":
+        summary = summary_of_mixed(fitted(_separated=["age"]))
+        whole = summary_of_mixed(fitted())
+    else:
+        summary = summary_of_gee(marginal(_separated=["age"]))
+        whole = summary_of_gee(marginal())
+    assert summary.verdict == [
+        "SEPARATED by age: there are no standard errors, tests, intervals or odds ratios of these."
+    ]
+    assert whole.verdict == []
+    assert summary.coefficients.loc["age"].drop("estimate").isna().all()
+    pd.testing.assert_frame_equal(summary.coefficients.drop("age"), whole.coefficients.drop("age"))
+    assert summary.coefficients.loc["age", "estimate"] == whole.coefficients.loc["age", "estimate"]
+    for text in (str(summary), summary._repr_html_(), summary.to_markdown(), summary.to_latex()):
+        assert text.index("SEPARATED by age") < text.index("Rows")
+        assert _cells(text, "age")[1:] == ["-"] * 8
+        assert "-" not in _cells(text, "intercept")
+
+
+def test_nothing_is_estimated_where_every_outcome_is_predicted():
+    summary = summary_of_mixed(fitted(_separated=["age"], log_likelihood_=-1e-6))
+    assert summary.verdict[0].endswith("odds ratios of any coefficient, as every outcome is predicted.")
+    assert summary.coefficients.drop(columns="estimate").isna().all(axis=None)
+
+
+def test_notes_list_the_first_of_many_names():
+    names = [f"x{j}" for j in range(400)]
+    note = next(n for n in summary_of_mixed(fitted(_separated=names)).notes if "separated" in n)
+    assert "x9 and 390 more:" in note and len(note) < 300
 
 
 def test_singular_fit_says_where():

@@ -217,3 +217,32 @@ def test_names_may_be_separated_by_commas():
     assert features == ["age", "urban", "a,b"]
     roles = Roles("y", ["g, item"], exclude=["age,"])
     assert roles.resolve(columns)[0] == ["urban", "a,b"] and roles.groups == ["g", "item"]
+
+
+def test_dates_among_the_features(tmp_path):
+    path = tmp_path / "visits.csv"
+    days = pd.date_range("2024-01-01", periods=40).strftime("%Y-%m-%d")
+    pd.DataFrame({"id": np.repeat(range(20), 2), "day": days, "y": [0, 1] * 20, "x": np.arange(40.0) ** 2}).to_csv(
+        path, index=False
+    )
+    roles = {"target": "y", "groups": ["id"]}
+    with pytest.raises(InputError, match="column 'day' holds dates .*--time, .* --exclude"):
+        read_clustered_table(TableFile(path), Roles(features=["day", "x"], **roles))
+    assert list(read_clustered_table(TableFile(path), Roles(time="day", **roles)).X) == ["day", "x"]
+    chosen = read_clustered_table(TableFile(path), Roles(features=["day"], categorical=["day"], **roles))
+    assert chosen.X.shape == (40, 39)
+
+
+def test_products_of_encoded_columns(tmp_path):
+    path = tmp_path / "table.csv"
+    rng = np.random.default_rng(0)
+    pd.DataFrame({"g": rng.integers(0, 9, 90), "f": rng.choice(list("abc"), 90), "body mass": rng.normal(size=90),
+                  "y": rng.integers(0, 2, 90)}).to_csv(path, index=False)  # fmt: skip
+    terms = ["1 + f:`body mass` | g", "0 + f*`body mass` | g:f"]
+    table = read_clustered_table(TableFile(path), Roles(target="y", groups=["g"], random_effects=terms))
+    assert table.random_effects == [
+        "1 + `f[b]`:`body mass` + `f[c]`:`body mass` | g",
+        "0 + `f[b]` + `f[c]` + `body mass` + `f[b]`:`body mass` + `f[c]`:`body mass` | g:f",
+    ]
+    with pytest.raises(InputError, match="unknown feature 'body'; did you mean 'body mass'"):
+        read_clustered_table(TableFile(path), Roles(target="y", groups=["g"], random_effects=["1 + f:body | g"]))

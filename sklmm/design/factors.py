@@ -52,6 +52,10 @@ class Factor:
         labels = [column(source) for source in self.sources]
         return labels[0] if len(labels) == 1 else interact(labels)
 
+    def names_by_column(self):
+        """Names of the random coefficients by the column of X that multiplies them."""
+        return dict(zip(self.columns, [name for _, names in self.terms for name in names], strict=True))
+
     def term_slices(self):
         """Yield (term name, coefficient names, slice of the coefficients)."""
         start = 0
@@ -73,27 +77,37 @@ def plan_factors(random_effects, group_names, feature_names):
 
     Returns
     -------
-    list of Factor
+    factors : list of Factor
         In the order in which the factors are first written; without levels.
+    products : dict of str -> tuple of int
+        Slopes that are products of features, with the columns that are multiplied. Random coefficients refer to them
+        as to columns behind those of X, in this order.
     """
     terms = parse_random_effects(random_effects, group_names)
     position = {name: j for j, name in enumerate(feature_names)}
-    factors = {}
+    factors, products = {}, {}
     for name, term in zip(term_names(terms), terms, strict=True):
         _check_sources(term, group_names, position)
         columns = [-1] if term.intercept else []
         for feature in term.features:
-            if feature not in position:
-                error = unknown_name_error(term, feature, feature_names, "feature")
-                if feature in group_names:
-                    error = _explained(error, f"{feature!r} holds groups, no numbers: it can't have a random slope")
-                raise error
-            columns.append(position[feature])
+            # a feature may have the very name of a product
+            multiplied = (feature,) if feature in position else term.multiplied(feature)
+            for own in multiplied:
+                if own not in position:
+                    error = unknown_name_error(term, own, feature_names, "feature")
+                    if own in group_names:
+                        error = _explained(error, f"{own!r} holds groups, no numbers: it can't have a random slope")
+                    raise error
+            if len(multiplied) > 1:
+                products.setdefault(feature, tuple(position[own] for own in multiplied))
+                columns.append(len(position) + list(products).index(feature))
+            else:
+                columns.append(position[feature])
         factor = factors.setdefault(term.factor, Factor(term.factor_name, tuple(term.factor)))
         factor.terms.append((name, list(term.coefficient_names)))
         factor.blocks.append((len(columns), term.correlated))
         factor.columns.extend(columns)
-    return list(factors.values())
+    return list(factors.values()), products
 
 
 def parents_of(inner, n_levels, outer):

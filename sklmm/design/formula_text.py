@@ -1,8 +1,28 @@
 """The text of a formula taken apart: the response, the fixed part, the terms with a bar; it knows quotes and calls."""
 
+import keyword
 import re
 
-__all__ = ["names_in", "quote_calls", "split_formula"]
+__all__ = ["StandIns", "quote_calls", "split_formula", "translate"]
+
+_STAND_IN = "column_"
+_TYPES = ("bool", "float", "int", "str")  # as in I(x.astype(int))
+_TOKEN = re.compile(
+    r"""`(?P<quoted>[^`]+)`"""
+    r"""|Q\(\s*(?P<mark>['"])(?P<argument>.+?)(?P=mark)\s*\)"""
+    r"""|'[^']*'|"[^"]*\""""
+    r"""|(?P<word>(?:[^\W\d]|\.(?=[^\W\d]))[\w.]*)"""
+    r"""|\.?\d[\w.]*|.""",
+    re.DOTALL,
+)
+_UNSUPPORTED = {
+    "offset": "is not supported: there are no offsets",
+    "ns": "is R's: natural cubic splines are cr(x, df=4) here, B-splines bs(x, df=4)",
+    **dict.fromkeys(
+        ("s", "te", "ti", "t2"), "is mgcv's, and is not supported: splines are bs(x, df=5) or cr(x, df=5)"
+    ),
+    **dict.fromkeys(("factor", "as.factor"), "is R's: factors are C(x) here"),
+}
 
 
 def split_formula(text):
@@ -30,9 +50,15 @@ def split_formula(text):
     if response.startswith("`") and response.endswith("`") and len(response) > 2:
         response = response[1:-1]
     elif not re.fullmatch(r"[^\W\d][\w.]*", response):
+        counts = re.match(r"cbind\s*\(|.*[|/]", response)
         raise ValueError(
-            f"formula: left of the '~' stands the name of one column, got {left.strip()!r}; transform the response "
-            "beforehand, and put other names in back-quotes: `a name`"
+            f"formula: left of the '~' stands the name of one column, got {left.strip()!r}; "
+            + (
+                "successes of trials are fitted as two rows, of successes and of failures, with their numbers as "
+                "sample_weight"
+                if counts
+                else "transform the response beforehand, and put other names in back-quotes: `a name`"
+            )
         )
     kept, bars, i = [], [], 0
     while i < len(right):
@@ -83,11 +109,98 @@ def _end_of_piece(text, start, formula):
     return _end_of_piece(text, name.end(), formula) if call else name.end()
 
 
-def names_in(text):
-    """The names in a formula that may be those of columns: neither functions nor keywords of theirs."""
-    quoted = set(re.findall(r"`([^`]+)`", text))
-    text = re.sub(r"`[^`]*`|'[^']*'|\"[^\"]*\"", " ", text)
-    return quoted | set(re.findall(r"(?<![\w.])[^\W\d]\w*(?![\w.]|\s*\(|\s*=(?!=))", text))
+class StandIns:
+    """Names that Python can read, in place of those of columns that it cannot: "sys.bp", "body mass", "class".
+
+    Parameters
+    ----------
+    functions : collection of str
+        Names of functions in formulas, which columns may share.
+
+    Attributes
+    ----------
+    names : dict of str -> str
+        The column that each name stands for.
+    """
+
+    def __init__(self, functions):
+        self._functions, self.names = set(functions), {}
+
+    def of(self, name):
+        """The name itself, if it is one that formulas can hold, or what stands for it."""
+        # formulaic's own column for the intercept must stay the only one of that name
+        taken = name == "Intercept" or name in self._functions or name.startswith(_STAND_IN)
+        if name.isidentifier() and not keyword.iskeyword(name) and not taken:
+            return name
+        for stand_in, column in self.names.items():
+            if column == name:
+                return stand_in
+        stand_in = f"{_STAND_IN}{len(self.names)}_"
+        self.names[stand_in] = name
+        return stand_in
+
+    def is_function(self, name):
+        """Whether a name is that of a function, or of a module of them."""
+        return name in self._functions
+
+    def back(self, text):
+        """A text with the names of columns again."""
+        return re.sub(rf"{_STAND_IN}\d+_", lambda match: self.names.get(match[0], match[0]), text)
+
+
+def translate(text, columns, stand_ins, others=()):
+    """A formula with stand-ins for names of columns.
+
+    Parameters
+    ----------
+    text : str
+        Right of the tilde, or left of a bar.
+    columns : collection of str
+        Names may have dots, in back-quotes or not. "day.dt.month" is an attribute of a column "day", unless there is a
+        column of just that name.
+    stand_ins : StandIns
+    others : list of str
+        The columns that a dot stands for.
+
+    Returns
+    -------
+    translated : str
+    names : list of str
+        Of columns, those of which there is none included.
+    """
+    out, names = [], []
+
+    def column(name, rest=""):
+        names.append(name)
+        out.append(stand_ins.of(name) + rest)
+
+    for match in _TOKEN.finditer(text):
+        after = text[match.end() :].lstrip()
+        word, call = match["word"], after.startswith("(")
+        if match["quoted"] or match["argument"]:
+            column(match["quoted"] or match["argument"])
+        elif match[0] == ".":
+            out.append(f"({' + '.join(map(stand_ins.of, others)) or '1'})")
+            names += others
+        elif word is None or (after.startswith("=") and not after.startswith("==")):
+            out.append(match[0])  # the name of an argument, in the second case
+        elif word in columns and not call:
+            column(word)
+        else:
+            if call and word in _UNSUPPORTED:
+                raise ValueError(f"formula: {word}(...) {_UNSUPPORTED[word]}")
+            parts = word.split(".")
+            heads = [".".join(parts[:k]) for k in range(len(parts) - 1, 0, -1)]
+            head = next((head for head in heads if head in columns), None)
+            if head is not None and not stand_ins.is_function(parts[0]):
+                column(head, word[len(head) :])
+            elif call or stand_ins.is_function(parts[0]) or keyword.iskeyword(word) or word in _TYPES:
+                out.append(word)
+            elif word.startswith("."):  # an attribute of what stands before it
+                out.append(word)
+            else:
+                column(word)
+    return "".join(out), names
 
 
 def quote_calls(bar):
@@ -96,7 +209,9 @@ def quote_calls(bar):
     while i < len(bar) and bar[i] != "|":
         end = _end_of_piece(bar, i, bar)
         piece = bar[i:end]
-        kept.append(f"`{piece}`" if piece.endswith(")") and not piece.startswith("(") else piece)
+        if piece.endswith(")") and not piece.startswith("("):
+            piece = "`" + re.sub(r"`([^`]+)`", r'Q("\1")', piece) + "`"  # back-quotes can't hold back-quotes
+        kept.append(piece)
         i = end
     return "".join(kept) + bar[i:]
 

@@ -8,11 +8,25 @@ pandas, polars, a list) and the order of the rows, equal labels get equal codes.
 import numpy as np
 import pandas as pd
 
-__all__ = ["as_group_frame", "encode_groups", "interact", "lookup_codes"]
+from sklmm._text import shown_label
+
+__all__ = ["as_group_frame", "encode_groups", "interact", "lookup_codes", "lookup_known_codes", "other_type"]
 
 # A table indexed by label beats a hash table as long as it stays in the cache or near the size of the data.
 _TABLE_MIN = 1 << 16
 _TABLE_PER_ROW = 4
+
+# What labels are, as pandas infers it; labels of different kinds are never equal.
+_KINDS = {
+    **dict.fromkeys(("boolean", "integer", "floating", "mixed-integer-float", "decimal", "complex"), "numbers"),
+    **dict.fromkeys(("string", "empty"), "text"),
+    **dict.fromkeys(("datetime64", "datetime"), "timestamps"),
+    **dict.fromkeys(("timedelta64", "timedelta"), "durations"),
+    "date": "dates",
+    "period": "periods",
+    "interval": "intervals",
+    "bytes": "bytes",
+}
 
 _HASHABLE = "group labels must be numbers, strings, dates or other hashable values"
 
@@ -85,6 +99,64 @@ def lookup_codes(levels, labels):
     return codes if absent is None else np.where(absent, -1, codes)
 
 
+def lookup_known_codes(levels, labels, what, counted=None):
+    """Codes of labels that must be known, as those of the rows of a fit.
+
+    Parameters
+    ----------
+    levels, labels
+        As in `lookup_codes`.
+    what : str
+        What needs them, for the message.
+    counted : ndarray of bool or None
+        Rows that must be known; None: all.
+
+    Raises
+    ------
+    ValueError
+        If some are not.
+    """
+    codes = lookup_codes(levels, labels)
+    unseen = codes < 0 if counted is None else (codes < 0) & counted
+    if unseen.any():
+        difference = other_type(levels, labels)
+        raise ValueError(
+            f"{what} needs the rows of the fit: {np.count_nonzero(unseen)} rows are of groups that the fit did not see"
+            + (f": {difference}" if difference else " (if they had no weight in it, pass sample_weight)")
+        )
+    return codes
+
+
+def other_type(levels, labels):
+    """What differs, in words, where labels are of another type than the known levels, so that none can be equal.
+
+    Parameters
+    ----------
+    levels : pandas.Index
+    labels : 1-D array-like
+
+    Returns
+    -------
+    str or None
+        None also where either holds labels of several types, or none at all.
+    """
+    values, absent = _column(labels)
+    missing = np.asarray(pd.isna(values)) if absent is None else absent
+    values = values[~missing]
+    if len(values) == 0 or len(levels) == 0:
+        return None
+    known, given = _kind(levels), _kind(values)
+    if known is None or given is None or known == given:
+        return None
+    return f"they are {given} here ({shown_label(values[0])}), but were {known} at the fit ({shown_label(levels[0])})"
+
+
+def _kind(labels):
+    labels = getattr(labels, "categories", labels)
+    kind = _KINDS.get(pd.api.types.infer_dtype(labels))
+    return "timestamps with a time zone" if getattr(labels.dtype, "tz", None) is not None else kind
+
+
 def as_group_frame(groups, n_rows):
     """The grouping columns that came as metadata, by name.
 
@@ -112,7 +184,7 @@ def as_group_frame(groups, n_rows):
     else:
         if isinstance(groups, (list, tuple)):
             groups = np.array(groups, dtype=object)  # no dtype of its own: [1, "1"] are two labels
-        array = groups if isinstance(groups, pd.api.extensions.ExtensionArray) else np.asarray(groups)
+        array = groups if isinstance(groups, pd.api.extensions.ExtensionArray) else np.asanyarray(groups)
         if array.ndim == 1:
             names, columns = ["group"], [array]
         elif array.ndim == 2:
@@ -179,6 +251,8 @@ def _is_polars(obj):
 def _column(labels):
     """One column as a numpy or pandas array, and where it is absent if the array cannot say so itself."""
     absent = None
+    if isinstance(labels, np.ma.MaskedArray):
+        absent, labels = np.ma.getmaskarray(labels), labels.data
     if isinstance(labels, (pd.Series, pd.Index)):
         values = labels.array
     elif _is_polars(labels):
@@ -199,6 +273,11 @@ def _column(labels):
             values = values.astype(np.float64)
         elif not values.dtype.isnative:
             values = values.astype(values.dtype.newbyteorder("="))
+        if values.dtype.kind == "f" and ((np.abs(values) >= 2.0**53) & np.isfinite(values)).any():
+            raise ValueError(
+                "group labels are floating-point numbers of 2^53 (9e15) and more, among which whole numbers can't be "
+                "told apart: give them as integers or text, in a column of their own"
+            )
         if values.dtype.kind in "iu" and values.dtype.itemsize < 8:
             values = values.astype(np.int64)  # differences of labels must not overflow
         elif values.dtype.kind in "US":
@@ -311,7 +390,9 @@ def _type_and_text(label):
 
 
 def _label_text(label):
-    text = str(int(label)) if isinstance(label, (bool, np.bool_, int, np.integer)) else str(label)
+    whole = isinstance(label, (bool, np.bool_, int, np.integer))
+    whole |= isinstance(label, float) and label.is_integer()  # whole beside fractions in one table, not in another
+    text = str(int(label)) if whole else str(label)
     return text.replace("\\", "\\\\").replace(":", "\\:")
 
 

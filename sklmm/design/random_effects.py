@@ -2,22 +2,23 @@
 
     spec  := term | "(" spec ")" { "+" "(" spec ")" }
     term  := left ( "|" | "||" ) right
-    left  := [ "-" ] item { ( "+" | "-" ) item }          item := "1" | "0" | name
+    left  := [ "-" ] item { ( "+" | "-" ) item }          item := "1" | "0" | names { "*" names }
     right := names { "/" names }                          names := name { ":" name }
 
 "1 + age | district" is a random intercept and a random slope of age, correlated, for every district. As in
 lme4 the intercept is there unless "0 +" or "-1" takes it away, "||" sets the correlations to zero, "a/b" is
-short for the two factors a and a:b, and ":" binds tighter than "/". A name is a letter or an underscore or a
+short for the two factors a and a:b, and ":" binds tighter than "/" and "*". Left of the bar "x:z" is the product of two
+features, and "x*z" is short for x + z + x:z. A name is a letter or an underscore or a
 dot, followed by these or digits; any other name goes in back-quotes.
 
 A scanner and one method a rule. Every error points with a caret at the place in the user's own text.
 """
 
-import difflib
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import NamedTuple
 
-from sklmm._text import display_width
+from sklmm._text import display_width, listed, similar_names
 
 __all__ = ["RandomTerm", "parse_random_effects", "term_names", "unknown_name_error"]
 
@@ -35,7 +36,7 @@ class RandomTerm:
     intercept : bool
         Whether the intercept is among the coefficients.
     features : tuple of str
-        The slopes, as named in the text.
+        The slopes, as named in the text; a product is "x:z".
     correlated : bool
         False for "||": a diagonal covariance matrix.
     source : str
@@ -47,9 +48,14 @@ class RandomTerm:
     features: tuple[str, ...]
     correlated: bool
     source: str
+    products: tuple = ()  # (name, names of the features multiplied) of each slope that is a product
     # For error messages only: which argument the text was, and where in it each name stands.
     where: str = field(default="random_effects", compare=False, repr=False)
     places: dict = field(default_factory=dict, compare=False, repr=False)
+
+    def multiplied(self, feature):
+        """Names of the features whose product a slope is; of one that is no product, its own."""
+        return dict(self.products).get(feature, (feature,))
 
     @property
     def factor_name(self):
@@ -81,7 +87,7 @@ def parse_random_effects(spec, factor_names):
     factor_names = [str(name) for name in factor_names]
     if spec is None:
         return [
-            RandomTerm((name,), True, (), True, f"1 | {_quoted(name)}", "random_effects", {})
+            RandomTerm((name,), True, (), True, f"1 | {_quoted(name)}")
             for name in factor_names
         ]
     if isinstance(spec, str):
@@ -130,13 +136,11 @@ def unknown_name_error(term, name, known, kind):
     """
     known = [str(k) for k in known]
     thing = "feature of X" if kind == "feature" else "grouping column"
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    folded = [k for k in known if k.casefold() == name.casefold() and k not in close]
-    if close or folded:
-        advice = "did you mean " + " or ".join(repr(k) for k in [*folded, *close][:3]) + "?"
+    similar = similar_names(name, known)
+    if similar:
+        advice = "did you mean " + " or ".join(map(repr, similar)) + "?"
     elif known:
-        shown = ", ".join(repr(k) for k in known[:10]) + (", ..." if len(known) > 10 else "")
-        advice = f"there are {shown}"
+        advice = f"there are {listed(map(repr, known))}"
     else:
         advice = f"there is no {thing} at all"
     position = term.places.get((kind, name))
@@ -153,7 +157,8 @@ def _unified(terms):
         key = frozenset(term.factor)
         factor = spelling.setdefault(key, term.factor)
         for coefficient in term.coefficient_names:
-            if (key, coefficient) in seen:
+            multiplied = frozenset(term.multiplied(coefficient))  # x:z is z:x
+            if (key, multiplied) in seen:
                 position = term.places.get(("feature", coefficient), term.places.get("left", 0))
                 hint = "; leave it out with '0 +'" if coefficient == _INTERCEPT and term.features else ""
                 raise _error(
@@ -163,7 +168,7 @@ def _unified(terms):
                     f"the coefficient {coefficient!r} of the factor {':'.join(factor)!r} is already in an "
                     f"earlier term{hint}",
                 )
-            seen.add((key, coefficient))
+            seen.add((key, multiplied))
         out.append(term if factor == term.factor else replace(term, factor=factor))
     return out
 
@@ -196,8 +201,6 @@ def _error(where, text, position, message):
 
 _UNSUPPORTED = {
     "^": "powers are not supported: transform the column before the fit",
-    "*": "'*' is not supported: left of the bar make the product a column before the fit, right of it write "
-    "a/b or a:b",
     "~": "random_effects holds only the terms with a bar; the fixed effects are the columns of X",
 }
 _BRACKETED = "'(1 | a) + (1 | b)'"
@@ -227,7 +230,7 @@ def _scan(where, text):
                 raise _error(where, text, start, "too many bars: '|' is correlated, '||' is uncorrelated")
             tokens.append(_Token(text[start:i], text[start:i], start))
             continue
-        if char in "+-/:()":
+        if char in "+-/:()*":
             i += 1
             tokens.append(_Token(char, char, start))
             continue
@@ -291,7 +294,7 @@ class _Parser:
 
     def term(self):
         start = self.peek
-        intercept, features, places = self.left()
+        intercept, features, products, places = self.left()
         bar = self.peek
         if bar.kind == ")" and self.tokens[self.at + 1].kind in ("|", "||"):
             raise self.error("brackets go around the whole term: '(1 + x | g)', not '(1 + x) | g'")
@@ -325,13 +328,15 @@ class _Parser:
             )
         places = {**places, **group_places, "left": start.start}
         return [
-            RandomTerm(factor, intercept, tuple(features), bar.kind == "|", self.text, self.where, places)
+            RandomTerm(
+                factor, intercept, tuple(features), bar.kind == "|", self.text, tuple(products), self.where, places
+            )
             for factor in factors
         ]
 
     def left(self):
-        """Coefficients -> (intercept: True, False or None when not mentioned, features, places)."""
-        intercept, features, places = None, [], {}
+        """Coefficients -> (intercept: True, False or None when not mentioned, features, products, places)."""
+        intercept, features, products, places, seen = None, [], [], {}, set()
         sign = None
         if self.peek.kind == "-":
             sign = self.next()
@@ -349,29 +354,51 @@ class _Parser:
             elif item.kind == "name":
                 if sign is not None and sign.kind == "-":
                     raise self.error("only '1' can be taken away", item)
-                self.next()
-                if self.peek.kind == "(":
-                    raise self.error(
-                        f"function calls such as {item.text}(...) are not supported: transform the column "
-                        "before the fit",
-                        item,
-                    )
-                if item.text in features:
-                    raise self.error(f"the coefficient {item.text!r} is there twice", item)
-                features.append(item.text)
-                places["feature", item.text] = item.start
+                expanded = self.names_multiplied(places)
+                for names in expanded:
+                    name = ":".join(names)
+                    if frozenset(names) in seen and len(expanded) == 1:
+                        raise self.error(f"the coefficient {name!r} is there twice", item)
+                    if frozenset(names) in seen:
+                        continue
+                    seen.add(frozenset(names))
+                    features.append(name)
+                    places.setdefault(("feature", name), item.start)
+                    if len(names) > 1:
+                        products.append((name, names))
             else:
                 self.fail_at_item(sign)
             if self.peek.kind not in ("+", "-"):
                 break
             sign = self.next()
-        if self.peek.kind == ":":
-            raise self.error(
-                "interactions are not supported left of the bar: make the product a column before the fit"
-            )
         if self.peek.kind == "/":
             raise self.error("'/' belongs right of the bar; left of it make the ratio a column first")
-        return intercept, features, places
+        return intercept, features, products, places
+
+    def names_multiplied(self, places):
+        """An item -> the tuples of names that are multiplied: of a:b one, of a*b those of a, b and a:b."""
+        factors, before = [()], None
+        while True:
+            item = self.peek
+            if item.kind != "name":
+                raise self.error(
+                    f"expected the name of a feature after {before.text!r} at position {before.start + 1}"
+                )
+            self.next()
+            if self.peek.kind == "(":
+                raise self.error(
+                    f"function calls such as {item.text}(...) are not supported: transform the column "
+                    "before the fit",
+                    item,
+                )
+            places.setdefault(("feature", item.text), item.start)
+            factors[-1] = (*factors[-1], item.text)
+            if self.peek.kind not in (":", "*"):
+                break
+            before = self.next()
+            factors += [()] * (before.kind == "*")
+        several = (chosen for size in range(1, len(factors) + 1) for chosen in combinations(factors, size))
+        return [tuple(dict.fromkeys(name for names in chosen for name in names)) for chosen in several]
 
     def fail_at_item(self, sign):
         item = self.peek
@@ -421,6 +448,8 @@ class _Parser:
             if self.peek.kind != "/":
                 break
             before = self.next()
+        if self.peek.kind == "*":
+            raise self.error("'*' is not supported right of the bar: write a/b or a:b")
         factors = [tuple(name for names in levels[: i + 1] for name in names) for i in range(len(levels))]
         return factors, places
 

@@ -30,7 +30,8 @@ def row_moments(X, slopes, columns, sample_weight=None):
     Parameters
     ----------
     X : ndarray of shape (n, p), float64 or float32
-    slopes : ndarray of shape (p,)
+    slopes : ndarray
+        Of the first columns of X; others have random slopes only.
     columns : list of list of int
         For each grouping factor the column of X that multiplies each random coefficient; -1 is the intercept.
     sample_weight : ndarray of shape (n,) or None
@@ -50,7 +51,7 @@ def row_moments(X, slopes, columns, sample_weight=None):
         rows = np.asarray(X[part], dtype=np.float64)
         weight = None if sample_weight is None else sample_weight[part]
         share = float(len(rows)) if weight is None else weight.sum()
-        eta = rows @ slopes
+        eta = rows[:, : slopes.size] @ slopes
         # Sums about each chunk's own mean, joined as Chan, Golub and LeVeque (1983) do: nothing cancels.
         here = eta.sum() / share if weight is None else weight @ eta / share
         eta -= here

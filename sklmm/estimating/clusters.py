@@ -4,6 +4,7 @@ import numpy as np
 
 from sklmm._kernels._gee import Moments, Whitening
 from sklmm._kernels._grouping import group_rows
+from sklmm._text import shown_label
 from sklmm.design.grouping import encode_groups
 from sklmm.estimating.correlation import grid_positions
 
@@ -23,11 +24,6 @@ _MOMENTS = {
     "lags": Moments.PAIRS_BY_LAG,
     "times": Moments.PAIRS_BY_TIMES,
 }
-
-
-def shown_label(label):
-    """A group label for messages, as its user would write it."""
-    return repr(label.item() if isinstance(label, np.generic) else label)
 
 
 class Clusters:

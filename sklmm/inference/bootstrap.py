@@ -150,7 +150,7 @@ def resample(refit, n_parameters, *, n_resamples, random_state, n_jobs, progress
     estimates : ndarray of shape (n_resamples, n_parameters)
         NaN in the rows of resamples that could not be fitted.
     """
-    seeds = _seed_sequence(random_state).spawn(n_resamples)
+    seeds = seed_sequence(random_state).spawn(n_resamples)
     tasks = [seeds[start : start + _TASK] for start in range(0, n_resamples, _TASK)]
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     results, done = [], 0
@@ -162,7 +162,7 @@ def resample(refit, n_parameters, *, n_resamples, random_state, n_jobs, progress
     return np.concatenate(results)
 
 
-def _seed_sequence(random_state):
+def seed_sequence(random_state):
     if isinstance(random_state, np.random.SeedSequence):
         return random_state
     if isinstance(random_state, np.random.RandomState):
@@ -257,7 +257,7 @@ class ParametricDraw:
                 "resampling='cluster'"
             )
         slopes = beta[int(fit_intercept) :]
-        self.mean = rows.X @ slopes + (beta[0] if fit_intercept else 0.0)
+        self.mean = rows.X[:, : slopes.size] @ slopes + (beta[0] if fit_intercept else 0.0)
         self.factors = [
             RelativeCovariance(design.blocks).lambda_(part) for design, part in zip(rows.designs, theta, strict=True)
         ]

@@ -1,13 +1,19 @@
 """Several fitted models side by side."""
 
+import warnings
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from sklmm._text import listed
+
 from .likelihood_ratio import likelihood_ratio_test
+from .same_rows import check_rows
+from .tables import Table
 
 __all__ = ["compare_models"]
 
@@ -26,17 +32,19 @@ def compare_models(models, likelihood_ratio=False):
 
     Returns
     -------
-    table : DataFrame
-        A row a model. Of mixed models the columns "log_likelihood", "n_parameters", "aic", "bic", lowest AIC first; of
-        marginal models "correlation", "n_coefficients", "n_clusters", "quasi_likelihood", "qic", "qicu", "cic", lowest
-        QIC first. With `likelihood_ratio` also "statistic", "df" and "p_value" of the test against the row above; NaN
-        where that model is not nested in this one, as far as names show.
+    table : Table
+        A data frame that prints whole, with remarks below it. A row a model. Of mixed models the columns
+        "log_likelihood", "n_parameters", "aic", "bic", lowest AIC first; of marginal models "correlation",
+        "n_coefficients", "n_clusters", "quasi_likelihood", "qic", "qicu", "cic", lowest QIC first. With
+        `likelihood_ratio` also "statistic", "df" and "p_value" of the test against the row above, and "note": why they
+        are NaN, such as that the model above is not nested in this one as far as names show.
 
     Raises
     ------
     ValueError
-        If the models were not fitted to the same rows, as far as their number, the classes and the number of clusters
-        show that; if marginal and mixed models are mixed; if there is no model.
+        If the models were not fitted to the same rows and outcomes, as far as numbers of rows and clusters, classes and
+        the values of columns and groups that they have in common show that; if marginal and mixed models are mixed; if
+        there is no model.
 
     Notes
     -----
@@ -65,9 +73,9 @@ def compare_models(models, likelihood_ratio=False):
     if marginal and len(marginal) < len(models):
         mixed = [name for name in models if name not in marginal]
         raise ValueError(
-            f"marginal models ({_listed(marginal)}) and mixed models ({_listed(mixed)}) have no criterion in common: "
-            "estimating equations have a quasi-likelihood, which takes rows for independent and is no likelihood. "
-            "Compare each kind on its own, or their predictions by cross-validation"
+            f"marginal models ({listed(map(repr, marginal))}) and mixed models ({listed(map(repr, mixed))}) have no "
+            "criterion in common: estimating equations have a quasi-likelihood, which takes rows for independent and "
+            "is no likelihood. Compare each kind on its own, or their predictions by cross-validation"
         )
     _check_same_rows(models, with_clusters=bool(marginal))
     if marginal and likelihood_ratio:
@@ -78,21 +86,43 @@ def compare_models(models, likelihood_ratio=False):
     describe, criterion = (_marginal_row, "qic") if marginal else (_mixed_row, "aic")
     rows = [describe(model) for model in models.values()]
     index = pd.Index(list(models), name="model", tupleize_cols=False)
-    table = pd.DataFrame(rows, index=index)
-    if not likelihood_ratio:
-        return table.sort_values(criterion, kind="stable")
-    table = table.sort_values("n_parameters", kind="stable")
-    ordered = [models[name] for name in table.index]
-    tests = [(np.nan,) * 3, *map(_test_or_nan, ordered, ordered[1:])]
-    table[["statistic", "df", "p_value"]] = np.array(tests, dtype=float)
+    table = Table(rows, index=index).sort_values("n_parameters" if likelihood_ratio else criterion, kind="stable")
+    if likelihood_ratio:
+        names = list(table.index)
+        tests = [(np.nan, np.nan, np.nan, ""), *(_test_or_why(models, *pair) for pair in pairwise(names))]
+        *numbers, table["note"] = zip(*tests, strict=True)
+        table[["statistic", "df", "p_value"]] = np.array(numbers, dtype=float).T
+        table["note"] = table.pop("note")  # comes last
+    for note in _remarks(models):
+        table.with_note(note)
     return table
 
 
-def _test_or_nan(smaller, larger):
+def _test_or_why(models, name, its):
+    """Statistic, degrees of freedom and p-value of the test of one model against a larger one, or why there is none."""
+    smaller, larger = models[name], models[its]
+    if smaller._factors and smaller._n_quadrature != larger._n_quadrature:
+        return np.nan, np.nan, np.nan, f"n_quadrature differs: {smaller._n_quadrature} and {larger._n_quadrature}"
     try:
-        return tuple(likelihood_ratio_test(smaller, larger, nested=False))
-    except ValueError:  # they are of the same rows: what is left is that they are not nested
-        return (np.nan,) * 3
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # remarked on below the table
+            return *likelihood_ratio_test(smaller, larger, nested=False), ""
+    except ValueError as error:
+        return np.nan, np.nan, np.nan, f"{name!r}: {error}"
+
+
+def _remarks(models):
+    """What to know before criteria are compared."""
+    for name, model in models.items():
+        if not getattr(model, "converged_", True):
+            yield f"{name!r} did not converge: its criteria are those of where it stopped."
+    nodes = {name: model._n_quadrature for name, model in models.items() if getattr(model, "_factors", ())}
+    if len(set(nodes.values())) > 1:
+        each = ", ".join(f"{name!r} {number}" for name, number in nodes.items())
+        yield (
+            f"Likelihoods of different n_quadrature ({each}) differ by the error of the approximation, too, and so do "
+            "AIC and BIC: fit all with the same."
+        )
 
 
 def _is_marginal(name, model):
@@ -162,11 +192,8 @@ def _check_same_rows(models, with_clusters):
                     f"only models of the same rows can be compared: {first!r} and {name!r} differ in their {what}, "
                     f"{_plain(expected[what])} and {_plain(found)}"
                 )
+        check_rows(reference, model, repr(first), repr(name))
 
 
 def _plain(value):
     return f"{value:,.10g}" if isinstance(value, float) else str(value)
-
-
-def _listed(names):
-    return ", ".join(map(repr, names))

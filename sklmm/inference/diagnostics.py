@@ -1,4 +1,4 @@
-"""Does the model fit? Quantile residuals, influence of clusters, normality of random effects.
+"""Does the model fit? Quantile residuals, influence of clusters; see `normality` for that of random effects.
 
 A fitted model holds no rows, but what each cluster's score does to its estimates; residuals take the rows again.
 
@@ -7,31 +7,40 @@ References
 Dunn PK, Smyth GK (1996). Randomized quantile residuals. Journal of Computational and Graphical Statistics 5, 236-244.
 
 Preisser JS, Qaqish BF (1996). Deletion diagnostics for generalised estimating equations. Biometrika 83, 551-562.
-
-Goldstein H (2011). Multilevel Statistical Models, 4th ed. Wiley.
 """
 
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.special import expit
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm._rows_again import read_target
-from sklmm._validation import one_dimensional
+from sklmm._rows_again import read_target, weights_of_rows
+from sklmm._validation import one_dimensional, read_weights, take_rows
 from sklmm.design.grouping import encode_groups
 from sklmm.simulation import simulate_codes
 
-__all__ = ["cluster_influence", "quantile_residuals", "random_effects_normality", "standardised_effects"]
+from .marginal import normal_rule
+from .normality import random_effects_normality, standardised_effects
 
-MOST_SHAPIRO = 5000  # scipy's Shapiro-Wilk p-values are for samples up to this size
+__all__ = ["cluster_influence", "quantile_residuals", "random_effects_normality", "standardised_effects"]
 
 
 # Quantile residuals ------------------------------------------------------------------------------------------
 
 
 def quantile_residuals(
-    estimator, X, y, groups=None, *, by=None, n_simulations=500, predict_effects="marginal", random_state=None
+    estimator,
+    X,
+    y,
+    groups=None,
+    *,
+    sample_weight=None,
+    by=None,
+    n_simulations=500,
+    predict_effects="marginal",
+    random_state=None,
 ):
     """Where outcomes lie among those that the model would produce: uniform between 0 and 1 if it is right.
 
@@ -45,6 +54,10 @@ def quantile_residuals(
     estimator : fitted MixedLogisticRegression or GEELogisticRegression
     X, y, groups
         As in `fit`: as a rule the rows of the fit.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Counts of rows, whole numbers. Rows that are alike in features and groups are then one observation, so many
+        successes of so many trials, with one residual under the index of its first row. None is the column of weights
+        that the formula of the model names, where X has it.
     by : None, str or array-like of shape (n_samples,), default=None
         Labels to sum outcomes by; a str is a grouping factor of the model. Mixed models only: a marginal model does
         not say how the rows of a group are distributed together.
@@ -58,47 +71,137 @@ def quantile_residuals(
     Returns
     -------
     residuals : Series
-        By row, or by label. Residuals of different groups are independent; those of rows in one group are not, where
-        random effects are averaged over ("marginal").
+        By row, by observation or by label. Residuals of different groups are independent; those of rows in one group
+        are not, where random effects are averaged over ("marginal").
+
+    Raises
+    ------
+    ValueError
+        If weights are no whole numbers; if a marginal model of groups is asked for residuals of sums, `by` labels or of
+        the rows that a weight counts; if the fit had weights, and there are none for as many rows.
     """
+    return residuals_and_predictions(
+        estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state
+    )[0]
+
+
+def residuals_and_predictions(
+    estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state
+):
+    """`quantile_residuals`, the mean predicted probability of what each is of, and what that is in words."""
     check_is_fitted(estimator)
     random = check_random_state(random_state)
+    X, y, groups, sample_weight, by = estimator._complete_rows(X, y, groups, sample_weight, by)
     mixed = hasattr(estimator, "simulate")
-    if by is None:
-        p = _probability(estimator, X, groups, predict_effects)
-        outcome = read_target(estimator, one_dimensional(y, "y", p.size))
-        u = random.uniform(size=p.size)
-        index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.Series(np.where(outcome, 1.0 - p * (1.0 - u), (1.0 - p) * u), index=index, name="quantile_residual")
-    if not mixed:
+    if by is not None and not mixed:
         raise ValueError(
             "a marginal model does not say how the rows of a group are distributed together, so that their sums have "
             "no residuals: leave out by, or fit a MixedLogisticRegression"
         )
     if isinstance(n_simulations, bool) or not isinstance(n_simulations, (int, np.integer)) or n_simulations < 1:
         raise ValueError(f"n_simulations must be an integer >= 1, got {n_simulations!r}")
-    rows = estimator._read_new_rows(X, groups)
-    outcome = read_target(estimator, one_dimensional(y, "y", rows.X.shape[0]))
-    code, levels = labels_of_rows(estimator, rows, by)
+    rows = estimator._read_new_rows(X, groups if mixed else None)
+    n = rows.X.shape[0]
+    counts = _counts(read_weights(weights_of_rows(estimator, X, sample_weight), n))
+    mask = np.ones(n, dtype=bool) if counts is None else counts > 0
+    outcome = read_target(estimator, take_rows(one_dimensional(y, "y", n), mask))
+    p = _probability(estimator, X, groups, predict_effects)[mask]
+    if counts is not None:
+        rows.keep(mask)
+        counts = counts[mask]
+    if by is not None:
+        by = by if isinstance(by, str) else take_rows(one_dimensional(by, "by", n), mask)
+        code, levels = labels_of_rows(estimator, rows, by)
+        simulated = simulate_codes(estimator, rows, int(n_simulations), random, predict_effects, counts)
+        residuals = _ranks(outcome if counts is None else outcome * counts, simulated, code, len(levels), random)
+        weights = np.ones(len(p)) if counts is None else counts
+        mean = np.bincount(code, weights=weights * p) / np.bincount(code, weights=weights)
+        of = by if isinstance(by, str) else None
+        return pd.Series(residuals, index=levels, name="quantile_residual"), mean, f"levels of {of}" if of else "labels"
+    labels = (X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(n))[mask]
+    if counts is None or (counts == 1).all():
+        u = random.uniform(size=p.size)
+        residuals = np.where(outcome, 1.0 - p * (1.0 - u), (1.0 - p) * u)
+        return pd.Series(residuals, index=labels, name="quantile_residual"), p, "rows"
+    code, first = _alike(rows)
+    trials = np.bincount(code, weights=counts)
+    if not mixed and estimator.n_groups_ and (trials > 1).any():
+        raise ValueError(
+            "a marginal model does not say how the rows of a group are distributed together, so that those which a "
+            "weight counts have no residuals: pass every row once, or fit a MixedLogisticRegression"
+        )
+    successes = np.bincount(code, weights=counts * outcome)
+    mean, sd = _linear_predictor(estimator, X, groups, predict_effects)
+    sd = None if sd is None else sd[mask][first]
+    lower, upper = _binomial_cdf(successes, trials, mean[mask][first], sd)
+    residuals = lower + (upper - lower) * random.uniform(size=len(first))
+    return pd.Series(residuals, index=labels[first], name="quantile_residual"), p[first], "observations"
+
+
+def _counts(weights):
+    """Weights as whole numbers."""
+    if weights is None:
+        return None
+    counts = np.rint(weights).astype(np.int64)
+    if (np.abs(weights - counts) > 1e-9 * weights).any():
+        raise ValueError("residuals are of counts, but some sample_weight are no whole numbers")
+    return counts
+
+
+def _ranks(outcome, simulated, code, n_levels, random):
+    """Ranks of sums by label among those simulated, between 0 and 1."""
 
     def sums(values):
-        return np.bincount(code, weights=values, minlength=len(levels))
+        return np.bincount(code, weights=values, minlength=n_levels)
 
-    observed = sums(outcome)
-    below, equal = np.zeros(len(levels)), np.zeros(len(levels))
-    for simulated in simulate_codes(estimator, rows, int(n_simulations), random, predict_effects):
-        total = sums(simulated)
+    observed, n = sums(outcome), 0
+    below, equal = np.zeros(n_levels), np.zeros(n_levels)
+    for values in simulated:
+        total, n = sums(values), n + 1
         below += total < observed
         equal += total == observed
     # The observed sum is one of n + 1 that are alike if the model is right: its rank, ties broken, is uniform.
-    residuals = (below + random.uniform(size=len(levels)) * (equal + 1.0)) / (n_simulations + 1.0)
-    return pd.Series(residuals, index=levels, name="quantile_residual")
+    return (below + random.uniform(size=n_levels) * (equal + 1.0)) / (n + 1.0)
+
+
+def _alike(rows):
+    """Codes of rows that are alike in features and groups, and the first row of each."""
+    table = pd.DataFrame(np.asarray(rows.X)).assign(
+        **{f"g{j}": pd.factorize(np.asarray(labels))[0] for j, labels in enumerate(rows.groups.values())}
+    )
+    if table.shape[1] == 0:
+        return np.zeros(len(table), dtype=np.intp), np.zeros(1, dtype=np.intp)
+    code = table.groupby(list(table.columns), sort=False).ngroup().to_numpy()
+    return code, np.unique(code, return_index=True)[1]
+
+
+def _binomial_cdf(successes, trials, mean, sd):
+    """P(K < k) and P(K <= k) for binomial K, its logit normal with these means and standard deviations."""
+    if sd is None:
+        p = expit(mean)
+        return stats.binom.cdf(successes - 1, trials, p), stats.binom.cdf(successes, trials, p)
+    out = np.empty((2, len(mean)))
+    order = np.argsort(sd * np.sqrt(trials))  # rows that need as fine a rule
+    for part in np.array_split(order, max(1, len(order) // 256)):
+        # A distribution function of n trials rises within about 2 / sqrt(n) of a logit, and nodes must be as near.
+        z, w = normal_rule(max(sd[part].max(), 0.3 * (sd[part] * np.sqrt(trials[part])).max()), most=600.0)
+        p = expit(mean[part, None] + sd[part, None] * z)
+        for at, k in enumerate((successes[part] - 1, successes[part])):
+            out[at, part] = stats.binom.cdf(k[:, None], trials[part, None], p) @ w
+    return out
 
 
 def _probability(estimator, X, groups, effects):
     if hasattr(estimator, "simulate"):
         return estimator.predict_proba(X, groups=groups, predict_effects=effects)[:, 1]
     return estimator.predict_proba(X)[:, 1]
+
+
+def _linear_predictor(estimator, X, groups, effects):
+    """Mean and standard deviation (or None) of the rows' logits."""
+    if hasattr(estimator, "simulate"):
+        return estimator._linear_predictor(X, groups, effects)
+    return estimator.decision_function(X), None
 
 
 def labels_of_rows(estimator, rows, by):
@@ -164,60 +267,3 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
     table.insert(0, "cooks_distance", np.sum(change[:, kept] * solved, axis=1) / kept.sum())
     table.insert(0, "n_rows", estimator._level_rows.copy())
     return table
-
-
-# Normality of random effects ---------------------------------------------------------------------------------
-
-
-def random_effects_normality(estimator):
-    """Are random effects normal? Tests on standardised conditional modes, term by term.
-
-    A conditional mode is shrunk towards 0, so that over groups its variance is that of the random coefficient less the
-    conditional one; divided by the root of it, modes are about standard normal where groups have many rows (Goldstein
-    2011). With few rows a group they take after the normal distribution that was assumed, whatever the truth: a small
-    p-value says something, a large one little.
-
-    Parameters
-    ----------
-    estimator : fitted MixedLogisticRegression
-
-    Returns
-    -------
-    tests : DataFrame
-        A row a random coefficient, (term, coefficient); columns "n_groups", "skewness", "excess_kurtosis", "statistic"
-        and "p_value" of Shapiro and Wilk's test, or with more than 5,000 groups of D'Agostino and Pearson's. NaN for a
-        variance of 0, and for fewer than 8 groups.
-    """
-    check_is_fitted(estimator)
-    if not hasattr(estimator, "random_effects_"):
-        raise TypeError(f"a {type(estimator).__name__} has no random effects; this is for MixedLogisticRegression")
-    found = {}
-    for term, modes in estimator.random_effects_.items():
-        for name in modes.columns:
-            variance = estimator.covariance_[term].loc[name, name]
-            sd = estimator.random_effects_sd_[term][name]
-            values = standardised_effects(modes[name].to_numpy(), sd.to_numpy(), np.sqrt(variance))
-            row = dict.fromkeys(("skewness", "excess_kurtosis", "statistic", "p_value"), np.nan)
-            if values.size >= 8:
-                test = (stats.shapiro if values.size <= MOST_SHAPIRO else stats.normaltest)(values)
-                row = {
-                    "skewness": stats.skew(values),
-                    "excess_kurtosis": stats.kurtosis(values),
-                    "statistic": test.statistic,
-                    "p_value": test.pvalue,
-                }
-            found[term, name] = {"n_groups": values.size, **row}
-    columns = ["n_groups", "skewness", "excess_kurtosis", "statistic", "p_value"]
-    table = pd.DataFrame.from_dict(found, orient="index", columns=columns)
-    table.index = pd.MultiIndex.from_tuples(list(found), names=["term", "coefficient"])
-    return table
-
-
-def standardised_effects(modes, sd, prior_sd):
-    """Modes in units of their standard deviation between groups, of which shrinkage leaves prior^2 - sd^2.
-
-    Modes whose groups say nothing (all shrunk to 0) are left out.
-    """
-    spread = np.sqrt(np.maximum(prior_sd**2 - sd**2, 0.0))
-    informed = spread > 1e-6 * max(prior_sd, np.finfo(float).tiny)
-    return modes[informed] / spread[informed]

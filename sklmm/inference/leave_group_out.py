@@ -23,8 +23,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm._prediction import probabilities
 from sklmm._progress import effective_threads
-from sklmm._validation import read_weights
-from sklmm.design.grouping import lookup_codes
+from sklmm._validation import is_frame, read_weights, rows_where
+from sklmm.design.grouping import lookup_known_codes
 
 __all__ = ["LeaveGroupOut", "approximate_leave_group_out"]
 
@@ -36,7 +36,8 @@ class LeaveGroupOut:
     Attributes
     ----------
     probabilities : ndarray of shape (n_samples, 2)
-        Of each row's classes, by the model without the row's group, for which the group is a new one.
+        Of each row's classes, by the model without the row's group, for which the group is a new one. NaN for rows with
+        missing values that a formula has left out of the fit.
     coefficients : DataFrame
         A row a group, a column a fixed effect: the estimates without the group.
     covariances : ndarray of shape (n_groups, q, q), or None
@@ -47,8 +48,17 @@ class LeaveGroupOut:
     coefficients: pd.DataFrame
     covariances: np.ndarray | None = None
 
+    def __repr__(self):
+        groups, coefficients = self.coefficients.shape
+        return (
+            f"LeaveGroupOut: probabilities of {len(self.probabilities):,} rows, each from a fit without its group; "
+            f"coefficients ({groups:,} x {coefficients})"
+            + ("" if self.covariances is None else f" and covariances {self.covariances.shape}")
+            + " without each group"
+        )
 
-def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None):
+
+def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight=None):
     """Leave-one-group-out cross-validation at the cost of about one fit.
 
     For each group the parameters without it are taken from one step of Newton's method from the fit (for a marginal
@@ -62,7 +72,8 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
         With groups of one factor. A mixed model's `predict_effects` says what a prediction for a new group is:
         integrated over the random effects ("posterior", "marginal"), or at 0 ("mode", "zero").
     X, y, groups, sample_weight
-        The rows of the fit, as `fit` got them. For a marginal model y plays no part.
+        The rows of the fit, as `fit` got them; of a model with a formula the data frame is enough. For a marginal model
+        y plays no part.
 
     Returns
     -------
@@ -102,9 +113,12 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
             "alone. Fit a model with one of them, or fit again without each group"
         )
     names, full, _ = estimator._fixed_effects()
-    recipe = estimator._recipe
-    if groups is None and recipe is not None and recipe.groups in getattr(X, "columns", ()):
-        groups = X[recipe.groups]
+    recipe, formula = estimator._recipe, estimator._formula
+    kept = np.ones(len(X), dtype=bool)
+    if formula is not None and is_frame(X):
+        y, groups, sample_weight, _ = recipe.found_in(formula, X, y, groups, sample_weight, None)
+        kept = recipe.kept_rows(formula, X, y, groups, sample_weight)
+        X, y, groups, sample_weight = (rows_where(kept, values) for values in (X, y, groups, sample_weight))
     covariances = None
     if hasattr(estimator, "_factors"):
         factor = estimator._factors[0]
@@ -116,24 +130,21 @@ def approximate_leave_group_out(estimator, X, y, groups=None, sample_weight=None
     if not rows.groups:
         raise ValueError("approximate_leave_group_out needs the groups of the rows: pass groups, as to fit")
     labels = factor.labels(rows.column) if covariances is not None else next(iter(rows.groups.values()))
-    code = lookup_codes(estimator._levels, labels)
-    weights = read_weights(sample_weight, len(code))
-    unseen = (code < 0) if weights is None else (code < 0) & (weights > 0)
-    if unseen.any():
-        raise ValueError(
-            f"approximate_leave_group_out needs the rows of the fit: {np.count_nonzero(unseen)} rows are of groups "
-            "that the fit did not see (if they had no weight in it, pass sample_weight)"
-        )
+    weights = read_weights(sample_weight, rows.X.shape[0])
+    counted = None if weights is None else weights > 0
+    code = lookup_known_codes(estimator._levels, labels, "approximate_leave_group_out", counted)
     # a group that has no weight at all was left out from the start
     beta_of = np.concatenate([beta, full[None]])
     features = np.asarray(rows.X, dtype=np.float64)
-    mean = np.einsum("ij,ij->i", features, beta_of[code, len(names) - features.shape[1] :])
-    if len(names) > features.shape[1]:
+    n_slopes = estimator.coef_.size  # of the first columns; others have random slopes only
+    mean = np.einsum("ij,ij->i", features[:, :n_slopes], beta_of[code, len(names) - n_slopes :])
+    if len(names) > n_slopes:
         mean += beta_of[code, 0]
     sd = None
     if covariances is not None and estimator.predict_effects in ("posterior", "marginal"):
         Z = np.column_stack([np.ones(len(mean)) if column < 0 else features[:, column] for column in factor.columns])
         covariance_of = np.concatenate([covariances, factor.covariance[None]])
         sd = np.sqrt(np.maximum(np.einsum("ia,iab,ib->i", Z, covariance_of[code], Z), 0.0))
-    found = probabilities(mean, sd, effective_threads(estimator.n_threads, len(mean)))
+    found = np.full((len(kept), 2), np.nan)
+    found[kept] = probabilities(mean, sd, effective_threads(estimator.n_threads, len(mean)))
     return LeaveGroupOut(found, pd.DataFrame(beta, index=estimator._levels, columns=names), covariances)

@@ -25,8 +25,11 @@ from scipy import stats
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from sklmm._text import listed
 from sklmm.design.covariance import RelativeCovariance
-from sklmm.exceptions import NestingWarning
+from sklmm.exceptions import ConvergenceWarning, NestingWarning
+
+from .same_rows import check_rows
 
 __all__ = ["LikelihoodRatioTest", "likelihood_ratio_test"]
 
@@ -92,7 +95,8 @@ def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000,
     ------
     ValueError
         If the models are not nested or not of the same rows, as far as can be seen: the number of rows, the classes and
-        their counts, the names, the quadrature; or if the larger model's likelihood is the lower one.
+        their counts, the values of columns and groups that both have, the quadrature; or if the larger model's
+        likelihood is the lower one.
 
     Examples
     --------
@@ -107,7 +111,14 @@ def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000,
     'chi-bar-square: 0.5 chi-squared(1) + 0.5 chi-squared(2)'
     """
     _check_models(smaller, larger)
-    _check_same_rows(smaller, larger)
+    _check_same_rows(smaller, larger, nested)
+    for name, model in (("smaller", smaller), ("larger", larger)):
+        if not model.converged_:
+            warnings.warn(
+                f"{name} did not converge, so that the test means little: {model.fit_report_.verdict}",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
     n_fixed = _added_fixed_effects(smaller, larger, nested)
     free, cones = _added_random_effects(smaller, larger)
     r = n_fixed + len(free)
@@ -145,7 +156,7 @@ def _check_models(smaller, larger):
             raise TypeError(f"{name} must be a fitted MixedLogisticRegression, got a {type(model).__name__}")
 
 
-def _check_same_rows(smaller, larger):
+def _check_same_rows(smaller, larger, nested):
     facts = [
         ("number of rows", [f"{model.n_obs_:.10g}" for model in (smaller, larger)]),
         ("classes", [str(model.classes_.tolist()) for model in (smaller, larger)]),
@@ -162,6 +173,17 @@ def _check_same_rows(smaller, larger):
                 "only models of the same rows and the same kind can be tested: smaller and larger differ in their "
                 f"{what}, {one} and {other}"
             )
+    changed = check_rows(smaller, larger, "smaller", "larger")
+    if changed and not nested:
+        problem = f"smaller and larger were fitted to the same rows, but {listed(map(repr, changed))} held other values"
+        if nested is not None:
+            raise ValueError(f"{problem}: the models are not nested")
+        warnings.warn(
+            f"{problem}. The test is right only if the smaller model's columns are linear combinations of the larger "
+            "one's: pass nested=True if you know that they are",
+            NestingWarning,
+            stacklevel=3,
+        )
 
 
 def _identified(model):

@@ -21,16 +21,22 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from sklmm._validation import read_weights
+from sklmm._rows_again import weights_by_formula
+from sklmm._text import listed
+from sklmm._validation import read_weights, with_products
 from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
+from sklmm.exceptions import NotEstimableWarning, warn
 
+from .estimability import warn_of_rows
 from .intervals import check_level, reference_distribution
+from .tables import Table
+from .verdict import not_estimated, with_reason
 
 __all__ = ["average_marginal_effects", "delta_errors", "marginal_coefficients", "probability_and_gradient"]
 
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
-_STEP = 1e-4  # of differences, in standard deviations of a feature: the error of a central difference is its square
+_STEP = 1e-5  # of differences, in standard deviations of a feature: one-sided ones are wrong by about as much
 
 
 def check_population_effects(effects):
@@ -54,7 +60,7 @@ def probability_and_gradient(estimator, X, effects="marginal"):
     ----------
     estimator : fitted estimator
     X : ndarray of shape (n, p)
-        Features, without grouping columns.
+        Features, without grouping columns; the last ones may have random slopes only.
     effects : {"marginal", "zero"}
 
     Returns
@@ -64,9 +70,9 @@ def probability_and_gradient(estimator, X, effects="marginal"):
     gradient : ndarray of shape (n, n_params)
         Of p in (beta, theta).
     """
-    names, beta, _ = estimator._fixed_effects()
+    _, beta, _ = estimator._fixed_effects()
     X = np.asarray(X, dtype=np.float64)
-    design = np.column_stack([np.ones(len(X)), X]) if len(names) > X.shape[1] else X
+    design = _fixed_design(estimator, X)
     eta = design @ beta
     factors = getattr(estimator, "_factors", [])
     thetas = estimator._theta if factors else []
@@ -85,6 +91,13 @@ def probability_and_gradient(estimator, X, effects="marginal"):
     return p, logit, np.column_stack([first[:, None] * design, 0.5 * second[:, None] * moves])
 
 
+def _fixed_design(estimator, X):
+    """The columns that the fixed effects multiply: an intercept, if any, and those of X that have coefficients."""
+    names, _, _ = estimator._fixed_effects()
+    X = X[:, : estimator.coef_.size]
+    return np.column_stack([np.ones(len(X)), X]) if len(names) > X.shape[1] else X
+
+
 def _logistic_normal(eta, variance):
     """E expit, its logit, E expit' and E expit'' of normal linear predictors."""
     p, first, second = (np.empty_like(eta) for _ in range(3))
@@ -92,7 +105,7 @@ def _logistic_normal(eta, variance):
     for begin in range(0, eta.size, _CHUNK):
         part = slice(begin, begin + _CHUNK)
         sd = np.sqrt(variance[part])
-        z, w = _normal_rule(sd.max(initial=0.0))
+        z, w = normal_rule(sd.max(initial=0.0))
         at = eta[part, None] + sd[:, None] * z
         mu = expit(at)
         slope = mu * (1.0 - mu)
@@ -106,14 +119,15 @@ def _logistic_normal(eta, variance):
     return p, logit, first, second
 
 
-def _normal_rule(sd):
+def normal_rule(sd, most=50.0):
     """Nodes and weights of the standard normal for functions of expit(. + sd z): the trapezoidal rule.
 
-    Its error is about exp(-2 pi d / h), d = pi / sd the distance of the poles (Trefethen and Weideman, 2014).
+    Standard deviations beyond `most` get no finer one. The error is about exp(-2 pi d / h), d = pi / sd the distance of
+    the poles (Trefethen and Weideman, 2014).
     """
     if sd == 0:
         return np.zeros(1), np.ones(1)
-    h = min(0.6, 0.6 / min(sd, 50.0))
+    h = min(0.6, 0.6 / min(sd, most))
     z = h * np.arange(-np.ceil(8.0 / h), np.ceil(8.0 / h) + 1)
     w = np.exp(-0.5 * z * z)
     return z, w / w.sum()
@@ -137,14 +151,15 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
             raise ValueError("sample_weight weighs the rows of X: pass X, too")
         return _coefficient_table(estimator, names, kept, *_from_moments(estimator, beta), level)
     rows = estimator._read_new_rows(X, None)
-    weights = _weights(sample_weight, rows.X.shape[0])
+    warn_of_rows(estimator, rows.X)
+    weights = _weights(weights_by_formula(estimator, X, sample_weight), rows.X.shape[0])
     n_params = len(parameter_covariance(estimator))
     gram, image, gradient = np.zeros((kept.sum(),) * 2), np.zeros(kept.sum()), np.zeros((kept.sum(), n_params))
     for begin in range(0, rows.X.shape[0], _CHUNK):
         part = slice(begin, begin + _CHUNK)
         block = np.asarray(rows.X[part], dtype=np.float64)
         p, logit, G = probability_and_gradient(estimator, block)
-        design = np.column_stack([np.ones(len(block)), block]) if len(names) > block.shape[1] else block
+        design = _fixed_design(estimator, block)
         weighted = design[:, kept] * weights[part, None]
         gram += weighted.T @ design[:, kept]
         image += weighted.T @ logit
@@ -174,7 +189,7 @@ def _from_moments(estimator, beta):
         image = second @ structure.lambda_(theta)
         variance += np.sum(structure.lambda_(theta) * image)
         moves.append(2.0 * image[structure.row, structure.col])
-    z, w = _normal_rule(1.0)
+    z, w = normal_rule(1.0)
     eta = estimator.intercept_[0] + moments.fixed_mean + np.sqrt(moments.fixed_variance) * z
 
     def coefficients(v):
@@ -195,12 +210,13 @@ def _from_moments(estimator, beta):
 
 
 def _coefficient_table(estimator, names, kept, estimate, gradient, level):
-    se = np.where(kept, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
+    blank = not_estimated(estimator, names)
+    se = np.where(kept & ~blank, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
     table = _wald_columns(names, estimate, se, level, estimator._inference_df())
     with np.errstate(over="ignore"):  # under separation
         for ratio, column in (("odds_ratio", "estimate"), ("odds_ratio_lower", "lower"), ("odds_ratio_upper", "upper")):
-            table[ratio] = np.exp(table[column])
-    return table
+            table[ratio] = np.where(blank, np.nan, np.exp(table[column]))
+    return with_reason(estimator, table, blank)
 
 
 # Average marginal effects ------------------------------------------------------------------------------------
@@ -212,34 +228,62 @@ def average_marginal_effects(
     """Average marginal effects of a fitted model; see the estimators' `average_marginal_effects`."""
     check_population_effects(predict_effects)
     variables = _Variables(estimator, X)
-    weights = _weights(sample_weight, variables.n_rows)
-    names, estimates, gradients = [], [], []
+    weights = _weights(weights_by_formula(estimator, X, sample_weight), variables.n_rows)
+    covariance = parameter_covariance(estimator)
+    names, estimates, gradients, lost, blank = [], [], [], {}, []
     for feature in variables.chosen(features):
         for name, upper, lower, distance in variables.changes(feature):
-            p1, g1 = _mean_probability(estimator, upper, weights, predict_effects)
-            p0, g0 = _mean_probability(estimator, lower, weights, predict_effects)
             names.append(name)
-            estimates.append((p1 - p0) / distance)
-            gradients.append((g1 - g0) / distance)
-    n_params = len(parameter_covariance(estimator))
-    se = delta_errors(np.reshape(gradients, (-1, n_params)), parameter_covariance(estimator))
-    return _wald_columns(names, np.array(estimates), se, level, estimator._inference_df())
+            blank.append(variables.is_blank(feature))
+            undetermined = variables.not_estimable(feature, upper, lower, distance, weights)
+            if undetermined:
+                lost[name] = undetermined
+                estimates.append(np.nan)
+                gradients.append(np.full(len(covariance), np.nan))
+                continue
+            change, gradient = _mean_change(estimator, upper, lower, weights / distance, predict_effects)
+            estimates.append(change)
+            gradients.append(gradient)
+    se = delta_errors(np.reshape(gradients, (-1, len(covariance))), covariance)
+    se[np.array(blank, dtype=bool)] = np.nan
+    table = _wald_columns(names, np.array(estimates), se, level, estimator._inference_df())
+    if lost:
+        tied = listed(map(repr, dict.fromkeys(name for names in lost.values() for name in names)))
+        sentence = (
+            f"not estimable, and NaN: {listed(map(repr, lost))}. Rows would be set to combinations of columns that did "
+            f"not occur in the fit, in which {tied} depended on other columns: the answer would depend on which of "
+            "them was left out. Choose rows or levels that occur together, or a model without this dependence"
+        )
+        table.with_note(sentence)
+        warn(sentence, NotEstimableWarning)
+    return with_reason(estimator, table, blank)
 
 
-def _mean_probability(estimator, X, weights, effects):
-    p, gradient = 0.0, 0.0
-    for begin in range(0, X.shape[0], _CHUNK):
+def _mean_change(estimator, upper, lower, weights, effects):
+    """Weighted sum of the changes of rows' probabilities, and its gradient."""
+    change, gradient = 0.0, 0.0
+    for begin in range(0, upper.shape[0], _CHUNK):
         part = slice(begin, begin + _CHUNK)
-        values, _, G = probability_and_gradient(estimator, X[part], effects)
-        p += weights[part] @ values
-        gradient = gradient + weights[part] @ G
-    return p, gradient
+        p1, _, G1 = probability_and_gradient(estimator, upper[part], effects)
+        p0, _, G0 = probability_and_gradient(estimator, lower[part], effects)
+        change += weights[part] @ (p1 - p0)
+        gradient = gradient + weights[part] @ (G1 - G0)
+    return change, gradient
+
+
+def two_values_of_fit(estimator, name):
+    """The values of a variable of numbers that took exactly two in the fit; else None."""
+    formula = getattr(estimator, "_formula", None)
+    if formula is None:
+        return estimator._two_values.get(name)
+    return formula.numbers[name].two if name in formula.numbers else None
 
 
 class _Variables:
     """The variables of a model, as its user knows them, and the design after a change of one.
 
-    With a formula they are columns of the data frame, so that powers and products follow; else the features.
+    With a formula they are columns of the data frame, so that powers and products follow; else the features. What a
+    change is depends on the fit alone, not on the rows that effects are averaged over.
     """
 
     def __init__(self, estimator, X):
@@ -252,46 +296,87 @@ class _Variables:
         if self.formula is not None:
             self.frame = self.formula.variables(X)
         else:
-            array = np.asarray(rows.X, dtype=np.float64)
-            self.frame = pd.DataFrame(array, columns=pd.Index(rows.names, dtype=object), copy=False)
-        aliased = [name for name, se in zip(rows.names, _slope_errors(estimator), strict=True) if np.isnan(se)]
-        self.names = [name for name in self.frame.columns if self.formula is not None or name not in aliased]
+            own = len(rows.names) - len(estimator._products or ())  # the model makes products itself
+            array = np.asarray(rows.X[:, :own], dtype=np.float64)
+            self.frame = pd.DataFrame(array, columns=pd.Index(rows.names[:own], dtype=object), copy=False)
+        errors = _slope_errors(estimator)
+        self.aliased = [name for name, se in zip(rows.names[: len(errors)], errors, strict=True) if np.isnan(se)]
+        self.names = [name for name in self.frame.columns if self.formula is not None or name not in self.aliased]
+        self._blank = self._without_inference(rows.names)
+
+    def _without_inference(self, names):
+        """The variables whose coefficients, some or all, were not estimated."""
+        blank = not_estimated(self.estimator, ["intercept", *names])
+        if blank.all():
+            return set(self.frame.columns)
+        columns = {name for name, out in zip(names, blank[1:], strict=True) if out}
+        return columns if self.formula is None else self.formula.variables_of_columns(columns)
+
+    def is_blank(self, name):
+        return name in self._blank
 
     def chosen(self, features):
         if features is None:
-            return self.names
+            return [name for name in self.names if len(self._levels(name) or (0, 1)) > 1]
         features = [features] if isinstance(features, str) else list(features)
         for name in features:
             if name not in self.frame.columns:
                 raise ValueError(f"{name!r} is no feature of the model; there are {list(self.frame.columns)}")
+            if len(self._levels(name) or (0, 1)) < 2:
+                raise ValueError(f"{name!r} took one value in the fit, so that it has no effect")
         return features
 
+    def _levels(self, name):
+        """The values between which a variable changes, the first being the reference; None for one with a slope."""
+        if self.formula is not None:
+            numbers = self.formula.numbers.get(name)
+            if self.formula.is_factor(name) or numbers is None:
+                return self.formula.levels(name, self.frame[name])
+            if numbers.two is None and pd.api.types.is_bool_dtype(self.frame[name]):
+                return (bool(numbers.low),)
+        return two_values_of_fit(self.estimator, name)
+
     def changes(self, name):
-        """(what it is called, design after, design before, distance) of each change of a variable."""
-        column = self.frame[name]
-        is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-        if is_number and not (self.formula is not None and self.formula.is_factor(name)):
-            values = column.to_numpy(dtype=np.float64)
-            distinct = pd.unique(column)
-            if len(distinct) == 1:
-                raise ValueError(f"{name!r} is constant in these rows: choose other features, or other rows")
-            if len(distinct) > 2:
-                step = _STEP * values.std()
-                yield name, self.design(name, values + step), self.design(name, values - step), 2.0 * step
-                return
-            low, high = sorted(distinct)
-            yield name, self.design(name, high), self.design(name, low), 1.0
+        """(what it is called, design after, design before, distance by row) of each change of a variable."""
+        levels = self._levels(name)
+        if levels is None:
+            values = self.frame[name].to_numpy(dtype=np.float64)
+            upper, lower = values + self._step(name), values - self._step(name)
+            numbers = None if self.formula is None else self.formula.numbers[name]
+            if numbers is not None and numbers.low < numbers.high:  # splines end where the data did, logarithms at 0
+                upper = np.minimum(upper, np.maximum(values, numbers.high))
+                lower = np.maximum(lower, np.minimum(values, numbers.low))
+            yield name, self.design(name, upper), self.design(name, lower), upper - lower
             return
-        levels = self.formula.levels(name, column)
+        is_number = pd.api.types.is_numeric_dtype(self.frame[name]) and not pd.api.types.is_bool_dtype(self.frame[name])
+        is_number = is_number and not (self.formula is not None and self.formula.is_factor(name))
         before = self.design(name, levels[0])
         for level in levels[1:]:
-            yield f"{name} ({level} - {levels[0]})", self.design(name, level), before, 1.0
+            called = name if is_number else f"{name} ({level} - {levels[0]})"
+            yield called, self.design(name, level), before, np.ones(self.n_rows)
+
+    def _step(self, name):
+        spread = self.estimator._spreads[name] if self.formula is None else self.formula.numbers[name].spread
+        return _STEP * (spread or 1.0)
+
+    def not_estimable(self, name, upper, lower, distance, weights):
+        """The columns that were left out of the fit and that a change takes out of line with those in it."""
+        if self.formula is None and name in self.aliased:
+            return [name]
+        found = self.estimator._dependences
+        if found is None:
+            return []
+        counted = weights > 0
+        departs = found.departures(upper[counted]) | found.departures(lower[counted])
+        if self.formula is not None:  # of features each stands for those that depend on it
+            departs |= found.turns((upper - lower)[counted] / distance[counted, None])
+        return [name for name, out in zip(found.names, departs.any(axis=0), strict=True) if out]
 
     def design(self, name, values):
         if self.formula is None:
             out = self.frame.to_numpy(copy=True)
             out[:, list(self.frame.columns).index(name)] = values
-            return out
+            return with_products(out, self.estimator._products)
         column = self.frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             values = pd.Categorical([values] * self.n_rows, dtype=column.dtype)
@@ -317,7 +402,7 @@ def _wald_columns(names, estimate, se, level, df):
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = estimate / se
     reach = reference.ppf((1 + level) / 2) * se
-    return pd.DataFrame(
+    return Table(
         {
             "estimate": estimate,
             "std_error": se,

@@ -11,7 +11,7 @@ B is exact for features that are columns of Z themselves, such as the intercept.
 training rows knows the regressions over all groups, which the covariance V of the fixed effects contains. A group
 that is unknown has C = Sigma: the variance is z'Sigma z + x'Vx. With several grouping factors d = x is used throughout,
 which takes the errors of b and beta for independent: as a rule they cancel in part, so that intervals are rather too
-wide.
+wide. So it is for columns of Z that are no fixed effects: V says nothing of the regressions in them.
 
 Henderson CR (1975). Best linear unbiased estimation and prediction under a selection model. Biometrics 31, 423-447.
 """
@@ -44,15 +44,16 @@ def prediction_interval(estimator, rows, mean, sd, level):
     names, _, vcov = estimator._fixed_effects()
     V = np.nan_to_num(vcov, nan=0.0)
     X = np.asarray(rows.X, dtype=np.float64)
-    has_intercept = len(names) > X.shape[1]
-    d = np.column_stack([np.ones(n), X]) if has_intercept else X.copy()
+    n_slopes = estimator.coef_.size  # of the first columns of X; others have random slopes only
+    has_intercept = len(names) > n_slopes
+    d = np.column_stack([np.ones((n, int(has_intercept))), X[:, :n_slopes]])
     factors = [factor for factor in estimator._factors if factor.covariance.any()]
     if len(factors) == 1 and rows.groups:
         (factor,) = factors
         code = lookup_codes(factor.levels, factor.labels(rows.column))
         known = np.flatnonzero(code >= 0)
         Z = np.column_stack([np.ones(known.size) if c < 0 else X[known, c] for c in factor.columns])
-        B = _regressions([c + has_intercept for c in factor.columns], V)
+        B = _regressions([c + has_intercept if c < n_slopes else -1 for c in factor.columns], V)
         learnt = (factor.covariance - factor.mode_cov) @ np.linalg.pinv(factor.covariance, hermitian=True)
         d[known] -= np.einsum("na,nab->nb", Z, learnt[code[known]]) @ B
     variance = np.einsum("ij,jk,ik->i", d, V, d)

@@ -1,13 +1,15 @@
 """Wald tests: one coefficient at a time, and linear hypotheses on several."""
 
-import re
 from collections import namedtuple
 
 import numpy as np
 import pandas as pd
 from scipy import linalg, stats
 
+from sklmm._text import listed
+
 from .intervals import conf_int, odds_ratios, reference_distribution
+from .terms import Terms
 from .vcov import standard_errors
 
 __all__ = ["WaldTest", "contrast_matrix", "wald_table", "wald_test"]
@@ -29,12 +31,29 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
         Residual degrees of freedom, those of the F distribution's denominator. None for chi-squared.
     distribution : {"chi-squared", "F"}
         The statistic's distribution under the hypothesis.
+    estimates : DataFrame
+        What was tested, a row a contrast: the columns "estimate", "std_error" and the limits of 95 % intervals, one at
+        a time, "lower" and "upper".
+    hypotheses : list of str
+        The contrasts in words: "age = 0", "livch2 - livch1 = 0".
     """
 
-    def __new__(cls, statistic, df, p_value, df_resid=None):
+    def __new__(cls, statistic, df, p_value, df_resid=None, contrasts=((), (), ())):
         self = super().__new__(cls, statistic, df, p_value)
-        self.df_resid = df_resid
+        self.df_resid, self._contrasts = df_resid, contrasts  # names, values and standard errors
         return self
+
+    @property
+    def estimates(self):
+        names, values, errors = self._contrasts
+        table = conf_int(names, values, np.diag(np.square(errors)), df=self.df_resid)
+        table.insert(0, "estimate", values)
+        table.insert(1, "std_error", errors)
+        return table
+
+    @property
+    def hypotheses(self):
+        return [f"{name} = 0" for name in self._contrasts[0]]
 
     @property
     def distribution(self):
@@ -42,13 +61,14 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
 
     def __repr__(self):
         residual = "" if self.df_resid is None else f", df_resid={self.df_resid!r}"
+        tested = f"hypotheses=[{listed(map(repr, self.hypotheses))}], " if self.hypotheses else ""
         return (
-            f"WaldTest(statistic={self.statistic!r}, df={self.df!r}{residual}, p_value={self.p_value!r}, "
+            f"WaldTest({tested}statistic={self.statistic!r}, df={self.df!r}{residual}, p_value={self.p_value!r}, "
             f"distribution={self.distribution!r})"
         )
 
 
-def wald_table(names, coef, vcov, level=0.95, df=None):
+def wald_table(names, coef, vcov, level=0.95, df=None, blank=None):
     """The coefficient table.
 
     Parameters
@@ -60,6 +80,8 @@ def wald_table(names, coef, vcov, level=0.95, df=None):
     level : float, default=0.95
     df : float or None, default=None
         Residual degrees of freedom, see `intervals.reference_distribution`.
+    blank : array-like of bool, shape (n,), optional
+        Coefficients of which the estimate is shown and nothing else, see `not_estimated`.
 
     Returns
     -------
@@ -83,10 +105,12 @@ def wald_table(names, coef, vcov, level=0.95, df=None):
     table[["lower", "upper"]] = conf_int(names, coef, vcov, level, df=df).to_numpy()
     ratios = odds_ratios(names, coef, vcov, level, df=df).to_numpy()
     table[["odds_ratio", "odds_ratio_lower", "odds_ratio_upper"]] = ratios
+    if blank is not None:
+        table.iloc[np.asarray(blank, dtype=bool), 1:] = np.nan
     return table
 
 
-def contrast_matrix(names, contrast):
+def contrast_matrix(names, contrast, formula=None):
     """A linear hypothesis as a matrix with a column a coefficient.
 
     Parameters
@@ -96,9 +120,11 @@ def contrast_matrix(names, contrast):
     contrast : str, list of str, array-like or DataFrame
         Coefficients that are all 0 under the hypothesis, by name. "livch*" is all whose name begins with "livch",
         interactions ("livch1:age") aside; "livch" all levels of a factor that are named "livch[T.1]", "livch[T.2]", or
-        "C(livch)[T.1]".
+        "C(livch)[T.1]"; with a formula also any of its terms, such as "livch:age" or "bs(age, df=4)".
         Or the contrasts themselves, one (1-D) or one a row (2-D), over all coefficients in order. A DataFrame has a
         column for each coefficient it involves.
+    formula : FormulaDesign or None
+        Says which columns belong to a term; else their names do.
 
     Returns
     -------
@@ -115,7 +141,8 @@ def contrast_matrix(names, contrast):
     if isinstance(contrast, (list, tuple, np.ndarray, pd.Index, pd.Series)):
         entries = list(contrast)
         if entries and all(isinstance(entry, str) for entry in entries):
-            wanted = [name for entry in entries for name in _matching(names, entry)]
+            terms = Terms(names, formula)
+            wanted = [name for entry in entries for name in terms.matching(entry)]
             return np.eye(len(names))[_positions(names, wanted)]
     try:
         if np.ndim(contrast) == 0:
@@ -124,17 +151,17 @@ def contrast_matrix(names, contrast):
     except (TypeError, ValueError):
         raise TypeError(
             "wald_test takes the name of a coefficient, a list of names, or a matrix of numbers with a "
-            f"column for each of {_listed(names)}"
+            f"column for each of {listed(map(repr, names))}"
         ) from None
     if matrix.ndim != 2 or matrix.shape[1] != len(names):
         raise ValueError(
-            f"a contrast matrix needs {len(names)} columns, one for each of {_listed(names)}; got the shape "
+            f"a contrast matrix needs {len(names)} columns, one for each of {listed(map(repr, names))}; got the shape "
             f"{np.shape(contrast)}"
         )
     return matrix
 
 
-def wald_test(names, coef, vcov, contrast, df=None):
+def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
     """Test that linear combinations of the coefficients are all 0.
 
     Parameters
@@ -146,6 +173,10 @@ def wald_test(names, coef, vcov, contrast, df=None):
         See `contrast_matrix`.
     df : float or None, default=None
         Residual degrees of freedom: None for a chi-squared test, else an F test. Its p-value is NaN unless `df` > 0.
+    formula : FormulaDesign or None
+        See `contrast_matrix`.
+    blank : array-like of bool, shape (n,), optional
+        Coefficients that were not estimated, see `not_estimated`: what involves them is NaN.
 
     Returns
     -------
@@ -157,15 +188,20 @@ def wald_test(names, coef, vcov, contrast, df=None):
         If contrasts are linearly dependent, or involve a coefficient that the data do not identify.
     """
     coef, vcov = np.asarray(coef, dtype=float), np.asarray(vcov, dtype=float)
-    matrix = contrast_matrix(names, contrast)
+    matrix = contrast_matrix(names, contrast, formula)
     if not np.isfinite(matrix).all():
         raise ValueError("a contrast matrix must hold finite numbers")
     involved = (matrix != 0).any(axis=0)
     unknown = involved & np.isnan(np.diagonal(vcov))
     if unknown.any():
         dropped = [str(name) for name, out in zip(names, unknown, strict=True) if out]
-        raise ValueError(f"no standard error for {_listed(dropped)}: left out of the fit as not identified")
+        raise ValueError(f"no standard error for {listed(map(repr, dropped))}: left out of the fit as not identified")
     _check_rank(matrix)
+    if blank is not None and (involved & blank).any():
+        nothing = np.full(len(matrix), np.nan)
+        contrasts = _in_words(matrix, list(map(str, names))), nothing, nothing
+        return WaldTest(np.nan, len(matrix), np.nan, df, contrasts)
+    names = [str(name) for name, used in zip(names, involved, strict=True) if used]
     matrix, coef, vcov = matrix[:, involved], coef[involved], vcov[np.ix_(involved, involved)]
     value, spread = matrix @ coef, matrix @ vcov @ matrix.T
     # In units of each contrast's standard error: columns of X may differ in scale by orders of magnitude.
@@ -179,25 +215,24 @@ def wald_test(names, coef, vcov, contrast, df=None):
         ) from None
     n_contrasts = matrix.shape[0]
     if df is None:
-        return WaldTest(statistic, n_contrasts, float(stats.chi2.sf(statistic, n_contrasts)))
-    statistic /= n_contrasts
-    return WaldTest(statistic, n_contrasts, float(stats.f.sf(statistic, n_contrasts, df)), df)
+        p_value = float(stats.chi2.sf(statistic, n_contrasts))
+    else:
+        statistic /= n_contrasts
+        p_value = float(stats.f.sf(statistic, n_contrasts, df))
+    return WaldTest(statistic, n_contrasts, p_value, df, (_in_words(matrix, names), value, se))
 
 
-def _matching(names, entry):
-    """The coefficients that an entry stands for: one of that name, a pattern's, or all levels of a factor."""
-    if entry in names:
-        return [entry]
-    if "*" in entry:
-        # Interactions are asked for as such: "livch*" stands for no "livch1:age".
-        pattern = re.compile("[^:]*".join(map(re.escape, entry.split("*"))))
-        found = [name for name in names if pattern.fullmatch(name)]
-        if not found:
-            raise ValueError(f"no coefficient is like {entry!r}; there are {_listed(names)}")
-        return found
-    name = re.escape(entry)
-    level = re.compile(rf"({name}|C\({name}(,[^:]*)?\))\[[^:]*\]")
-    return [name for name in names if level.fullmatch(name)] or [entry]
+def _in_words(matrix, names):
+    """Contrasts such as "age", "livch2 - livch1", "2 age + 3 dose"."""
+    words = []
+    for row in matrix:
+        text = ""
+        for j in np.flatnonzero(row):
+            size = "" if abs(row[j]) == 1 else f"{abs(row[j]):.6g} "
+            sign = (" - " if text else "-") if row[j] < 0 else " + " if text else ""
+            text += f"{sign}{size}{names[j]}"
+        words.append(text)
+    return words
 
 
 def _positions(names, wanted):
@@ -205,7 +240,7 @@ def _positions(names, wanted):
     for name in wanted:
         if names.count(name) != 1:
             what = "is the name of several coefficients" if name in names else "is not a coefficient"
-            raise ValueError(f"{name!r} {what}; there are {_listed(names)}")
+            raise ValueError(f"{name!r} {what}; there are {listed(map(repr, names))}")
         position = names.index(name)
         if position in positions:
             raise ValueError(f"{name!r} is there twice")
@@ -232,6 +267,3 @@ def _check_rank(matrix):
             )
         basis = np.vstack([basis, row / rest])
 
-
-def _listed(names, most=10):
-    return ", ".join(map(repr, names[:most])) + (", ..." if len(names) > most else "")

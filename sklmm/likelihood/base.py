@@ -85,8 +85,17 @@ class MixedFit:
     level_rows: np.ndarray | None = None
 
 
-def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads):
-    """The likelihood for these factors: the place where more engines join."""
+def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads, slopes_only=0):
+    """The likelihood for these factors: the place where more engines join.
+
+    The last `slopes_only` columns of X are no fixed effects: as of aliased columns, their coefficients are held at 0.
+    """
+    engine = _engine_for(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads)
+    engine.aliased[engine.p - slopes_only :] = True
+    return engine
+
+
+def _engine_for(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads):
     if len(factors) > 1:
         if n_quadrature > 1:
             names = ", ".join(repr(f.name) for f in factors)
@@ -107,7 +116,7 @@ def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads
 
 
 def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadrature=1, tol=1e-10, max_iter=100,
-              n_threads=1, progress=None):
+              n_threads=1, progress=None, slopes_only=0):
     """Maximum likelihood for a logistic model with normal random effects.
 
     Parameters
@@ -125,12 +134,15 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     n_threads : int
     progress : callable or None
         Called with a row of the report's history after each evaluation.
+    slopes_only : int
+        So many columns, the last ones of X, are there for random coefficients alone: they are no fixed effects.
 
     Returns
     -------
     MixedFit
+        Without anything for columns that are no fixed effects.
     """
-    engine = _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads)
+    engine = _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads, slopes_only)
     k, covariance = engine.n_fixed, engine.covariance
     random = slice(k, None)
     null = _intercept_alone(engine, y, sample_weight)
@@ -162,7 +174,7 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
 
     def better(x):
         nodes = max(n_quadrature, FINE_NODES[covariance.q])
-        return _engine(X, y, factors, sample_weight, fit_intercept, nodes, n_threads).evaluate(x)[0]
+        return _engine(X, y, factors, sample_weight, fit_intercept, nodes, n_threads, slopes_only).evaluate(x)[0]
 
     optimum, far = climb(x, levels=getattr(engine, "levels", (1,))), None
     if factors:
@@ -186,15 +198,21 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     elif len(factors) == 1:
         robust = information.natural_covariance(information.inverse @ engine.gradient_products @ information.inverse)
         influence = engine.by_level(multiply_in_place(engine.cluster_gradients, information.to_natural))
+    vcov = information.natural_inverse if factors else information.natural_inverse[:k, :k]
+    if slopes_only:
+        no_effect = np.arange(k - slopes_only, k)
+        beta = np.delete(beta, no_effect)
+        vcov, robust = (None if m is None else _without(m, no_effect) for m in (vcov, robust))
+        influence = None if influence is None else np.delete(influence, no_effect, axis=1)
     return MixedFit(
         beta=beta,
         theta=theta,
         lambda_=[RelativeCovariance(f.blocks).lambda_(part) for f, part in zip(factors, theta, strict=True)],
         log_likelihood=float(optimum.value),
-        vcov=information.natural_inverse if factors else information.natural_inverse[:k, :k],
+        vcov=vcov,
         modes=modes,
         mode_cov=mode_cov,
-        aliased=np.flatnonzero(engine.aliased).tolist(),
+        aliased=np.flatnonzero(engine.aliased[: engine.p - slopes_only]).tolist(),
         unidentified=[-1 if j == engine.p else int(j) for j in information.unidentified],
         separated=_separated(engine, optimum),
         report=optimum.report,
@@ -219,8 +237,14 @@ def _intercept_alone(engine, y, sample_weight):
     return x, float(xlogy(successes, share) + xlogy(n - successes, 1 - share))
 
 
+def _without(matrix, positions):
+    return np.delete(np.delete(matrix, positions, axis=0), positions, axis=1)
+
+
 def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_intercept=True, n_threads=1):
     """Conditional modes and covariances of the random coefficients given parameters: lists, one entry per factor.
+
+    Columns of X that `beta` has no coefficient for, the last ones, have random slopes only.
 
     Returns
     -------
@@ -229,7 +253,7 @@ def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_inter
         For several factors.
     """
     engine = _engine(X, y, factors, sample_weight, fit_intercept, 1, n_threads)
-    x = engine.internal(beta, np.concatenate(theta))
+    x = engine.internal(np.append(beta, np.zeros(engine.n_fixed - len(beta))), np.concatenate(theta))
     engine.evaluate(x)
     return _random_effects(engine, x, factors)
 

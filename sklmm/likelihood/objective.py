@@ -18,7 +18,8 @@ class MixedObjective:
     X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads
         As in `fit_mixed`.
     beta : ndarray
-        Fitted fixed effects, the intercept first.
+        Fitted fixed effects, the intercept first. The last columns of X, if it has none for them, are there for random
+        slopes alone.
     theta : list of ndarray
         Fitted relative covariance factors, one entry per factor.
 
@@ -36,7 +37,12 @@ class MixedObjective:
     """
 
     def __init__(self, X, y, *, factors, sample_weight, fit_intercept, n_quadrature, n_threads, beta, theta):
-        self._engine = engine = _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads)
+        slopes_only = X.shape[1] + bool(fit_intercept) - len(beta)
+        self._engine = engine = _engine(
+            X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads, slopes_only
+        )
+        beta = np.append(beta, np.zeros(slopes_only))
+        self._n_effects = engine.n_fixed - slopes_only
         self._rows, self._n_factors = (X, y, sample_weight), len(factors)
         self.n_fixed = engine.n_fixed
         self.active = np.ones(engine.n_params, dtype=bool)
@@ -177,7 +183,8 @@ class MixedObjective:
         covariance = self._engine.covariance
         Lambda = np.zeros((len(points), covariance.q, covariance.q))
         Lambda[:, covariance.row, covariance.col] = points[:, self.n_fixed :]
-        return points[:, : self.n_fixed] @ self._engine._fixed_map().T, self._engine._random_map() @ Lambda
+        beta = points[:, : self.n_fixed] @ self._engine._fixed_map().T[:, : self._n_effects]
+        return beta, self._engine._random_map() @ Lambda
 
     def fixed_effect(self, position):
         """The fixed effect at a position of beta."""

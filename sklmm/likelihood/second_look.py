@@ -91,8 +91,9 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None):
         best, reached = last, (report.converged, report.decrement, report.verdict)
     report.converged, report.decrement, report.verdict = reached
     if higher(null[1]):
+        below = f"at a log-likelihood of {best.value:.6g}, below the intercept alone's {null[1]:.6g}"
+        report.verdict = f"stopped {below}" if report.converged else f"{report.verdict}; it is {below}"
         report.converged = False
-        report.verdict = f"stopped at a log-likelihood of {best.value:.6g}, below the intercept alone's {null[1]:.6g}"
     if last is not best:
         engine.evaluate(best.x)  # the modes are those of the last evaluation
         report.n_full_passes += 1

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from sklmm.inference.tables import Table
+
 from . import _numbers, _render
 
 __all__ = ["FitSummary"]
@@ -31,6 +33,8 @@ class FitSummary:
         Correlation of the estimated coefficients.
     tables : list of Table, optional
         Further tables, shown between the coefficients and the fit statistics.
+    verdict : list of str, optional
+        Sentences above all else: what must be known before any number is read.
     notes : list of str, optional
         Sentences below the tables: convergence, warnings.
 
@@ -40,7 +44,7 @@ class FitSummary:
     variance_components : DataFrame or None
     correlation : DataFrame or None
     statistics : Series
-    notes : list of str
+    verdict, notes : list of str
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class FitSummary:
         variance_components=None,
         correlation=None,
         tables=(),
+        verdict=(),
         notes=(),
     ):
         self.title = title
@@ -66,6 +71,7 @@ class FitSummary:
         self.variance_components = variance_components
         self.correlation = correlation
         self.tables = list(tables)
+        self.verdict = list(verdict)
         self.notes = list(notes)
 
     def __str__(self):
@@ -89,28 +95,29 @@ class FitSummary:
 
         Returns
         -------
-        frame : DataFrame
-            The columns of `coefficients` and, before them, "effect" ("fixed", "sd", "correlation") and "term" (the
-            random-effects term, empty for fixed effects); what only fixed effects have is NaN for the others. The
-            index has the coefficients' names; that of a correlation has both, as in "age.intercept".
+        frame : Table
+            A data frame that prints whole: the columns of `coefficients` and, before them, "effect" ("fixed", "sd",
+            "correlation") and "term" (the random-effects term, empty for fixed effects); what only fixed effects have
+            is NaN for the others. The index has the names of `conf_int(method="profile")`: "age", "sd_age|district",
+            "cor_age.intercept|district".
         """
         fixed = self.coefficients.copy()
         fixed.insert(0, "effect", "fixed")
         fixed.insert(1, "term", "")
         if self.variance_components is None:
-            return fixed
+            return Table(fixed)
         random, names = [], []
         for (term, name), row in self.variance_components.iterrows():
             random.append({"effect": "sd", "term": term, "estimate": row["sd"]})
-            names.append(name)
+            names.append(f"sd_{name}|{term}")
             for column, value in row.items():
                 if column.startswith("corr_") and not np.isnan(value):
                     random.append({"effect": "correlation", "term": term, "estimate": value})
-                    names.append(f"{name}.{column.removeprefix('corr_')}")
+                    names.append(f"cor_{name}.{column.removeprefix('corr_')}|{term}")
         random = pd.DataFrame(random, index=names).reindex(columns=fixed.columns)
         # By records: concatenating frames with empty columns is not settled in pandas.
         records = [*fixed.to_dict("records"), *random.to_dict("records")]
-        return pd.DataFrame(records, index=[*fixed.index, *names], columns=fixed.columns)
+        return Table(records, index=[*fixed.index, *names], columns=fixed.columns)
 
     def _document(self):
         tables = [_coefficient_table(self.coefficients_title, self.coefficients, self.level)]
@@ -122,7 +129,7 @@ class FitSummary:
         if len(self.statistics):
             values = [_numbers.fixed(value, 2) for value in self.statistics]
             tables.append(_render.Table("Fit", list(self.statistics.index), [values], n_names=0))
-        return _render.Document(self.title, self.facts, tables, self.notes)
+        return _render.Document(self.title, self.facts, tables, self.notes, self.verdict)
 
 
 def _coefficient_table(title, table, level):

@@ -24,12 +24,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Document:
-    """What a summary shows, in order; facts are pairs of a label and a value."""
+    """What a summary shows; facts are pairs of a label and a value, the verdict is set below the title."""
 
     title: str
     facts: list
     tables: list
     notes: list = field(default_factory=list)
+    verdict: list = field(default_factory=list)
 
 
 def _plain(text):
@@ -42,7 +43,7 @@ def _plain(text):
 
 def to_text(document):
     """The document for a terminal."""
-    blocks = [_plain(document.title)]
+    blocks = [_plain(document.title), *map(_plain, document.verdict)]
     if document.facts:
         width = max(display_width(label) for label, _ in document.facts) + 2
         blocks.append("\n".join(_pad(label + ":", width) + _plain(value) for label, value in document.facts))
@@ -75,7 +76,7 @@ def _pad(text, width, right=False):
 
 def to_html(document):
     """The document as an HTML fragment for notebooks."""
-    parts = ["<div>", f"<p><strong>{_html(document.title)}</strong></p>"]
+    parts = ["<div>", *(f"<p><strong>{_html(text)}</strong></p>" for text in (document.title, *document.verdict))]
     if document.facts:
         facts = "<br>".join(f"{_html(label)}: {_html(value)}" for label, value in document.facts)
         parts.append(f"<p>{facts}</p>")
@@ -113,7 +114,7 @@ def _html_row(cells, tag, n_names):
 
 def to_markdown(document):
     """The document in GitHub's Markdown."""
-    blocks = [f"**{_markdown(document.title)}**"]
+    blocks = [f"**{_markdown(text)}**" for text in (document.title, *document.verdict)]
     if document.facts:
         facts = [f"- {_markdown(label)}: {_markdown(value)}" for label, value in document.facts]
         blocks.append("\n".join(facts))
@@ -147,7 +148,7 @@ _LATEX = {
 
 def to_latex(document):
     """The tables of the document as LaTeX, without packages; titles, facts and notes are paragraphs."""
-    blocks = [rf"\textbf{{{_latex(document.title)}}}"]
+    blocks = [rf"\textbf{{{_latex(text)}}}" for text in (document.title, *document.verdict)]
     if document.facts:
         facts = [f"{_latex(label)}: {_latex(value)}" for label, value in document.facts]
         blocks.append(" \\\\\n".join(facts))

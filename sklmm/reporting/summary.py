@@ -5,9 +5,12 @@ import math
 import numpy as np
 import pandas as pd
 
+from sklmm._text import listed, shown_label
 from sklmm.inference.criteria import deviance
 from sklmm.inference.tests import wald_table
 from sklmm.inference.vcov import correlation as correlation_of
+from sklmm.inference.vcov import standard_errors
+from sklmm.inference.verdict import NO_INFERENCE, not_estimated
 
 from . import _numbers, _render
 from ._fit_summary import FitSummary
@@ -35,7 +38,7 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
     names = [str(name) for name in estimator.vcov_.index]
     slopes = np.ravel(estimator.coef_)
     coef = np.concatenate([np.ravel(estimator.intercept_), slopes]) if len(names) > slopes.size else slopes
-    coefficients = wald_table(names, coef, estimator.vcov_.to_numpy(), level)
+    coefficients = wald_table(names, coef, estimator.vcov_.to_numpy(), level, blank=not_estimated(estimator, names))
 
     covariance = estimator.covariance_
     facts = [*_outcome_and_rows(estimator), ("Groups", _group_counts(estimator) or "none")]
@@ -49,7 +52,7 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
         "AIC": float(estimator.aic_),
         "BIC": float(estimator.bic_),
     }
-    notes = _notes_on_fit(estimator, coefficients, estimator.vcov_)
+    notes = _notes_on_fit(estimator, names, estimator.vcov_)
     if estimator.is_singular_:
         where = "; ".join(_boundary(covariance))
         notes.append(
@@ -67,6 +70,7 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
         variance_components=_variance_components(covariance) if covariance else None,
         correlation=_correlation_frame(names, estimator.vcov_) if correlation else None,
         tables=[_partition_table(estimator.variance_partition_)] if covariance else [],
+        verdict=_verdict(estimator, names) + _unbounded(estimator),
         notes=notes,
     )
 
@@ -88,7 +92,8 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
     """
     names, coef, vcov = estimator._fixed_effects()
     df = estimator._inference_df()
-    coefficients = wald_table([str(name) for name in names], coef, vcov, level, df=df)
+    names = [str(name) for name in names]
+    coefficients = wald_table(names, coef, vcov, level, df=df, blank=not_estimated(estimator, names))
     estimated = "fixed" if estimator._dispersion_is_fixed else "estimated"
     facts = [
         *_outcome_and_rows(estimator),
@@ -98,7 +103,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         ("Covariance", COVARIANCES[estimator.cov_type_]),
         ("Tests", _reference(df)),
     ]
-    notes = _notes_on_fit(estimator, coefficients, vcov)
+    notes = _notes_on_fit(estimator, names, vcov)
     if estimator._trouble:
         notes.append(f"The working correlation {estimator._trouble}.")
     notes.append("Coefficients and probabilities are population-averaged: over all clusters, not within one.")
@@ -115,6 +120,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         coefficients_title="Coefficients",
         correlation=_correlation_frame(names, vcov) if correlation else None,
         tables=_correlation_tables(estimator),
+        verdict=_verdict(estimator, names),
         notes=notes,
     )
 
@@ -123,11 +129,16 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
 
 
 def _outcome_and_rows(estimator):
-    other, one = (_label(label) for label in estimator.classes_)
+    other, one = (shown_label(label) for label in estimator.classes_)
     return [
         ("Outcome", f"probability of {one} (against {other})"),
-        ("Rows", _numbers.count(estimator.n_obs_)),
+        ("Rows", _numbers.count(estimator.n_obs_) + _rows_left_out(estimator)),
     ]
+
+
+def _rows_left_out(estimator):
+    dropped = getattr(getattr(estimator, "_formula", None), "n_dropped", 0)
+    return f" ({dropped:,} more are left out: values are missing)" if dropped else ""
 
 
 def _group_counts(estimator):
@@ -142,7 +153,18 @@ def _nested(factor, within):
     return factor if outer is None else f"{factor.removeprefix(outer + ':')} within {outer}"
 
 
-def _notes_on_fit(estimator, coefficients, vcov):
+def _verdict(estimator, names):
+    """What must be read before any number: that there are none, or none of some coefficients."""
+    if not estimator.converged_:
+        return [f"NOT CONVERGED: estimates are where the fit stopped; there are {NO_INFERENCE}."]
+    blank = not_estimated(estimator, names)
+    if blank.any():
+        which = "any coefficient, as every outcome is predicted" if blank.all() else "these"
+        return [f"SEPARATED by {listed(estimator._separated)}: there are {NO_INFERENCE} of {which}."]
+    return []
+
+
+def _notes_on_fit(estimator, names, vcov):
     notes = []
     verdict = str(getattr(estimator.fit_report_, "verdict", "")).strip()
     if estimator.converged_:
@@ -152,15 +174,15 @@ def _notes_on_fit(estimator, coefficients, vcov):
         notes.append(f"NOT CONVERGED: {verdict or 'the iterations stopped early'}.")
     if estimator._separated:
         notes.append(
-            f"The classes are separated by {', '.join(estimator._separated)}: coefficients run off to infinity. "
+            f"The classes are separated by {listed(estimator._separated)}: coefficients run off to infinity. "
             "The estimates are where the fit stopped, and their standard errors mean nothing."
         )
-    without = coefficients["std_error"].isna().to_numpy()
-    aliased = without & np.isnan(np.diagonal(vcov))
+    without = np.isnan(standard_errors(vcov))
+    aliased = np.isnan(np.diagonal(vcov))
     if aliased.any():
-        notes.append(f"No standard error, not identified by the data: {', '.join(coefficients.index[aliased])}.")
+        notes.append(f"No standard error, not identified by the data: {listed(np.array(names)[aliased])}.")
     if (without & ~aliased).any():
-        flat = ", ".join(coefficients.index[without & ~aliased])
+        flat = listed(np.array(names)[without & ~aliased])
         notes.append(f"No standard error, as the likelihood is not at a maximum where the fit stopped: {flat}.")
     return notes
 
@@ -168,10 +190,6 @@ def _notes_on_fit(estimator, coefficients, vcov):
 def _correlation_frame(names, vcov):
     names = [str(name) for name in names]
     return pd.DataFrame(correlation_of(np.asarray(vcov)), index=names, columns=names)
-
-
-def _label(label):
-    return repr(label.item() if isinstance(label, np.generic) else label)
 
 
 # --- the mixed model ----------------------------------------------------------------------------------------
@@ -213,6 +231,11 @@ def _partition_table(partition):
         rows.append(["all", _numbers.fixed(partition.icc, 4), "", *r2])
     head = ["", "ICC", "median odds ratio", "R2 marginal", "R2 conditional"]
     return _render.Table("Variance between groups and explained (latent scale)", head, rows)
+
+
+def _unbounded(estimator):
+    """Variances that are too large to be estimates."""
+    return [f"LARGE VARIANCE: {sentence}." for sentence in getattr(estimator, "_large_variances", ())]
 
 
 def _boundary(covariance):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sklmm._text import shown_label
 from sklmm.reporting.displays._common import percent
 
 from .metrics import metric_of
@@ -97,11 +98,11 @@ def _who_predicts_best(table, column, report):
 
 
 def _against_guessing(share, label):
-    label = repr(label.item() if isinstance(label, np.generic) else label)
     if share in (0, 1):
         return "All these rows have the same outcome."
     entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share))
-    return f"Predicting for every row the share of {label} among them, {share:.1%}, has a log loss of {entropy:.4f}."
+    of_label = f"the share of {shown_label(label)} among them, {share:.1%}"
+    return f"Predicting for every row {of_label}, has a log loss of {entropy:.4f}."
 
 
 def _orders(tables, best):

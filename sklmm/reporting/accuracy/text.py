@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sklmm._text import shown_label
 from sklmm.reporting import _numbers, _render
 
 __all__ = ["notes_on_rows", "notes_on_warnings", "report_document"]
@@ -9,7 +10,7 @@ __all__ = ["notes_on_rows", "notes_on_warnings", "report_document"]
 
 def report_document(report):
     """The document that a report prints, see `sklmm.reporting._render`."""
-    other, one = (_label(label) for label in report.classes)
+    other, one = (shown_label(label) for label in report.classes)
     share = np.average(report._target, weights=report._weights)
     counted = "" if report._weights is None else f", which count for {_numbers.count(report._weights.sum())}"
     folds = sorted({len(scenario.folds) for scenario in report._plan})
@@ -84,7 +85,3 @@ def _interval(row, write):
 def _signed(value, write):
     text = write(value)
     return f"+{text}" if np.isfinite(value) and float(text) > 0 else text
-
-
-def _label(label):
-    return repr(label.item() if isinstance(label, np.generic) else label)

@@ -5,7 +5,8 @@ import pandas as pd
 from scipy import stats
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm._validation import column_names, is_frame
+from sklmm._rows_again import weights_by_formula
+from sklmm._validation import column_names, is_frame, read_weights
 from sklmm.inference import intervals
 
 
@@ -63,7 +64,7 @@ def odds_ratio_ticks(axis):
 def probability_label(estimator):
     """Label of an axis of probabilities: the response by its name, where a formula gave it one."""
     formula = getattr(estimator, "_formula", None)
-    return f"P({'y' if formula is None else formula.response} = {estimator.classes_[1]})"
+    return f"P({'y' if formula is None else formula.response} = {as_text(estimator.classes_[1])})"
 
 
 def as_text(value):
@@ -91,9 +92,13 @@ class TypicalRows:
         anything else.
     at : dict or None
         Values of columns that are to be held at something else.
+    sample_weight : array-like or None
+        Counts of the rows; None is the column that the model's formula took them from, if X has it.
     """
 
-    def __init__(self, estimator, X, at=None):
+    def __init__(self, estimator, X, at=None, sample_weight=None):
+        X, sample_weight = estimator._complete_rows(X, sample_weight)
+        self.weights = read_weights(weights_by_formula(estimator, X, sample_weight), len(X))
         self.as_array = not is_frame(X)
         self.formula = getattr(estimator, "_formula", None)
         if self.as_array:
@@ -150,15 +155,26 @@ class TypicalRows:
         column = self.frame[name]
         if name in self.at:
             value = self.at[name]
-        elif self.is_numeric(name):
-            value = column.mean()
+        elif column.notna().any():
+            value = self._typical(name)
         else:
-            value = column.mode().iloc[0] if column.notna().any() else None
+            value = None
         if isinstance(column.dtype, pd.CategoricalDtype):
             if name in self.at and value not in column.cat.categories:
                 raise ValueError(f"at: {value!r} is no level of {name!r}; there are {list(column.cat.categories)}")
             return pd.Categorical([value] * n, dtype=column.dtype)
         return [value] * n
+
+    def _typical(self, name):
+        """The mean of numbers, else the most frequent value."""
+        column = self.frame[name]
+        there = column.notna().to_numpy()
+        column, weights = column[there], None if self.weights is None else self.weights[there]
+        if self.is_numeric(name):
+            return column.mean() if weights is None else np.average(column.to_numpy(dtype=float), weights=weights)
+        if weights is None:
+            return column.mode().iloc[0]
+        return pd.Series(weights).groupby(column.array, observed=True).sum().idxmax()
 
 
 def levels_of(column):

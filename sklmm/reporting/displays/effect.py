@@ -3,12 +3,14 @@
 import numpy as np
 from scipy.special import expit
 
+from sklmm.inference.estimability import warn_of_rows
 from sklmm.inference.intervals import reference_distribution
 from sklmm.inference.marginal import (
     check_population_effects,
     delta_errors,
     parameter_covariance,
     probability_and_gradient,
+    two_values_of_fit,
 )
 
 from ._common import (
@@ -69,6 +71,7 @@ class EffectDisplay:
         *,
         by=None,
         at=None,
+        sample_weight=None,
         predict_effects="marginal",
         level=0.95,
         grid_resolution=100,
@@ -83,7 +86,8 @@ class EffectDisplay:
         X : {array-like, dataframe}
             Rows such as `predict_proba` takes. They say over what range the feature goes, and at which values the
             others are held: means of numbers, most frequent values of anything else. Columns that were made from the
-            feature, such as its square, do not follow it, unless the model made them itself (`from_formula`).
+            feature, such as its square, do not follow it, unless the model made them itself (`from_formula`). Where
+            that leads to combinations which the fit's data say nothing of, there is a gap and a `NotEstimableWarning`.
         feature : str or int
             A column of X.
         by : str or int, default=None
@@ -92,6 +96,9 @@ class EffectDisplay:
             Values of other columns to hold them at.
         predict_effects : {"marginal", "zero"}, default="marginal"
             Averaged over the population of groups, or for the typical group. Mixed models only.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows, for means and frequencies. None is the column of weights that the formula of the model
+            names, where X has it.
         level : float, default=0.95
             Of the band: a Wald interval on the logit scale that takes in the estimates of variances, too.
         grid_resolution : int, default=100
@@ -105,19 +112,22 @@ class EffectDisplay:
         """
         check_population_effects(predict_effects)
         check_level(level)
-        typical = TypicalRows(estimator, X, at)
+        typical = TypicalRows(estimator, X, at, sample_weight)
         feature = typical.column(feature)
         values = typical.grid(feature, grid_resolution)
-        if isinstance(values, np.ndarray) and typical.frame[feature].nunique() <= 2:
-            values = sorted(typical.frame[feature].dropna().unique())  # a column of 0 and 1 is not a continuum
+        if isinstance(values, np.ndarray):
+            two = two_values_of_fit(estimator, feature)  # a column of 0 and 1 is not a continuum
+            values = values if two is None else list(two)
         vcov = parameter_covariance(estimator)
         reach = reference_distribution(estimator._inference_df()).ppf((1 + level) / 2)
 
         def curve(**columns):
             rows = estimator._read_new_rows(typical.rows(**columns), None)
+            unknown = warn_of_rows(estimator, rows.X)
             p, logit, gradient = probability_and_gradient(estimator, rows.X, predict_effects)
             se = delta_errors(gradient / (p * (1 - p))[:, None], vcov)
-            return {"probability": p, "lower": expit(logit - reach * se), "upper": expit(logit + reach * se)}
+            found = {"probability": p, "lower": expit(logit - reach * se), "upper": expit(logit + reach * se)}
+            return {name: np.where(unknown, np.nan, numbers) for name, numbers in found.items()}
 
         if by is None:
             curves = {None: curve(**{feature: values})}
@@ -162,9 +172,10 @@ class EffectDisplay:
                 (band if label is None else line).set_label(text)
             else:
                 place = np.arange(len(self.values)) + 0.3 * (k - (n_curves - 1) / 2) / max(n_curves - 1, 1)
-                spread = [curve["probability"] - curve["lower"], curve["upper"] - curve["probability"]]
+                there = np.isfinite(curve["probability"])
+                lower, middle, upper = (curve[name][there] for name in ("lower", "probability", "upper"))
                 band = self.ax_.errorbar(
-                    place, curve["probability"], yerr=spread, label=text,
+                    place[there], middle, yerr=[middle - lower, upper - middle], label=text,
                     **{"fmt": "o", "capsize": 3, **kwargs},
                 )  # fmt: skip
                 line = band.lines[0]

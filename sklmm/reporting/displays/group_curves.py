@@ -5,6 +5,7 @@ import numpy as np
 from sklmm._prediction import linear_predictor, probabilities
 from sklmm._progress import effective_threads
 from sklmm.design.grouping import lookup_codes
+from sklmm.inference.estimability import warn_of_rows
 
 from ._common import TypicalRows, axes_for, check_mixed, keep_within_probabilities, probability_label, pyplot
 
@@ -60,6 +61,7 @@ class GroupCurvesDisplay:
         factor=None,
         groups=None,
         at=None,
+        sample_weight=None,
         predict_effects=None,
         population="marginal",
         grid_resolution=100,
@@ -83,6 +85,9 @@ class GroupCurvesDisplay:
             Labels of the groups to draw. None: all.
         at : dict, default=None
             Values of other columns to hold them at.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows, for means and frequencies. None is the column of weights that the formula of the model
+            names, where X has it.
         predict_effects : {"posterior", "mode"}, default=None
             Curves of groups: averaged over the group's posterior, or at its conditional modes. None: as the estimator
             predicts, "posterior" unless it was set to "mode".
@@ -118,23 +123,24 @@ class GroupCurvesDisplay:
             unknown = [label for label, code in zip(groups, chosen, strict=True) if code < 0]
             raise ValueError(f"the model knows no {factor} {unknown[0]!r}")
 
-        typical = TypicalRows(estimator, X, at)
+        typical = TypicalRows(estimator, X, at, sample_weight)
         feature = typical.column(feature)
         if not typical.is_numeric(feature):
             raise ValueError(f"{feature!r} holds labels, no numbers to draw curves over")
         values = typical.grid(feature, grid_resolution)
         rows = estimator._read_new_rows(typical.rows(**{feature: values}), None)
+        gap = np.where(warn_of_rows(estimator, rows.X), np.nan, 0.0)
         curves = np.empty((len(chosen), len(values)))
         for k, code in enumerate(chosen):
             codes = [np.full(len(values), code if f == which else -1) for f in range(len(names))]
-            curves[k] = _probability(estimator, rows.X, codes, predict_effects)
+            curves[k] = _probability(estimator, rows.X, codes, predict_effects) + gap
         unknown = [np.full(len(values), -1)] * len(names)
         return cls(
             feature,
             values,
             curves,
             levels[chosen],
-            _probability(estimator, rows.X, unknown, population),
+            _probability(estimator, rows.X, unknown, population) + gap,
             factor=factor,
             population_label="population average" if population == "marginal" else f"typical {factor}",
             ylabel=probability_label(estimator),

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from sklmm.inference.diagnostics import standardised_effects
+from sklmm.inference.normality import simulated_effects, standardised_effects
 
 from ._common import axes_for, check_level, check_mixed, percent
 
@@ -27,6 +27,8 @@ class RandomEffectsDisplay:
         What they are called.
     level : float, default=0.95
         Of the intervals.
+    simulated : list of ndarray, optional
+        Standardised effects of data that the model has made: what quantiles look like where random effects are normal.
 
     Attributes
     ----------
@@ -35,25 +37,45 @@ class RandomEffectsDisplay:
     intervals_ : matplotlib LineCollection
         The intervals; None for "qq".
     points_ : matplotlib Line2D
+    band_ : matplotlib PolyCollection
+        Where quantiles lie in simulations; None without, and for "caterpillar".
     """
 
-    def __init__(self, effects, sd, prior_sd, *, term, coefficient, level=0.95):
+    def __init__(self, effects, sd, prior_sd, *, term, coefficient, level=0.95, simulated=None):
         self.effects = effects
         self.sd = sd
         self.prior_sd = prior_sd
         self.term = term
         self.coefficient = coefficient
         self.level = level
+        self.simulated = simulated
 
     @classmethod
     def from_estimator(
-        cls, estimator, *, term=None, coefficient=None, level=0.95, kind="caterpillar", ax=None, **kwargs
+        cls,
+        estimator,
+        X=None,
+        y=None,
+        groups=None,
+        *,
+        sample_weight=None,
+        term=None,
+        coefficient=None,
+        level=0.95,
+        kind="caterpillar",
+        n_simulations=99,
+        random_state=0,
+        ax=None,
+        **kwargs,
     ):
         """Draw a random coefficient of a fitted model.
 
         Parameters
         ----------
         estimator : fitted MixedLogisticRegression
+        X, y, groups, sample_weight
+            The rows of the fit, for "qq" with random slopes or several grouping factors, see
+            `sklmm.random_effects_normality`.
         term : str, default=None
             A key of `random_effects_`. None is the first.
         coefficient : str, default=None
@@ -61,7 +83,12 @@ class RandomEffectsDisplay:
         level : float, default=0.95
             Of the intervals: conditional modes with multiples of their conditional standard deviations.
         kind : {"caterpillar", "qq"}, default="caterpillar"
-            "qq" draws the standardised effects against normal quantiles.
+            "qq" draws the standardised effects against normal quantiles, with the band in which each of them lies with
+            this probability in data that the model has made. Without it, where the rows are needed and not there, the
+            picture says little: with few rows a group points do not follow the line, whatever the random effects.
+        n_simulations : int, default=99
+        random_state : int, SeedSequence, Generator, RandomState or None, default=0
+            For "qq".
         ax : matplotlib Axes, default=None
         **kwargs
             Passed on to `matplotlib.axes.Axes.plot`, which draws the points.
@@ -78,6 +105,12 @@ class RandomEffectsDisplay:
         term = _chosen(term, list(tables), "term")
         coefficient = _chosen(coefficient, list(tables[term].columns), f"random coefficient of {term!r}")
         variance = estimator.covariance_[term].loc[coefficient, coefficient]
+        simulated = None
+        if kind == "qq" and (X is not None or estimator._level_logits is not None):
+            draws = simulated_effects(
+                estimator, "kind='qq'", X, y, groups, sample_weight, int(n_simulations), random_state
+            )
+            simulated = [effects[term, coefficient] for effects in draws]
         return cls(
             tables[term][coefficient],
             estimator.random_effects_sd_[term][coefficient],
@@ -85,6 +118,7 @@ class RandomEffectsDisplay:
             term=term,
             coefficient=coefficient,
             level=level,
+            simulated=simulated,
         ).plot(ax, kind=kind, **kwargs)
 
     def plot(self, ax=None, *, kind="caterpillar", **kwargs):
@@ -106,6 +140,7 @@ class RandomEffectsDisplay:
             raise ValueError(f"kind must be 'caterpillar' or 'qq', got {kind!r}")
         if kind == "qq":
             return self._plot_quantiles(ax, kwargs)
+        self.band_ = None
         n_levels = len(self.effects)
         labelled = n_levels <= MOST_LABELS
         height = min(max(1.2 + 0.17 * n_levels, 2.5), 13.0) if labelled else 6.0
@@ -132,13 +167,25 @@ class RandomEffectsDisplay:
 
     def _plot_quantiles(self, ax, kwargs):
         self.figure_, self.ax_ = axes_for(ax, (5.4, 4.8))
-        self.intervals_ = None
+        self.intervals_ = self.band_ = None
         values = np.sort(standardised_effects(self.effects.to_numpy(), self.sd.to_numpy(), self.prior_sd))
-        expected = stats.norm.ppf((np.arange(1, len(values) + 1) - 0.5) / max(len(values), 1))
+        share = (np.arange(1, len(values) + 1) - 0.5) / max(len(values), 1)
+        expected = stats.norm.ppf(share)
         style = {"marker": "o", "linestyle": "none", "markersize": 4, "color": "C0", **kwargs}
         (self.points_,) = self.ax_.plot(expected, values, **style)
-        self.ax_.axline((0, 0), slope=1, color="0.5", linestyle="--", linewidth=1, zorder=0)
-        self.ax_.set_xlabel("normal quantile")
+        drawn = [np.quantile(draw, share) for draw in self.simulated or () if draw.size and share.size]
+        if drawn:
+            tails = [(1 - self.level) / 2, 0.5, (1 + self.level) / 2]
+            lower, middle, upper = np.quantile(drawn, tails, axis=0)
+            self.band_ = self.ax_.fill_between(
+                expected, lower, upper, color="0.5", alpha=0.25, linewidth=0,
+                label=f"{percent(self.level)} band of data\nthat the model made",
+            )  # fmt: skip
+            self.ax_.plot(expected, middle, color="0.5", linestyle="--", linewidth=1, zorder=0)
+            self.ax_.legend(loc="upper left")
+        else:
+            self.ax_.axline((0, 0), slope=1, color="0.5", linestyle="--", linewidth=1, zorder=0)
+        self.ax_.set_xlabel("normal quantile" + ("" if drawn else " (of many rows a group: pass X, y, groups)"))
         self.ax_.set_ylabel(f"standardised {_in_words(self.coefficient)} of {self.term}")
         return self
 

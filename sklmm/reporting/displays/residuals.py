@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from sklmm.inference.diagnostics import labels_of_rows, quantile_residuals
+from sklmm.inference.diagnostics import residuals_and_predictions
 
 from ._common import axes_for, check_level, percent
 
@@ -46,6 +46,7 @@ class ResidualsDisplay:
         y,
         groups=None,
         *,
+        sample_weight=None,
         by=None,
         kind="qq",
         n_simulations=500,
@@ -61,7 +62,7 @@ class ResidualsDisplay:
         estimator : fitted MixedLogisticRegression or GEELogisticRegression
         X, y, groups
             As in `fit`: as a rule the rows of the fit.
-        by, n_simulations, predict_effects, random_state
+        sample_weight, by, n_simulations, predict_effects, random_state
             See `sklmm.quantile_residuals`.
         kind : {"qq", "predicted"}, default="qq"
             Sorted residuals against uniform quantiles, with the band in which each of so many independent residuals
@@ -75,19 +76,9 @@ class ResidualsDisplay:
         -------
         display : ResidualsDisplay
         """
-        residuals = quantile_residuals(
-            estimator, X, y, groups, by=by, n_simulations=n_simulations, predict_effects=predict_effects,
-            random_state=random_state,
-        )  # fmt: skip
-        if hasattr(estimator, "simulate"):
-            p = estimator.predict_proba(X, groups=groups, predict_effects=predict_effects)[:, 1]
-        else:
-            p = estimator.predict_proba(X)[:, 1]
-        what = "rows"
-        if by is not None:
-            code, levels = labels_of_rows(estimator, estimator._read_new_rows(X, groups), by)
-            p = np.bincount(code, weights=p, minlength=len(levels)) / np.bincount(code, minlength=len(levels))
-            what = f"levels of {by}" if isinstance(by, str) else "labels"
+        residuals, p, what = residuals_and_predictions(
+            estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state
+        )
         return cls(residuals.to_numpy(), p, what=what).plot(ax, kind=kind, **kwargs)
 
     def plot(self, ax=None, *, kind="qq", level=0.95, **kwargs):

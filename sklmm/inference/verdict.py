@@ -1,0 +1,57 @@
+"""What a fit did not estimate, and what inference therefore leaves blank.
+
+Where columns separate the classes, estimates run off to infinity and are wherever the fit stopped; where it did not
+converge, all of them are. Standard errors and what follows from them, z and p-values, intervals, odds ratios, then mean
+nothing, however precise they look.
+"""
+
+import numpy as np
+
+from sklmm._text import listed
+from sklmm.exceptions import ConvergenceWarning, SeparationWarning, warn
+
+from .tables import Table
+
+__all__ = ["NO_INFERENCE", "not_estimated", "reason_of_blanks", "warn_of_blanks", "with_reason"]
+
+NO_INFERENCE = "no standard errors, tests, intervals or odds ratios"
+_NOTHING_LEFT = 0.1  # of log-likelihood: one row of even odds has 0.69
+
+
+def not_estimated(estimator, names):
+    """Mask of the coefficients, of these names, that inference says nothing of.
+
+    Where columns predict every row, nothing of the likelihood is left that could tell of any coefficient.
+    """
+    if not getattr(estimator, "converged_", True):
+        return np.ones(len(names), dtype=bool)
+    separated = set(getattr(estimator, "_separated", ()))
+    value = getattr(estimator, "log_likelihood_", getattr(estimator, "quasi_likelihood_", -np.inf))
+    if separated and value > -_NOTHING_LEFT:
+        return np.ones(len(names), dtype=bool)
+    return np.array([("the intercept" if name == "intercept" else name) in separated for name in names], dtype=bool)
+
+
+def reason_of_blanks(estimator):
+    """Why something is blank, and the class of warnings that this is of."""
+    if not estimator.converged_:
+        verdict = str(getattr(estimator.fit_report_, "verdict", "")).strip() or "the iterations stopped early"
+        return f"the fit did not converge ({verdict}): there are {NO_INFERENCE}", ConvergenceWarning
+    advice = "Fit without these columns, or with fewer categories"
+    if hasattr(estimator, "log_likelihood_"):
+        advice += "; likelihood_ratio_test and conf_int(method='profile') hold under separation, too"
+    return (
+        f"the classes are separated by {listed(map(repr, estimator._separated))}: there are {NO_INFERENCE} of what has "
+        f"no finite estimate. {advice}"
+    ), SeparationWarning
+
+
+def with_reason(estimator, table, blank):
+    """A table in which something is blank, with the reason below it."""
+    return Table(table).with_note(reason_of_blanks(estimator)[0]) if np.any(blank) else table
+
+
+def warn_of_blanks(estimator, blank):
+    """Warn, where something is blank, of why."""
+    if np.any(blank):
+        warn(*reason_of_blanks(estimator))
