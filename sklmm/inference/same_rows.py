@@ -75,34 +75,36 @@ def row_signature(X, names, named, y, sample_weight, factors):
     RowSignature
     """
     n, p = X.shape
-    weights = np.ones(n) if sample_weight is None else sample_weight
-    labels = np.empty((2 + len(factors), n))  # each row's weight, times: 1, outcome, number of its group
-    labels[0], labels[1] = weights, weights * y
-    for f, (codes, levels) in enumerate(factors.values(), start=2):
-        labels[f] = weights * _numbers(levels)[codes]
+    numbers = [_numbers(levels) for _, levels in factors.values()]
     center = np.asarray(X[:_CHUNK], dtype=np.float64).mean(axis=0)
-    products, squares, order = np.zeros((len(labels), p)), np.zeros(p), np.zeros(len(labels))
+    m = 2 + len(factors)
+    products, squares, order, total, among_ones = np.zeros((m, p)), np.zeros(p), np.zeros(m), np.zeros(m), np.zeros(m)
     for start in range(0, n, _CHUNK):
         part = slice(start, min(start + _CHUNK, n))
+        labels = np.empty((m, part.stop - part.start))  # each row's weight, times: 1, outcome, number of its group
+        labels[0] = 1.0 if sample_weight is None else sample_weight[part]
+        labels[1] = labels[0] * y[part]
+        for f, ((codes, _), number) in enumerate(zip(factors.values(), numbers, strict=True), start=2):
+            labels[f] = labels[0] * number[codes[part]]
         Z = X[part] - center
-        products += labels[:, part] @ Z
-        squares += labels[0, part] @ (Z * Z)
-        order += labels[:, part] @ (np.arange(part.start, part.stop) * _GOLDEN % 1.0 - 0.5)
-    total = labels.sum(axis=1)
+        products += labels @ Z
+        squares += labels[0] @ (Z * Z)
+        order += labels @ (np.arange(part.start, part.stop) * _GOLDEN % 1.0 - 0.5)
+        total += labels.sum(axis=1)
+        among_ones += labels @ y[part]
     shift = products[0] / total[0]
     mean, variance = center + shift, np.maximum(squares / total[0] - shift**2, 0.0)
     sd = np.where(variance > (1e-12 * np.abs(mean)) ** 2, np.sqrt(variance), 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         crosses = np.where(sd > 0, (products[1:] - np.outer(total[1:], shift)) / total[0] / sd, 0.0)
-    among_ones = labels[2:] @ y
     return RowSignature(
         names=list(names),
         named=bool(named),
         columns=np.column_stack([mean, sd, crosses.T]),
-        factors={name: (total[f] / total[0], among_ones[f - 2] / total[0]) for f, name in enumerate(factors, start=2)},
+        factors={name: (total[f] / total[0], among_ones[f] / total[0]) for f, name in enumerate(factors, start=2)},
         share=float(total[1] / total[0]),
         order=order[1:] / total[0],
-        switches=np.array([np.count_nonzero(np.diff(v)) for v in (y, *(codes for codes, _ in factors.values()))]),
+        switches=np.array([np.count_nonzero(v[1:] != v[:-1]) for v in (y, *(codes for codes, _ in factors.values()))]),
     )
 
 
