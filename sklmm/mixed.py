@@ -314,7 +314,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         level_rows = rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None
         level_logits = None
         if columns == [[-1]]:  # a random intercept alone
-            level_logits = LevelLogits(codes[0], rows.X @ slopes, weights, level_rows)
+            level_logits = LevelLogits(codes[0], rows.X, slopes, weights, level_rows)
         n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
         state.update(
             classes_=classes,

@@ -348,6 +348,7 @@ class Solver:
             self.settled = last.length < 0.5 * point.length and not self.spent
             if self.spent:
                 break
+            without = None  # a table as long as there are clusters
             if self.settled:
                 point = last
             else:
