@@ -10,6 +10,7 @@ prints what was found by kind of design, and each fault with the name of its des
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -21,30 +22,35 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from robustness_designs import KINDS, draw  # noqa: E402
 from robustness_judge import Verdict, run  # noqa: E402
 
+WAITING = 30  # times the limit, which counts the processor's time, is how long a process may take on a busy machine
 SHARES = {"one": 0.3, "slopes": 0.16, "nested": 0.12, "crossed": 0.14, "gee": 0.28}
 
 
-def work(connection):
-    """A worker: designs in, "fitted" and verdicts out."""
+def work(connection, seconds):
+    """A worker: designs in, "fitted" and verdicts out. A fit, or its judge, that takes too long ends the process."""
+
+    def fitted():
+        connection.send("fitted")
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
     while (task := connection.recv()) is not None:
         design = draw(*task)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
-            connection.send(run(design, fitted=lambda: connection.send("fitted")))
-        except Exception as error:  # of the judge
-            connection.send(judge_failed(design.name, error))
-
-
-def judge_failed(name, error):
-    return Verdict(name, state=f"the judge failed: {type(error).__name__}: {str(error)[:100]}")
+            verdict = run(design, fitted=fitted)
+        except Exception as error:  # of the judge: what it does to fits is in the verdict
+            verdict = Verdict(design.name, state=f"the judge failed: {type(error).__name__}: {str(error)[:100]}")
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        connection.send(verdict)
 
 
 class Worker:
     """A process that can be ended when a design takes too long."""
 
-    def __init__(self):
+    def __init__(self, seconds):
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=work, args=(other,), daemon=True)
+        self.process = context.Process(target=work, args=(other, seconds), daemon=True)
         self.process.start()
         other.close()
         self.name = None
@@ -68,7 +74,11 @@ class Worker:
         try:
             message = self.connection.recv()
         except (EOFError, ConnectionResetError):
-            return self.ended("crash", f"the process ended with code {self.process.exitcode}")
+            self.process.join()
+            code = self.process.exitcode
+            if code == -signal.SIGPROF:
+                return self.ended("hang", "the time limit is over")
+            return self.ended("crash", f"the process ended with code {code}")
         if message == "fitted":
             self.fitted = True
             return None
@@ -79,8 +89,7 @@ class Worker:
 def verdicts(tasks, n_jobs, seconds):
     """Judge designs in processes of their own; in no order."""
     tasks = iter(tasks)
-    workers = [Worker() for _ in range(n_jobs)]
-    first = 20.0  # imports
+    workers = [Worker(seconds) for _ in range(n_jobs)]
     while True:
         for worker in workers:
             if worker.name is None and (task := next(tasks, None)) is not None:
@@ -91,11 +100,11 @@ def verdicts(tasks, n_jobs, seconds):
         ready = wait([worker.connection for worker in busy], timeout=1.0)
         for worker in busy:
             verdict = worker.result() if worker.connection in ready else None
-            if verdict is None and time.monotonic() - worker.began > seconds + first:
-                verdict = worker.ended("hang", f"no result after {seconds:g} s")
+            if verdict is None and time.monotonic() - worker.began > WAITING * seconds:
+                verdict = worker.ended("hang", f"no result after {WAITING * seconds:g} s, waiting for something")
             if verdict is not None:
                 if not worker.process.is_alive():
-                    workers[workers.index(worker)] = Worker()
+                    workers[workers.index(worker)] = Worker(seconds)
                 yield verdict
     for worker in workers:
         worker.connection.send(None)
@@ -133,7 +142,7 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="number of each kind's first design")
     parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60.0, help="for one design")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the processor, for one fit or judgement")
     parser.add_argument("--small", action="store_true", help="a few hundred rows at most")
     parser.add_argument("--only", metavar="KIND:SEED:INDEX")
     parser.add_argument("--verbose", action="store_true", help="with --only: data, fit, the judge's points")
