@@ -56,7 +56,7 @@ class Worker:
         self.name = None
 
     def give(self, task):
-        self.name, self.began, self.fitted = "{}:{}:{}".format(*task[:3]), time.monotonic(), False
+        self.name, self.began, self.fitted = "{}:{}:{}".format(*task), time.monotonic(), False
         self.connection.send(task)
 
     def ended(self, kind, text):
@@ -118,13 +118,13 @@ def tasks_of(options):
     done = Counter()
     for i in range(1, options.designs + 1):
         kind = max(kinds, key=lambda k: share[k] * i - done[k])
-        yield kind, options.seed, options.first + done[kind], options.small
+        yield kind + options.small * "-small", options.seed, options.first + done[kind]
         done[kind] += 1
 
 
-def run_one(name, verbose, small):
+def run_one(name, verbose):
     kind, seed, index = name.split(":")
-    design = draw(kind, int(seed), int(index), small)
+    design = draw(kind, int(seed), int(index))
     verdict = run(design, deep=True if verbose else None)
     if verbose:
         print(design.describe())
@@ -148,11 +148,11 @@ def main():
     parser.add_argument("--verbose", action="store_true", help="with --only: data, fit, the judge's points")
     options = parser.parse_args()
     if options.only:
-        sys.exit(run_one(options.only, options.verbose, options.small))
+        sys.exit(run_one(options.only, options.verbose))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     states, faults, began, in_fits, in_judge = Counter(), Counter(), time.monotonic(), 0.0, 0.0
     for verdict in verdicts(tasks_of(options), options.jobs, options.seconds):
-        kind = verdict.name.split(":")[0]
+        kind = verdict.name.partition(":")[0]
         states[kind, verdict.state] += 1
         in_fits, in_judge = in_fits + verdict.fit_seconds, in_judge + verdict.judge_seconds
         for fault, text in verdict.faults:

@@ -98,7 +98,7 @@ def run(design, deep=None, fitted=lambda: None):
     judge = judge_gee if design.kind == "gee" else judge_mixed
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        judge(design, fit, caught, verdict, design.index % DEEP_SHARE == 0 if deep is None else deep)
+        judge(design, fit, caught, verdict, int(design.name.split(":")[-1]) % DEEP_SHARE == 0 if deep is None else deep)
     verdict.judge_seconds = time.process_time() - began - verdict.fit_seconds
     return verdict
 
