@@ -10,6 +10,7 @@ with 1 if there is a fault. The designs and the judge are in tests/robustness_*.
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -21,36 +22,41 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from robustness_designs import KINDS, draw
 from robustness_judge import Verdict, run
 
+WAITING = 30  # times the limit, which counts the processor's time, is how long a process may take on a busy machine
 SHARES = {"one": 0.3, "slopes": 0.16, "nested": 0.12, "crossed": 0.14, "gee": 0.28}
 
 
-def work(connection):
-    """A worker: designs in, "fitted" and verdicts out."""
+def work(connection, seconds):
+    """A worker: designs in, "fitted" and verdicts out. A fit, or its judge, that takes too long ends the process."""
+
+    def fitted():
+        connection.send("fitted")
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+
     while (task := connection.recv()) is not None:
         design = draw(*task)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
-            connection.send(run(design, fitted=lambda: connection.send("fitted")))
-        except Exception as error:  # of the judge
-            connection.send(judge_failed(design.name, error))
-
-
-def judge_failed(name, error):
-    return Verdict(name, state=f"the judge failed: {type(error).__name__}: {str(error)[:100]}")
+            verdict = run(design, fitted=fitted)
+        except Exception as error:  # of the judge: what it does to fits is in the verdict
+            verdict = Verdict(design.name, state=f"the judge failed: {type(error).__name__}: {str(error)[:100]}")
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        connection.send(verdict)
 
 
 class Worker:
     """A process that can be ended when a design takes too long."""
 
-    def __init__(self):
+    def __init__(self, seconds):
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=work, args=(other,), daemon=True)
+        self.process = context.Process(target=work, args=(other, seconds), daemon=True)
         self.process.start()
         other.close()
         self.name = None
 
     def give(self, task):
-        self.name, self.began, self.fitted = "{}:{}:{}".format(*task[:3]), time.monotonic(), False
+        self.name, self.began, self.fitted = "{}:{}:{}".format(*task), time.monotonic(), False
         self.connection.send(task)
 
     def ended(self, kind, text):
@@ -68,7 +74,11 @@ class Worker:
         try:
             message = self.connection.recv()
         except (EOFError, ConnectionResetError):
-            return self.ended("crash", f"the process ended with code {self.process.exitcode}")
+            self.process.join()
+            code = self.process.exitcode
+            if code == -signal.SIGPROF:
+                return self.ended("hang", "the time limit is over")
+            return self.ended("crash", f"the process ended with code {code}")
         if message == "fitted":
             self.fitted = True
             return None
@@ -79,8 +89,7 @@ class Worker:
 def verdicts(tasks, n_jobs, seconds):
     """Judge designs in processes of their own; in no order."""
     tasks = iter(tasks)
-    workers = [Worker() for _ in range(n_jobs)]
-    first = 20.0  # imports
+    workers = [Worker(seconds) for _ in range(n_jobs)]
     while True:
         for worker in workers:
             if worker.name is None and (task := next(tasks, None)) is not None:
@@ -91,11 +100,11 @@ def verdicts(tasks, n_jobs, seconds):
         ready = wait([worker.connection for worker in busy], timeout=1.0)
         for worker in busy:
             verdict = worker.result() if worker.connection in ready else None
-            if verdict is None and time.monotonic() - worker.began > seconds + first:
-                verdict = worker.ended("hang", f"no result after {seconds:g} s")
+            if verdict is None and time.monotonic() - worker.began > WAITING * seconds:
+                verdict = worker.ended("hang", f"no result after {WAITING * seconds:g} s, waiting for something")
             if verdict is not None:
                 if not worker.process.is_alive():
-                    workers[workers.index(worker)] = Worker()
+                    workers[workers.index(worker)] = Worker(seconds)
                 yield verdict
     for worker in workers:
         worker.connection.send(None)
@@ -109,13 +118,13 @@ def tasks_of(options):
     done = Counter()
     for i in range(1, options.designs + 1):
         kind = max(kinds, key=lambda k: share[k] * i - done[k])
-        yield kind, options.seed, options.first + done[kind], options.small
+        yield kind + options.small * "-small", options.seed, options.first + done[kind]
         done[kind] += 1
 
 
-def run_one(name, verbose, small):
+def run_one(name, verbose):
     kind, seed, index = name.split(":")
-    design = draw(kind, int(seed), int(index), small)
+    design = draw(kind, int(seed), int(index))
     verdict = run(design, deep=True if verbose else None)
     if verbose:
         print(design.describe())
@@ -133,17 +142,17 @@ def main():
     parser.add_argument("--first", type=int, default=0, help="number of each kind's first design")
     parser.add_argument("--kind", choices=KINDS)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60.0, help="for one design")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the processor, for one fit or judgement")
     parser.add_argument("--small", action="store_true", help="a few hundred rows at most")
     parser.add_argument("--only", metavar="KIND:SEED:INDEX")
     parser.add_argument("--verbose", action="store_true", help="with --only: data, fit, the judge's points")
     options = parser.parse_args()
     if options.only:
-        sys.exit(run_one(options.only, options.verbose, options.small))
+        sys.exit(run_one(options.only, options.verbose))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     states, faults, began, in_fits, in_judge = Counter(), Counter(), time.monotonic(), 0.0, 0.0
     for verdict in verdicts(tasks_of(options), options.jobs, options.seconds):
-        kind = verdict.name.split(":")[0]
+        kind = verdict.name.partition(":")[0]
         states[kind, verdict.state] += 1
         in_fits, in_judge = in_fits + verdict.fit_seconds, in_judge + verdict.judge_seconds
         for fault, text in verdict.faults:

@@ -22,6 +22,8 @@ class Design:
 
     Attributes
     ----------
+    kind : str
+        One of KINDS.
     groups : DataFrame with a column a factor, the finest first: a, b, c.
     weights, time : ndarray or None
     terms : list of (factor, intercept, slopes, correlated)
@@ -35,8 +37,6 @@ class Design:
     """
 
     kind: str
-    seed: int
-    index: int
     X: np.ndarray
     y: np.ndarray
     groups: pd.DataFrame
@@ -46,10 +46,7 @@ class Design:
     params: dict
     matrix: np.ndarray | None = None
     traits: list = field(default_factory=list)
-
-    @property
-    def name(self):
-        return f"{self.kind}:{self.seed}:{self.index}"
+    name: str = ""
 
     def describe(self):
         w = np.ones(len(self.y)) if self.weights is None else self.weights
@@ -65,10 +62,13 @@ class Design:
         return "\n".join(lines)
 
 
-def draw(kind, seed, index, small=False):
-    """The design of this kind and number. ``small`` ones have a few hundred rows at most."""
-    rng = np.random.default_rng([KINDS.index(kind), seed, index])
-    return _gee(rng, seed, index, small) if kind == "gee" else _mixed(rng, kind, seed, index, small)
+def draw(kind, seed, index):
+    """The design of this kind and number; those of "one-small" and so on have a few hundred rows at most."""
+    name, _, size = kind.partition("-")
+    rng = np.random.default_rng([KINDS.index(name), seed, index, *([1] if size else [])])
+    design = _gee(rng, bool(size)) if name == "gee" else _mixed(rng, name, bool(size))
+    design.name = f"{kind}:{seed}:{index}"
+    return design
 
 
 # ---- parts
@@ -256,7 +256,7 @@ def _finish(rng, design, order):
 # ---- mixed models
 
 
-def _mixed(rng, kind, seed, index, small):
+def _mixed(rng, kind, small):
     n = _number_of_rows(rng, small, 1500 if kind in ("nested", "crossed") else 3000)
     sizes, pattern = _sizes(rng, n)
     a = np.repeat(np.arange(sizes.size), sizes)
@@ -313,7 +313,7 @@ def _mixed(rng, kind, seed, index, small):
         f"sds {sds}, base rate {rate:.4f}",
         f"weights: {weighting}; rows: {ordering}",
     ]
-    design = Design(kind, seed, index, X, y, groups, weights, None, terms, params, None, traits)
+    design = Design(kind, X, y, groups, weights, None, terms, params, None, traits)
     return _finish(rng, design, order)
 
 
@@ -326,7 +326,7 @@ def _term(factor, intercept, slopes, correlated):
 # ---- estimating equations
 
 
-def _gee(rng, seed, index, small):
+def _gee(rng, small):
     correlation = str(
         rng.choice(
             ["independence", "exchangeable", "ar1", "unstructured", "m-dependent", "fixed"],
@@ -387,5 +387,5 @@ def _gee(rng, seed, index, small):
         f"weights: {weighting}; rows: {ordering}",
     ]
     groups = pd.DataFrame({"a": labels[a]})
-    design = Design("gee", seed, index, X, y, groups, weights, time, [], params, matrix, traits)
+    design = Design("gee", X, y, groups, weights, time, [], params, matrix, traits)
     return _finish(rng, design, order)

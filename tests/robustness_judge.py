@@ -28,7 +28,7 @@ MOST_CLIMBS, FEW_CLIMBS = 200, 15  # iterations of a climb
 NO_END = 600.0  # where climbing is given up
 COARSE_NODES = 9  # where starts are tried before the nodes of the fit are
 FAR = 60.0  # a standard deviation, or a linear predictor in its rows' root mean square, that counts as infinite
-STARTS = {False: (0.5, 2.0, 8.0), True: (0.3, 1.0, 3.0, 10.0)}  # standard deviations; True: thorough
+STARTS = {"one": (0.5, 2.0, 8.0), "several": (0.7, 6.0), "thorough": (0.3, 1.0, 3.0, 10.0), "large": (2.0,)}  # sds
 DEEP_SHARE = 10  # one design in so many is judged deeply whatever it looks like
 EXACT = 1e-10  # Newton decrement of the judge's maxima
 
@@ -98,7 +98,7 @@ def run(design, deep=None, fitted=lambda: None):
     judge = judge_gee if design.kind == "gee" else judge_mixed
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        judge(design, fit, caught, verdict, design.index % DEEP_SHARE == 0 if deep is None else deep)
+        judge(design, fit, caught, verdict, int(design.name.split(":")[-1]) % DEEP_SHARE == 0 if deep is None else deep)
     verdict.judge_seconds = time.process_time() - began - verdict.fit_seconds
     return verdict
 
@@ -223,7 +223,8 @@ class MixedJudge:
         gamma, _ = logistic_regression(self.fixed.F, self.y, self.w)
         yield "sd 0", np.append(gamma, np.zeros(lik.n_params - lik.k))
         gamma = gamma * min(1.0, 30.0 / max(np.sqrt(gamma @ gamma), 1e-300))
-        for sd in STARTS[thorough] if len(self.y) < LARGE else (1.0, 5.0):
+        kind = "thorough" if thorough else "one" if lik.n_params - lik.k == 1 else "several"
+        for sd in STARTS["large" if len(self.y) >= LARGE else kind]:
             theta = np.concatenate([sd * (term.row == term.col) for term in self.terms])
             yield f"sd {sd:g}", np.append(gamma * np.sqrt(1 + 0.346 * sd**2), theta)
         if thorough and lik.n_params - lik.k > 1 and len(self.y) < LARGE:
@@ -234,10 +235,11 @@ class MixedJudge:
                     yield f"only sd {j}", np.append(gamma, theta)
 
 
-    def highest(self, x, here, settled, thorough, note):
+    def highest(self, x, here, settled, thorough, enough, note):
         """The highest point from all starts, if it is higher than the fit's: value, point, start.
 
-        ``settled``: the fit's is a maximum, so that climbs that come near are there.
+        ``settled``: the fit's is a maximum, so that climbs that come near are there; ``enough``: any higher point will
+        do.
         """
         best, best_x, where = here, x, "the fit's point"
         known = [(x, here)] if settled else []
@@ -260,6 +262,8 @@ class MixedJudge:
             known.append((at, value))
             if value > best + HIGHER / 10:
                 best, best_x, where = value, at, name
+            if enough and best > here + HIGHER and not self.is_far(best_x):
+                break
         return best, best_x, where
 
 
@@ -333,7 +337,7 @@ def judge_mixed(design, fit, caught, verdict, deep):
 
     settled = definite and decrement < 1e-8
     locally_best = decrement < 1e-6 and _curves_down(H)
-    best, best_x, where = judge.highest(x, here, settled, deep or suspicious, verdict.note)
+    best, best_x, where = judge.highest(x, here, settled, deep or suspicious, not deep, verdict.note)
     if suspicious or best > here + short:
         ahead_x, ahead = judge.climb(x, MOST_CLIMBS)
         verdict.note(f"from the fit's point: {ahead:.8f} at {np.array2string(ahead_x, precision=4)}")
