@@ -26,7 +26,7 @@ from .inference.normality import LevelLogits
 from .likelihood.base import FactorDesign, fit_mixed
 from .reporting.summary import summary_of_mixed
 
-FEWEST_ROWS = 1e-6  # the log-likelihood of fewer is hardly above what fits leave to gain
+FEWEST_ROWS = 1e-3  # the log-likelihood of fewer is hardly above what fits leave to gain
 
 
 class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier):

@@ -3,7 +3,7 @@
 Knows nothing of models: it sees value, gradient and Hessian, and how far a step moves linear predictors.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
@@ -18,6 +18,9 @@ BELIEVABLE = 20.0
 # A step that moves the linear predictor of some row this far and gains less than this leads to infinity: separation.
 # Going on would only wear the information down to rounding error.
 FAR, FLAT = 0.5, 1e-6
+# No step moves the linear predictor of a row farther than this; only steps that are long in standardised coefficients
+# are looked at.
+MOST_MOVE, LONG = 1e4, 10.0
 # Rounding errors of a log-likelihood: sums of rows, and conditional modes that are found to a tolerance.
 NOISE, RELATIVE_NOISE = 1e-9, 1e-12
 # A step is taken if it gains this share of what the quadratic model promises; below the second share the model is
@@ -127,6 +130,11 @@ class _Climber:
         self.began = perf_counter() - (self.report.history[-1]["seconds"] if self.report.history else 0.0)
         self.radius, self.arrived, self.evaluated = np.inf, False, None
 
+    @staticmethod
+    def has_stalled(point, stalled):
+        """Whether steps gain nothing any more at the top: what seems to curve upwards there is rounding error."""
+        return stalled >= MOST_STALLED and not point.rough and point.next.slope <= point.noise
+
     def ends(self, point, stalled):
         """Whether a climb ends here though it has not arrived."""
         spent = self.spent or stalled >= MOST_STALLED
@@ -155,7 +163,15 @@ class _Climber:
         return value, gradient, -hessian
 
     def plan(self, point):
-        point.next = newton_step(point.gradient, point.information, self.active, self.n_fixed, point.x, self.radius)
+        planned = newton_step(point.gradient, point.information, self.active, self.n_fixed, point.x, self.radius)
+        fixed = planned.step[: self.n_fixed]
+        if self.farthest is not None and np.abs(fixed).max(initial=0.0) > LONG:
+            far = self.farthest(fixed)
+            if far > MOST_MOVE:  # where outcomes are certain there is no information that would bound a step
+                step = planned.step * (MOST_MOVE / far)
+                gain = float(point.gradient @ step - 0.5 * step @ point.information @ step)
+                planned = replace(planned, step=step, gain=gain, length=planned.length * MOST_MOVE / far, newton=False)
+        point.next = planned
 
     def record(self, level, point):
         self.report.n_iter += 1
@@ -195,7 +211,7 @@ class _Climber:
         """
         before, stalled = np.inf, 0
         while True:
-            self.arrived = self.done(point, before, tol, polish)
+            self.arrived = self.done(point, before, tol, polish) or self.has_stalled(point, stalled)
             if self.arrived or self.ends(point, stalled):
                 return point
             trial = self.at(point.x + point.next.step, point.level, point.level > 1)
@@ -236,9 +252,11 @@ class _Climber:
         return not strict and point.next.newton and self.near_enough(point.decrement, before, tol)
 
     def runs_away(self, point):
-        """Whether the next step moves the linear predictor of some row far, and gains nothing."""
-        if point.decrement > FLAT or self.farthest is None:
+        """Whether the next step moves the linear predictor of some row far, and gains nothing; or all is certain."""
+        if self.farthest is None or (point.decrement > FLAT and point.value <= -FLAT):
             return False
+        if point.value > -FLAT:
+            return True
         step = point.next.step[: self.n_fixed]  # rows are looked at only where one could move so far
         return np.abs(step).sum() * np.sqrt(self.n_rows) >= FAR and self.farthest(step) >= FAR
 
@@ -263,7 +281,7 @@ class _Climber:
         report, away = self.report, self.runs_away(point)
         if self.evaluated is not point.x:
             self.revisit(point)
-        report.decrement = float(point.decrement)
+        report.decrement = float(point.next.slope if self.arrived else point.decrement)
         report.converged = bool(self.arrived or away or (not point.rough and report.decrement <= max(tol, point.noise)))
         report.verdict = _verdict(report, tol, away)
         x, value = point.x, point.value
@@ -370,6 +388,7 @@ class _SecantClimber(_Climber):
                 if point.decrement > np.sqrt(EXACT_BELOW):  # the guess was far too steep: not there yet
                     self.exact, self.trouble = None, TROUBLE
             self.arrived = self.settled(point, tol) or (self.exact is not None and self.runs_away(point))
+            self.arrived |= self.has_stalled(point, stalled)
             if self.arrived or self.ends(point, stalled):
                 break
             self.before = point

@@ -11,6 +11,7 @@ MAX_STEP = 2.0
 # On the scale of a unit diagonal: curvatures below the first share of the largest are no information, and a direction
 # curves upwards beyond rounding errors from the second on.
 LEAST_CURVATURE, UPWARD = 1e-12, 1e-8
+NOTHING = 1e-30  # a parameter with this share of another's information has none
 
 
 @dataclass
@@ -24,6 +25,8 @@ class Step:
         What the model promises.
     decrement : float
         What it promises where nothing bounds the step, but for directions that curve upwards.
+    slope : float
+        What the gradient alone promises: the decrement, if nothing curves upwards.
     length : float
         In the metric of the information: its square is about twice the log-likelihood that it is about.
     newton : bool
@@ -33,6 +36,7 @@ class Step:
     step: np.ndarray
     gain: float
     decrement: float
+    slope: float
     length: float
     newton: bool
 
@@ -67,40 +71,41 @@ def newton_step(gradient, information, active, n_fixed, x=None, radius=np.inf):
     """
     g, A = (gradient, information) if active.all() else (gradient[active], information[np.ix_(active, active)])
     scale = np.abs(A.diagonal())
-    scale = 1.0 / np.sqrt(np.where(scale > 0, scale, 1.0))
+    scale = 1.0 / np.sqrt(np.maximum(scale, max(NOTHING * scale.max(initial=0.0), np.finfo(float).tiny)))
     A, g = A * (scale[:, None] * scale), g * scale
     random = np.flatnonzero(active) >= n_fixed
     most = np.full(int(random.sum()), MAX_STEP)
     if x is not None:
         most = np.maximum(most, 2.0 * np.abs(x[active][random]))
 
-    def result(direction, gain, decrement, length, newton):
+    def result(direction, gain, decrement, slope, length, newton):
         step = np.zeros_like(gradient)
         step[active] = direction * scale
-        return Step(step, float(gain), float(decrement), float(length), newton)
+        return Step(step, float(gain), float(decrement), float(slope), float(length), newton)
 
     factor, failed = lapack.dpotrf(A, lower=1)
     if not failed and factor.diagonal().min(initial=1.0) ** 2 > LEAST_CURVATURE:
         direction = lapack.dpotrs(factor, g, lower=1)[0]
         length = np.sqrt(max(g @ direction, 0.0))
         if length <= radius and (np.abs(direction * scale)[random] <= most).all():
-            return result(direction, 0.5 * length**2, 0.5 * length**2, length, True)
-        metric, decrement = A, 0.5 * length**2
+            return result(direction, 0.5 * length**2, 0.5 * length**2, 0.5 * length**2, length, True)
+        metric, decrement, slope = A, 0.5 * length**2, 0.5 * length**2
     else:
         w, V = eigh(A)
         size = np.maximum(np.abs(w), LEAST_CURVATURE * max(np.abs(w).max(), 1.0))
         metric, along = (V * size) @ V.T, V.T @ g
         length = np.sqrt(along**2 @ (1.0 / size))
+        slope = 0.5 * length**2
         if w[0] < -UPWARD:
             length = max(length, 1.0)
         decrement = _solve(A, g, metric, length)[1] if length > 0.0 else 0.0
     rho = min(radius, length)
     if rho == 0.0:
-        return result(np.zeros_like(g), 0.0, 0.0, 0.0, False)
+        return result(np.zeros_like(g), 0.0, 0.0, 0.0, 0.0, False)
     bounded = metric.copy()
     bounded[random, random] += (rho / (most / scale[random])) ** 2
     direction, gain = _solve(A, g, bounded, np.sqrt(2.0) * rho)
-    return result(direction, gain, max(decrement, gain), np.sqrt(direction @ metric @ direction), False)
+    return result(direction, gain, max(decrement, gain), slope, np.sqrt(direction @ metric @ direction), False)
 
 
 def _solve(A, g, metric, radius):

@@ -299,7 +299,7 @@ def judge_gee(design, fit, caught, verdict, deep):
             return
         for name, start in (("independence", independent), ("the fit's point", gamma), ("0", 0 * gamma)):
             found = reference.solve(start)
-            if found is not None:
+            if found is not None and np.abs(found[0]).max() < 1e6:
                 kind = "false separation" if warned["Separation"] else "not converged"
                 kind += ", alpha at its bound" if found[1] else ""
                 solution = np.array2string(found[0][:8], precision=4)

@@ -91,6 +91,9 @@ def run(design, deep=None, fitted=lambda: None):
     verdict.note(f"fit: {verdict.fit_seconds:.3f} s, warnings {caught.names}")
     for text in caught.texts:
         verdict.note(f"  {text[:300]}")
+    if isinstance(error, ValueError) and "regular grid" in str(error):  # lags are not counted on such times
+        verdict.state = "refused"
+        return verdict
     if error is not None:
         verdict.fault("exception", f"{type(error).__name__}: {str(error)[:160]}")
         verdict.state = "exception"

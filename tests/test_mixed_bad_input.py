@@ -91,7 +91,7 @@ BAD = {
         )
         for trouble, weights in {
             r"beyond 1e\+13, double precision": (1e11, 1e15, 1e100, 1e306, 1e308),
-            "fewer than 1e-06 are too few": (1e-10,),
+            "fewer than 0.001 are too few": (1e-6, 1e-10),
             "numbers so small underflow": (1e-300, 1e-320),
         }.items()
         for weight in weights

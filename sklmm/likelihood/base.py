@@ -13,7 +13,7 @@ from sklmm.likelihood.crossed import CrossedLikelihood
 from sklmm.likelihood.nested import NestedLikelihood
 from sklmm.likelihood.rows import multiply_in_place, row_products
 from sklmm.likelihood.second_look import look_again
-from sklmm.optimize import FitReport, maximise, maximise_by_gradients
+from sklmm.optimize import FLAT, FitReport, maximise, maximise_by_gradients
 
 # Nodes that tell which of two maxima is the better one, by number of random coefficients.
 FINE_NODES = {1: 51, 2: 15, 3: 7}
@@ -325,8 +325,9 @@ class _Information:
 
 
 def _separated(engine, optimum):
-    """Columns (-1: intercept) along which the likelihood rises without end: steps that gain nothing move rows far."""
+    """Columns (-1: intercept) along which the likelihood rises without end: steps that gain nothing move rows far, or
+    all outcomes are certain already."""
     if not optimum.runs_away:
         return []
-    spread = engine.spread(optimum.last_step)
+    spread = engine.spread(optimum.last_step if optimum.value < -FLAT else optimum.x)
     return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]

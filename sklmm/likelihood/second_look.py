@@ -31,7 +31,7 @@ class OtherStart:
     x : ndarray
     held : mask of parameters that stay there at first
     beyond : ndarray or None
-        Entries of x whose sizes shall stay above this: the maximum looked for is farther out. NaN: any size.
+        Entries of x, one of which shall stay above this: the maximum looked for is farther out. NaN: any size.
     """
 
     x: np.ndarray
@@ -74,7 +74,7 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None):
             continue
 
         def give_up(x, value, beyond=other.beyond):
-            return beyond is not None and not higher(value) and (np.abs(x) < beyond).any()
+            return beyond is not None and not higher(value) and not (np.abs(x) >= beyond).any()
 
         try:
             last = climb(other.x, report, other.held, give_up)
@@ -125,8 +125,8 @@ def _other_starts(optimum, engine, held):
     if far:
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
         x[k:][far] = np.copysign(np.maximum(FAR_OUT, TIMES * np.abs(theta[far])), theta[far])
-        beyond[k:][far] = np.sqrt(np.abs(x[k:][far]) * np.maximum(1.0, np.abs(theta[far])))
-        yield OtherStart(_rescaled(x, optimum.x, k), held, beyond)
+        beyond[k:][far] = 0.75 * np.sqrt(np.abs(x[k:][far]) * np.maximum(1.0, np.abs(theta[far])))
+        yield OtherStart(_rescaled(x, optimum.x, k) if np.ndim(engine.n_levels) == 0 else x, held, beyond)
 
 
 def _rescaled(x, before, k):
