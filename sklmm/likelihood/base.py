@@ -179,7 +179,8 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     optimum, far = climb(x, levels=getattr(engine, "levels", (1,))), None
     if factors:
         fine = len(factors) == 1 and covariance.q in FINE_NODES
-        optimum, far = look_again(optimum, climb, engine, held, null, max_iter, better if fine else None)
+        n_obs = y.size if sample_weight is None else sample_weight.sum()
+        optimum, far = look_again(optimum, climb, engine, held, null, max_iter, better if fine else None, n_obs)
     if isinstance(engine, CrossedLikelihood):
         engine.evaluate(optimum.x)
         optimum.report.n_full_passes = engine.n_evaluations

@@ -39,7 +39,7 @@ class OtherStart:
     beyond: np.ndarray | None = None
 
 
-def look_again(optimum, climb, engine, held, null, max_iter, better=None):
+def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=None):
     """The best of an optimum and those that other starts lead to.
 
     Parameters
@@ -53,6 +53,8 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None):
     max_iter : int
     better : callable x -> float, or None
         A better approximation of the log-likelihood.
+    n_obs : float or None
+        Rows, as often as weights count them; None: once.
 
     Returns
     -------
@@ -67,7 +69,8 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None):
     def higher(value):
         return value > best.value + HIGHER * (1.0 + abs(best.value))
 
-    for other in [*_other_starts(optimum, engine, held), OtherStart(null[0], held)]:
+    others = _other_starts(optimum, engine, held, engine.n_rows if n_obs is None else n_obs)
+    for other in [*others, OtherStart(null[0], held)]:
         if report.n_iter >= max_iter:
             break
         if other.x is null[0] and not higher(null[1]):
@@ -100,7 +103,7 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None):
     return best, rejected
 
 
-def _other_starts(optimum, engine, held):
+def _other_starts(optimum, engine, held, n_obs):
     """Points that another maximum may be found from."""
     covariance, k = engine.covariance, engine.n_fixed
     theta, diagonal = optimum.x[k:], np.flatnonzero(engine.covariance.diagonal)
@@ -120,8 +123,8 @@ def _other_starts(optimum, engine, held):
         without = of_both[entries].any(axis=0)
         x[k:][without], stay[k:][without] = 0.0, True
         yield OtherStart(_rescaled(x, optimum.x, k), stay)
-    tiny = np.ndim(engine.n_levels) == 0 and engine.n_rows < min(CHEAP_ROWS, TINY_GROUPS * engine.n_levels)
-    far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and engine.n_rows < CHEAP_ROWS)]
+    tiny = np.ndim(engine.n_levels) == 0 and n_obs < min(CHEAP_ROWS, TINY_GROUPS * engine.n_levels)
+    far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
     if far:
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
         x[k:][far] = np.copysign(np.maximum(FAR_OUT, TIMES * np.abs(theta[far])), theta[far])
