@@ -9,6 +9,7 @@ import numpy as np
 
 # Diagonal entries of Lambda (on standardised features) below this are variances on the boundary, as in lme4.
 SINGULAR = 1e-4
+PIVOT = 1e-8  # of the rows below: half of the digits for it, half for how they are turned
 
 
 class RelativeCovariance:
@@ -59,9 +60,22 @@ class RelativeCovariance:
         out = np.zeros((self.q, self.q))
         for block, correlated in self.blocks:
             lower = factor[block, block]
-            if correlated:
+            if correlated and np.triu(lower, 1).any():  # a triangular one is not turned: if singular, it could be
                 lower = np.linalg.qr(lower.T, mode="r").T
             out[block, block] = lower * np.where(lower.diagonal() < 0, -1.0, 1.0)
+        return out
+
+    def with_pivots(self, factor):
+        """A Lambda of this structure with small numbers for zeros on its diagonal.
+
+        A zero leaves the rows below it free to turn among its column and those behind: in other coordinates it would be
+        forgotten which way. Small numbers tell `normal_form` both ways.
+        """
+        out = factor.copy()
+        for block, correlated in self.blocks:
+            part = out[block, block]  # a view
+            for j in range(len(part) - 1 if correlated else 0):
+                part[j, j] = max(part[j, j], PIVOT * np.linalg.norm(part[j + 1 :, j:]), key=abs)
         return out
 
     def normal_jacobian(self, factor, change):

@@ -62,8 +62,11 @@ class Units:
 
     def natural(self, x):
         """(beta, theta) in the user's units."""
-        covariance = self.covariance
-        Lambda = covariance.normal_form(self._random_map() @ covariance.lambda_(x[self.n_fixed :]))
+        covariance, T = self.covariance, self._random_map()
+        Lambda = covariance.lambda_(x[self.n_fixed :])
+        if np.triu(T, 1).any():  # quadrature's value depends on the factor, which `internal` is to find again
+            Lambda = covariance.with_pivots(Lambda)
+        Lambda = covariance.normal_form(T @ Lambda)
         return self._fixed_map() @ x[: self.n_fixed], Lambda[covariance.row, covariance.col]
 
     def internal(self, beta, theta):
