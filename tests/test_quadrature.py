@@ -98,7 +98,7 @@ def test_parameters_in_other_units_come_back(theta):
 
 @pytest.mark.parametrize("seed", [216, 473, 784, 938])
 def test_objective_of_a_singular_fit_is_what_the_fit_reached(seed):
-    """A zero beside a random slope, and two nodes: turned at random the factor gave log-likelihoods 0.01 to 0.2 less."""
+    """A zero beside a random slope, and two nodes: the factor turned at random lost 0.01 to 0.2 of the value."""
     X, y, factor = _small_data(seed)
     fit = fit_mixed(X, y, factors=[factor], n_quadrature=2)
     assert fit.is_singular

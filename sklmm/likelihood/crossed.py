@@ -195,8 +195,8 @@ class CrossedLikelihood(SeveralFactors):
     def _go(self, fixed, t, start, step, slope, exact):
         """Along a step as far as `_kernels/_search.h` says, if it is `exact`, Newton's.
 
-        Returns where it leads, h and its gradient there, and how far a linear predictor moves at most; None for a long step
-        that is not exact.
+        Returns where it leads, h and its gradient there, and how far a linear predictor moves at most; None for a long
+        step that is not exact.
         """
         (u, u_border, h), (d, d_border) = start, step
         search, last, reach = Search(slope), 0.0, None
