@@ -1,4 +1,4 @@
-"""Gauss-Hermite grids integrate polynomials against the normal density exactly."""
+"""Gauss-Hermite grids integrate polynomials against the normal density exactly; factors of singular covariances."""
 
 import itertools
 import math
@@ -8,6 +8,9 @@ import warnings
 import numpy as np
 import pytest
 
+from sklmm.likelihood.base import FactorDesign, fit_mixed
+from sklmm.likelihood.clustered import ClusteredLikelihood
+from sklmm.likelihood.objective import MixedObjective
 from sklmm.likelihood.quadrature import MAX_GRID, hermite_grid
 
 
@@ -65,3 +68,42 @@ def test_underflowing_weights_are_an_error():
         warnings.simplefilter("ignore", RuntimeWarning)  # of numpy, on the way
         with pytest.raises(ValueError, match="n_quadrature=500 is too large"):
             hermite_grid(500, 1)
+
+
+# --- singular covariances, whose factor quadrature depends on ---------------------------------------------------
+
+
+def _small_data(seed):
+    rng = np.random.default_rng(seed)
+    n_groups, size = rng.integers(4, 10), rng.integers(2, 6)
+    groups = np.repeat(np.arange(n_groups), size)
+    x = rng.normal(size=groups.size) + rng.choice([0, 1, 5])
+    eta = rng.normal() + rng.normal() * x + 1.5 * rng.normal(size=n_groups)[groups] * (x - x.mean())
+    y = (rng.random(groups.size) < 1 / (1 + np.exp(-eta))).astype(np.uint8)
+    return x[:, None], y, FactorDesign(groups, int(n_groups), [-1, 0], [(2, True)])
+
+
+@pytest.mark.parametrize("theta", [[0, 0.3, 0.4], [0, 0, 0.5], [0, -0.5, 0], [0.7, 0.2, 0], [0.7, 0.2, 0.3], [0, 0, 0]])
+def test_parameters_in_other_units_come_back(theta):
+    X, y, factor = _small_data(176)
+    engine = ClusteredLikelihood(X, y, factor.codes, factor.n_levels, factor.columns, factor.blocks, n_quadrature=2)
+    x = np.array([0.2, -0.1, *theta])
+    back = engine.internal(*engine.natural(x))
+    np.testing.assert_allclose(back[:2], x[:2], atol=1e-12)
+    found, expected = engine.covariance.lambda_(back[2:]), engine.covariance.lambda_(x[2:])
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-7)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-7)
+    assert engine.evaluate(back)[0] == pytest.approx(engine.evaluate(x)[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", [216, 473, 784, 938])
+def test_objective_of_a_singular_fit_is_what_the_fit_reached(seed):
+    """A zero beside a random slope, and two nodes: the factor turned at random lost 0.01 to 0.2 of the value."""
+    X, y, factor = _small_data(seed)
+    fit = fit_mixed(X, y, factors=[factor], n_quadrature=2)
+    assert fit.is_singular
+    objective = MixedObjective(
+        X, y, factors=[factor], sample_weight=None, fit_intercept=True, n_quadrature=2, n_threads=1, beta=fit.beta,
+        theta=fit.theta,
+    )  # fmt: skip
+    assert objective.value == pytest.approx(fit.log_likelihood, abs=1e-6)
