@@ -189,7 +189,7 @@ class MixedJudge:
         kind = "thorough" if thorough else "one" if n_theta == 1 else "several"
         for sd in STARTS["large" if len(self.y) >= LARGE else kind]:
             yield f"sd {sd:g}", np.append(gamma * np.sqrt(1 + 0.346 * sd**2), sd * diagonal)
-        if thorough and n_theta > 1 and len(self.y) < LARGE:
+        if (thorough or len(self.terms) > 1) and n_theta > 1 and len(self.y) < LARGE:
             for j in np.flatnonzero(diagonal):
                 yield f"sd {j} alone", np.append(gamma, 2.0 * (np.arange(n_theta) == j))
 
