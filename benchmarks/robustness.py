@@ -3,8 +3,8 @@
     python benchmarks/robustness.py [--designs 3000] [--seed 0] [--kind one] [--jobs 1] [--seconds 60] [--small]
     python benchmarks/robustness.py --only one:0:17 --verbose
 
-prints what was found by kind of design, and each fault with the name of its design, which ``--only`` runs alone. Exits with
-1 if there is a fault. The designs and the judge are in tests/robustness_*.py.
+prints what was found by kind of design, and each fault with the name of its design, which ``--only`` runs alone. Exits
+with 1 if there is a fault. The designs and the judge are in tests/robustness_*.py.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from robustness_designs import KINDS, draw  # noqa: E402
-from robustness_judge import Verdict, run  # noqa: E402
+from robustness_designs import KINDS, draw
+from robustness_judge import Verdict, run
 
 WAITING = 30  # times the limit, which counts the processor's time, is how long a process may take on a busy machine
 SHARES = {"one": 0.3, "slopes": 0.16, "nested": 0.12, "crossed": 0.14, "gee": 0.28}
@@ -160,7 +160,8 @@ def main():
             print(f"{verdict.name}: {fault}: {text}", flush=True)
         if verdict.state.startswith("the judge failed"):
             print(f"{verdict.name}: {verdict.state}", flush=True)
-    print(f"\n{options.designs:,} designs in {time.monotonic() - began:.0f} s: fits {in_fits:.0f} s, judge {in_judge:.0f} s")
+    seconds = time.monotonic() - began
+    print(f"\n{options.designs:,} designs in {seconds:.0f} s: fits {in_fits:.0f} s, judge {in_judge:.0f} s")
     for title, counts in (("ends", states), ("faults", faults)):
         print(f"\n{title}")
         for (kind, what), count in sorted(counts.items()):

@@ -1,8 +1,9 @@
 """Random hard designs: data sets and models at which fits of clustered binary outcomes tend to fail.
 
-``draw(kind, seed, index)`` depends on nothing but its arguments, which are a design's name: "one:0:17". Kinds are "one" (a random intercept of one factor),
-"slopes" (random slopes), "nested", "crossed" and "gee". What makes them hard is drawn separately, so that it meets in all
-combinations: sizes of groups, features, standard deviations, base rates, weights, order of the rows.
+``draw(kind, seed, index)`` depends on nothing but its arguments, which are a design's name: "one:0:17". Kinds are
+"one" (a random intercept of one factor), "slopes" (random slopes), "nested", "crossed" and "gee". What makes them
+hard is drawn separately, so that it meets in all combinations: sizes of groups, features, standard deviations, base
+rates, weights, the order of the rows.
 """
 
 from dataclasses import dataclass, field
@@ -196,9 +197,7 @@ def _base_rate(rng):
 
 
 def _weights(rng, n):
-    kind = rng.choice(
-        ["none", "counts 0-4", "hundreds", "fractions", "some zeros"], p=[0.62, 0.12, 0.1, 0.08, 0.08]
-    )
+    kind = rng.choice(["none", "counts 0-4", "hundreds", "fractions", "some zeros"], p=[0.62, 0.12, 0.1, 0.08, 0.08])
     w = {
         "none": lambda: None,
         "counts 0-4": lambda: rng.integers(0, 5, n).astype(float),

@@ -1,6 +1,7 @@
-"""Judges estimating equations: are the reported coefficients a solution at the reported working correlation, is that one its
-moments there, and are the covariances those of both? Everything from the definitions, with dense matrices by cluster (a
-closed form for exchangeable ones).
+"""Judges estimating equations: are the reported coefficients a solution at the reported working correlation, is that
+the one that its moments give there, and are the covariances those of both?
+
+Everything from the definitions, with dense matrices by cluster (a closed form for exchangeable ones).
 """
 
 import numpy as np
@@ -274,7 +275,8 @@ def judge_gee(design, fit, caught, verdict, deep):
     fine = ~np.append(np.zeros(first, dtype=bool), aliased)
     variances = np.concatenate([np.diag(naive)[fine], np.diag(robust)[fine]])
     apart = separated(reference.F, reference.sign)
-    warned = {name: f"{name}Warning" in caught for name in ("Separation", "Convergence", "WorkingCorrelation", "FewClusters")}
+    kinds = "Separation", "Convergence", "WorkingCorrelation", "FewClusters"
+    warned = {name: f"{name}Warning" in caught for name in kinds}
     spoken = warned["Separation"] or warned["Convergence"] or caught.mentions("standard error")
     if not (np.isfinite(variances).all() and (variances > 0).all()) and not (spoken or warned["FewClusters"]):
         verdict.fault("standard errors", f"variances are {variances}, without a warning")
@@ -301,7 +303,8 @@ def judge_gee(design, fit, caught, verdict, deep):
             if found is not None:
                 kind = "false separation" if warned["Separation"] else "not converged"
                 kind += ", alpha at its bound" if found[1] else ""
-                verdict.fault(kind, f"scoring finds a solution from {name}, {np.array2string(found[0][:8], precision=4)}")
+                at = np.array2string(found[0][:8], precision=4)
+                verdict.fault(kind, f"scoring finds a solution from {name}, {at}")
                 return
         return
     if apart:

@@ -1,8 +1,8 @@
 """Fits designs of :mod:`robustness_designs` and judges the fits: ``run(design)`` returns a :class:`Verdict`.
 
-Is what was reported the maximum (the solution), and does the fit say so where it is not? The judges of mixed models and of
-estimating equations, :mod:`robustness_mixed` and :mod:`robustness_gee`, share no code with the package and look at the fit
-only to compare.
+Is what was reported the maximum (the solution), and does the fit say so where it is not? The judges of mixed models
+and of estimating equations, :mod:`robustness_mixed` and :mod:`robustness_gee`, share no code with the package and
+look at the fit only to compare.
 """
 
 import time

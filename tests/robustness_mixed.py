@@ -1,8 +1,8 @@
 """Judges fits of mixed models: is the reported point the highest, is its value right, are its standard errors?
 
-The judge's likelihood is that of :mod:`robustness_likelihood`, in coordinates of its own: orthogonal columns for the fixed
-effects, standardised columns for the random ones. SciPy's BFGS climbs from several starts; what it finds is polished by
-Newton's method with differences of the exact gradient.
+The judge's likelihood is that of :mod:`robustness_likelihood`, in coordinates of its own: orthogonal columns for
+the fixed effects, standardised columns for the random ones. SciPy's BFGS climbs from several starts; what it finds
+is polished by Newton's method with differences of the exact gradient.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ VALUE_TOL = 1e-6  # of a reported log-likelihood, relative to 1 + |value|
 ERROR_TOL = 1e-3  # of standard errors, relative
 EXACT = 1e-10  # Newton decrement of the judge's maxima
 
-# A maximum with a standard deviation beyond REMOTE is one of approximations to groups that are told apart perfectly. A fit
-# that is at another maximum is left alone unless it misses more than LITTLE; what is beyond FAR (standard deviations, or
-# fixed parts of the linear predictor, in their root mean square) counts as infinite.
+# A maximum with a standard deviation beyond REMOTE is one of approximations to groups that are told apart
+# perfectly. A fit that is at another maximum is left alone unless it misses more than LITTLE. What is beyond FAR (a
+# standard deviation, or the fixed part of the linear predictor, in its root mean square) counts as infinite.
 REMOTE, LITTLE, FAR = 20.0, 1.0, 60.0
 NO_END = 600.0  # where climbing is given up
 
@@ -180,7 +180,7 @@ class MixedJudge:
             peak.x = peak.x + a * step
 
     def starts(self, thorough):
-        """From pooled coefficients, by standard deviation; 0 itself is plain logistic regression, and needs no climb."""
+        """From pooled coefficients, by standard deviation; 0 itself is plain logistic regression and needs no climb."""
         n_theta = self.likelihood.n_params - self.k
         diagonal = np.concatenate([term.row == term.col for term in self.terms])
         gamma, _ = logistic_regression(self.fixed.F, self.y, self.w)
@@ -238,7 +238,7 @@ class MixedJudge:
                 break
         if best.x is not self.x:
             self.polish(best)
-            note(f"the highest, {best.value:.9f} from {best.start}: decrement {best.decrement:.1e}, definite {best.definite}")
+            note(f"the highest, {best.value:.9f} from {best.start}: decrement {best.decrement:.1e}, {best.definite}")
         return best, excused
 
     def rises(self):
@@ -299,7 +299,8 @@ def judge_mixed(design, fit, caught, verdict, deep):
         return
     x, here, reported = judge.x, judge.here, float(fit.log_likelihood_)
     verdict.note(f"reported {reported:.9f}, the judge's at the reported parameters {here:.9f}")
-    verdict.note(f"the fit's point {np.array2string(x, precision=5)}, converged {fit.converged_}, {fit.n_iter_} iterations")
+    at = np.array2string(x, precision=5)
+    verdict.note(f"the fit's point {at}, converged {fit.converged_}, {fit.n_iter_} iterations")
     verdict.note(f"there: decrement {judge.decrement:.2e}, definite {judge.definite}; separated {judge.apart}")
     if not judge.comparable:
         judge.here = max(here, reported)
