@@ -215,31 +215,45 @@ class MixedJudge:
         return np.linalg.norm(peak.x - self.x) > 0.05 * (1 + np.linalg.norm(self.x))
 
     def highest(self, suspicious, deep, note):
-        """The peak to hold against the fit, polished if it is another one; and one that is excused, or None."""
-        best, excused = Peak(self.x, self.here, "the fit's point", self.decrement, self.definite), None
+        """The peak to hold against the fit, polished if it is another point; and one that is excused, or None."""
+        fitted = Peak(self.x, self.here, "the fit's point", self.decrement, self.definite)
+        higher, excused = [], None
 
         def take(peak):
-            nonlocal best, excused
+            """Keep what is higher. Returns whether that settles it."""
+            nonlocal excused
             note(f"from {peak.start}: {peak.value:.8f} at {np.array2string(peak.x, precision=4)}")
-            if peak.value > self.here + HIGHER and self.is_excused(peak):
+            if peak.value <= self.here + SHORT or self.is_excused(peak):
+                excused = peak if peak.value > self.here + HIGHER else excused
+                return False
+            higher.append(peak)
+            return not deep and peak.value > self.here + HIGHER and not self.is_far(peak.x)
+
+        def polished():
+            """The highest peak that is not excused after all."""
+            nonlocal excused
+            while higher:
+                peak = max(higher, key=lambda peak: peak.value)
+                if not np.isfinite(peak.decrement):
+                    self.polish(peak)
+                    note(f"polished: {peak.value:.9f}, decrement {peak.decrement:.1e}, definite {peak.definite}")
+                if not self.is_excused(peak):
+                    return peak
                 excused = peak
-            elif peak.value > best.value + (0 if peak.start == best.start else SHORT):
-                best = peak
+                higher.remove(peak)
+            return None
 
         if suspicious:
             peak = self.climb(self.x, "the fit's point", MOST_CLIMBS)
             self.polish(peak)
-            take(peak)
-            if self.is_finite(best) and not deep:
-                return best, excused
+            if take(peak) or (self.is_finite(peak) and not deep):
+                return peak, excused
+            if peak.value >= self.here:
+                fitted = peak
         for peak in self.peaks(deep or suspicious):
-            take(peak)
-            if not deep and best.value > self.here + HIGHER and not self.is_far(best.x):
+            if take(peak) and polished() is not None:
                 break
-        if best.x is not self.x:
-            self.polish(best)
-            note(f"the highest, {best.value:.9f} from {best.start}: decrement {best.decrement:.1e}, {best.definite}")
-        return best, excused
+        return polished() or fitted, excused
 
     def rises(self):
         """Whether the likelihood does not fall along the ray through the fit's point, to twenty times as far."""
