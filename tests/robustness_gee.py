@@ -242,7 +242,8 @@ class Reference:
             new, bound = self.within_range(self.moments(gamma)[1])
             moved = 0.0 if new is None else np.abs(new - alpha).max(initial=0.0)
             alpha = new if new is None else alpha + scale * (new - alpha)
-            if length < 1e-8 * np.sqrt(max(1.0, self.N / len(self.w))) and moved < 1e-8:
+            still = np.linalg.norm(step) < 1e-6 * (1 + np.linalg.norm(gamma))
+            if still and length < 1e-8 * np.sqrt(max(1.0, self.N / len(self.w))) and moved < 1e-8:
                 return gamma, bound
         return None
 

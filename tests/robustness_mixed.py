@@ -24,11 +24,12 @@ EXACT = 1e-10  # Newton decrement of the judge's maxima
 # perfectly. A fit that is at another maximum is left alone unless it misses more than LITTLE. What is beyond FAR (a
 # standard deviation, or the fixed part of the linear predictor, in its root mean square) counts as infinite.
 REMOTE, LITTLE, FAR = 20.0, 1.0, 60.0
-NO_END = 600.0  # where climbing is given up
+NO_END = 200.0  # where climbing is given up
 
 STARTS = {"one": (0.5, 2.0, 8.0), "several": (0.7, 6.0), "thorough": (0.3, 1.0, 3.0, 10.0), "large": (2.0,)}  # sds
 LARGE = 5000  # rows of designs with fewer starts
 MOST_CLIMBS, FEW_CLIMBS = 200, 15  # iterations of a climb
+NEARLY = 20.0  # a short climb that ended less than this below the fit is continued
 COARSE_NODES = 9  # where starts are tried before the nodes of the fit are
 
 
@@ -158,11 +159,19 @@ class MixedJudge:
                 best.x, best.value = x.copy(), value
             return -value, -gradient
 
-        scale = np.full(x.size, 1.0 / (4 + 0.1 * self.w.sum()))
-        scale[self.k :] = 1.0 / (2 + 0.1 * len(likelihood.start))
-        options = {"maxiter": most, "gtol": 1e-6, "hess_inv0": np.diag(scale)}
+        options = {"maxiter": most, "gtol": 1e-6, "hess_inv0": self._inverse_curvature(likelihood, x)}
         minimize(negative, x, jac=True, method="BFGS", callback=check, options=options)
         return best
+
+    @staticmethod
+    def _inverse_curvature(likelihood, x):
+        """Inverse of the Hessian without its signs, exactly symmetric."""
+        try:
+            values, vectors = np.linalg.eigh(likelihood.hessian(x, likelihood.value_and_gradient(x)[1]))
+        except (ArithmeticError, np.linalg.LinAlgError):  # too far out for the judge
+            return np.eye(x.size)
+        root = vectors / np.sqrt(np.maximum(np.abs(values), 1e-3))
+        return root @ root.T
 
     def polish(self, peak):
         """Newton steps with differences of the gradient, while they lead up."""
@@ -203,16 +212,14 @@ class MixedJudge:
                 if self.coarse is not self.likelihood:
                     at = self.climb(at, start, 60 if thorough else FEW_CLIMBS, known, coarse=True).x
                 peak = self.climb(at, start, MOST_CLIMBS if thorough else FEW_CLIMBS, known)
-                while not (thorough or self.apart) and peak.value < self.here and self._elsewhere(peak):
-                    before = peak.value  # on, while it gets higher
-                    peak = self.climb(peak.x, start, FEW_CLIMBS, known)
-                    if peak.value < before + 1e-2:
-                        break
+                if not (thorough or self.apart) and self._elsewhere(peak) and peak.value > self.here - NEARLY:
+                    peak = self.climb(peak.x, start, 2 * FEW_CLIMBS, known)
             known.append(peak)
             yield peak
 
     def _elsewhere(self, peak):
-        return np.linalg.norm(peak.x - self.x) > 0.05 * (1 + np.linalg.norm(self.x))
+        """Whether a climb ended short of the fit's point."""
+        return peak.value < self.here and np.linalg.norm(peak.x - self.x) > 0.05 * (1 + np.linalg.norm(self.x))
 
     def highest(self, suspicious, deep, note):
         """The peak to hold against the fit, polished if it is another point; and one that is excused, or None."""
@@ -250,6 +257,7 @@ class MixedJudge:
                 return peak, excused
             if peak.value >= self.here:
                 fitted = peak
+            suspicious = not self.is_far(peak.x)  # what leads to infinity is not looked at long
         for peak in self.peaks(deep or suspicious):
             if take(peak) and polished() is not None:
                 break
