@@ -170,23 +170,22 @@ class MixedJudge:
             values, vectors = np.linalg.eigh(likelihood.hessian(x, likelihood.value_and_gradient(x)[1]))
         except (ArithmeticError, np.linalg.LinAlgError):  # too far out for the judge
             return np.eye(x.size)
-        root = vectors / np.sqrt(np.maximum(np.abs(values), 1e-3))
+        size = np.abs(values)
+        root = vectors / np.sqrt(np.maximum(size, 1e-4 * size.max() + 1e-2))
         return root @ root.T
 
     def polish(self, peak):
         """Newton steps with differences of the gradient, while they lead up."""
-        likelihood = self.likelihood
-        for _ in range(12):
-            peak.value, g = likelihood.value_and_gradient(peak.x)
-            step, peak.decrement, peak.definite = _newton(g, likelihood.hessian(peak.x, g))
-            if peak.decrement < EXACT:
-                break
-            a = 1.0
-            while a > 1e-4 and not likelihood.value(peak.x + a * step) >= peak.value:
-                a /= 4
-            if a <= 1e-4:
-                break
-            peak.x = peak.x + a * step
+        try:
+            for _ in range(12):
+                peak.value, g = self.likelihood.value_and_gradient(peak.x)
+                step, peak.decrement, peak.definite = _newton(g, self.likelihood.hessian(peak.x, g))
+                lengths = (a for a in 0.25 ** np.arange(7) if self.likelihood.value(peak.x + a * step) >= peak.value)
+                if peak.decrement < EXACT or (a := next(lengths, None)) is None:
+                    break
+                peak.x = peak.x + a * step
+        except ArithmeticError:  # too far out for the judge's modes
+            peak.decrement = 1e10
 
     def starts(self, thorough):
         """From pooled coefficients, by standard deviation; 0 itself is plain logistic regression and needs no climb."""
