@@ -160,8 +160,8 @@ def main():
             print(f"{verdict.name}: {fault}: {text}", flush=True)
         if verdict.state.startswith("the judge failed"):
             print(f"{verdict.name}: {verdict.state}", flush=True)
-    took = time.monotonic() - began
-    print(f"\n{options.designs:,} designs in {took:.0f} s: fits {in_fits:.0f} s, judge {in_judge:.0f} s")
+    seconds = time.monotonic() - began
+    print(f"\n{options.designs:,} designs in {seconds:.0f} s: fits {in_fits:.0f} s, judge {in_judge:.0f} s")
     for title, counts in (("ends", states), ("faults", faults)):
         print(f"\n{title}")
         for (kind, what), count in sorted(counts.items()):

@@ -101,9 +101,9 @@ print(
 row = X.iloc[[0]].assign(id=ability.idxmax(), item="S1WantCurse")
 cases = {
     "this person, this item": row,
-    "a new person, this item": row.assign(id="new"),
+    "a new person, this item": row.assign(id=0),
     "this person, a new item": row.assign(item="new"),
-    "a new person, a new item": row.assign(id="new", item="new"),
+    "a new person, a new item": row.assign(id=0, item="new"),
 }
 heading("Probability of an aggressive answer")
 for words, case in cases.items():
@@ -118,9 +118,9 @@ for words, case in cases.items():
 # model of persons is asked.
 
 rng = np.random.default_rng(0)
-questions = X[X["id"] == 1].sample(12, random_state=0).assign(id="newcomer")
+questions = X[X["id"] == 1].sample(12, random_state=0).assign(id=0)
 said = (rng.random(12) < 0.9).astype(int)
 joined = persons.update_groups(questions, said)
 heading("After twelve answers, ten or so of them aggressive")
-print(f"The newcomer's ability: {joined.random_effects_['id'].loc['newcomer', 'intercept']:+.2f}, "
-      f"sd {joined.random_effects_sd_['id'].loc['newcomer', 'intercept']:.2f}")  # fmt: skip
+print(f"The newcomer's ability: {joined.random_effects_['id'].loc[0, 'intercept']:+.2f}, "
+      f"sd {joined.random_effects_sd_['id'].loc[0, 'intercept']:.2f}")  # fmt: skip

@@ -1,8 +1,9 @@
 """Random hard designs: data sets and models at which fits of clustered binary outcomes tend to fail.
 
-``draw(kind, seed, index)`` depends on nothing but its arguments. Kinds are "one" (a random intercept of one factor),
-"slopes" (random slopes), "nested", "crossed" and "gee". What makes them hard is drawn separately, so that it meets in
-all combinations: sizes of groups, features, standard deviations, base rates, weights, order of the rows.
+``draw(kind, seed, index)`` depends on nothing but its arguments, which are a design's name: "one:0:17". Kinds are
+"one" (a random intercept of one factor), "slopes" (random slopes), "nested", "crossed" and "gee". What makes them
+hard is drawn separately, so that it meets in all combinations: sizes of groups, features, standard deviations, base
+rates, weights, the order of the rows.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from scipy.special import expit
 
 KINDS = ("one", "slopes", "nested", "crossed", "gee")
 NODES = (3, 5, 7, 9, 15, 25, 51)
+LARGE_SHARE = 0.02  # of designs with several blocks of rows, through which fits climb from samples of them
 SDS = (0.0, 0.1, 0.3, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0)
 
 
@@ -81,7 +83,7 @@ def _log_uniform(rng, low, high):
 def _number_of_rows(rng, small, most=3000):
     if small:
         return int(_log_uniform(rng, 10, 300))
-    if rng.random() < 0.015:
+    if rng.random() < LARGE_SHARE:
         return int(_log_uniform(rng, 9000, 16000))
     return int(_log_uniform(rng, 10, most))
 
@@ -195,9 +197,7 @@ def _base_rate(rng):
 
 
 def _weights(rng, n):
-    kind = rng.choice(
-        ["none", "counts 0-4", "hundreds", "fractions", "some zeros"], p=[0.62, 0.12, 0.1, 0.08, 0.08]
-    )
+    kind = rng.choice(["none", "counts 0-4", "hundreds", "fractions", "some zeros"], p=[0.62, 0.12, 0.1, 0.08, 0.08])
     w = {
         "none": lambda: None,
         "counts 0-4": lambda: rng.integers(0, 5, n).astype(float),
@@ -220,9 +220,11 @@ def _both_classes(rng, y, weights):
     return y
 
 
-def _order(rng, codes, X, y):
+def _order(rng, codes, X, y, likely=None):
     """An order of the rows, new numbers of the groups, and both in words."""
     kind = rng.choice(["shuffled", "by group", "by pattern", "by feature", "by outcome"], p=[0.4, 0.25, 0.2, 0.1, 0.05])
+    if likely and rng.random() < 0.5:
+        kind = likely
     n_groups = codes.max() + 1
     if kind == "shuffled":
         return rng.permutation(y.size), rng.permutation(n_groups), kind
@@ -259,6 +261,10 @@ def _finish(rng, design, order):
 def _mixed(rng, kind, small):
     n = _number_of_rows(rng, small, 1500 if kind in ("nested", "crossed") else 3000)
     sizes, pattern = _sizes(rng, n)
+    if kind in ("nested", "crossed") and sizes.size < 5:
+        sizes, pattern = np.full(max(n // 2, 6), 2), "pairs"
+    if kind == "one" and n > 8000 and rng.random() < 0.4:
+        sizes, pattern = rng.integers(1, 4, n // 2), "visits"
     a = np.repeat(np.arange(sizes.size), sizes)
     n = a.size
     factors, traits = {"a": a}, [f"sizes: {pattern}"]
@@ -272,16 +278,20 @@ def _mixed(rng, kind, small):
     if kind == "nested":
         below = a
         for name in "bc"[: 1 + (rng.random() < 0.25)]:
-            n_above = min(max(2, int((below.max() + 1) / _log_uniform(rng, 2, 40))), 120 if n < 5000 else 40)
-            above = np.minimum(np.arange(below.max() + 1) // max(1, (below.max() + 1) // n_above), n_above - 1)
-            if rng.random() < 0.3:
-                above = np.r_[np.arange(n_above), rng.integers(0, n_above, max(below.max() + 1 - n_above, 0))]
-                above = above[: below.max() + 1]
-            below = factors[name] = np.unique(above, return_inverse=True)[1][below]
+            n_below = below.max() + 1
+            n_above = int(np.clip(n_below / _log_uniform(rng, 2, 40), 2, min(n_below - 1, 120 if n < 5000 else 40)))
+            above = np.arange(n_below) * n_above // n_below
+            if rng.random() < 0.3:  # sizes that differ
+                above[n_above:] = rng.integers(0, n_above, n_below - n_above)
+                above[:n_above] = np.arange(n_above)
+            if n_below > 2:
+                below = factors[name] = above[below]
     elif kind == "crossed":
         n_other = int(_log_uniform(rng, 2, min(60, max(n // 2, 3))))
         share = rng.pareto(1.1, n_other) + 0.05 if rng.random() < 0.3 else np.ones(n_other)
-        factors["b"] = np.unique(rng.choice(n_other, n, p=share / share.sum()), return_inverse=True)[1]
+        b = rng.choice(n_other, n, p=share / share.sum())
+        b[: n_other + 1] = np.arange(n_other + 1) % n_other  # two rows of a level are in different ones of the other
+        factors["b"] = b
     for name in list(factors)[1:]:
         sds.append(float(rng.choice(SDS)))
         eta = eta + sds[-1] * rng.normal(size=factors[name].max() + 1)[factors[name]]
@@ -300,7 +310,7 @@ def _mixed(rng, kind, small):
     y = (rng.random(n) < expit(eta)).astype(int)
     weights, weighting = _weights(rng, n)
     y = _both_classes(rng, y, weights)
-    order, labels, ordering = _order(rng, a, X, y)
+    order, labels, ordering = _order(rng, a, X, y, likely="by pattern" if n > 8000 else None)
     groups = pd.DataFrame({name: labels[codes] if name == "a" else codes for name, codes in factors.items()})
     params = {"random_effects": [_term(*term) for term in terms]}
     if kind == "one" and rng.random() < 0.5:
@@ -334,7 +344,7 @@ def _gee(rng, small):
         )
     )
     n = _number_of_rows(rng, small, 2000)
-    many = not small and correlation in ("independence", "exchangeable", "ar1") and rng.random() < 0.02
+    many = not small and correlation in ("independence", "exchangeable", "ar1") and rng.random() < 0.04
     n = int(rng.integers(8000, 14000)) if many else n
     largest = {"unstructured": 5, "fixed": 6, "m-dependent": 40, "ar1": 60}.get(correlation, 1000)
     sizes, pattern = _sizes(rng, n, largest)
@@ -345,7 +355,7 @@ def _gee(rng, small):
     n = a.size
     X, words = _features(rng, a, small)
     if many:
-        k = int(rng.integers(40, 90))
+        k = int(rng.integers(50, 90))
         X, words = np.column_stack([X, _zipf(rng, n, k)]), [*words, f"one-hot of {k} categories"]
     fixed, effect = _predictor(rng, X)
     rate, sd = _base_rate(rng), float(rng.choice(SDS))
@@ -364,10 +374,15 @@ def _gee(rng, small):
             timing = f"some of 0 to {largest - 1}"
         elif rng.random() < 0.5:
             gaps = rng.choice([1, 1, 1, 2, 3, 7], n).astype(float)
-            if correlation == "ar1" and rng.random() < 0.3:
-                gaps = np.round(rng.uniform(0.2, 3, n), 1)
+            tenths = correlation == "ar1" and rng.random() < 0.3
+            if tenths:
+                gaps = rng.integers(2, 30, n) / 10
             total = np.cumsum(gaps)
             time, timing = total - np.repeat(total[np.cumsum(sizes) - sizes], sizes), "with gaps"
+            if tenths:
+                timing = "with gaps of tenths, to rounding error"
+                if rng.random() < 0.9:
+                    time, timing = np.round(time, 1), "with gaps of tenths"
     weights, weighting = _weights(rng, n)
     y = _both_classes(rng, y, weights)
     order, labels, ordering = _order(rng, a, X, y)

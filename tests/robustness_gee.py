@@ -1,6 +1,7 @@
-"""Judges estimating equations: do the reported coefficients solve them at the reported working correlation, is that one
-its moments there, and are the covariances those of both? Everything from the definitions, with dense matrices by
-cluster (a closed form for exchangeable ones).
+"""Judges estimating equations: are the reported coefficients a solution at the reported working correlation, is that
+the one that its moments give there, and are the covariances those of both?
+
+Everything from the definitions, with dense matrices by cluster (a closed form for exchangeable ones).
 """
 
 import numpy as np
@@ -241,7 +242,8 @@ class Reference:
             new, bound = self.within_range(self.moments(gamma)[1])
             moved = 0.0 if new is None else np.abs(new - alpha).max(initial=0.0)
             alpha = new if new is None else alpha + scale * (new - alpha)
-            if length < 1e-8 * np.sqrt(max(1.0, self.N / len(self.w))) and moved < 1e-8:
+            still = np.linalg.norm(step) < 1e-6 * (1 + np.linalg.norm(gamma))
+            if still and length < 1e-8 * np.sqrt(max(1.0, self.N / len(self.w))) and moved < 1e-8:
                 return gamma, bound
         return None
 
@@ -274,7 +276,7 @@ def judge_gee(design, fit, caught, verdict, deep):
     fine = ~np.append(np.zeros(first, dtype=bool), aliased)
     variances = np.concatenate([np.diag(naive)[fine], np.diag(robust)[fine]])
     apart = separated(reference.F, reference.sign)
-    kinds = ("Separation", "Convergence", "WorkingCorrelation", "FewClusters")
+    kinds = "Separation", "Convergence", "WorkingCorrelation", "FewClusters"
     warned = {name: f"{name}Warning" in caught for name in kinds}
     spoken = warned["Separation"] or warned["Convergence"] or caught.mentions("standard error")
     if not (np.isfinite(variances).all() and (variances > 0).all()) and not (spoken or warned["FewClusters"]):
@@ -302,8 +304,8 @@ def judge_gee(design, fit, caught, verdict, deep):
             if found is not None and np.abs(found[0]).max() < 1e6:
                 kind = "false separation" if warned["Separation"] else "not converged"
                 kind += ", alpha at its bound" if found[1] else ""
-                solution = np.array2string(found[0][:8], precision=4)
-                verdict.fault(kind, f"scoring finds a solution from {name}, {solution}")
+                at = np.array2string(found[0][:8], precision=4)
+                verdict.fault(kind, f"scoring finds a solution from {name}, {at}")
                 return
         return
     if apart:

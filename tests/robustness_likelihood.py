@@ -1,8 +1,8 @@
-"""The log-likelihood of a mixed logistic model, written anew from its definition: nothing is shared with the package.
+"""The log-likelihood of a mixed logistic model, written anew from its definition, with nothing of the package in it.
 
 Laplace's approximation for any number of factors, and adaptive Gauss-Hermite quadrature for one. Conditional modes are
-found by a damped Newton's method; rows are summed with NumPy. All levels of the factor with the most levels (the leaf)
-are eliminated at once, and what the others (the border) then have in common is dense.
+found by a damped Newton's method; rows are summed with NumPy. The levels of the factor that has the most (the leaf) are
+eliminated all at once; what the others (the border) then have in common is one dense matrix.
 """
 
 import itertools
@@ -44,8 +44,8 @@ class LogLikelihood:
 
     Attributes
     ----------
-    k : number of fixed effects.
-    n_evaluations : int
+    k, n_params : number of fixed effects, of all parameters.
+    q : random coefficients of a level of the leaf.
     """
 
     def __init__(self, y, weights, fixed, terms, nodes=1):
@@ -57,11 +57,8 @@ class LogLikelihood:
         self.k, self.terms, self.leaf = fixed.shape[1], terms, leaf
         self.bounds = np.cumsum([self.k] + [term.row.size for term in terms])
         self.n_params = int(self.bounds[-1])
-        tree = terms[leaf]
-        self.q = tree.q
-        self.code = tree.codes
-        self.start = np.flatnonzero(np.diff(self.code, prepend=-1))
-        self.present = self.code[self.start]
+        self.q, self.n_levels, self.code = terms[leaf].q, terms[leaf].n_levels, terms[leaf].codes
+        self.start = np.flatnonzero(np.diff(self.code, prepend=-1))  # every level has rows
         self.border = [term for f, term in enumerate(terms) if f != leaf]
         self.m = sum(term.n_levels * term.q for term in self.border)
         first = np.cumsum([0] + [term.n_levels * term.q for term in self.border])
@@ -75,23 +72,19 @@ class LogLikelihood:
         _, self.cells, self.cell = np.unique(np.column_stack(alike), axis=0, return_index=True, return_inverse=True)
         self.cell = self.cell.ravel()
         zeta, w = np.polynomial.hermite.hermgauss(nodes)
-        q = tree.q
         log_w = np.log(w / np.sqrt(np.pi)) + zeta**2
-        self.nodes = np.array(list(itertools.product(zeta, repeat=q)))
-        self.log_w = np.array([sum(part) for part in itertools.product(log_w, repeat=q)])
+        self.nodes = np.array(list(itertools.product(zeta, repeat=self.q)))
+        self.log_w = np.array([sum(part) for part in itertools.product(log_w, repeat=self.q)])
         self.laplace = nodes == 1
-        self.u, self.ub = np.zeros((tree.n_levels, q)), np.zeros(self.m)
+        self.u, self.ub = np.zeros((self.n_levels, self.q)), np.zeros(self.m)
         self.factors = [np.zeros((term.q, term.q)) for term in terms]
         self._were_found = False
-        self.n_evaluations = 0
 
     # ---- sums
 
     def _sums(self, values):
         """Sums of rows' values by level of the leaf."""
-        out = np.zeros((self.terms[self.leaf].n_levels, *values.shape[1:]))
-        out[self.present] = np.add.reduceat(values, self.start, axis=0)
-        return out
+        return np.add.reduceat(values, self.start, axis=0)
 
     def _move(self, d, db):
         """What random effects add to the linear predictor."""
@@ -192,7 +185,7 @@ class LogLikelihood:
             rose = there[0] >= h - 1e-9 * (1 + np.abs(h))
             all_rose = there[0].sum() + there[1] >= h.sum() + border - 1e-9 * (1 + abs(h.sum()))
             if done or np.abs(delta).max() < NEAR:
-                rose[:] = all_rose = True
+                all_rose, rose = True, np.ones_like(rose)
             if all_rose if self.m else rose.all():
                 u, ub, eta, (h, border) = u + d, ub + db, eta + delta, there
             elif self.m:  # all together: part of the way
@@ -207,8 +200,7 @@ class LogLikelihood:
             less, more = np.where(damped > 1e-5, damped / 8, 0.0), np.clip(8 * damped, 1e-5, 1.0)
             damped = np.where(rose, less, more) if not done else damped
         else:
-            other = np.abs(db).max(initial=0)
-            raise ArithmeticError(f"the judge's modes did not settle: steps of {size:.1e}, {other:.1e}")
+            raise ArithmeticError(f"the judge's modes did not settle: the last step was {size:.1e} long")
         self.u, self.ub = u, ub
         return eta, D, log_det
 
@@ -239,10 +231,8 @@ class LogLikelihood:
         factors = [term.factor(theta) for term, theta in zip(self.terms, thetas, strict=True)]
         self._keep_effects(factors)
         self.T = self.terms[self.leaf].Z @ factors[self.leaf]
-        pairs = zip(self.terms, factors, strict=True)
-        others = [term.Z @ Lambda for f, (term, Lambda) in enumerate(pairs) if f != self.leaf]
+        others = [term.Z @ factors[f] for f, term in enumerate(self.terms) if f != self.leaf]
         self.Tb = np.concatenate(others, axis=1) if others else None
-        self.n_evaluations += 1
         eta0 = self.F @ gamma
         return eta0, *self._modes(eta0)
 
@@ -269,8 +259,7 @@ class LogLikelihood:
     def value_and_gradient(self, x):
         eta0, eta, D, log_det = self._begin(x)
         if not self.laplace:
-            value, gradient = self._quadrature(eta0, D, True)
-            return value, gradient
+            return self._quadrature(eta0, D, True)
         value = self._log_rows(eta).sum() - 0.5 * ((self.u**2).sum() + self.ub @ self.ub + log_det)
         return value, self._laplace_gradient(eta)
 

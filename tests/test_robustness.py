@@ -117,11 +117,9 @@ def test_the_reference_of_estimating_equations_agrees_with_the_dense_one(correla
         *data[:3], correlation, time=data.time, sample_weight=data.sample_weight, ddof_correction=ddof_correction,
         fixed_correlation=matrix[:5, :5],
     )  # fmt: skip
-    design = Design(
-        "gee", data.X, data.y, groups=pd.DataFrame({"a": data.groups}), weights=data.sample_weight,
-        time=data.time, terms=[], matrix=matrix,
-        params={"correlation": correlation, "ddof_correction": ddof_correction},
-    )  # fmt: skip
+    params = {"correlation": correlation, "ddof_correction": ddof_correction}
+    groups = pd.DataFrame({"a": data.groups})
+    design = Design("gee", data.X, data.y, groups, data.sample_weight, data.time, [], params, matrix)
     reference = Reference(design, np.zeros(3, dtype=bool))
     gamma, bound = reference.solve(np.zeros(4))
     np.testing.assert_allclose(reference.fixed.to_natural @ gamma, dense.beta, rtol=1e-7)
