@@ -38,7 +38,7 @@ class MixedInference:
     def variance_partition_(self):
         """Variances on the latent scale: of the fixed effects, of each factor's random effects, of the error."""
         factors = self._fitted("_factors")
-        return variance_partition(self._row_moments, {factor.name: factor.covariance for factor in factors})
+        return variance_partition(self._row_moments, {factor.name: factor.units.Lambda for factor in factors})
 
     @property
     def icc_(self):

@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._prediction import probabilities
+from ._prediction import normal_tails, probabilities
 from ._progress import effective_threads
 from ._validation import (
     as_table,
@@ -24,7 +24,8 @@ from ._validation import (
 )
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import SeparationWarning
-from .likelihood.base import FactorDesign, fit_mixed, posterior_modes
+from .likelihood.base import FactorDesign, fit_mixed, posteriors_given_fit
+from .likelihood.units import FitUnits
 
 OUTPUTS = ("logit", "probability")
 
@@ -302,12 +303,13 @@ def _fit_counts(cells, n_quadrature):
 
 def _encodings(cells, intercept, sd, output):
     """The number for each category, given its counts; and last, that for unknown categories."""
-    modes, variances, _ = posterior_modes(beta=np.array([intercept]), theta=[np.array([sd])], **_as_rows(cells))
-    logits = intercept + np.append(modes[0][:, 0], 0.0)
+    (modes,), _, (posterior,), _ = posteriors_given_fit(units=FitUnits.of_intercepts(intercept, sd), **_as_rows(cells))
     if output == "logit":
-        return logits
-    sds = np.sqrt(np.append(variances[0][:, 0, 0], sd**2))
-    return probabilities(logits, sds, 1)[:, 1]
+        return intercept + np.append(modes[:, 0], 0.0)
+    n = len(cells)
+    known = posterior.tails(np.full(n, intercept), np.full((n, 1), sd), np.arange(n), 1)
+    unknown = normal_tails(np.array([intercept]), np.array([sd]))
+    return np.concatenate([probabilities(*known)[:, 1], probabilities(*unknown)[:, 1]])
 
 
 # Columns of categories --------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ __all__ = [
     "AliasedFeaturesWarning",
     "ConvergenceWarning",
     "FewClustersWarning",
+    "ForgottenGroupsWarning",
     "LightWeightsWarning",
     "NestingWarning",
     "NoGroupsWarning",
@@ -60,6 +61,10 @@ class NestingWarning(SklmmWarning):
 
 class FewClustersWarning(SklmmWarning):
     """There are too few clusters for a robust covariance of the coefficients."""
+
+
+class ForgottenGroupsWarning(SklmmWarning):
+    """What a model knew of groups was replaced by what new rows say of them."""
 
 
 class LightWeightsWarning(SklmmWarning):

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import GroupedClassifier
 from ._diagnostics import warn_of_marginal_fit, warn_of_row_order
 from ._gee_inference import GEEInference
-from ._prediction import linear_predictor, log_probabilities, probabilities
+from ._prediction import Predictor, log_probabilities, normal_tails, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
 from ._validation import check_number, read_times, rows_by_level
 from .design.formula import FormulaRecipe
@@ -392,11 +392,11 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         -------
         probabilities : ndarray of shape (n_samples, 2)
         """
-        return probabilities(self._linear_predictor(X), None, effective_threads(self.n_threads))
+        return probabilities(*normal_tails(self._linear_predictor(X)))
 
     def predict_log_proba(self, X, groups=None):
         """Logarithms of `predict_proba`, with the same arguments."""
-        return log_probabilities(self._linear_predictor(X), None, effective_threads(self.n_threads))
+        return log_probabilities(*normal_tails(self._linear_predictor(X), log=True))
 
     def decision_function(self, X, groups=None):
         """Logit of the probability of the second class, with the arguments of `predict_proba`."""
@@ -427,7 +427,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
     def _linear_predictor(self, X):
         check_is_fitted(self)
         rows = self._read_new_rows(X, None)
-        return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], [], [], "zero")[0]
+        return Predictor(self.coef_[0], self.intercept_[0], []).means(rows.X, [], "zero")
 
     # What the fit says, made when it is asked for -----------------------------------------------------------
 

@@ -291,9 +291,10 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _level_rows=rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None,
             _levels=factors[0].levels if len(factors) == 1 else None,
             _posterior=fit.posterior,
+            _units=fit.units,
             _nesting=nested_pairs(designs),
             _row_moments=row_moments(
-                rows.X, fit.beta[n_fixed - len(rows.names) :], [factor.columns for factor in factors], weights
+                rows.X, fit.beta[n_fixed - len(rows.names) :], [factor.units for factor in factors], weights
             ),
         )
         self._set_fitted(state, design)
@@ -417,6 +418,8 @@ def _designs(factors, codes):
 
 
 def _fill_tables(factors, fit):
-    for factor, lambda_, modes, mode_cov in zip(factors, fit.lambda_, fit.modes, fit.mode_cov, strict=True):
+    for factor, lambda_, units, posterior, mode_cov in zip(
+        factors, fit.lambda_, fit.effect_units, fit.posteriors, fit.mode_cov, strict=True
+    ):
         factor.covariance = lambda_ @ lambda_.T
-        factor.modes, factor.mode_cov = modes, mode_cov
+        factor.units, factor.posterior, factor.mode_cov = units, posterior, mode_cov

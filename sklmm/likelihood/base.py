@@ -1,6 +1,6 @@
 """The contract between estimators and likelihood engines: designs in, a fitted model's numbers out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from sklmm.likelihood import nested
 from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
 from sklmm.likelihood.nested import NestedLikelihood
+from sklmm.likelihood.posterior import MAX_Q, posteriors_of_levels
 from sklmm.likelihood.rows import multiply_in_place, row_products
 from sklmm.optimize import FitReport, maximise, maximise_by_gradients
 
@@ -54,6 +55,9 @@ class MixedFit:
     separated : columns of X (-1: intercept) along which the likelihood has no maximum.
     report : FitReport
     is_singular : a variance on the boundary.
+    units : FitUnits.
+    effect_units : EffectUnits of each factor.
+    posteriors : posterior of the effects of each factor's levels, see `sklmm.likelihood.posterior`.
     posterior : JointPosterior, for several factors.
     robust_vcov : the cluster sandwich of (beta, theta), rows being clusters without factors; None for several factors.
     influence : what each level of the one factor adds to (beta, theta), to first order: (n_levels, n_params), float32.
@@ -71,13 +75,16 @@ class MixedFit:
     separated: list
     report: FitReport = field(default_factory=FitReport)
     is_singular: bool = False
+    units: object = None
+    effect_units: list = field(default_factory=list)
+    posteriors: list = field(default_factory=list)
     posterior: object = None
     robust_vcov: np.ndarray | None = None
     influence: np.ndarray | None = None
     level_rows: np.ndarray | None = None
 
 
-def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads):
+def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads, units=None):
     """The likelihood for these factors: the place where more engines join."""
     if len(factors) > 1:
         if n_quadrature > 1:
@@ -89,12 +96,12 @@ def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads
             )
         engine = NestedLikelihood if nested.serves(factors) else CrossedLikelihood
         return engine(
-            X, y, factors, sample_weight=sample_weight, fit_intercept=fit_intercept, n_threads=n_threads
+            X, y, factors, sample_weight=sample_weight, fit_intercept=fit_intercept, n_threads=n_threads, units=units
         )
     f = factors[0] if factors else FactorDesign(None, 1, [-1], [(1, True)])
     return ClusteredLikelihood(
         X, y, f.codes, f.n_levels, f.columns, f.blocks, sample_weight=sample_weight, fit_intercept=fit_intercept,
-        n_quadrature=n_quadrature if factors else 1, n_threads=n_threads,
+        n_quadrature=n_quadrature if factors else 1, n_threads=n_threads, units=units,
     )  # fmt: skip
 
 
@@ -155,7 +162,8 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     information = _Information(engine, optimum, held)
     if len(factors) == 1 and engine.cluster_gradients is None:
         engine.evaluate(x)  # max_iter was too low for a pass over all rows
-    modes, mode_cov, posterior = _random_effects(engine, x, factors)
+    modes, mode_cov = _random_effects(engine, x, factors)
+    posteriors, posterior = _posteriors(engine, x, factors)
     beta, theta = engine.natural(x)
     theta = _by_factor(theta, factors)
     robust = influence = None
@@ -178,6 +186,9 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         separated=_separated(engine, optimum),
         report=optimum.report,
         is_singular=bool(factors) and bool(covariance.on_boundary(x[random]).any()),
+        units=engine.fit_units(x).with_covariance(information.inverse),
+        effect_units=engine.effect_units(x, [len(f.columns) for f in factors]),
+        posteriors=posteriors,
         posterior=posterior,
         robust_vcov=robust,
         influence=influence,
@@ -185,29 +196,62 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     )
 
 
-def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_intercept=True, n_threads=1):
-    """Conditional modes and covariances of the random coefficients given parameters: lists, one entry per factor.
+def posteriors_given_fit(X, y, *, factors, units, sample_weight=None, n_threads=1, priors=None):
+    """What a fitted model's parameters and these rows say of the levels in them.
+
+    Parameters
+    ----------
+    units : FitUnits
+        Of the fit.
+    priors : list of (mean, precision) or None
+        Of the effects of each factor's levels, (n_levels, q) and (n_levels, q, q); None: those of the model. For
+        posteriors that are normal.
 
     Returns
     -------
     modes, mode_cov : list
+        In the user's units, as in `MixedFit`.
+    posteriors : list
     posterior : JointPosterior or None
-        For several factors.
     """
-    engine = _engine(X, y, factors, sample_weight, fit_intercept, 1, n_threads)
-    x = engine.internal(beta, np.concatenate(theta))
-    engine.evaluate(x)
-    return _random_effects(engine, x, factors)
+    if priors is None:
+        engine = _engine(X, y, factors, sample_weight, units.fit_intercept, 1, n_threads, units)
+    else:
+        engine = CrossedLikelihood(
+            X, y, factors, sample_weight=sample_weight, fit_intercept=units.fit_intercept, n_threads=n_threads, units=units
+        )  # fmt: skip
+        engine.set_prior(*zip(*priors, strict=True))
+    engine.evaluate(units.x)
+    return *_random_effects(engine, units.x, factors), *_posteriors(engine, units.x, factors)
 
 
 def _random_effects(engine, x, factors):
-    """Modes, covariances and joint posterior at x, where the engine was evaluated last."""
-    if len(factors) > 1:
-        return engine.random_effects(x)
+    """Modes and covariances at x, where the engine was evaluated last."""
     if not factors:
-        return [], [], None
-    modes, mode_cov = engine.random_effects(x)
-    return [modes], [mode_cov], None
+        return [], []
+    if isinstance(engine, ClusteredLikelihood):
+        modes, mode_cov = engine.random_effects(x)
+        return [modes], [mode_cov]
+    return engine.random_effects(x)
+
+
+def _posteriors(engine, x, factors):
+    """Posteriors of each factor's levels, and the joint one of several factors; `_random_effects` comes first."""
+    if not factors:
+        return [], None
+    if not isinstance(engine, ClusteredLikelihood):
+        return engine.posteriors(x)
+    if engine.covariance.q <= MAX_Q:
+        return [posteriors_of_levels(engine, x)], None
+    X, y, w, start = engine.rows
+    general = CrossedLikelihood(
+        X, y, [replace(factors[0], codes=np.repeat(engine.level_of_cluster, np.diff(start)))], sample_weight=w,
+        fit_intercept=engine.fit_intercept, n_threads=engine.n_threads, units=engine.fit_units(x),
+    )  # fmt: skip
+    general.u = engine.by_level(engine.modes)
+    general.evaluate(x)
+    general.random_effects(x)
+    return general.posteriors(x)[0], None
 
 
 def _by_factor(theta, factors):

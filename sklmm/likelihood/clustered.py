@@ -55,6 +55,8 @@ class ClusteredLikelihood(Units):
     n_threads : int
     standardise : bool
         False leaves the units alone (for tests).
+    units : FitUnits or None
+        Those of an earlier fit, to use here.
 
     Attributes
     ----------
@@ -64,6 +66,8 @@ class ClusteredLikelihood(Units):
         Spherical conditional modes of the last evaluation of each cluster.
     curvature : ndarray of shape (n_clusters, q (q + 1) / 2)
         Packed H = I + Lambda' Z'WZ Lambda there.
+    rows : tuple
+        X, y and weights by cluster, and the first row of each cluster.
     level_of_cluster, cluster_rows : ndarray of shape (n_clusters,)
         Level and number of rows of each cluster.
     cluster_gradients : ndarray of shape (n_clusters, n_params), float32, or None
@@ -76,7 +80,7 @@ class ClusteredLikelihood(Units):
     """
 
     def __init__(self, X, y, codes, n_levels, columns, blocks, *, sample_weight=None, fit_intercept=True,
-                 n_quadrature=1, n_threads=1, standardise=True):
+                 n_quadrature=1, n_threads=1, standardise=True, units=None):
         n, p = X.shape
         if not X.flags.aligned or any(step % X.itemsize for step in X.strides):
             X = np.ascontiguousarray(X)  # a field of a structured array, for one
@@ -85,7 +89,7 @@ class ClusteredLikelihood(Units):
         self.covariance = RelativeCovariance(blocks)
         self.n_fixed = p + self.fit_intercept
         self.n_params = self.n_fixed + self.covariance.m
-        self._scale_columns(X, sample_weight, standardise)
+        self._scale_columns(X, sample_weight, standardise, units)
         self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
         tile = int(np.clip(TILE_BYTES // (8 * (self.n_params + self.covariance.q)), 64, 1024) // 8 * 8)
         if codes is None:
@@ -96,6 +100,7 @@ class ClusteredLikelihood(Units):
         if order is not None:
             X, y = gather_rows(X, order), y[order]
             sample_weight = None if sample_weight is None else sample_weight[order]
+        self.rows = X, y, sample_weight, start
         block = whole_blocks(start, tile)
         n_blocks = block.size - 1
         accumulators = 2 * 8 * self.n_params * (self.n_params + 8)
