@@ -90,7 +90,7 @@ class MixedPrediction:
                 self._factors, encoded, posteriors, mode_cov, known, strict=True
             )
         ]
-        if joint is not None:
+        if len(self._factors) > 1:
             kept = [
                 lookup_codes(levels, factor.levels) < 0
                 for factor, (_, levels) in zip(self._factors, encoded, strict=True)

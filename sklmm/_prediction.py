@@ -72,7 +72,7 @@ class Predictor:
         sd : ndarray of shape (n,) or None
             None where nothing is to be integrated.
         nodes : tuple or None
-            Rows whose group's posterior stands on nodes, their loadings and the posterior's levels.
+            Which rows' group has a posterior on nodes (a mask, or a slice of all), their loadings and levels.
         """
         mean = self.fixed(X)
         if effects == "zero" or not self.factors:
@@ -85,8 +85,10 @@ class Predictor:
         variance, nodes = sum(np.einsum("na,na->n", loadings, loadings) for loadings in t), None
         if effects == "posterior":
             if isinstance(self.factors[0].posterior, NodePosterior):
-                rows = np.flatnonzero(codes[0] >= 0)
-                nodes = (rows, t[0][rows], codes[0][rows]) if rows.size else None
+                known = codes[0] >= 0
+                if known.any():
+                    known = slice(None) if known.all() else known
+                    nodes = known, t[0][known], codes[0][known]
             else:
                 self._add_posteriors(mean, variance, t, codes)
         return mean, np.sqrt(np.maximum(variance, 0.0, out=variance), out=variance), nodes
@@ -121,16 +123,23 @@ class Predictor:
         small, positive = np.empty(X.shape[0]), np.empty(X.shape[0], dtype=bool)
         for part, rows, code in self.chunks(X, codes):
             mean, sd, nodes = self.linear_predictor(rows, code, effects)
-            small[part], positive[part] = normal_tails(mean, sd, self.n_threads, log)
             if nodes is None:
+                small[part], positive[part] = normal_tails(mean, sd, self.n_threads, log)
                 continue
-            (at, t, levels), posterior = nodes, self.factors[0].posterior
-            found, positive[part][at] = posterior.tails(mean[at], t, levels, self.n_threads)
-            if log:
-                found = np.log(np.maximum(found, 1e-300))
-                far = np.flatnonzero(found < np.log(_UNDERFLOW))
-                found[far] = _far_log_tails(*posterior.predictors(mean[at][far], t[far], levels[far]))
-            small[part][at] = found
+            known, t, levels = nodes
+            if not isinstance(known, slice):
+                rest = ~known
+                small[part][rest], positive[part][rest] = normal_tails(mean[rest], sd[rest], self.n_threads, log)
+            small[part][known], positive[part][known] = self._node_tails(mean[known], t, levels, log)
+        return small, positive
+
+    def _node_tails(self, fixed, t, levels, log):
+        posterior = self.factors[0].posterior
+        small, positive = posterior.tails(fixed, t, levels, self.n_threads)
+        if log:
+            small = np.log(np.maximum(small, 1e-300))
+            far = np.flatnonzero(small < np.log(_UNDERFLOW))
+            small[far] = _far_log_tails(*posterior.predictors(fixed[far], t[far], levels[far]))
         return small, positive
 
     def means(self, X, codes, effects):
@@ -148,13 +157,13 @@ class Predictor:
             found[0, part], found[1, part] = mean, 0.0 if sd is None else sd**2
             if nodes is None:
                 continue
-            at, t, levels = nodes
-            eta, weights = self.factors[0].posterior.predictors(mean[at], t, levels)
+            known, t, levels = nodes
+            eta, weights = self.factors[0].posterior.predictors(mean[known], t, levels)
             weights /= weights.sum(axis=1, keepdims=True)
             center = np.einsum("nk,nk->n", weights, eta)
             eta -= center[:, None]
             second, third, fourth = (np.einsum("nk,nk->n", weights, eta**k) for k in (2, 3, 4))
-            found[:, part][:, at] = center, second, third, fourth - 3.0 * second**2
+            found[:, part][:, known] = center, second, third, fourth - 3.0 * second**2
         return found
 
 

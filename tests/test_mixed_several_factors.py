@@ -125,7 +125,8 @@ def test_all_factors_by_default():
 
 
 def dense_posterior(model, X, y, groups):
-    """Modes and covariance of all random coefficients of persons and items, from the model's parameters alone."""
+    """Modes and covariance of all random coefficients of persons and items, from the model's parameters alone; where they
+    stand; and the mean and covariance that predictions take."""
     Z, blocks, columns = [], [], {}
     for factor in model._factors:
         z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in factor.columns])
@@ -149,7 +150,14 @@ def dense_posterior(model, X, y, groups):
         b += step
         if np.abs(step).max() < 1e-12:
             break
-    return b, np.linalg.inv(H), columns
+    Sigma = np.linalg.inv(H)
+    # one step of the Gaussian variational approximation: a row's residual and weight are means over its linear predictor
+    z = np.linspace(-8, 8, 401)
+    density = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+    mu = expit((fixed + Z @ b)[:, None] + np.sqrt(np.sum(Z @ Sigma * Z, axis=1))[:, None] * z)
+    H = (Z * ((mu * (1 - mu)) @ density)[:, None]).T @ Z + precision
+    smoothed = b + np.linalg.solve(H, Z.T @ (y - mu @ density) - precision @ b), np.linalg.inv(H)
+    return b, Sigma, columns, smoothed
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +173,7 @@ def small():
 
 def expected_probability(model, posterior, x, known):
     """E expit over the normal linear predictor of one row, by quadrature; unknown factors have their prior."""
-    b, Sigma, columns = posterior
+    _, _, columns, (b, Sigma) = posterior
     mean, variance = float(x @ model.coef_[0] + model.intercept_[0]), 0.0
     index, weights = [], []
     for factor in model._factors:
@@ -218,7 +226,7 @@ def test_covariance_across_factors_matters(small):
 
 
 def test_standard_deviations_of_the_modes(small):
-    model, X, y, groups, (b, Sigma, columns) = small
+    model, X, y, groups, (b, Sigma, columns, _) = small
     for term in ("id", "item"):
         table, sd = model.random_effects_[term], model.random_effects_sd_[term]
         index = np.array([columns[term, level] for level in table.index])
@@ -227,7 +235,7 @@ def test_standard_deviations_of_the_modes(small):
 
 
 def test_other_predictions(small):
-    model, X, y, groups, (b, _, columns) = small
+    model, X, y, groups, (b, _, columns, _) = small
     row, labels = X.iloc[:1], groups.iloc[:1]
     eta = float(row.to_numpy()[0] @ model.coef_[0] + model.intercept_[0])
     z = np.array([1.0, row["situself"].iloc[0]])
@@ -310,9 +318,9 @@ def test_update_learns_new_levels_and_keeps_the_others(small):
     m, v = [], []
     for f, column in zip(both._factors, ("id", "item"), strict=True):
         code = f.levels.get_indexer(mixed[column])
-        z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in f.columns])
-        m.append(np.einsum("na,na->n", z, f.modes[code]))
-        v.append(np.einsum("na,nab,nb->n", z, f.mode_cov[code], z))
+        t = f.units.loadings(X.to_numpy())
+        m.append(np.einsum("na,na->n", t, f.posterior.mean[code]))
+        v.append(np.einsum("na,nab,nb->n", t, f.posterior.cov[code], t))
     mean = X.to_numpy() @ model.coef_[0] + model.intercept_ + sum(m)
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     p = expit(mean[:, None] + np.sqrt(sum(v))[:, None] * nodes) @ weights / weights.sum()
@@ -328,7 +336,7 @@ def test_update_of_some_levels(small):
         type("", (), {"_factors": [f for f in updated._factors], "coef_": model.coef_, "intercept_": model.intercept_}),
         X[part], y[part], groups[part],
     )  # fmt: skip
-    b, Sigma, columns = alone
+    b, _, columns, _ = alone
     for term in ("id", "item"):
         table, old = updated.random_effects_[term], model.random_effects_[term]
         for level in table.index:

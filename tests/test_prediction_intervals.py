@@ -7,7 +7,6 @@ from scipy.special import expit, logit
 from sklmm import MixedLogisticRegression
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import NoGroupsWarning
-from sklmm.likelihood.base import FactorDesign, posterior_modes
 
 Z95 = 1.959963984540054
 

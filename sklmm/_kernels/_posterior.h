@@ -15,6 +15,8 @@
 #define SKLMM_CLAMP 350.0  /* of exponents, beyond which probabilities have long been 0 or 1 */
 #define SKLMM_FACTORS 512  /* of numbers in (1, 2], whose product is then still a number */
 
+typedef float v8f_unaligned __attribute__((vector_size(32), aligned(4), may_alias));
+
 typedef struct { /* the rows of one group; t[a] at t + a * stride */
     ptrdiff_t n, q, stride;
     const double *eta, *E, *w, *t; /* w may be NULL: all ones; E = exp(eta) where t is the same in all rows, else NULL */
@@ -207,7 +209,9 @@ SKLMM_CLONES void node_tails(double *small, uint8_t *positive, ptrdiff_t n, cons
         for (ptrdiff_t i = 0; i < padded; i += 8) {
             v8d x = v8_set(at), weight = v8_set(0.0);
             for (ptrdiff_t a = 0; a < q; a++) x += along[a] * v8_load(grid + a * padded + i);
-            for (ptrdiff_t l = 0; l < 8 && i + l < k; l++) weight[l] = w[i + l];
+            if (i + 8 <= k) weight = __builtin_convertvector(*(const v8f_unaligned *)(w + i), v8d);
+            else
+                for (ptrdiff_t l = 0; i + l < k; l++) weight[l] = w[i + l];
             const v8d e = v8_exp(-v8_max(x, -x)), inv = weight / (1.0 + e);
             const v8l above = x > 0.0;
             upper += v8_select(above, inv, e * inv);

@@ -18,7 +18,8 @@ from sklmm.likelihood.quadrature import hermite_grid
 from sklmm.likelihood.rows import CHUNK
 
 MAX_Q = 3  # random coefficients, up to which posteriors are nodes
-MAX_NODES = 128  # of a group
+MAX_NODES = 216  # of a group
+GROWTH = {2: 2.5, 3: 2.0}  # nodes a dimension that a standard deviation of 1 more calls for, by number of coefficients
 DROP = 9.0  # nodes of one coefficient go as far as the density is above exp(-DROP) of its maximum
 
 
@@ -29,8 +30,8 @@ class NodeGrid:
     predictor decides the error. With one coefficient nodes are even steps (the trapezoidal rule; Trefethen and Weideman
     2014), 2.5 apart at most where a group says nothing of itself: probabilities err by less than 1e-4 up to a
     standard deviation of 18. With more they are those of adaptive Gauss-Hermite quadrature, as many a dimension as keep
-    the error below 3e-3: up to a standard deviation of the whole random part of about 3 for two coefficients, and
-    of 2 for three. There MAX_NODES is reached.
+    the error below 3e-3: up to a standard deviation of the whole random part of about 4 for two coefficients, and
+    of 1.7 for three. There MAX_NODES is reached.
 
     Attributes
     ----------
@@ -46,11 +47,11 @@ class NodeGrid:
         size = np.sqrt(np.sum(Lambda**2))
         if q == 1:
             size *= 1.0 if constant else 2.5  # columns are scaled to 1, but have larger values
-            self.k = 8 * min(max(1, int(np.ceil((size + 1.5) / 2.5))), MAX_NODES // 16)
+            self.k = 8 * min(max(1, int(np.ceil((size + 1.5) / 2.5))), 8)
             points, log_w = np.linspace(-1.0, 1.0, self.k)[:, None], np.zeros(self.k)
         else:
             most = int(MAX_NODES ** (1 / q) + 1e-9)
-            points, log_w = hermite_grid(min(max(4, int(np.ceil(2.5 + 2.0 * size))), most), q)
+            points, log_w = hermite_grid(min(max(4, int(np.ceil(2.5 + GROWTH[q] * size))), most), q)
             points, self.k = points * np.sqrt(2.0), len(log_w)
         padding = -self.k % 8  # whole vectors
         self.points = np.ascontiguousarray(np.pad(points, ((0, padding), (0, 0))).T)
