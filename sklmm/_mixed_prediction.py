@@ -145,7 +145,7 @@ class MixedPrediction:
         return accuracy_score(y, self.predict(X, groups=groups), sample_weight=sample_weight)
 
     def _tails(self, X, groups, effects, log=False):
-        """Probability of the less likely class of each row, or its logarithm, and whether the second is the likelier."""
+        """Probability of the less likely class of each row, or its logarithm; whether the second is the likelier."""
         check_is_fitted(self)
         effects = self.predict_effects if effects is None else effects
         check_effects(effects)

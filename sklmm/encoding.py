@@ -306,10 +306,11 @@ def _encodings(cells, intercept, sd, output):
     (modes,), _, (posterior,), _ = posteriors_given_fit(units=FitUnits.of_intercepts(intercept, sd), **_as_rows(cells))
     if output == "logit":
         return intercept + np.append(modes[:, 0], 0.0)
-    n = len(cells)
-    known = posterior.tails(np.full(n, intercept), np.full((n, 1), sd), np.arange(n), 1)
-    unknown = normal_tails(np.array([intercept]), np.array([sd]))
-    return np.concatenate([probabilities(*known)[:, 1], probabilities(*unknown)[:, 1]])
+    known = np.flatnonzero(cells.any(axis=1))
+    encoded = np.full(len(cells) + 1, probabilities(*normal_tails(np.array([intercept]), np.array([sd])))[0, 1])
+    tails = posterior.tails(np.full(known.size, intercept), np.full((known.size, 1), sd), known, 1)
+    encoded[known] = probabilities(*tails)[:, 1]
+    return encoded
 
 
 # Columns of categories --------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_population(data, models, origin):
     expected, found = models[0.0], models[origin]
     for rows in (False, True):
         tables = [
-            model.marginal_coefficients(*([moved(X, start)] if rows else [])).loc[["x0", "x1"], ["estimate", "std_error"]]
+            model.marginal_coefficients(moved(X, start) if rows else None)[["estimate", "std_error"]].loc[["x0", "x1"]]
             for model, start in ((expected, 0.0), (found, origin))
         ]
         np.testing.assert_allclose(tables[1], tables[0], rtol=1e-5)

@@ -230,8 +230,8 @@ def test_posterior_with_another_prior(case):
     precisions = [root @ np.swapaxes(root, 1, 2) for root in roots]
     case.engine.set_prior(means, precisions)
     case.engine.evaluate(case.x)
-    mean, precision = np.concatenate([m.ravel() for m in means]), linalg.block_diag(*(P for Ps in precisions for P in Ps))
-
+    mean = np.concatenate([m.ravel() for m in means])
+    precision = linalg.block_diag(*(block for blocks in precisions for block in blocks))
     T, w = dense_design(case, case.x), np.ones(len(case.y)) if case.w is None else case.w
     fixed = np.column_stack([case.X, np.ones(len(case.y))]) @ case.x[:4]
 

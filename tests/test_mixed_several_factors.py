@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.integrate import quad
-from scipy.special import expit
+from scipy.special import expit, log_expit
 
 from sklmm import MixedLogisticRegression
 from sklmm.datasets import load_contraception, load_guimmun, load_insteval, load_verbagg
+from sklmm.exceptions import SingularFitWarning
 
 REFERENCE = json.loads(Path(__file__).with_name("reference").joinpath("several_factors.json").read_text())
 
@@ -125,8 +127,8 @@ def test_all_factors_by_default():
 
 
 def dense_posterior(model, X, y, groups):
-    """Modes and covariance of all random coefficients of persons and items, from the model's parameters alone; where they
-    stand; and the mean and covariance that predictions take."""
+    """Modes and covariance of all random coefficients of persons and items, from the model's parameters alone; where
+    they stand; and the mean and covariance that predictions take."""
     Z, blocks, columns = [], [], {}
     for factor in model._factors:
         z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in factor.columns])
@@ -151,7 +153,7 @@ def dense_posterior(model, X, y, groups):
         if np.abs(step).max() < 1e-12:
             break
     Sigma = np.linalg.inv(H)
-    # one step of the Gaussian variational approximation: a row's residual and weight are means over its linear predictor
+    # a step of the Gaussian variational approximation: a row's residual and weight are means over its linear predictor
     z = np.linspace(-8, 8, 401)
     density = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
     mu = expit((fixed + Z @ b)[:, None] + np.sqrt(np.sum(Z @ Sigma * Z, axis=1))[:, None] * z)
@@ -213,6 +215,54 @@ def test_posterior_predictions_for_any_subset_of_known_factors(small):
         if item in items:
             known["item"] = item
         assert p == pytest.approx(expected_probability(model, posterior, row, known), abs=1e-8)
+
+
+def sampled_probabilities(model, X, y, groups, n_draws=60_000):
+    """Predictions of these rows by importance sampling of all random effects from a normal distribution."""
+    b, Sigma, columns, (mean, _) = dense_posterior(model, X, y, groups)
+    D = np.zeros((b.size, b.size))
+    Z = np.zeros((len(X), b.size))
+    for factor in model._factors:
+        z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in factor.columns])
+        for level in factor.levels:
+            index = columns[factor.name, level]
+            D[np.ix_(index, index)] = np.linalg.inv(factor.covariance)
+            rows = (groups[factor.name] == level).to_numpy()
+            Z[np.ix_(rows, index)] = z[rows]
+    rng = np.random.default_rng(0)
+    normals = rng.normal(size=(n_draws // 2, b.size))
+    normals = np.concatenate([normals, -normals])
+    draws = mean + 1.15 * normals @ np.linalg.cholesky(Sigma).T
+    fixed = X.to_numpy() @ model.coef_[0] + model.intercept_[0]
+    eta = fixed + draws @ Z.T
+    log_weight = log_expit((2 * y - 1) * eta).sum(axis=1) - 0.5 * np.einsum("na,ab,nb->n", draws, D, draws)
+    log_weight += 0.5 * np.sum(normals**2, axis=1)
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    assert 1 / np.sum(weight**2) > 5000  # draws that count
+    return weight @ expit(eta)
+
+
+@pytest.mark.parametrize(
+    "factors, bound", [(["1 | a", "1 | b"], 3e-3), ("1 | a/b", 3e-3), (["1 + x | a", "1 | b"], 6e-3)]
+)
+def test_posterior_means_of_brute_force(factors, bound):
+    """Within a few thousandths of the true posterior, where a normal at the modes is some hundredths off."""
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(0, 8, 220), rng.integers(0, 5, 220)
+    X = pd.DataFrame({"x": rng.normal(size=220)})
+    effects = 1.3 * rng.normal(size=8)[a] + np.linspace(-1.5, 1.5, 5)[b] + rng.normal(size=8)[a] * X["x"]
+    y = (rng.random(220) < expit(0.5 * X["x"] + effects)).astype(int).to_numpy()
+    groups = pd.DataFrame({"a": a, "b": b})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        model = MixedLogisticRegression(factors).fit(X, y, groups=groups)
+    assert all(np.linalg.eigvalsh(factor.covariance)[0] > 1e-3 for factor in model._factors)
+    labels = groups.assign(**{"a:b": groups["a"].astype(str) + ":" + groups["b"].astype(str)})
+    exact = sampled_probabilities(model, X, y, labels)
+    found = model.predict_proba(X, groups=groups)[:, 1]
+    at_modes = np.abs(model.predict_proba(X, groups=groups, predict_effects="mode")[:, 1] - exact)
+    assert np.abs(found - exact).max() < bound and np.abs(found - exact).mean() < 0.15 * at_modes.mean()
 
 
 def test_covariance_across_factors_matters(small):

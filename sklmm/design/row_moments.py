@@ -16,8 +16,8 @@ class RowMoments:
     fixed_mean, fixed_variance : float
         Of the slopes' part of the linear predictor (divisor of the variance: rows less 1).
     random_moments : list of ndarray of shape (q, q)
-        For each grouping factor the mean of z z', where z are the columns of its random coefficients, centred and scaled
-        as its `EffectUnits` do.
+        For each grouping factor the mean of z z', where z are the columns of its random coefficients, centred and
+        scaled as its `EffectUnits` do.
     """
 
     fixed_mean: float

@@ -42,8 +42,8 @@ def check_population_effects(effects):
 class _Parameters:
     """The parameters of a fitted model in the units of its fit: of centred and scaled columns.
 
-    In the user's units the variance of a row's linear predictor is a small difference of huge numbers where features are
-    far from 0. A marginal model has no others than the user's.
+    In the user's units the variance of a row's linear predictor is a small difference of huge numbers where features
+    are far from 0. A marginal model has no others than the user's.
     """
 
     def __init__(self, estimator):

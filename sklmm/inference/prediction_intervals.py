@@ -2,8 +2,8 @@
 
 The error of a linear predictor x'beta + z'b has two independent parts: that of b where beta is known, which is the
 posterior of its group; and that of beta, which moves the posterior's mean, too. With the weights W of the group's rows
-and the posterior covariance C, db/dbeta = -C Z'WX = -(I - C Sigma^-1) B, where B = (Z'WZ)^-1 Z'WX holds the regressions of
-the group's features on its columns Z. So
+and the posterior covariance C, db/dbeta = -C Z'WX = -(I - C Sigma^-1) B, where B = (Z'WZ)^-1 Z'WX holds the regressions
+of the group's features on its columns Z. So
 
     variance = z'Cz + d'Vd,    d = x - B'(I - C Sigma^-1)'z
 
@@ -13,8 +13,8 @@ that is unknown has C = Sigma: the variance is z'Sigma z + x'Vx. With several gr
 which takes the errors of b and beta for independent: as a rule they cancel in part, so that intervals are rather too
 wide.
 
-All of it is computed in the units of the fit, of centred and scaled columns: x'Vx of the user's would cancel where features
-are far from 0. The posterior of a group of few rows is skewed: quantiles are those of its first four cumulants
+All of it is computed in the units of the fit, of centred and scaled columns: x'Vx of the user's would cancel where
+features are far from 0. The posterior of a group of few rows is skewed: quantiles are those of its first four cumulants
 (Cornish and Fisher 1938), to which the second part adds a variance.
 
 Cornish EA, Fisher RA (1938). Moments and cumulants in the specification of distributions. Review of the International
@@ -50,9 +50,9 @@ def prediction_interval(estimator, X, codes, cumulants, level):
     names, _, vcov = estimator._fixed_effects()
     units, X = estimator._units, np.asarray(X, dtype=np.float64)
     d, V = units.design(X), units.covariance[: len(names), : len(names)]
-    factors = [(factor, code) for factor, code in zip(estimator._factors, codes, strict=True) if factor.covariance.any()]
-    if len(factors) == 1:
-        ((factor, code),) = factors
+    varying = [pair for pair in zip(estimator._factors, codes, strict=True) if pair[0].covariance.any()]
+    if len(varying) == 1:
+        ((factor, code),) = varying
         known, effects = np.flatnonzero(code >= 0), factor.units
         B = _regressions([c + units.fit_intercept for c in effects.columns], np.nan_to_num(vcov, nan=0.0))
         B = np.linalg.solve(effects.to_natural, B @ units.natural_map())

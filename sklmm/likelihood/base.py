@@ -218,7 +218,8 @@ def posteriors_given_fit(X, y, *, factors, units, sample_weight=None, n_threads=
         engine = _engine(X, y, factors, sample_weight, units.fit_intercept, 1, n_threads, units)
     else:
         engine = CrossedLikelihood(
-            X, y, factors, sample_weight=sample_weight, fit_intercept=units.fit_intercept, n_threads=n_threads, units=units
+            X, y, factors, sample_weight=sample_weight, fit_intercept=units.fit_intercept, n_threads=n_threads,
+            units=units,
         )  # fmt: skip
         engine.set_prior(*zip(*priors, strict=True))
     engine.evaluate(units.x)

@@ -119,7 +119,7 @@ def _combine_one(first, second, units):
 
 
 def _interval(log_density, low, high, drop):
-    """Where concave functions are less than `drop` below their maximum, within a thirtieth of that interval's length."""
+    """Where concave functions are less than `drop` below their maximum, to a thirtieth of that interval's length."""
     share = np.linspace(0.0, 1.0, POINTS)
     rows = np.arange(len(low))
     for _ in range(ROUNDS):
@@ -135,7 +135,7 @@ def _interval(log_density, low, high, drop):
 
 
 class _Polynomial:
-    """Log-likelihood of each group by least squares on its nodes; along a ray beyond them it goes on as a straight line."""
+    """Log-likelihood of each group by least squares on its nodes; beyond them it goes on straight along each ray."""
 
     def __init__(self, posterior):
         grid = posterior.grid

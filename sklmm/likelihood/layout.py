@@ -104,11 +104,11 @@ class SeveralFactors(Units):
         return modes, [scale @ block @ scale.T for block, scale in zip(blocks, scales, strict=True)]
 
     def posteriors(self, x):
-        """Posteriors of the effects of each factor's levels, and what they have in common; `random_effects` comes first.
+        """Posteriors of the effects of each factor's levels, and their joint one; `random_effects` comes first.
 
-        The normal distribution is that of one step of the Gaussian variational approximation (Opper and Archambeau 2009)
-        from the modes: where Laplace's has a row's residual and weight at the mode, it has their means over the row's
-        linear predictor. Means err by a tenth of what modes do.
+        The normal distribution is that of one step of the Gaussian variational approximation (Opper and Archambeau
+        2009) from the modes: where Laplace's has a row's residual and weight at the mode, it has their means over the
+        row's linear predictor. Its means err by about a tenth of what modes do.
 
         Returns
         -------

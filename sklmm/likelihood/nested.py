@@ -113,14 +113,16 @@ class NestedLikelihood(SeveralFactors):
         theta, (beta, _) = x[self.n_fixed :][self._coefficients], self.natural(x)
         parts = np.split(self.u_border, self.base[1:-1])
         levels = [np.arange(self.n_leaves), *self.cholesky.ancestors[0]]
-        offset = sum(scale * part[level] for scale, part, level in zip(theta, [self.u[:, 0], *parts], levels, strict=True))
+        effects = zip(theta, [self.u[:, 0], *parts], levels, strict=True)
+        offset = sum(scale * part[level] for scale, part, level in effects)
         sd = np.sqrt(np.einsum("a,nab,b->n", theta, self.cholesky.paths[0], theta))
         R, V = np.zeros(self.n_leaves), np.zeros(self.n_leaves)
         for first, last in pieces(self.start, CHUNK * self.n_threads):
             rows, filled = slice(self.start[first], self.start[last]), np.diff(self.start[first : last + 1])
             eta = np.asarray(X[rows], dtype=np.float64) @ beta[int(self.fit_intercept) :]
             eta += np.repeat(offset[first:last], filled) + (beta[0] if self.fit_intercept else 0.0)
-            r, v = averaged_rows(eta, np.repeat(sd[first:last], filled), y[rows], w if w is None else w[rows], self.n_threads)
+            weights = None if w is None else w[rows]
+            r, v = averaged_rows(eta, np.repeat(sd[first:last], filled), y[rows], weights, self.n_threads)
             begin = (self.start[first:last] - self.start[first])[filled > 0]
             R[first:last][filled > 0] = np.add.reduceat(r, begin)
             V[first:last][filled > 0] = np.add.reduceat(v, begin)

@@ -7,7 +7,7 @@ The parameters are those of the fit. u are a factor's effects as independent sta
   weights, whatever the fit approximates the likelihood by. A prediction is a weighted sum.
 * Anything else: `NormalPosterior`, which `SeveralFactors.posteriors` finds.
 
-A fitted model has no rows, so these are made once, at the end of the fit; there is no more to them than k numbers a group.
+A fitted model has no rows, so these are made once, at the end of the fit: a few numbers for each group.
 """
 
 import numpy as np

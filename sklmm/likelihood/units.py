@@ -12,8 +12,8 @@ from sklmm.design.standardising import column_scales, natural_map, row_sample
 class EffectUnits:
     """The units in which one factor's random effects are independent standard normals: z'b = t'u.
 
-    The loadings t = Lambda'z come from centred and scaled columns. From the user's, z'Cov(b)z would be a small difference
-    of huge numbers wherever a feature is far from 0, as times in seconds are.
+    The loadings t = Lambda'z come from centred and scaled columns. From the user's, z'Cov(b)z would be a small
+    difference of huge numbers wherever a feature is far from 0, as times in seconds are.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class FitUnits:
         return replace(self, covariance=covariance)
 
     def natural_map(self):
-        """d(natural)/d(internal) of the fixed effects: the intercept, if any, and the slopes, from slopes and intercept."""
+        """d(natural)/d(internal) of the fixed effects: natural ones begin with the intercept, internal ones end with it."""
         return natural_map(self.center, self.inv_scale, self.n_slopes, self.fit_intercept)
 
     def design(self, X):
@@ -181,10 +181,7 @@ class Units:
         Lambda, T, found, first = self.covariance.lambda_(x[self.n_fixed :]), self._random_map(), [], 0
         for size in sizes:
             own = slice(first, first + size)
-            found.append(
-                EffectUnits(
-                    self.columns[own].tolist(), self._z_center[own], self._z_inv_scale[own], T[own, own], Lambda[own, own]
-                )
-            )
+            scales = self._z_center[own], self._z_inv_scale[own]
+            found.append(EffectUnits(self.columns[own].tolist(), *scales, T[own, own], Lambda[own, own]))
             first += size
         return found
