@@ -88,7 +88,7 @@ class FitUnits:
         return replace(self, covariance=covariance)
 
     def natural_map(self):
-        """d(natural)/d(internal) of the fixed effects: natural ones begin with the intercept, internal ones end with it."""
+        """d(natural)/d(internal) of the fixed effects; natural ones begin, internal ones end with the intercept."""
         return natural_map(self.center, self.inv_scale, self.n_slopes, self.fit_intercept)
 
     def design(self, X):
