@@ -23,7 +23,9 @@ from .exceptions import (
     WorkingCorrelationWarning,
     warn,
 )
+from .likelihood.more_nodes import STILL
 
+TOLD = 0.1  # standard errors, that better approximations may move an estimate by without a word
 LARGE_SD = 8.0  # between groups, in logits: of 100 groups about 60 have probabilities below 0.02 or above 0.98
 _CALLER = 4  # from here over fit and its callback wrapper to the user's line
 
@@ -116,7 +118,46 @@ def warn_of_label_type(name, levels, labels, codes, consequence):
         )
 
 
-def warn_of_fit(fit, X, names, large):
+def error_of_approximation(fit, names, effects):
+    """A sentence on what more quadrature nodes would change, or None where that is little.
+
+    Parameters
+    ----------
+    fit : MixedFit
+    names : list of str
+        Of the fixed effects, the intercept included.
+    effects : list of str
+        Of the random coefficients.
+    """
+    change = fit.more_nodes
+    if change is None:
+        return None
+    known = change.nodes > fit.n_quadrature  # else there are no more of them
+    if change.largest <= (TOLD if known else STILL):
+        return None
+    if not known:
+        return (
+            f"even {change.nodes} quadrature nodes do not make the estimates stand still: against fewer of them they "
+            f"moved by {change.largest:.2g} standard errors. Groups that differ this much say little of how much"
+        )
+    what = f"{change.nodes} quadrature nodes change the log-likelihood there by {change.log_likelihood:+.3g}"
+    if change.largest > 1.0:  # farther than first-order steps tell
+        off = "more than a standard error"
+    else:
+        off = f"{change.largest:.2g} standard errors"
+        fixed = change.in_errors[: len(names)]
+        moves = [
+            f"the standard deviation of {name} from {now:.3g} to {then:.3g}"
+            for name, now, then in zip(effects, change.sds, change.sds_then, strict=True)
+        ]
+        if len(names):
+            j = int(np.abs(fixed).argmax())
+            moves.append(f"the coefficient of {names[j]} by {fixed[j]:+.2g} standard errors")
+        what += f" and move {', '.join(moves)}, to first order"
+    return f"Laplace's approximation is off by {off}: {what}. Fit with n_quadrature='auto'"
+
+
+def warn_of_fit(fit, X, names, large, approximation=None):
     """Warn of columns without a finite or unique coefficient, of singularity, and only then of convergence.
 
     Parameters
@@ -128,6 +169,8 @@ def warn_of_fit(fit, X, names, large):
         Their names.
     large : list of str
         See `large_variances`.
+    approximation : str or None
+        See `error_of_approximation`.
     """
     _warn_of_columns(fit, X, names)
     if fit.unidentified:
@@ -156,6 +199,8 @@ def warn_of_fit(fit, X, names, large):
             LaplaceWarning,
             stacklevel=_CALLER,
         )
+    if approximation is not None:
+        warn(approximation, LaplaceWarning)
     _warn_of_convergence(fit.report)
 
 
@@ -172,8 +217,8 @@ def large_variances(fit, designs, moments, y, sample_weight):
     sample_weight : ndarray or None
     """
     sentences = []
-    for design, root, second in zip(designs, fit.lambda_, moments, strict=True):
-        sd = np.sqrt(np.sum(root * (second @ root)))
+    for design, units, second in zip(designs, fit.effect_units, moments, strict=True):
+        sd = np.sqrt(np.sum(units.Lambda * (second @ units.Lambda)))
         if sd <= LARGE_SD:
             continue
         rows = np.bincount(design.codes, weights=sample_weight, minlength=design.n_levels)

@@ -38,7 +38,7 @@ class MixedInference:
     def variance_partition_(self):
         """Variances on the latent scale: of the fixed effects, of each factor's random effects, of the error."""
         factors = self._fitted("_factors")
-        return variance_partition(self._row_moments, {factor.name: factor.covariance for factor in factors})
+        return variance_partition(self._row_moments, {factor.name: factor.units.Lambda for factor in factors})
 
     @property
     def icc_(self):
@@ -220,7 +220,7 @@ class MixedInference:
         settings = {
             "fit_intercept": fit_intercept,
             "slopes_only": rows.X.shape[1] - self.coef_.size,
-            "n_quadrature": self._n_quadrature,
+            "n_quadrature": self.n_quadrature_,
             "tol": float(self.tol),
             "max_iter": int(self.max_iter),
             "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
@@ -274,7 +274,7 @@ class MixedInference:
             factors=rows.designs,
             sample_weight=rows.weights,
             fit_intercept=len(beta) > self.coef_.size,
-            n_quadrature=self._n_quadrature,
+            n_quadrature=self.n_quadrature_,
             n_threads=effective_threads(self.n_threads),
             beta=beta,
             theta=self._theta,

@@ -108,7 +108,7 @@ class BorderedPosterior:
 
 
 class JointPosterior:
-    """Covariances across the factors of a fitted model, in the units of the random coefficients.
+    """Covariances across the factors of a fitted model, of effects u as independent standard normals (`EffectUnits`).
 
     Parameters
     ----------
@@ -116,14 +116,16 @@ class JointPosterior:
         Of each factor, in the model's order.
     order : list of int
         Position in the model of each of the engine's factors.
-    scales : list of ndarray (q, q)
-        b = scale @ u, by factor of the model.
+    sizes : list of int
+        Random coefficients of each factor, in the model's order.
     sigma : TreePosterior, BorderedPosterior or None
         None: nothing is known across factors.
     """
 
-    def __init__(self, n_levels, order, scales, sigma):
-        self._parts = [(np.argsort(order), scales, sigma)]
+    def __init__(self, n_levels, order, sizes, sigma):
+        place = np.argsort(order)
+        self._sizes = sizes
+        self._parts = [(place, sigma)]
         # which part knows a level, and as what: after `updated` the levels come from several
         self._part = [np.zeros(n, dtype=np.intp) for n in n_levels]
         self._level = [np.arange(n) for n in n_levels]
@@ -131,22 +133,20 @@ class JointPosterior:
     @property
     def complete(self):
         """Whether the covariances across factors are stored."""
-        return all(sigma is not None for _, _, sigma in self._parts)
+        return all(sigma is not None for _, sigma in self._parts)
 
     def covariance(self, f, left, g, right):
-        """Covariance of the coefficients of levels `left` of factor f and `right` of factor g != f: (n, q_f, q_g).
+        """Covariance of the effects of levels `left` of factor f and `right` of factor g != f: (n, q_f, q_g).
 
         Levels learnt from different rows (see `updated`) are independent.
         """
-        scales = self._parts[0][1]
-        out = np.zeros((left.size, len(scales[f]), len(scales[g])))
+        out = np.zeros((left.size, self._sizes[f], self._sizes[g]))
         part = self._part[f][left]
-        for k, (place, scales, sigma) in enumerate(self._parts):
+        for k, (place, sigma) in enumerate(self._parts):
             rows = np.flatnonzero((part == k) & (self._part[g][right] == k))
             if sigma is None or rows.size == 0:
                 continue
-            block = sigma.block(place[f], self._level[f][left[rows]], place[g], self._level[g][right[rows]])
-            out[rows] = scales[f] @ block @ scales[g].T
+            out[rows] = sigma.block(place[f], self._level[f][left[rows]], place[g], self._level[g][right[rows]])
         return out
 
     def updated(self, kept, new):
@@ -154,6 +154,7 @@ class JointPosterior:
         out = object.__new__(JointPosterior)
         used = sorted({int(k) for part, mask in zip(self._part, kept, strict=True) for k in np.unique(part[mask])})
         renumber = {k: i for i, k in enumerate(used)}
+        out._sizes = self._sizes
         out._parts = [self._parts[k] for k in used] + new._parts
         out._part, out._level = [], []
         for f, mask in enumerate(kept):

@@ -183,6 +183,8 @@ def _to_numbers(estimator, table, names):
     if not names:
         return np.empty((table.shape[0], 0))
     _refuse_dates(table, names)
+    if hasattr(table, "iloc") and all(isinstance(dtype, np.dtype) and dtype.kind in "iuf" for dtype in table.dtypes):
+        table = table.to_numpy()  # what scikit-learn would do in the end, after asking much of the frame
     try:
         return check_array(table, dtype=[np.float64, np.float32], input_name="X", estimator=estimator)
     except (ValueError, TypeError):

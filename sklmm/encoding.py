@@ -11,7 +11,7 @@ from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._diagnostics import warn_of_label_type
-from ._prediction import probabilities
+from ._prediction import normal_tails, probabilities
 from ._progress import effective_threads
 from ._text import listed
 from ._validation import (
@@ -26,7 +26,8 @@ from ._validation import (
 )
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import SeparationWarning
-from .likelihood.base import FactorDesign, fit_mixed, posterior_modes
+from .likelihood.base import FactorDesign, fit_mixed, posteriors_given_fit
+from .likelihood.units import FitUnits
 
 OUTPUTS = ("logit", "probability")
 
@@ -306,12 +307,14 @@ def _fit_counts(cells, n_quadrature):
 
 def _encodings(cells, intercept, sd, output):
     """The number for each category, given its counts; and last, that for unknown categories."""
-    modes, variances, _ = posterior_modes(beta=np.array([intercept]), theta=[np.array([sd])], **_as_rows(cells))
-    logits = intercept + np.append(modes[0][:, 0], 0.0)
+    (modes,), _, (posterior,), _ = posteriors_given_fit(units=FitUnits.of_intercepts(intercept, sd), **_as_rows(cells))
     if output == "logit":
-        return logits
-    sds = np.sqrt(np.append(variances[0][:, 0, 0], sd**2))
-    return probabilities(logits, sds, 1)[:, 1]
+        return intercept + np.append(modes[:, 0], 0.0)
+    known = np.flatnonzero(cells.any(axis=1))
+    encoded = np.full(len(cells) + 1, probabilities(*normal_tails(np.array([intercept]), np.array([sd])))[0, 1])
+    tails = posterior.tails(np.full(known.size, intercept), np.full((known.size, 1), sd), known, 1)
+    encoded[known] = probabilities(*tails)[:, 1]
+    return encoded
 
 
 # Columns of categories --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ __all__ = [
     "DifferentRowsWarning",
     "DroppedRowsWarning",
     "FewClustersWarning",
+    "ForgottenGroupsWarning",
     "LabelTypeWarning",
     "LaplaceWarning",
     "LargeVarianceWarning",
@@ -99,6 +100,10 @@ class LaplaceWarning(SklmmWarning):
 
 class FewClustersWarning(SklmmWarning):
     """There are too few clusters for a robust covariance of the coefficients."""
+
+
+class ForgottenGroupsWarning(SklmmWarning):
+    """What a model knew of groups was replaced by what new rows say of them."""
 
 
 class LightWeightsWarning(SklmmWarning):

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import GroupedClassifier, nan_where_incomplete
 from ._diagnostics import warn_of_labels, warn_of_marginal_fit, warn_of_row_order
 from ._gee_inference import GEEInference
-from ._prediction import linear_predictor, log_probabilities, probabilities
+from ._prediction import Predictor, log_probabilities, normal_tails, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
 from ._text import shown_label
 from ._validation import check_number, plain_labels, read_times, rows_by_level
@@ -394,12 +394,12 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         -------
         probabilities : ndarray of shape (n_samples, 2)
         """
-        return probabilities(self._linear_predictor(X), None, effective_threads(self.n_threads))
+        return probabilities(*normal_tails(self._linear_predictor(X)))
 
     @nan_where_incomplete
     def predict_log_proba(self, X, groups=None):
         """Logarithms of `predict_proba`, with the same arguments."""
-        return log_probabilities(self._linear_predictor(X), None, effective_threads(self.n_threads))
+        return log_probabilities(*normal_tails(self._linear_predictor(X), log=True))
 
     @nan_where_incomplete
     def decision_function(self, X, groups=None):
@@ -433,7 +433,7 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
         check_is_fitted(self)
         rows = self._read_new_rows(X, None)
         warn_of_rows(self, rows.X)
-        return linear_predictor(rows.X, self.coef_[0], self.intercept_[0], [], [], "zero")[0]
+        return Predictor(self.coef_[0], self.intercept_[0], []).means(rows.X, [], "zero")
 
     # What the fit says, made when it is asked for -----------------------------------------------------------
 

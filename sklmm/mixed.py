@@ -9,7 +9,13 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import GroupedClassifier
-from ._diagnostics import large_variances, warn_of_equal_partitions, warn_of_fit, warn_of_many_effects
+from ._diagnostics import (
+    error_of_approximation,
+    large_variances,
+    warn_of_equal_partitions,
+    warn_of_fit,
+    warn_of_many_effects,
+)
 from ._mixed_inference import MixedInference
 from ._mixed_prediction import MixedPrediction
 from ._prediction import check_effects
@@ -50,9 +56,10 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         ``groups=``.
     fit_intercept : bool, default=True
         Whether the fixed effects have an intercept.
-    n_quadrature : int, default=1
+    n_quadrature : int or "auto", default=1
         1 is the Laplace approximation; k > 1 is adaptive Gauss-Hermite quadrature with k nodes a dimension, for a
-        single grouping factor.
+        single grouping factor. "auto": as many nodes as make the estimates stand still to 0.01 standard errors, see
+        `n_quadrature_`; with several grouping factors, or more than 3 random coefficients, 1.
     predict_effects : {"posterior", "mode", "zero", "marginal"}, default="posterior"
         What a predicted probability is, for a row of a known group / of an unknown one:
 
@@ -102,6 +109,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
     converged_ : bool
     is_singular_ : bool
         Whether a variance is on the boundary. The fit is valid.
+    n_quadrature_ : int
+        Quadrature nodes a dimension of the fit; 1 is Laplace's approximation.
     variance_partition_ : VariancePartition
         Variances on the latent scale: of the fixed effects, of each factor's random effects, of the error.
     icc_ : float
@@ -265,7 +274,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         self : MixedLogisticRegression
         """
         self._check_common_parameters()
-        check_number(self, "n_quadrature", Integral, "an integer >= 1", lambda value: value >= 1)
+        if not (isinstance(self.n_quadrature, str) and self.n_quadrature == "auto"):
+            check_number(self, "n_quadrature", Integral, "an integer >= 1, or 'auto'", lambda value: value >= 1)
         check_effects(self.predict_effects)
         design, (X, y, groups, sample_weight, _) = self._through_formula(X, y, groups, sample_weight)
         progress = Progress(self, X, y, {"groups": groups, "sample_weight": sample_weight})
@@ -297,7 +307,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 factors=designs,
                 sample_weight=weights,
                 fit_intercept=bool(self.fit_intercept),
-                n_quadrature=int(self.n_quadrature),
+                n_quadrature="auto" if self.n_quadrature == "auto" else int(self.n_quadrature),
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 n_threads=effective_threads(self.n_threads, target.size),
@@ -306,9 +316,11 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             )
         n_fixed = len(names) + bool(self.fit_intercept)
         slopes, columns = fit.beta[n_fixed - len(names) :], [factor.columns for factor in factors]
-        moments = row_moments(rows.X, slopes, columns, weights)
+        moments = row_moments(rows.X, slopes, fit.effect_units, weights)
         large = large_variances(fit, designs, moments.random_moments, target, weights)
-        warn_of_fit(fit, rows.X, names, large)
+        fixed_names = ["intercept"] * bool(self.fit_intercept) + names
+        approximation = error_of_approximation(fit, fixed_names, [name for f in factors for name in f.effect_names()])
+        warn_of_fit(fit, rows.X, names, large, approximation)
 
         _fill_tables(factors, fit)
         level_rows = rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None
@@ -331,7 +343,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _n_groups_of_fit={factor.name: len(factor.levels) for factor in factors},  # update_groups learns more
             n_obs_=n_obs,
             _factors=factors,
-            _fixed_names=["intercept"] * bool(self.fit_intercept) + names,
+            _fixed_names=fixed_names,
             _products=products,
             _n_successes=float(target.sum() if weights is None else weights @ target),
             **self._kept_of_rows(
@@ -343,7 +355,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 fit.aliased,
             ),
             # What the summary says must be what was fitted, whatever set_params has changed since.
-            _n_quadrature=int(self.n_quadrature),
+            n_quadrature_=int(fit.n_quadrature),
+            _approximation=approximation,
             _separated=["the intercept" if j < 0 else names[j] for j in fit.separated],
             _theta=fit.theta,
             _vcov=fit.vcov,
@@ -352,6 +365,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _level_rows=level_rows,
             _levels=factors[0].levels if len(factors) == 1 else None,
             _posterior=fit.posterior,
+            _units=fit.units,
             _nesting=nested_pairs(designs),
             _row_moments=moments,
             _level_logits=level_logits,
@@ -481,6 +495,8 @@ def _designs(factors, codes):
 
 
 def _fill_tables(factors, fit):
-    for factor, lambda_, modes, mode_cov in zip(factors, fit.lambda_, fit.modes, fit.mode_cov, strict=True):
+    for factor, lambda_, units, posterior, mode_cov in zip(
+        factors, fit.lambda_, fit.effect_units, fit.posteriors, fit.mode_cov, strict=True
+    ):
         factor.covariance = lambda_ @ lambda_.T
-        factor.modes, factor.mode_cov = modes, mode_cov
+        factor.units, factor.posterior, factor.mode_cov = units, posterior, mode_cov

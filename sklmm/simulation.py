@@ -7,8 +7,7 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.utils import check_random_state
 
-from ._prediction import check_effects, linear_predictor
-from .design.covariance import RelativeCovariance
+from ._prediction import Predictor, check_effects
 from .design.grouping import encode_groups, lookup_codes
 from .exceptions import NoGroupsWarning
 from .inference.estimability import warn_of_rows
@@ -34,17 +33,11 @@ def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
     check_effects(effects)
     random = check_random_state(random_state)
     drawn = effects in ("marginal", "posterior")
-    draws = [
-        _Effects(factor, theta, rows, effects, estimator)
-        for factor, theta in zip(estimator._factors, estimator._theta, strict=True)
-        if drawn
-    ]
+    draws = [_Effects(factor, rows, effects) for factor in estimator._factors if drawn]
     codes = []
     if effects == "mode":
         codes = [_known(factor, rows) for factor in estimator._factors]
-    eta, _ = linear_predictor(
-        rows.X, estimator.coef_[0], estimator.intercept_[0], estimator._factors, codes, "zero" if drawn else effects
-    )
+    eta = Predictor.of(estimator, 1).means(rows.X, codes, "zero" if drawn else effects)
     for _ in range(n):
         logit = eta + sum(effect.draw(random) for effect in draws)
         if weights is None:
@@ -56,27 +49,21 @@ def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
 class _Effects:
     """Draws of one factor's contribution to the linear predictor: rows of a group share theirs."""
 
-    def __init__(self, factor, theta, rows, effects, estimator):
+    def __init__(self, factor, rows, effects):
         n = rows.X.shape[0]
-        self.Z = [None if c < 0 else np.asarray(rows.X[:, c], dtype=np.float64) for c in factor.columns]
+        self.t = factor.units.loadings(np.asarray(rows.X, dtype=np.float64))
         self.code, levels = _codes_of(factor, rows, n)
-        n_groups = int(self.code.max(initial=-1)) + 1
-        prior = RelativeCovariance(factor.blocks).lambda_(theta)
-        self.mean = np.zeros((n_groups, len(prior)))
-        self.root = np.broadcast_to(prior, (n_groups, *prior.shape))
+        self.n_groups = int(self.code.max(initial=-1)) + 1
+        self.known, self.posterior = np.zeros(0, dtype=np.intp), None
         if effects == "posterior":
-            at = np.full(n_groups, -1)
-            at[: len(levels)] = lookup_codes(factor.levels, levels)
-            known = at >= 0
-            value, vector = np.linalg.eigh(factor.mode_cov[at[known]])
-            self.root = self.root.copy()
-            self.root[known] = vector * np.sqrt(np.maximum(value, 0.0))[:, None, :]
-            self.mean[known] = factor.modes[at[known]]
+            at = lookup_codes(factor.levels, levels)
+            self.known, self.posterior = np.flatnonzero(at >= 0), factor.posterior.take(at[at >= 0])
 
     def draw(self, random):
-        effects = self.mean + np.einsum("gij,gj->gi", self.root, random.standard_normal(self.mean.shape))
-        rows = effects[self.code]
-        return sum(rows[:, a] if z is None else rows[:, a] * z for a, z in enumerate(self.Z))
+        u = random.standard_normal((self.n_groups, self.t.shape[1]))
+        if self.known.size:
+            u[self.known] = self.posterior.draw(random)
+        return np.einsum("na,na->n", self.t, u[self.code])
 
 
 def _codes_of(factor, rows, n):

@@ -349,10 +349,11 @@ def judge_mixed(design, fit, caught, verdict, deep):
         if judge.is_finite(best):
             verdict.fault("false separation", f"the maximum is finite; {what}")
         elif lower > HIGHER:
-            verdict.fault("separated and lower", what)
+            verdict.state += ", a higher point elsewhere"
+            verdict.note(f"not held against a fit that says where it stopped: {what}")
     else:
         verdict.state = "singular" if fit.is_singular_ else "converged"
-        if lower > HIGHER and judge.locally_best and "LaplaceWarning" in caught:
+        if lower > HIGHER and judge.locally_best and caught.mentions("has another maximum"):
             verdict.state += ", a higher maximum told of"
             verdict.note(f"told of by a warning: {what}")
         elif lower > HIGHER:
@@ -364,7 +365,8 @@ def judge_mixed(design, fit, caught, verdict, deep):
     if excused is not None:
         verdict.state += ", a higher maximum far out"
         verdict.note(f"not held against the fit: {excused.value - here:.3g} higher at {excused.x[judge.k :]}")
-    judge_errors(judge, caught, verdict, fit.converged_ and not separation and not judge.apart and lower < HIGHER)
+    ordinary = judge.sds(x) < REMOTE and not judge.apart and lower < HIGHER
+    judge_errors(judge, caught, verdict, fit.converged_ and not separation and ordinary)
 
 
 def judge_errors(judge, caught, verdict, is_maximum):

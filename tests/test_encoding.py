@@ -191,7 +191,7 @@ def factor_without(factor, levels):
     """A fitted factor to which these levels are unknown."""
     unknown = factor.levels.isin(list(levels))
     factor.levels = factor.levels[~unknown]
-    factor.modes, factor.mode_cov = factor.modes[~unknown], factor.mode_cov[~unknown]
+    factor.posterior, factor.mode_cov = factor.posterior.take(~unknown), factor.mode_cov[~unknown]
     return factor
 
 

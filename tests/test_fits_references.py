@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from conditional_modes import conditional_modes
 from reference_data import DATASETS, model_data, reference, reference_names
 from scipy.special import expit, log_expit, logit
 
 from sklmm.datasets import make_clustered_classification
-from sklmm.likelihood.base import FactorDesign, fit_mixed, posterior_modes
+from sklmm.likelihood.base import FactorDesign, fit_mixed
 from sklmm.likelihood.clustered import ClusteredLikelihood
 
 # ---- references ------------------------------------------------------------------------------------------------
@@ -76,7 +77,7 @@ def test_modes_from_given_parameters(dataset, name):
     X, y, factor, w, levels = _arrays(dataset, name)
     L = np.linalg.cholesky(expected["cov"])
     theta = L[np.tril_indices(len(L))] if len(L) == 1 else np.array([L[0, 0], L[1, 0], L[1, 1]])
-    modes, cov, _ = posterior_modes(X, y, factors=[factor], sample_weight=w, beta=expected["coef"], theta=[theta])
+    modes, cov = conditional_modes(X, y, factors=[factor], sample_weight=w, beta=expected["coef"], theta=[theta])
     shown = [levels.index(level) for level in expected["levels"]]
     np.testing.assert_allclose(modes[0][shown], expected["modes"], rtol=0, atol=1e-6)
     np.testing.assert_allclose(cov[0][shown], expected["condvar"], rtol=1e-6, atol=1e-9)

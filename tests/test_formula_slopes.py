@@ -126,7 +126,9 @@ def pair(request, data):
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_the_same_model_in_other_words(data, pair, answer):
     one, other = (np.asarray(ANSWERS[answer](model, data), dtype=float) for model in pair)
-    np.testing.assert_allclose(other, one, rtol=2e-5, atol=2e-6)
+    # Nodes of a group's posterior lie along the random coefficients, which are others in other words.
+    tolerance = {"rtol": 0, "atol": 2e-4} if answer in ("posterior", "updated") else {"rtol": 2e-5, "atol": 2e-6}
+    np.testing.assert_allclose(other, one, **tolerance)
 
 
 def test_steps_without_a_group(data, pair):

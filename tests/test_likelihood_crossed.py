@@ -4,10 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from scipy import linalg, optimize
 from scipy.special import expit
 
 from sklmm.likelihood import factorization
-from sklmm.likelihood.base import FactorDesign, fit_mixed, posterior_modes
+from sklmm.likelihood.base import FactorDesign, fit_mixed, posteriors_given_fit
 from sklmm.likelihood.clustered import ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
 
@@ -166,31 +167,90 @@ def test_hessian_of_central_differences(case):
     np.testing.assert_allclose(hessian / scale, numeric / scale, atol=2e-6)
 
 
-def test_modes_and_joint_posterior_of_dense_algebra(case):
-    """Every covariance of any two levels, whether they met in the data or not."""
-    _, u, Sigma = dense_laplace(case, case.x)
-    case.engine.evaluate(case.x)
-    modes, mode_cov, posterior = case.engine.random_effects(case.x)
-    Lambda = case.engine.covariance.lambda_(case.x[4:])
-    blocks, scales, first, at = [], [], 0, 0
+def level_slices(case):
+    """Where the effects of each level of each factor stand in dense vectors."""
+    slices, at = [], 0
     for f in case.factors:
         q = len(f.columns)
-        scales.append(Lambda[first : first + q, first : first + q])
-        blocks.append([slice(at + level * q, at + (level + 1) * q) for level in range(f.n_levels)])
-        first, at = first + q, at + q * f.n_levels
-    for f, scale in enumerate(scales):
-        expected = [scale @ u[block] for block in blocks[f]]
-        np.testing.assert_allclose(modes[f], expected, atol=1e-9)
-        expected = [scale @ Sigma[block, block] @ scale.T for block in blocks[f]]
-        np.testing.assert_allclose(mode_cov[f], expected, atol=1e-9)
-        for g, other in enumerate(scales):
+        slices.append([slice(at + level * q, at + (level + 1) * q) for level in range(f.n_levels)])
+        at += q * f.n_levels
+    return slices
+
+
+def test_modes_and_their_curvature_of_dense_algebra(case):
+    _, u, Sigma = dense_laplace(case, case.x)
+    case.engine.evaluate(case.x)
+    modes, mode_cov = case.engine.random_effects(case.x)
+    scales = [units.natural for units in case.engine.effect_units(case.x, [len(f.columns) for f in case.factors])]
+    for f, (scale, slices) in enumerate(zip(scales, level_slices(case), strict=True)):
+        np.testing.assert_allclose(modes[f], [scale @ u[here] for here in slices], atol=1e-9)
+        np.testing.assert_allclose(mode_cov[f], [scale @ Sigma[here, here] @ scale.T for here in slices], atol=1e-9)
+
+
+def dense_smoothed(case, x, u, Sigma, mean=0.0, precision=None):
+    """Mean and covariance after one step of the Gaussian variational approximation from a normal distribution."""
+    T, w = dense_design(case, x), np.ones(len(case.y)) if case.w is None else case.w
+    z = np.linspace(-8, 8, 801)
+    density = np.exp(-0.5 * z**2) / np.exp(-0.5 * z**2).sum()
+    eta = np.column_stack([case.X, np.ones(len(case.y))]) @ x[:4] + T @ u
+    mu = expit(eta[:, None] + np.sqrt(np.sum(T @ Sigma * T, axis=1))[:, None] * z)
+    precision = np.eye(u.size) if precision is None else precision
+    H = (T * (w * ((mu * (1 - mu)) @ density))[:, None]).T @ T + precision
+    return u + np.linalg.solve(H, T.T @ (w * (case.y - mu @ density)) - precision @ (u - mean)), np.linalg.inv(H)
+
+
+def check_posteriors(case, posteriors, joint, mean, cov):
+    """Means, and every covariance of any two levels, whether they met in the data or not."""
+    slices = level_slices(case)
+    for f, posterior in enumerate(posteriors):
+        np.testing.assert_allclose(posterior.mean, [mean[here] for here in slices[f]], atol=1e-8)
+        np.testing.assert_allclose(posterior.cov, [cov[here, here] for here in slices[f]], atol=1e-8)
+        for g in range(len(posteriors)):
             if f == g:
                 continue
-            left, right = (a.ravel() for a in np.meshgrid(range(len(blocks[f])), range(len(blocks[g])), indexing="ij"))
-            got = posterior.covariance(f, left, g, right)
-            expected = [scale @ Sigma[blocks[f][i], blocks[g][j]] @ other.T for i, j in zip(left, right, strict=True)]
-            np.testing.assert_allclose(got, expected, atol=1e-9)
+            left, right = (a.ravel() for a in np.meshgrid(range(len(slices[f])), range(len(slices[g])), indexing="ij"))
+            got = joint.covariance(f, left, g, right)
+            expected = [cov[slices[f][i], slices[g][j]] for i, j in zip(left, right, strict=True)]
+            np.testing.assert_allclose(got, expected, atol=1e-8)
             assert np.abs(got).max() > 1e-4
+
+
+def test_joint_posterior_of_dense_algebra(case):
+    _, u, Sigma = dense_laplace(case, case.x)
+    case.engine.evaluate(case.x)
+    check_posteriors(case, *case.engine.posteriors(case.x), *dense_smoothed(case, case.x, u, Sigma))
+
+
+def test_posterior_with_another_prior(case):
+    """What is known of levels, level by level, in the place of N(0, I)."""
+    rng = np.random.default_rng(5)
+    sizes = [(f.n_levels, len(f.columns)) for f in case.factors]
+    means = [rng.normal(size=size) for size in sizes]
+    roots = [np.eye(q) + 0.3 * rng.normal(size=(n, q, q)) for n, q in sizes]
+    precisions = [root @ np.swapaxes(root, 1, 2) for root in roots]
+    case.engine.set_prior(means, precisions)
+    case.engine.evaluate(case.x)
+    mean = np.concatenate([m.ravel() for m in means])
+    precision = linalg.block_diag(*(block for blocks in precisions for block in blocks))
+    T, w = dense_design(case, case.x), np.ones(len(case.y)) if case.w is None else case.w
+    fixed = np.column_stack([case.X, np.ones(len(case.y))]) @ case.x[:4]
+
+    def height(u):
+        eta, d = fixed + T @ u, u - mean
+        return -w @ (case.y * eta - np.logaddexp(0, eta)) + 0.5 * d @ precision @ d
+
+    def slope(u):
+        return -T.T @ (w * (case.y - expit(fixed + T @ u))) + precision @ (u - mean)
+
+    def curvature(u):
+        mu = expit(fixed + T @ u)
+        return (T * (w * mu * (1 - mu))[:, None]).T @ T + precision
+
+    u = optimize.minimize(height, mean, jac=slope, hess=curvature, method="trust-exact", options={"gtol": 1e-11}).x
+    u, H = u - np.linalg.solve(curvature(u), slope(u)), curvature(u)
+    check_posteriors(
+        case, *case.engine.posteriors(case.x), *dense_smoothed(case, case.x, u, np.linalg.inv(H), mean, precision)
+    )
 
 
 @pytest.mark.parametrize("blocks", [INTERCEPT, CORRELATED, TWO_TERMS], ids=["intercept", "slope", "two terms"])
@@ -204,7 +264,7 @@ def test_one_factor_equals_the_clustered_engine(blocks):
     assert several.evaluate(x)[0] == pytest.approx(value, abs=1e-8)
     np.testing.assert_allclose(several.evaluate(x)[1], gradient, atol=1e-8)
     modes, mode_cov = one.random_effects(x)
-    several_modes, several_cov, _ = several.random_effects(x)
+    several_modes, several_cov = several.random_effects(x)
     np.testing.assert_allclose(several_modes[0], modes, atol=1e-8)
     np.testing.assert_allclose(several_cov[0], mode_cov, atol=1e-8)
     information = several.information(x)
@@ -354,15 +414,17 @@ def test_variance_on_the_boundary():
     np.testing.assert_allclose(singular.modes[1], 0.0, atol=1e-12)
 
 
-def test_modes_from_given_parameters_are_those_of_the_fit():
+def test_posteriors_from_given_parameters_are_those_of_the_fit():
     case = _large(*DESIGNS["nested and crossed"])
     fit = _fit(case)
-    modes, mode_cov, posterior = posterior_modes(case.X, case.y, factors=case.factors, beta=fit.beta, theta=fit.theta)
+    modes, mode_cov, posteriors, joint = posteriors_given_fit(case.X, case.y, factors=case.factors, units=fit.units)
     for f in range(3):
         np.testing.assert_allclose(modes[f], fit.modes[f], atol=1e-7)
         np.testing.assert_allclose(mode_cov[f], fit.mode_cov[f], atol=1e-7)
+        np.testing.assert_allclose(posteriors[f].mean, fit.posteriors[f].mean, atol=1e-7)
+        np.testing.assert_allclose(posteriors[f].cov, fit.posteriors[f].cov, atol=1e-7)
     np.testing.assert_allclose(
-        posterior.covariance(0, np.array([0]), 2, np.array([1])),
+        joint.covariance(0, np.array([0]), 2, np.array([1])),
         fit.posterior.covariance(0, np.array([0]), 2, np.array([1])), atol=1e-8,
     )  # fmt: skip
 

@@ -142,6 +142,22 @@ def test_fit_of_the_general_engine(monkeypatch):
         np.testing.assert_allclose(fast.mode_cov[f], general.mode_cov[f], atol=2e-5)
 
 
+def test_posteriors_of_the_general_engine(case):
+    engine = engine_of(case, standardise=False)
+    at(engine, case.x)
+    engine.random_effects(case.x)
+    (fast, joint), _ = engine.posteriors(case.x), case.engine.evaluate(case.x)
+    general, general_joint = case.engine.posteriors(case.x)
+    for f in range(len(fast)):
+        np.testing.assert_allclose(fast[f].modes, general[f].modes, atol=1e-7)
+        np.testing.assert_allclose(fast[f].mean, general[f].mean, atol=1e-7)
+        np.testing.assert_allclose(fast[f].cov, general[f].cov, atol=1e-7)
+    pairs = np.array([0, 1, 2]), np.array([1, 0, 1])
+    np.testing.assert_allclose(
+        joint.covariance(0, pairs[0], 1, pairs[1]), general_joint.covariance(0, pairs[0], 1, pairs[1]), atol=1e-8
+    )
+
+
 def test_which_designs_are_served():
     case = Case("nested", [INTERCEPT, INTERCEPT])
     assert nested.serves(case.factors)

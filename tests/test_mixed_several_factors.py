@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.integrate import quad
-from scipy.special import expit
+from scipy.special import expit, log_expit
 
 from sklmm import MixedLogisticRegression
 from sklmm.datasets import load_contraception, load_guimmun, load_insteval, load_verbagg
+from sklmm.exceptions import SingularFitWarning
 
 REFERENCE = json.loads(Path(__file__).with_name("reference").joinpath("several_factors.json").read_text())
 
@@ -125,7 +127,8 @@ def test_all_factors_by_default():
 
 
 def dense_posterior(model, X, y, groups):
-    """Modes and covariance of all random coefficients of persons and items, from the model's parameters alone."""
+    """Modes and covariance of all random coefficients of persons and items, from the model's parameters alone; where
+    they stand; and the mean and covariance that predictions take."""
     Z, blocks, columns = [], [], {}
     for factor in model._factors:
         z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in factor.columns])
@@ -149,7 +152,14 @@ def dense_posterior(model, X, y, groups):
         b += step
         if np.abs(step).max() < 1e-12:
             break
-    return b, np.linalg.inv(H), columns
+    Sigma = np.linalg.inv(H)
+    # a step of the Gaussian variational approximation: a row's residual and weight are means over its linear predictor
+    z = np.linspace(-8, 8, 401)
+    density = np.exp(-z * z / 2) / np.exp(-z * z / 2).sum()
+    mu = expit((fixed + Z @ b)[:, None] + np.sqrt(np.sum(Z @ Sigma * Z, axis=1))[:, None] * z)
+    H = (Z * ((mu * (1 - mu)) @ density)[:, None]).T @ Z + precision
+    smoothed = b + np.linalg.solve(H, Z.T @ (y - mu @ density) - precision @ b), np.linalg.inv(H)
+    return b, Sigma, columns, smoothed
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +175,7 @@ def small():
 
 def expected_probability(model, posterior, x, known):
     """E expit over the normal linear predictor of one row, by quadrature; unknown factors have their prior."""
-    b, Sigma, columns = posterior
+    _, _, columns, (b, Sigma) = posterior
     mean, variance = float(x @ model.coef_[0] + model.intercept_[0]), 0.0
     index, weights = [], []
     for factor in model._factors:
@@ -210,6 +220,54 @@ def test_posterior_predictions_for_any_subset_of_known_factors(small):
         assert p == pytest.approx(expected_probability(model, posterior, row, known), abs=1e-8)
 
 
+def sampled_probabilities(model, X, y, groups, n_draws=60_000):
+    """Predictions of these rows by importance sampling of all random effects from a normal distribution."""
+    b, Sigma, columns, (mean, _) = dense_posterior(model, X, y, groups)
+    D = np.zeros((b.size, b.size))
+    Z = np.zeros((len(X), b.size))
+    for factor in model._factors:
+        z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in factor.columns])
+        for level in factor.levels:
+            index = columns[factor.name, level]
+            D[np.ix_(index, index)] = np.linalg.inv(factor.covariance)
+            rows = (groups[factor.name] == level).to_numpy()
+            Z[np.ix_(rows, index)] = z[rows]
+    rng = np.random.default_rng(0)
+    normals = rng.normal(size=(n_draws // 2, b.size))
+    normals = np.concatenate([normals, -normals])
+    draws = mean + 1.15 * normals @ np.linalg.cholesky(Sigma).T
+    fixed = X.to_numpy() @ model.coef_[0] + model.intercept_[0]
+    eta = fixed + draws @ Z.T
+    log_weight = log_expit((2 * y - 1) * eta).sum(axis=1) - 0.5 * np.einsum("na,ab,nb->n", draws, D, draws)
+    log_weight += 0.5 * np.sum(normals**2, axis=1)
+    weight = np.exp(log_weight - log_weight.max())
+    weight /= weight.sum()
+    assert 1 / np.sum(weight**2) > 5000  # draws that count
+    return weight @ expit(eta)
+
+
+@pytest.mark.parametrize(
+    "factors, bound", [(["1 | a", "1 | b"], 3e-3), ("1 | a/b", 3e-3), (["1 + x | a", "1 | b"], 6e-3)]
+)
+def test_posterior_means_of_brute_force(factors, bound):
+    """Within a few thousandths of the true posterior, where a normal at the modes is some hundredths off."""
+    rng = np.random.default_rng(5)
+    a, b = rng.integers(0, 8, 220), rng.integers(0, 5, 220)
+    X = pd.DataFrame({"x": rng.normal(size=220)})
+    effects = 1.3 * rng.normal(size=8)[a] + np.linspace(-1.5, 1.5, 5)[b] + rng.normal(size=8)[a] * X["x"]
+    y = (rng.random(220) < expit(0.5 * X["x"] + effects)).astype(int).to_numpy()
+    groups = pd.DataFrame({"a": a, "b": b})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        model = MixedLogisticRegression(factors).fit(X, y, groups=groups)
+    assert all(np.linalg.eigvalsh(factor.covariance)[0] > 1e-3 for factor in model._factors)
+    labels = groups.assign(**{"a:b": groups["a"].astype(str) + ":" + groups["b"].astype(str)})
+    exact = sampled_probabilities(model, X, y, labels)
+    found = model.predict_proba(X, groups=groups)[:, 1]
+    at_modes = np.abs(model.predict_proba(X, groups=groups, predict_effects="mode")[:, 1] - exact)
+    assert np.abs(found - exact).max() < bound and np.abs(found - exact).mean() < 0.15 * at_modes.mean()
+
+
 def test_covariance_across_factors_matters(small):
     """Persons and items that met are negatively correlated: leaving that out would change predictions."""
     model, X, y, groups, _ = small
@@ -221,7 +279,7 @@ def test_covariance_across_factors_matters(small):
 
 
 def test_standard_deviations_of_the_modes(small):
-    model, X, y, groups, (b, Sigma, columns) = small
+    model, X, y, groups, (b, Sigma, columns, _) = small
     for term in ("id", "item"):
         table, sd = model.random_effects_[term], model.random_effects_sd_[term]
         index = np.array([columns[term, level] for level in table.index])
@@ -230,7 +288,7 @@ def test_standard_deviations_of_the_modes(small):
 
 
 def test_other_predictions(small):
-    model, X, y, groups, (b, _, columns) = small
+    model, X, y, groups, (b, _, columns, _) = small
     row, labels = X.iloc[:1], groups.iloc[:1]
     eta = float(row.to_numpy()[0] @ model.coef_[0] + model.intercept_[0])
     z = np.array([1.0, row["situself"].iloc[0]])
@@ -313,9 +371,9 @@ def test_update_learns_new_levels_and_keeps_the_others(small):
     m, v = [], []
     for f, column in zip(both._factors, ("id", "item"), strict=True):
         code = f.levels.get_indexer(mixed[column])
-        z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in f.columns])
-        m.append(np.einsum("na,na->n", z, f.modes[code]))
-        v.append(np.einsum("na,nab,nb->n", z, f.mode_cov[code], z))
+        t = f.units.loadings(X.to_numpy())
+        m.append(np.einsum("na,na->n", t, f.posterior.mean[code]))
+        v.append(np.einsum("na,nab,nb->n", t, f.posterior.cov[code], t))
     mean = X.to_numpy() @ model.coef_[0] + model.intercept_ + sum(m)
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     p = expit(mean[:, None] + np.sqrt(sum(v))[:, None] * nodes) @ weights / weights.sum()
@@ -331,7 +389,7 @@ def test_update_of_some_levels(small):
         type("", (), {"_factors": [f for f in updated._factors], "coef_": model.coef_, "intercept_": model.intercept_}),
         X[part], y[part], groups[part],
     )  # fmt: skip
-    b, Sigma, columns = alone
+    b, _, columns, _ = alone
     for term in ("id", "item"):
         table, old = updated.random_effects_[term], model.random_effects_[term]
         for level in table.index:

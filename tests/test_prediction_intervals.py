@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from brute_force import GroupPosterior
+from scipy import optimize, stats
 from scipy.special import expit, logit
 
 from sklmm import MixedLogisticRegression
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import NoGroupsWarning
-from sklmm.likelihood.base import FactorDesign, posterior_modes
 
 Z95 = 1.959963984540054
 
@@ -25,55 +26,56 @@ def _sd(model, X, groups):
     return (limits[:, 1] - limits[:, 0]) / (2 * Z95)
 
 
-def _modes(model, X, y, groups, beta):
-    factor = model._factors[0]
-    design = FactorDesign(groups, len(factor.levels), factor.columns, factor.blocks)
-    result = posterior_modes(X, y.astype(np.uint8), factors=[design], beta=beta, theta=model._theta)
-    return result[0][0]
+def _exact(model, X, y, groups, row, step=1e-3):
+    """Points and weights of the row's linear predictor over its group's posterior; and the variance that the errors of
+    the fixed effects add, which move the posterior's mean, too."""
+    (factor,) = model._factors
+    own = groups == groups[row]
+    Z = np.column_stack([np.ones(len(X)) if c < 0 else X[:, c] for c in factor.columns])
+    design, beta = np.column_stack([np.ones(len(X)), X]), np.r_[model.intercept_, model.coef_[0]]
+
+    def posterior(beta):
+        return GroupPosterior(design[own] @ beta, Z[own], y[own], factor.covariance)
+
+    moves = [posterior(beta + step * e).mean - posterior(beta - step * e).mean for e in np.eye(len(beta))]
+    d = design[row] + np.array(moves) @ Z[row] / (2 * step)
+    here = posterior(beta)
+    return design[row] @ beta + here.effects @ Z[row], here.weight, d @ model.vcov_.to_numpy() @ d
 
 
-def test_errors_of_groups_and_fixed_effects_are_correlated(data):
-    """With every feature a random slope, too, the variance is the exact one: modes move with the fixed effects."""
+def _quantiles(points, weights, variance):
+    """0.025 and 0.975 of the points with independent normal errors."""
+
+    def below(x):
+        return weights @ stats.norm.cdf((x - points) / np.sqrt(variance))
+
+    ends = points.min() - 1, points.max() + 1
+    return [optimize.brentq(lambda x: below(x) - level, *ends) for level in (0.025, 0.975)]  # noqa: B023
+
+
+def test_quantiles_of_groups_with_random_slopes(data):
+    """With every feature a random slope, too, the errors of the fixed effects are known exactly."""
     X, y, groups = data
     model = MixedLogisticRegression("1 + x0 + x1 | group").fit(X, y, groups=groups)
-    beta, step = np.r_[model.intercept_, model.coef_[0]], 1e-4
-    moves = np.stack(
-        [
-            (_modes(model, X, y, groups, beta + step * e) - _modes(model, X, y, groups, beta - step * e)) / (2 * step)
-            for e in np.eye(3)
-        ],
-        axis=2,
-    )
-    z = np.column_stack([np.ones(len(X)), X])
-    d = z + np.einsum("na,nab->nb", z, moves[groups])
-    variance = np.einsum("na,nab,nb->n", z, model._factors[0].mode_cov[groups], z)
-    variance += np.einsum("na,ab,nb->n", d, model.vcov_.to_numpy(), d)
-    np.testing.assert_allclose(_sd(model, X, groups), np.sqrt(variance), rtol=1e-4)
+    intervals = logit(model.predict_interval(X, groups))
+    for row in (0, 100, 501):
+        points, weights, variance = _exact(model, X, y, groups, row)
+        exact = _quantiles(points, weights, variance)
+        np.testing.assert_allclose(intervals[row], exact, atol=0.02 * (exact[1] - exact[0]))
 
 
-def test_features_without_random_slopes(data):
-    """There the regressions over all groups stand in for each group's: close, where groups are alike."""
-    X, y, groups = data
-    model = MixedLogisticRegression().fit(X, y, groups=groups)
-    beta, step = np.r_[model.intercept_, model.coef_[0]], 1e-4
-    moves = np.stack(
-        [
-            (_modes(model, X, y, groups, beta + step * e) - _modes(model, X, y, groups, beta - step * e)) / (2 * step)
-            for e in np.eye(3)
-        ],
-        axis=2,
-    )
-    design = np.column_stack([np.ones(len(X)), X])
-    d = design + moves[groups][:, 0, :]
-    exact = model._factors[0].mode_cov[groups, 0, 0] + np.einsum("na,ab,nb->n", d, model.vcov_.to_numpy(), d)
-    ignoring = model._factors[0].mode_cov[groups, 0, 0] + np.einsum(
-        "na,ab,nb->n", design, model.vcov_.to_numpy(), design
-    )
-    ratio = _sd(model, X, groups) / np.sqrt(exact)
-    apart = np.abs(ratio - 1).max()
-    assert abs(ratio.mean() - 1) < 0.005 and apart < 0.05
-    # leaving the correlation out would err by more in any row than this does in its worst
-    assert np.sqrt(ignoring / exact).min() - 1 > apart
+@pytest.mark.parametrize("sd", [1.0, 3.0])
+def test_features_without_random_slopes(sd):
+    """There the regressions over all groups stand in for each group's: close, where groups are alike. Groups of few
+    rows are skewed, all the more where they have one outcome."""
+    X, y, groups = make_clustered_classification(1200, 2, n_groups=100, covariance=sd**2, random_state=1)
+    model = MixedLogisticRegression(n_quadrature=9).fit(X, y, groups=groups)
+    intervals = logit(model.predict_interval(X, groups))
+    alike = np.flatnonzero([y[groups == g].min() == y[groups == g].max() for g in groups])
+    for row in [*range(0, 1200, 150), *alike[:2]]:
+        points, weights, variance = _exact(model, X, y, groups, row)
+        exact = _quantiles(points, weights, variance)
+        np.testing.assert_allclose(intervals[row], exact, atol=0.04 * (exact[1] - exact[0]))
 
 
 def test_unknown_groups(data):
@@ -133,3 +135,17 @@ def test_coverage():
         total += 100
     # 4,000 probabilities in 80 clusters a fit: standard errors of about 0.005
     assert np.all(inside / total > 0.93) and np.all(inside / total < 0.97)
+
+
+def test_coverage_in_groups_of_few_rows():
+    """Six rows a group that differ much: an interval at the conditional mode would hold 91 % of the probabilities."""
+    rng = np.random.default_rng(0)
+    inside, rounds, groups = 0, 12, np.repeat(np.arange(400), 6)
+    for _ in range(rounds):
+        effects = 3.0 * rng.normal(size=400)
+        y = (rng.random(2400) < expit(-1 + effects[groups])).astype(int)
+        model = MixedLogisticRegression(n_quadrature=15).fit(np.empty((2400, 0)), y, groups=groups)
+        low, high = model.predict_interval(np.empty((400, 0)), np.arange(400)).T
+        truth = expit(-1 + effects)
+        inside += np.mean((low < truth) & (truth < high)) / rounds
+    assert 0.935 < inside < 0.965  # 4,800 groups: a standard error of 0.004

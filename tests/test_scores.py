@@ -180,8 +180,12 @@ def test_columns_that_are_left_out():
 
 
 @pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
-@pytest.mark.parametrize("estimator", [MixedLogisticRegression(n_threads=1), GEELogisticRegression(n_threads=1)])
-def test_what_is_kept_of_many_clusters_takes_little_memory(estimator):
+@pytest.mark.parametrize(
+    "estimator, share",
+    [(MixedLogisticRegression(n_threads=1), 0.55 + 0.18), (GEELogisticRegression(n_threads=1), 0.55)],
+)
+def test_what_is_kept_of_many_clusters_takes_little_memory(estimator, share):
+    """Rows of 4 come to 80 bytes each; posteriors on 8 nodes, which the mixed model keeps, to 56 bytes a cluster."""
     n = 600_000  # so many that what any fit needs does not count
     X, y, _ = make_clustered_classification(n, 10, n_groups=100, random_state=0)
     groups = np.repeat(np.arange(n // 4), 4)
@@ -191,4 +195,4 @@ def test_what_is_kept_of_many_clusters_takes_little_memory(estimator):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 0.55 * X.nbytes
+    assert peak < share * X.nbytes

@@ -34,7 +34,8 @@ def fitted(**changes):
         "is_singular_": False,
         "classes_": np.array(["N", "Y"]),
         "n_obs_": 1934.0,
-        "_n_quadrature": 1,
+        "n_quadrature_": 1,
+        "_approximation": None,
         "_separated": [],
         "variance_partition_": VariancePartition(0.4, pd.Series({"district": 0.25})),
     }
@@ -144,7 +145,7 @@ def test_level_is_checked():
 
 
 def test_quadrature_nodes_are_named():
-    assert "adaptive Gauss-Hermite quadrature, 7 nodes" in str(summary_of_mixed(fitted(_n_quadrature=7)))
+    assert "adaptive Gauss-Hermite quadrature, 7 nodes" in str(summary_of_mixed(fitted(n_quadrature_=7)))
 
 
 def test_what_was_fitted_is_named_and_not_what_was_set_since():

@@ -12,6 +12,7 @@ from reference_data import REFERENCE_DIR, model_data
 from sklmm import MixedLogisticRegression
 from sklmm.design.row_moments import row_moments
 from sklmm.exceptions import NoGroupsWarning, SingularFitWarning
+from sklmm.likelihood.units import EffectUnits
 
 PARTITIONS = json.loads((REFERENCE_DIR / "inference.json").read_text())["variance_partition"]
 
@@ -73,13 +74,17 @@ def test_moments_in_chunks(dtype):
     X = (rng.normal(size=(40_000, 3)) + [1e4, 0, 1]).astype(dtype)  # counted from far away: nothing may cancel
     weights = rng.integers(1, 4, len(X)).astype(float)
     slopes = np.array([0.5, -1.0, 2.0])
-    found = row_moments(X, slopes, [[-1], [-1, 2], [1]], weights)
+    def units(columns, center):
+        q = len(columns)
+        return EffectUnits(columns, np.array(center), np.full(q, 2.0), np.eye(q), np.eye(q))
+
+    found = row_moments(X, slopes, [units([-1], [0.0]), units([-1, 0], [0.0, 1e4]), units([1], [0.0])], weights)
     rows = np.repeat(X.astype(np.float64), weights.astype(int), axis=0)
     assert found.fixed_variance == pytest.approx(np.var(rows @ slopes, ddof=1), rel=1e-9)
-    Z = np.column_stack([np.ones(len(rows)), rows[:, 2]])
+    Z = np.column_stack([np.ones(len(rows)), 2 * (rows[:, 0] - 1e4)])
     np.testing.assert_allclose(found.random_moments[0], 1.0)
     np.testing.assert_allclose(found.random_moments[1], Z.T @ Z / len(rows), rtol=1e-10)
-    np.testing.assert_allclose(found.random_moments[2], np.mean(rows[:, 1] ** 2), rtol=1e-10)
+    np.testing.assert_allclose(found.random_moments[2], 4 * np.mean(rows[:, 1] ** 2), rtol=1e-10)
 
 
 def test_weights_count_rows():

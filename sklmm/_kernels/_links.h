@@ -4,10 +4,12 @@
 
 #include "_vecmath.h"
 
-/* out = sum_k w_k expit(m + s z_k) with the trapezoidal rule (z, w) that the largest s of each eight rows calls for: rule
- * l serves s <= reach[l], nodes first[l] .. first[l + 1] - 1. Returns 0, or 1 if a row's s is beyond the last rule. */
-SKLMM_CLONES int logistic_normal_rows(double *out, const double *m, const double *s, ptrdiff_t n, const double *reach,
-                                      ptrdiff_t rules, const int64_t *first, const double *z, const double *w)
+/* out = sum_k w_k expit(m + s z_k), and its derivative in m unless `slope` is NULL, with the trapezoidal rule (z, w) that the largest s
+ * of each eight rows calls for: rule l serves s <= reach[l], nodes first[l] .. first[l + 1] - 1. Returns 0, or 1 if a row's s is
+ * beyond the last rule. */
+SKLMM_CLONES int logistic_normal_rows(double *out, double *slope, const double *m, const double *s, ptrdiff_t n,
+                                      const double *reach, ptrdiff_t rules, const int64_t *first, const double *z,
+                                      const double *w)
 {
     int beyond = 0;
     for (ptrdiff_t j = 0; j < n; j += 8) {
@@ -25,11 +27,18 @@ SKLMM_CLONES int logistic_normal_rows(double *out, const double *m, const double
             rule--;
         }
         const v8d mu = v8_load(mean), sigma = v8_load(sd);
-        v8d total = v8_set(0.0);
-        for (int64_t i = first[rule]; i < first[rule + 1]; i++)
-            total += w[i] / (1.0 + v8_exp(-(mu + sigma * z[i])));
+        v8d total = v8_set(0.0), slopes = total;
+        for (int64_t i = first[rule]; i < first[rule + 1]; i++) {
+            const v8d e = v8_exp(-(mu + sigma * z[i])), p = 1.0 / (1.0 + e);
+            total += w[i] * p;
+            if (slope) slopes += w[i] * p * (e * p);
+        }
         v8_store(mean, total);
-        for (ptrdiff_t i = 0; i < k; i++) out[j + i] = mean[i];
+        v8_store(sd, slopes);
+        for (ptrdiff_t i = 0; i < k; i++) {
+            out[j + i] = mean[i];
+            if (slope) slope[j + i] = sd[i];
+        }
     }
     return beyond;
 }

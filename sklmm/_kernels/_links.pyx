@@ -7,7 +7,7 @@ from scipy.special import ndtr
 
 
 cdef extern from "_links.h" nogil:
-    int logistic_normal_rows(double *out, const double *m, const double *s, ptrdiff_t n, const double *reach,
+    int logistic_normal_rows(double *out, double *slope, const double *m, const double *s, ptrdiff_t n, const double *reach,
                              ptrdiff_t rules, const int64_t *first, const double *z, const double *w)
 
 
@@ -34,7 +34,7 @@ def _trapezoidal_rules(largest=100.0, ratio=2.0**0.25, digits=24.0, tail=6.7):
 _REACH, _FIRST, _Z, _W = _trapezoidal_rules()
 
 
-def logistic_normal_mean(m, s, int n_threads=1):
+def logistic_normal_mean(m, s, int n_threads=1, slopes=False):
     """E expit(m + s z), z standard normal, row by row.
 
     Parameters
@@ -42,10 +42,12 @@ def logistic_normal_mean(m, s, int n_threads=1):
     m, s : array-like of shape (n,)
         Means and standard deviations (s >= 0) of the linear predictor.
     n_threads : int, default=1
+    slopes : bool, default=False
+        Whether to return the derivatives in m, too.
 
     Returns
     -------
-    ndarray of shape (n,)
+    ndarray of shape (n,), or two of them
         Absolute error below 1e-9 up to s = 100, and below 1e-8 beyond (where the logistic density's variance is
         added to the normal one's: expit is then nearly a step).
     """
@@ -53,17 +55,22 @@ def logistic_normal_mean(m, s, int n_threads=1):
         double[::1] mean = np.ascontiguousarray(m, dtype=np.float64)
         double[::1] sd = np.ascontiguousarray(s, dtype=np.float64)
         ptrdiff_t n = mean.shape[0], piece = 1 << 15, pieces = (n + piece - 1) // piece, i
-        double[::1] out = np.empty(n)
+        double[::1] out = np.empty(n), derivative = np.empty(n if slopes else 0)
+        double *slope = &derivative[0] if slopes and n else NULL
         int[::1] beyond = np.zeros(pieces, dtype=np.intc)
         const double[::1] reach = _REACH, z = _Z, w = _W
         const int64_t[::1] first = _FIRST
     if sd.shape[0] != n:
         raise ValueError(f"m and s differ in length: {n} and {sd.shape[0]}")
     for i in prange(pieces, nogil=True, schedule="static", num_threads=n_threads):
-        beyond[i] = logistic_normal_rows(&out[i * piece], &mean[i * piece], &sd[i * piece], min(piece, n - i * piece),
-                                         &reach[0], reach.shape[0], &first[0], &z[0], &w[0])
-    result = np.asarray(out)
+        beyond[i] = logistic_normal_rows(&out[i * piece], slope + i * piece if slope != NULL else NULL, &mean[i * piece],
+                                         &sd[i * piece], min(piece, n - i * piece), &reach[0], reach.shape[0], &first[0],
+                                         &z[0], &w[0])
+    result, change = np.asarray(out), np.asarray(derivative)
     if np.any(beyond):
         far = np.asarray(sd) > _REACH.max()
-        result[far] = ndtr(np.asarray(mean)[far] / np.sqrt(np.asarray(sd)[far] ** 2 + np.pi**2 / 3))
-    return result
+        size = np.sqrt(np.asarray(sd)[far] ** 2 + np.pi**2 / 3)
+        result[far] = ndtr(np.asarray(mean)[far] / size)
+        if slopes:
+            change[far] = np.exp(-0.5 * (np.asarray(mean)[far] / size) ** 2) / (size * np.sqrt(2.0 * np.pi))
+    return (result, change) if slopes else result

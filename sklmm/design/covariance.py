@@ -9,7 +9,7 @@ import numpy as np
 
 # Diagonal entries of Lambda (on standardised features) below this are variances on the boundary, as in lme4.
 SINGULAR = 1e-4
-PIVOT = 1e-8  # of the entries below: half of the digits for it, half for how they are turned
+PIVOT = 1e-8  # of the rows below: half of the digits for it, half for how they are turned
 
 
 class RelativeCovariance:
@@ -66,18 +66,16 @@ class RelativeCovariance:
         return out
 
     def with_pivots(self, factor):
-        """A Lambda of this structure with small numbers for zeros on the diagonal above entries that are not zero.
+        """A Lambda of this structure with small numbers for zeros on its diagonal.
 
-        Such a zero leaves the entries below it, and those to their right, free to turn among each other: in other
-        coordinates it would be forgotten which way. Small numbers tell `normal_form` both ways.
+        A zero leaves the rows below it free to turn among its column and those behind: in other coordinates it would be
+        forgotten which way. Small numbers tell `normal_form` both ways.
         """
         out = factor.copy()
         for block, correlated in self.blocks:
             part = out[block, block]  # a view
-            below = np.linalg.norm(np.tril(part, -1), axis=0)
-            if correlated:
-                place = np.flatnonzero(np.abs(part.diagonal()) < PIVOT * below)
-                part[place, place] = PIVOT * below[place]
+            for j in range(len(part) - 1 if correlated else 0):
+                part[j, j] = max(part[j, j], PIVOT * np.linalg.norm(part[j + 1 :, j:]), key=abs)
         return out
 
     def normal_jacobian(self, factor, change):

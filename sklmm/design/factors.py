@@ -30,9 +30,12 @@ class Factor:
     columns : list of int
         The column of X that multiplies each random coefficient, over all terms; -1 is the intercept.
     levels : pandas.Index
-        Labels, in the order of the rows of `modes` and `mode_cov`.
-    modes : ndarray of shape (n_levels, q)
+        Labels, in the order of the rows of `mode_cov` and of the posterior.
+    units : EffectUnits
+    posterior : NodePosterior or NormalPosterior
+        Of each level's effects, in these units.
     mode_cov : ndarray of shape (n_levels, q, q)
+        Inverse of the curvature at the conditional modes, in the units of the columns of X.
     covariance : ndarray of shape (q, q)
         Covariance of the random coefficients, block diagonal over the terms.
     """
@@ -43,9 +46,15 @@ class Factor:
     blocks: list = field(default_factory=list)
     columns: list = field(default_factory=list)
     levels: pd.Index | None = None
-    modes: np.ndarray | None = None
+    units: object = None
+    posterior: object = None
     mode_cov: np.ndarray | None = None
     covariance: np.ndarray | None = None
+
+    @property
+    def modes(self):
+        """Conditional modes of each level's random coefficients, (n_levels, q), in the units of the columns of X."""
+        return self.posterior.modes @ self.units.natural.T
 
     def labels(self, column):
         """Labels of the rows, from a function that gives a column by its name."""
@@ -55,6 +64,10 @@ class Factor:
     def names_by_column(self):
         """Names of the random coefficients by the column of X that multiplies them."""
         return dict(zip(self.columns, [name for _, names in self.terms for name in names], strict=True))
+
+    def effect_names(self):
+        """Names of the random coefficients with that of their term."""
+        return [f"{coefficient!r} of {name}" for name, names in self.terms for coefficient in names]
 
     def term_slices(self):
         """Yield (term name, coefficient names, slice of the coefficients)."""

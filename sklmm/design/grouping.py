@@ -15,6 +15,7 @@ __all__ = ["as_group_frame", "encode_groups", "interact", "lookup_codes", "looku
 # A table indexed by label beats a hash table as long as it stays in the cache or near the size of the data.
 _TABLE_MIN = 1 << 16
 _TABLE_PER_ROW = 4
+_FEW_PER_LEVEL = 16  # fewer labels than levels by this factor are not worth a table of their own
 
 # What labels are, as pandas infers it; labels of different kinds are never equal.
 _KINDS = {
@@ -354,7 +355,8 @@ def _as_levels(uniques):
         values = uniques
     else:
         uniques = np.asarray(uniques, dtype=object) if _is_nullable(uniques) else uniques
-        levels = pd.Index(uniques, tupleize_cols=False).rename(None)
+        levels = pd.Index(uniques, tupleize_cols=False)
+        levels = levels if levels.name is None else levels.rename(None)
         # An IntervalIndex would look numbers up in its intervals; here an interval is a label like any other.
         levels = levels.astype(object) if isinstance(levels, pd.IntervalIndex) else levels.infer_objects()
         if levels.dtype.kind not in "fiu":
@@ -407,7 +409,7 @@ def _take(table, codes):
 def _match(levels, uniques):
     """Position among `levels` of distinct labels, -1 where there is none."""
     uniques = _as_levels(uniques)
-    if uniques.dtype == levels.dtype and levels.dtype != object:
+    if uniques.dtype == levels.dtype:
         return levels.get_indexer(uniques)
     # Across dtypes pandas converts (text to dates, say); a label is to match only what Python calls equal.
     position = {label: i for i, label in enumerate(levels.tolist())}
@@ -418,6 +420,8 @@ def _lookup_integers(levels, values):
     known = levels.to_numpy()
     if known.size == 0 or values.size == 0:
         return np.full(values.size, -1, dtype=np.intp)
+    if _FEW_PER_LEVEL * values.size < known.size:  # pandas keeps its hash table with the levels
+        return levels.get_indexer(values)
     low, high = int(known.min()), int(known.max())
     span = high - low + 1
     if span > max(_TABLE_MIN, _TABLE_PER_ROW * max(values.size, known.size)):

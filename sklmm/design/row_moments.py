@@ -16,7 +16,8 @@ class RowMoments:
     fixed_mean, fixed_variance : float
         Of the slopes' part of the linear predictor (divisor of the variance: rows less 1).
     random_moments : list of ndarray of shape (q, q)
-        For each grouping factor the mean of z z', where z multiplies its random coefficients.
+        For each grouping factor the mean of z z', where z are the columns of its random coefficients, centred and
+        scaled as its `EffectUnits` do.
     """
 
     fixed_mean: float
@@ -24,7 +25,7 @@ class RowMoments:
     random_moments: list
 
 
-def row_moments(X, slopes, columns, sample_weight=None):
+def row_moments(X, slopes, units, sample_weight=None):
     """Moments of the rows of a fit.
 
     Parameters
@@ -32,8 +33,8 @@ def row_moments(X, slopes, columns, sample_weight=None):
     X : ndarray of shape (n, p), float64 or float32
     slopes : ndarray
         Of the first columns of X; others have random slopes only.
-    columns : list of list of int
-        For each grouping factor the column of X that multiplies each random coefficient; -1 is the intercept.
+    units : list of EffectUnits
+        Of each grouping factor.
     sample_weight : ndarray of shape (n,) or None
         Counts of rows.
 
@@ -43,8 +44,10 @@ def row_moments(X, slopes, columns, sample_weight=None):
     """
     n = X.shape[0]
     total = mean = squares = 0.0
-    moments = [np.zeros((len(own), len(own))) for own in columns]
-    sloped = [f for f, own in enumerate(columns) if any(column >= 0 for column in own)]
+    moments = [np.ones((len(own.columns),) * 2) for own in units]
+    sloped = [f for f, own in enumerate(units) if any(column >= 0 for column in own.columns)]
+    for f in sloped:
+        moments[f][:] = 0.0
     n_rows = int(np.clip(_CHUNK_SIZE // max(X.shape[1], 1), 256, 2048))
     for start in range(0, n, n_rows):
         part = slice(start, min(start + n_rows, n))
@@ -60,8 +63,8 @@ def row_moments(X, slopes, columns, sample_weight=None):
         mean += shift * share / joined
         total = joined
         for f in sloped:
-            Z = np.column_stack([np.ones(len(rows)) if j < 0 else rows[:, j] for j in columns[f]])
+            Z = units[f].design(rows)
             moments[f] += (Z if weight is None else Z * weight[:, None]).T @ Z
-    for f, own in enumerate(columns):
-        moments[f] = moments[f] / total if f in sloped else np.ones((len(own), len(own)))
+    for f in sloped:
+        moments[f] /= total
     return RowMoments(float(mean), float(squares / max(total - 1, 1.0)), moments)

@@ -101,8 +101,8 @@ def compare_models(models, likelihood_ratio=False):
 def _test_or_why(models, name, its):
     """Statistic, degrees of freedom and p-value of the test of one model against a larger one, or why there is none."""
     smaller, larger = models[name], models[its]
-    if smaller._factors and smaller._n_quadrature != larger._n_quadrature:
-        return np.nan, np.nan, np.nan, f"n_quadrature differs: {smaller._n_quadrature} and {larger._n_quadrature}"
+    if smaller._factors and smaller.n_quadrature_ != larger.n_quadrature_:
+        return np.nan, np.nan, np.nan, f"n_quadrature differs: {smaller.n_quadrature_} and {larger.n_quadrature_}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # remarked on below the table
@@ -116,7 +116,7 @@ def _remarks(models):
     for name, model in models.items():
         if not getattr(model, "converged_", True):
             yield f"{name!r} did not converge: its criteria are those of where it stopped."
-    nodes = {name: model._n_quadrature for name, model in models.items() if getattr(model, "_factors", ())}
+    nodes = {name: model.n_quadrature_ for name, model in models.items() if getattr(model, "_factors", ())}
     if len(set(nodes.values())) > 1:
         each = ", ".join(f"{name!r} {number}" for name, number in nodes.items())
         yield (

@@ -16,6 +16,7 @@ from scipy.special import expit
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from sklmm._prediction import Predictor
 from sklmm._rows_again import read_target, weights_of_rows
 from sklmm._validation import one_dimensional, read_weights, take_rows
 from sklmm.design.grouping import encode_groups
@@ -131,9 +132,13 @@ def residuals_and_predictions(
             "weight counts have no residuals: pass every row once, or fit a MixedLogisticRegression"
         )
     successes = np.bincount(code, weights=counts * outcome)
-    mean, sd = _linear_predictor(estimator, X, groups, predict_effects)
-    sd = None if sd is None else sd[mask][first]
-    lower, upper = _binomial_cdf(successes, trials, mean[mask][first], sd)
+    if mixed:
+        codes = estimator._lookup(rows) if predict_effects in ("posterior", "mode") else []
+        own = [factor_codes[first] for factor_codes in codes]
+        lower, upper = _cdf_of_counts(estimator, rows.X[first], own, successes, trials, predict_effects)
+    else:
+        logits = estimator.decision_function(X)[mask][first]
+        lower, upper = _binomial_cdf(successes, trials, logits, None)
     residuals = lower + (upper - lower) * random.uniform(size=len(first))
     return pd.Series(residuals, index=labels[first], name="quantile_residual"), p[first], "observations"
 
@@ -175,6 +180,25 @@ def _alike(rows):
     return code, np.unique(code, return_index=True)[1]
 
 
+def _cdf_of_counts(estimator, X, codes, successes, trials, effects):
+    """P(K < k) and P(K <= k) for the number K of successes among trials that share a row's logit."""
+    predictor = Predictor.of(estimator, 1)
+    mean, sd, nodes = predictor.linear_predictor(np.asarray(X, dtype=np.float64), codes, effects)
+    if nodes is None:
+        return _binomial_cdf(successes, trials, mean, sd)
+    known, t, levels = nodes
+    eta, weights = estimator._factors[0].posterior.predictors(mean[known], t, levels)
+    weights /= weights.sum(axis=1, keepdims=True)
+    out = np.empty((2, len(mean)))
+    for at, k in enumerate((successes - 1, successes)):
+        cdf = stats.binom.cdf(k[known, None], trials[known, None], expit(eta))
+        out[at, known] = np.einsum("nk,nk->n", cdf, weights)
+    unknown = np.ones(len(mean), dtype=bool)
+    unknown[known] = False
+    out[:, unknown] = _binomial_cdf(successes[unknown], trials[unknown], mean[unknown], sd[unknown])
+    return out
+
+
 def _binomial_cdf(successes, trials, mean, sd):
     """P(K < k) and P(K <= k) for binomial K, its logit normal with these means and standard deviations."""
     if sd is None:
@@ -182,7 +206,7 @@ def _binomial_cdf(successes, trials, mean, sd):
         return stats.binom.cdf(successes - 1, trials, p), stats.binom.cdf(successes, trials, p)
     out = np.empty((2, len(mean)))
     order = np.argsort(sd * np.sqrt(trials))  # rows that need as fine a rule
-    for part in np.array_split(order, max(1, len(order) // 256)):
+    for part in np.array_split(order, max(1, len(order) // 256)) if len(order) else ():
         # A distribution function of n trials rises within about 2 / sqrt(n) of a logit, and nodes must be as near.
         z, w = normal_rule(max(sd[part].max(), 0.3 * (sd[part] * np.sqrt(trials[part])).max()), most=600.0)
         p = expit(mean[part, None] + sd[part, None] * z)
@@ -195,13 +219,6 @@ def _probability(estimator, X, groups, effects):
     if hasattr(estimator, "simulate"):
         return estimator.predict_proba(X, groups=groups, predict_effects=effects)[:, 1]
     return estimator.predict_proba(X)[:, 1]
-
-
-def _linear_predictor(estimator, X, groups, effects):
-    """Mean and standard deviation (or None) of the rows' logits."""
-    if hasattr(estimator, "simulate"):
-        return estimator._linear_predictor(X, groups, effects)
-    return estimator.decision_function(X), None
 
 
 def labels_of_rows(estimator, rows, by):

@@ -21,9 +21,10 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm._prediction import probabilities
+from sklmm._prediction import normal_tails, probabilities
 from sklmm._progress import effective_threads
 from sklmm._validation import is_frame, read_weights, rows_where
+from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.grouping import lookup_known_codes
 
 __all__ = ["LeaveGroupOut", "approximate_leave_group_out"]
@@ -119,7 +120,7 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
         y, groups, sample_weight, _ = recipe.found_in(formula, X, y, groups, sample_weight, None)
         kept = recipe.kept_rows(formula, X, y, groups, sample_weight)
         X, y, groups, sample_weight = (rows_where(kept, values) for values in (X, y, groups, sample_weight))
-    covariances = None
+    covariances = Lambda = None
     if hasattr(estimator, "_factors"):
         factor = estimator._factors[0]
         beta, Lambda = estimator._without_clusters("approximate_leave_group_out", X, y, groups, sample_weight)
@@ -143,8 +144,8 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
     sd = None
     if covariances is not None and estimator.predict_effects in ("posterior", "marginal"):
         Z = np.column_stack([np.ones(len(mean)) if column < 0 else features[:, column] for column in factor.columns])
-        covariance_of = np.concatenate([covariances, factor.covariance[None]])
-        sd = np.sqrt(np.maximum(np.einsum("ia,iab,ib->i", Z, covariance_of[code], Z), 0.0))
+        factor_of = np.concatenate([Lambda, RelativeCovariance(factor.blocks).lambda_(estimator._theta[0])[None]])
+        sd = np.linalg.norm(np.einsum("ia,iab->ib", Z, factor_of[code]), axis=1)
     found = np.full((len(kept), 2), np.nan)
-    found[kept] = probabilities(mean, sd, effective_threads(estimator.n_threads, len(mean)))
+    found[kept] = probabilities(*normal_tails(mean, sd, effective_threads(estimator.n_threads, len(mean))))
     return LeaveGroupOut(found, pd.DataFrame(beta, index=estimator._levels, columns=names), covariances)

@@ -163,7 +163,7 @@ def _check_same_rows(smaller, larger, nested):
         ("number of rows of the second class", [f"{model._n_successes:.10g}" for model in (smaller, larger)]),
     ]
     if smaller._factors:  # without random effects there is nothing to integrate
-        facts.append(("n_quadrature", [str(model._n_quadrature) for model in (smaller, larger)]))
+        facts.append(("n_quadrature", [str(model.n_quadrature_) for model in (smaller, larger)]))
     counts = [model._n_groups_of_fit for model in (smaller, larger)]
     both = [name for name in counts[0] if name in counts[1]]
     facts += [(f"number of groups of {name}", [str(n[name]) for n in counts]) for name in both]

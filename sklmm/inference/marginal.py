@@ -45,12 +45,44 @@ def check_population_effects(effects):
         raise ValueError(f"predict_effects must be 'marginal' or 'zero' here, got {effects!r}")
 
 
+class _Parameters:
+    """The parameters of a fitted model in the units of its fit: of centred and scaled columns.
+
+    In the user's units the variance of a row's linear predictor is a small difference of huge numbers where features
+    are far from 0. A marginal model has no others than the user's.
+    """
+
+    def __init__(self, estimator):
+        names, self.beta, vcov = estimator._fixed_effects()
+        self.has_intercept = len(names) > estimator.coef_.size
+        self.kept = np.isfinite(np.diagonal(vcov))
+        self.units = getattr(estimator, "_units", None)
+        self.factors = getattr(estimator, "_factors", [])
+        self.covariance, self.natural_map = np.nan_to_num(vcov, nan=0.0), np.eye(len(names))
+        if self.units is not None:
+            self.covariance = self.units.covariance
+            if not self.factors:
+                self.covariance = self.covariance[: len(names), : len(names)]
+            self.natural_map = self.units.natural_map()
+            self.kept = np.roll(self.kept, -int(self.has_intercept))  # slopes first
+
+    def design(self, X):
+        """Columns of the fixed effects, in these units."""
+        if self.units is not None:
+            return self.units.design(X)
+        return np.column_stack([np.ones(len(X)), X]) if self.has_intercept else X
+
+    def linear_predictor(self, X):
+        if self.units is not None:
+            return self.units.design(X) @ self.units.beta
+        slopes = self.beta[int(self.has_intercept) :]
+        X = X[:, : slopes.size]
+        return X @ slopes + self.beta[0] if self.has_intercept else X @ slopes
+
+
 def parameter_covariance(estimator):
-    """Covariance of (beta, theta); 0 for what is not estimated: aliased columns, variances on the boundary."""
-    vcov = getattr(estimator, "_vcov", None)
-    if not isinstance(vcov, np.ndarray):  # a marginal model has no theta
-        vcov = estimator.vcov_.to_numpy()
-    return np.nan_to_num(vcov, nan=0.0)
+    """Covariance of all parameters, as `probability_and_gradient` counts them; 0 for what is not estimated."""
+    return _Parameters(estimator).covariance
 
 
 def probability_and_gradient(estimator, X, effects="marginal"):
@@ -68,34 +100,23 @@ def probability_and_gradient(estimator, X, effects="marginal"):
     p : ndarray of shape (n,)
     logit : ndarray of shape (n,)
     gradient : ndarray of shape (n, n_params)
-        Of p in (beta, theta).
+        Of p in the parameters whose covariance is `parameter_covariance`.
     """
-    _, beta, _ = estimator._fixed_effects()
+    parameters = _Parameters(estimator)
     X = np.asarray(X, dtype=np.float64)
-    design = _fixed_design(estimator, X)
-    eta = design @ beta
-    factors = getattr(estimator, "_factors", [])
-    thetas = estimator._theta if factors else []
-    sizes = [len(theta) for theta in thetas]
-    variance, moves = np.zeros(len(X)), np.zeros((len(X), sum(sizes)))
+    design, eta = parameters.design(X), parameters.linear_predictor(X)
+    variance = np.zeros(len(X))
+    moves = np.zeros((len(X), len(parameters.covariance) - design.shape[1]))
     if effects == "marginal":
         start = 0
-        for factor, theta in zip(factors, thetas, strict=True):
-            structure = RelativeCovariance(factor.blocks)
-            Z = np.column_stack([np.ones(len(X)) if c < 0 else X[:, c] for c in factor.columns])
-            T = Z @ structure.lambda_(theta)
+        for factor in parameters.factors:
+            structure, Z = RelativeCovariance(factor.blocks), factor.units.design(X)
+            T = Z @ factor.units.Lambda
             variance += np.sum(T * T, axis=1)
-            moves[:, start : start + len(theta)] = 2.0 * Z[:, structure.row] * T[:, structure.col]
-            start += len(theta)
+            moves[:, start : start + structure.m] = 2.0 * Z[:, structure.row] * T[:, structure.col]
+            start += structure.m
     p, logit, first, second = _logistic_normal(eta, variance)
     return p, logit, np.column_stack([first[:, None] * design, 0.5 * second[:, None] * moves])
-
-
-def _fixed_design(estimator, X):
-    """The columns that the fixed effects multiply: an intercept, if any, and those of X that have coefficients."""
-    names, _, _ = estimator._fixed_effects()
-    X = X[:, : estimator.coef_.size]
-    return np.column_stack([np.ones(len(X)), X]) if len(names) > X.shape[1] else X
 
 
 def _logistic_normal(eta, variance):
@@ -144,24 +165,25 @@ def delta_errors(gradient, vcov):
 
 def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
     """Population-averaged coefficients of a mixed model; see `MixedLogisticRegression.marginal_coefficients`."""
-    names, beta, vcov = estimator._fixed_effects()
-    kept = np.isfinite(np.diagonal(vcov))
+    names, _, vcov = estimator._fixed_effects()
+    identified = np.isfinite(np.diagonal(vcov))
+    parameters = _Parameters(estimator)
     if X is None:
         if sample_weight is not None:
             raise ValueError("sample_weight weighs the rows of X: pass X, too")
-        return _coefficient_table(estimator, names, kept, *_from_moments(estimator, beta), level)
+        return _coefficient_table(estimator, names, identified, *_from_moments(estimator, parameters), level)
     rows = estimator._read_new_rows(X, None)
     warn_of_rows(estimator, rows.X)
     weights = _weights(weights_by_formula(estimator, X, sample_weight), rows.X.shape[0])
-    n_params = len(parameter_covariance(estimator))
+    kept, n_params = parameters.kept, len(parameters.covariance)
     gram, image, gradient = np.zeros((kept.sum(),) * 2), np.zeros(kept.sum()), np.zeros((kept.sum(), n_params))
     for begin in range(0, rows.X.shape[0], _CHUNK):
         part = slice(begin, begin + _CHUNK)
         block = np.asarray(rows.X[part], dtype=np.float64)
         p, logit, G = probability_and_gradient(estimator, block)
-        design = _fixed_design(estimator, block)
-        weighted = design[:, kept] * weights[part, None]
-        gram += weighted.T @ design[:, kept]
+        design = parameters.design(block)[:, kept]
+        weighted = design * weights[part, None]
+        gram += weighted.T @ design
         image += weighted.T @ logit
         gradient += weighted.T @ (G / (p * (1.0 - p))[:, None])
     if dependent(gram).any():
@@ -172,22 +194,21 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
     scale = np.sqrt(np.diagonal(gram))
     solved = np.linalg.solve(gram / scale / scale[:, None], np.column_stack([image, gradient]) / scale[:, None])
     solved /= scale[:, None]
-    out = np.zeros((len(names), 1 + n_params))
-    out[kept] = solved
-    return _coefficient_table(estimator, names, kept, out[:, 0], out[:, 1:], level)
+    out = parameters.natural_map[:, kept] @ solved
+    return _coefficient_table(estimator, names, identified, out[:, 0], out[:, 1:], level)
 
 
-def _from_moments(estimator, beta):
+def _from_moments(estimator, parameters):
     """Coefficients of the population and their gradient, from the moments of the rows that the fit keeps.
 
     Were the linear predictor normal over the rows, the regression's slopes would be those of the mixed model times the
     mean slope of the averaged logit (Stein's lemma).
     """
-    moments, variance, moves = estimator._row_moments, 0.0, []
-    for factor, theta, second in zip(estimator._factors, estimator._theta, moments.random_moments, strict=True):
+    moments, beta, variance, moves = estimator._row_moments, parameters.beta, 0.0, []
+    for factor, second in zip(parameters.factors, moments.random_moments, strict=True):
         structure = RelativeCovariance(factor.blocks)
-        image = second @ structure.lambda_(theta)
-        variance += np.sum(structure.lambda_(theta) * image)
+        image = second @ factor.units.Lambda
+        variance += np.sum(factor.units.Lambda * image)
         moves.append(2.0 * image[structure.row, structure.col])
     z, w = normal_rule(1.0)
     eta = estimator.intercept_[0] + moments.fixed_mean + np.sqrt(moments.fixed_variance) * z
@@ -196,7 +217,7 @@ def _from_moments(estimator, beta):
         p, logit, first, _ = _logistic_normal(eta, np.full(eta.size, v))
         slope = w @ (first / (p * (1.0 - p)))
         out = beta * slope
-        if len(beta) > estimator.coef_.size:
+        if parameters.has_intercept:
             out[0] = w @ logit - slope * moments.fixed_mean
         return out, slope
 
@@ -206,7 +227,7 @@ def _from_moments(estimator, beta):
     by_variance = (coefficients(variance + step)[0] - coefficients(low)[0]) / (variance + step - low)
     # How the mean slope depends on beta is left out: it hardly does, and the moments do not say.
     by_theta = np.outer(by_variance, np.concatenate([[], *moves]))
-    return estimate, np.column_stack([slope * np.eye(len(beta)), by_theta])
+    return estimate, np.column_stack([slope * parameters.natural_map, by_theta])
 
 
 def _coefficient_table(estimator, names, kept, estimate, gradient, level):

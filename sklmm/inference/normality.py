@@ -155,7 +155,7 @@ def simulated_effects(estimator, what, X, y, groups, sample_weight, n, random_st
     settings = {
         "fit_intercept": fit_intercept,
         "slopes_only": slopes_only,
-        "n_quadrature": estimator._n_quadrature,
+        "n_quadrature": estimator.n_quadrature_,
         "tol": max(float(estimator.tol), _TOL),
         "max_iter": int(estimator.max_iter),
         "n_threads": effective_threads(estimator.n_threads),
@@ -206,15 +206,16 @@ class LevelLogits:
             np.histogram(X[part] @ slopes - mean[codes[part]], bins=edges, weights=weights(part))[0] for part in parts
         )
         self.within, self.share = (edges[1:] + edges[:-1]) / 2, share / share.sum()
-        self.counts, self.mean = np.rint(counts).astype(np.int64), mean.astype(np.float32)
+        self.counts, self.mean = counts, mean.astype(np.float32)
 
     def rows(self, rng):
         """Rows of these groups: one feature, the logit, around the mean of the group."""
-        codes = np.repeat(np.arange(len(self.counts)), self.counts)
+        counts = np.rint(self.counts).astype(np.int64)
+        codes = np.repeat(np.arange(len(counts)), counts)
         within = rng.choice(self.within, len(codes), p=self.share)
-        within -= (np.bincount(codes, weights=within, minlength=len(self.counts)) / np.maximum(self.counts, 1))[codes]
-        within *= np.sqrt(self.counts / np.maximum(self.counts - 1, 1))[codes]  # whose mean square it has again
-        designs = [FactorDesign(codes, len(self.counts), [-1], [(1, True)])]
+        within -= (np.bincount(codes, weights=within, minlength=len(counts)) / np.maximum(counts, 1))[codes]
+        within *= np.sqrt(counts / np.maximum(counts - 1, 1))[codes]  # whose mean square it has again
+        designs = [FactorDesign(codes, len(counts), [-1], [(1, True)])]
         logit = self.mean[codes] + within
         return FittedRows(logit[:, None], np.zeros(len(codes), dtype=np.uint8), designs, None)
 

@@ -1,9 +1,9 @@
 """Intervals for the probability of a row in its group.
 
-The error of a linear predictor x'beta + z'b has two independent parts: that of b where beta is known, with the
-posterior covariance C of its group; and that of beta, which moves the conditional mode, too. With the weights W of the
-group's rows db/dbeta = -C Z'WX = -(I - C Sigma^-1) B, where B = (Z'WZ)^-1 Z'WX holds the regressions of the group's
-features on its columns Z. So
+The error of a linear predictor x'beta + z'b has two independent parts: that of b where beta is known, which is the
+posterior of its group; and that of beta, which moves the posterior's mean, too. With the weights W of the group's rows
+and the posterior covariance C, db/dbeta = -C Z'WX = -(I - C Sigma^-1) B, where B = (Z'WZ)^-1 Z'WX holds the regressions
+of the group's features on its columns Z. So
 
     variance = z'Cz + d'Vd,    d = x - B'(I - C Sigma^-1)'z
 
@@ -13,6 +13,13 @@ that is unknown has C = Sigma: the variance is z'Sigma z + x'Vx. With several gr
 which takes the errors of b and beta for independent: as a rule they cancel in part, so that intervals are rather too
 wide. So it is for columns of Z that are no fixed effects: V says nothing of the regressions in them.
 
+All of it is computed in the units of the fit, of centred and scaled columns: x'Vx of the user's would cancel where
+features are far from 0. The posterior of a group of few rows is skewed: quantiles are those of its first four cumulants
+(Cornish and Fisher 1938), to which the second part adds a variance.
+
+Cornish EA, Fisher RA (1938). Moments and cumulants in the specification of distributions. Review of the International
+Statistical Institute 5, 307-320.
+
 Henderson CR (1975). Best linear unbiased estimation and prediction under a selection model. Biometrics 31, 423-447.
 """
 
@@ -20,47 +27,47 @@ import numpy as np
 from scipy import stats
 from scipy.special import expit
 
-from sklmm.design.grouping import lookup_codes
-
 from .intervals import check_level
 
 __all__ = ["prediction_interval"]
 
 
-def prediction_interval(estimator, rows, mean, sd, level):
+def prediction_interval(estimator, X, codes, cumulants, level):
     """Interval for the probability of the second class, (n, 2).
 
     Parameters
     ----------
     estimator : MixedLogisticRegression
         Fitted.
-    rows : Rows
-    mean, sd : ndarray of shape (n,)
-        Posterior of the linear predictors for known fixed effects; sd None is 0.
+    X : ndarray of shape (n, p)
+    codes : list of ndarray of shape (n,)
+        For each factor the level of each row, -1 where it is unknown.
+    cumulants : ndarray of shape (4, n)
+        Of the linear predictors for known fixed effects.
     level : float
     """
     level = check_level(level)
-    n = rows.X.shape[0]
     names, _, vcov = estimator._fixed_effects()
-    V = np.nan_to_num(vcov, nan=0.0)
-    X = np.asarray(rows.X, dtype=np.float64)
-    n_slopes = estimator.coef_.size  # of the first columns of X; others have random slopes only
-    has_intercept = len(names) > n_slopes
-    d = np.column_stack([np.ones((n, int(has_intercept))), X[:, :n_slopes]])
-    factors = [factor for factor in estimator._factors if factor.covariance.any()]
-    if len(factors) == 1 and rows.groups:
-        (factor,) = factors
-        code = lookup_codes(factor.levels, factor.labels(rows.column))
-        known = np.flatnonzero(code >= 0)
-        Z = np.column_stack([np.ones(known.size) if c < 0 else X[known, c] for c in factor.columns])
-        B = _regressions([c + has_intercept if c < n_slopes else -1 for c in factor.columns], V)
-        learnt = (factor.covariance - factor.mode_cov) @ np.linalg.pinv(factor.covariance, hermitian=True)
-        d[known] -= np.einsum("na,nab->nb", Z, learnt[code[known]]) @ B
-    variance = np.einsum("ij,jk,ik->i", d, V, d)
-    if sd is not None:
-        variance = variance + sd**2
-    reach = stats.norm.ppf((1 + level) / 2) * np.sqrt(variance)
-    return expit(np.column_stack([mean - reach, mean + reach]))
+    units, X = estimator._units, np.asarray(X, dtype=np.float64)
+    d, V = units.design(X), units.covariance[: len(names), : len(names)]
+    varying = [pair for pair in zip(estimator._factors, codes, strict=True) if pair[0].covariance.any()]
+    if len(varying) == 1:
+        ((factor, code),) = varying
+        known, effects = np.flatnonzero(code >= 0), factor.units
+        places = [c + units.fit_intercept if c < units.n_slopes else -1 for c in effects.columns]
+        B = _regressions(places, np.nan_to_num(vcov, nan=0.0))
+        B = np.linalg.solve(effects.to_natural, B @ units.natural_map())
+        Lambda, left = effects.Lambda, np.eye(len(B)) - factor.posterior.covariances(code[known])
+        learnt = Lambda @ left @ (Lambda.T @ np.linalg.pinv(Lambda @ Lambda.T, hermitian=True))
+        d[known] -= np.einsum("na,nab->nb", effects.design(X[known]), learnt) @ B
+    mean, variance, third, fourth = cumulants
+    variance = variance + np.einsum("ij,jk,ik->i", d, V, d)
+    sd = np.sqrt(variance)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        skewness, excess = np.nan_to_num(third / sd**3), np.nan_to_num(fourth / variance**2)
+    z = stats.norm.ppf((1 + level) / 2) * np.array([-1.0, 1.0])[:, None]
+    quantiles = z + (z**2 - 1) * skewness / 6 + (z**3 - 3 * z) * excess / 24 - (2 * z**3 - 5 * z) * skewness**2 / 36
+    return expit(mean + sd * quantiles).T
 
 
 def _regressions(positions, V):

@@ -81,21 +81,22 @@ class VariancePartition:
         return R2(self.fixed / total, explained / total)
 
 
-def variance_partition(moments, covariances):
+def variance_partition(moments, factors):
     """Partition the variance of a fitted model.
 
     Parameters
     ----------
     moments : RowMoments
-    covariances : dict of str -> ndarray of shape (q, q)
-        Covariance of each grouping factor's random coefficients, in the order of the moments.
+    factors : dict of str -> ndarray of shape (q, q)
+        Relative covariance factor of each grouping factor, in the order and the units of the moments: the mean of
+        |Lambda'z|^2 is a sum of squares, where that of z'Cov z would cancel for features far from 0.
 
     Returns
     -------
     VariancePartition
     """
     random = {
-        name: float(np.sum(covariance * second))
-        for (name, covariance), second in zip(covariances.items(), moments.random_moments, strict=True)
+        name: float(np.sum(Lambda * (second @ Lambda)))
+        for (name, Lambda), second in zip(factors.items(), moments.random_moments, strict=True)
     }
     return VariancePartition(moments.fixed_variance, pd.Series(random, dtype=float))

@@ -1,16 +1,18 @@
 """The contract between estimators and likelihood engines: designs in, a fitted model's numbers out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import xlogy
 
-from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood import nested
 from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
+from sklmm.likelihood.information import Information
+from sklmm.likelihood.more_nodes import STILL, next_nodes, shift
 from sklmm.likelihood.nested import NestedLikelihood
+from sklmm.likelihood.posterior import MAX_Q, posteriors_of_levels
 from sklmm.likelihood.rows import multiply_in_place, row_products
 from sklmm.likelihood.second_look import look_again
 from sklmm.optimize import FLAT, FitReport, maximise, maximise_by_gradients
@@ -59,7 +61,13 @@ class MixedFit:
     report : FitReport
     far_maximum : log-likelihood and standard deviations, in the user's units, of a maximum that is higher than this one
         and was rejected, as it is where the approximation of the likelihood is not to be believed; else None.
+    n_quadrature : nodes a dimension that the fit used in the end.
+    more_nodes : Shift, what more nodes would change; None where that was not looked at. If its nodes are those of the
+        fit, it is how these changed the one before: there are no more of them.
     is_singular : a variance on the boundary.
+    units : FitUnits.
+    effect_units : EffectUnits of each factor.
+    posteriors : posterior of the effects of each factor's levels, see `sklmm.likelihood.posterior`.
     posterior : JointPosterior, for several factors.
     robust_vcov : the cluster sandwich of (beta, theta), rows being clusters without factors; None for several factors.
     influence : what each level of the one factor adds to (beta, theta), to first order: (n_levels, n_params), float32.
@@ -78,24 +86,29 @@ class MixedFit:
     separated: list
     report: FitReport = field(default_factory=FitReport)
     far_maximum: tuple | None = None
+    n_quadrature: int = 1
+    more_nodes: object = None
     is_singular: bool = False
+    units: object = None
+    effect_units: list = field(default_factory=list)
+    posteriors: list = field(default_factory=list)
     posterior: object = None
     robust_vcov: np.ndarray | None = None
     influence: np.ndarray | None = None
     level_rows: np.ndarray | None = None
 
 
-def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads, slopes_only=0):
+def _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads, slopes_only=0, units=None):
     """The likelihood for these factors: the place where more engines join.
 
     The last `slopes_only` columns of X are no fixed effects: as of aliased columns, their coefficients are held at 0.
     """
-    engine = _engine_for(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads)
+    engine = _engine_for(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads, units)
     engine.aliased[engine.p - slopes_only :] = True
     return engine
 
 
-def _engine_for(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads):
+def _engine_for(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads, units):
     if len(factors) > 1:
         if n_quadrature > 1:
             names = ", ".join(repr(f.name) for f in factors)
@@ -106,12 +119,12 @@ def _engine_for(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_thr
             )
         engine = NestedLikelihood if nested.serves(factors) else CrossedLikelihood
         return engine(
-            X, y, factors, sample_weight=sample_weight, fit_intercept=fit_intercept, n_threads=n_threads
+            X, y, factors, sample_weight=sample_weight, fit_intercept=fit_intercept, n_threads=n_threads, units=units
         )
     f = factors[0] if factors else FactorDesign(None, 1, [-1], [(1, True)])
     return ClusteredLikelihood(
         X, y, f.codes, f.n_levels, f.columns, f.blocks, sample_weight=sample_weight, fit_intercept=fit_intercept,
-        n_quadrature=n_quadrature if factors else 1, n_threads=n_threads,
+        n_quadrature=n_quadrature if factors else 1, n_threads=n_threads, units=units,
     )  # fmt: skip
 
 
@@ -127,7 +140,8 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         Empty: plain logistic regression.
     sample_weight : ndarray of shape (n,), float64, or None
     fit_intercept : bool
-    n_quadrature : int
+    n_quadrature : int or "auto"
+        Nodes a dimension; "auto": as many as make the estimates stand still, one (Laplace) with several factors.
     tol : float
         Newton decrement, in log-likelihood units.
     max_iter : int
@@ -142,10 +156,12 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
     MixedFit
         Without anything for columns that are no fixed effects.
     """
-    engine = _engine(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_threads, slopes_only)
+    nodes = 1 if n_quadrature == "auto" else n_quadrature
+    engine = _engine(X, y, factors, sample_weight, fit_intercept, nodes, n_threads, slopes_only)
     k, covariance = engine.n_fixed, engine.covariance
     random = slice(k, None)
     null = _intercept_alone(engine, y, sample_weight)
+    n_obs = y.size if sample_weight is None else sample_weight.sum()
     x = null[0].copy()
     held = np.zeros(engine.n_params, dtype=bool)
     held[: engine.p] = engine.aliased
@@ -164,31 +180,46 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         progress=progress,
     )  # fmt: skip
 
-    def climb(x, report=None, held=held, give_up=None, levels=(1,)):
-        settings = dict(held=held, report=report, give_up=give_up, **common)
-        if isinstance(engine, CrossedLikelihood):
-            return maximise_by_gradients(
-                engine.evaluate, engine.information, engine.hessian, engine.move, x, **settings
-            )
-        return maximise(engine.evaluate, x, levels=levels, polish=engine.n_rows <= POLISH_ROWS, **settings)
+    def arrive(engine, x, levels=(1,), report=None):
+        """The optimum from x with this engine, and a higher one that was rejected."""
 
-    def better(x):
-        nodes = max(n_quadrature, FINE_NODES[covariance.q])
-        return _engine(X, y, factors, sample_weight, fit_intercept, nodes, n_threads, slopes_only).evaluate(x)[0]
+        def climb(x, report=None, held=held, give_up=None, levels=(1,)):
+            settings = dict(held=held, report=report, give_up=give_up, **common)
+            if isinstance(engine, CrossedLikelihood):
+                return maximise_by_gradients(
+                    engine.evaluate, engine.information, engine.hessian, engine.move, x, **settings
+                )
+            return maximise(engine.evaluate, x, levels=levels, polish=engine.n_rows <= POLISH_ROWS, **settings)
 
-    optimum, far = climb(x, levels=getattr(engine, "levels", (1,))), None
-    if factors:
+        def better(x):
+            return engine.with_nodes(max(engine.n_quadrature, FINE_NODES[covariance.q])).evaluate(x, rough=True)[0]
+
+        optimum = climb(x, report, levels=levels)
+        if not factors:
+            return optimum, None
         fine = len(factors) == 1 and covariance.q in FINE_NODES
-        n_obs = y.size if sample_weight is None else sample_weight.sum()
-        optimum, far = look_again(optimum, climb, engine, held, null, max_iter, better if fine else None, n_obs)
+        return look_again(optimum, climb, engine, held, null, max_iter, better if fine else None, n_obs)
+
+    optimum, far = arrive(engine, x, getattr(engine, "levels", (1,)))
+    information, moved = Information(engine, optimum, held), None
+    while len(factors) == 1 and optimum.report.converged and not optimum.runs_away:
+        nodes = next_nodes(covariance.q, engine.n_quadrature)
+        if nodes is None or (n_quadrature != "auto" and n_quadrature > 1):
+            break
+        moved = shift(engine, optimum.x, information, nodes)
+        if n_quadrature != "auto" or moved is None or moved.largest <= STILL:
+            break
+        engine = engine.with_nodes(nodes)
+        optimum, far = arrive(engine, optimum.x, report=optimum.report)
+        information = Information(engine, optimum, held)
     if isinstance(engine, CrossedLikelihood):
         engine.evaluate(optimum.x)
         optimum.report.n_full_passes = engine.n_evaluations
     x = optimum.x
-    information = _Information(engine, optimum, held)
     if len(factors) == 1 and engine.cluster_gradients is None:
         engine.evaluate(x)  # max_iter was too low for a pass over all rows
-    modes, mode_cov, posterior = _random_effects(engine, x, factors)
+    modes, mode_cov = _random_effects(engine, x, factors)
+    posteriors, posterior = _posteriors(engine, x, factors)
     beta, theta = engine.natural(x)
     theta = _by_factor(theta, factors)
     robust = influence = None
@@ -200,6 +231,7 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         robust = information.natural_covariance(information.inverse @ engine.gradient_products @ information.inverse)
         influence = engine.by_level(multiply_in_place(engine.cluster_gradients, information.to_natural))
     vcov = information.natural_inverse if factors else information.natural_inverse[:k, :k]
+    internal = _without(information.inverse, np.arange(engine.p - slopes_only, engine.p))
     if slopes_only:
         no_effect = np.arange(k - slopes_only, k)
         beta = np.delete(beta, no_effect)
@@ -217,8 +249,13 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         unidentified=[-1 if j == engine.p else int(j) for j in information.unidentified],
         separated=_separated(engine, optimum),
         report=optimum.report,
-        far_maximum=None if far is None else (far.value, _standard_deviations(engine, far.x)),
+        far_maximum=None if far is None else (far.value, engine.standard_deviations(far.x)),
+        n_quadrature=getattr(engine, "n_quadrature", 1),
+        more_nodes=moved,
         is_singular=bool(factors) and bool(covariance.on_boundary(x[random]).any()),
+        units=engine.fit_units(x, slopes_only).with_covariance(internal),
+        effect_units=engine.effect_units(x, [len(f.columns) for f in factors]),
+        posteriors=posteriors,
         posterior=posterior,
         robust_vcov=robust,
         influence=influence,
@@ -242,36 +279,65 @@ def _without(matrix, positions):
     return np.delete(np.delete(matrix, positions, axis=0), positions, axis=1)
 
 
-def posterior_modes(X, y, *, factors, sample_weight=None, beta, theta, fit_intercept=True, n_threads=1):
-    """Conditional modes and covariances of the random coefficients given parameters: lists, one entry per factor.
+def posteriors_given_fit(X, y, *, factors, units, sample_weight=None, n_threads=1, priors=None):
+    """What a fitted model's parameters and these rows say of the levels in them.
 
-    Columns of X that `beta` has no coefficient for, the last ones, have random slopes only.
+    Parameters
+    ----------
+    X : ndarray
+        With the columns of the fit, those included that have random slopes only.
+    units : FitUnits
+        Of the fit.
+    priors : list of (mean, precision) or None
+        Of the effects of each factor's levels, (n_levels, q) and (n_levels, q, q); None: those of the model. For
+        posteriors that are normal.
 
     Returns
     -------
     modes, mode_cov : list
+        In the user's units, as in `MixedFit`.
+    posteriors : list
     posterior : JointPosterior or None
-        For several factors.
     """
-    engine = _engine(X, y, factors, sample_weight, fit_intercept, 1, n_threads)
-    x = engine.internal(np.append(beta, np.zeros(engine.n_fixed - len(beta))), np.concatenate(theta))
-    engine.evaluate(x)
-    return _random_effects(engine, x, factors)
+    if priors is None:
+        engine = _engine_for(X, y, factors, sample_weight, units.fit_intercept, 1, n_threads, units)
+    else:
+        engine = CrossedLikelihood(
+            X, y, factors, sample_weight=sample_weight, fit_intercept=units.fit_intercept, n_threads=n_threads,
+            units=units,
+        )  # fmt: skip
+        engine.set_prior(*zip(*priors, strict=True))
+    engine.evaluate(units.x)
+    return *_random_effects(engine, units.x, factors), *_posteriors(engine, units.x, factors)
 
 
 def _random_effects(engine, x, factors):
-    """Modes, covariances and joint posterior at x, where the engine was evaluated last."""
-    if len(factors) > 1:
-        return engine.random_effects(x)
+    """Modes and covariances at x, where the engine was evaluated last."""
     if not factors:
-        return [], [], None
-    modes, mode_cov = engine.random_effects(x)
-    return [modes], [mode_cov], None
+        return [], []
+    if isinstance(engine, ClusteredLikelihood):
+        modes, mode_cov = engine.random_effects(x)
+        return [modes], [mode_cov]
+    return engine.random_effects(x)
 
 
-def _standard_deviations(engine, x):
-    """Of all random coefficients, in the user's units."""
-    return np.linalg.norm(engine._random_map() @ engine.covariance.lambda_(x[engine.n_fixed :]), axis=1)
+def _posteriors(engine, x, factors):
+    """Posteriors of each factor's levels, and the joint one of several factors; `_random_effects` comes first."""
+    if not factors:
+        return [], None
+    if not isinstance(engine, ClusteredLikelihood):
+        return engine.posteriors(x)
+    if engine.covariance.q <= MAX_Q:
+        return [posteriors_of_levels(engine, x)], None
+    X, y, w, start = engine.rows
+    general = CrossedLikelihood(
+        X, y, [replace(factors[0], codes=np.repeat(engine.level_of_cluster, np.diff(start)))], sample_weight=w,
+        fit_intercept=engine.fit_intercept, n_threads=engine.n_threads, units=engine.fit_units(x),
+    )  # fmt: skip
+    general.u = engine.by_level(engine.modes)
+    general.evaluate(x)
+    general.random_effects(x)
+    return general.posteriors(x)[0], None
 
 
 def _by_factor(theta, factors):
@@ -280,49 +346,6 @@ def _by_factor(theta, factors):
         return []
     sizes = [RelativeCovariance(f.blocks).m for f in factors]
     return np.split(theta, np.cumsum(sizes)[:-1])
-
-
-class _Information:
-    """The inverse of the observed information of the parameters, and what it becomes in the user's units.
-
-    Attributes
-    ----------
-    inverse : ndarray
-        In internal parameters; 0 for those that are held or of which the information says nothing.
-    unidentified : ndarray
-        Fixed effects that are not held, and of which the information says nothing.
-    natural_inverse : ndarray
-        In the user's units; NaN where a column is aliased or unidentified.
-    to_natural : ndarray
-        What a gradient in internal parameters is multiplied by for its Newton step in the user's units.
-    """
-
-    def __init__(self, engine, optimum, held):
-        # the intercept first: of parameters that the information cannot tell apart the later ones are lost
-        k, p = engine.n_fixed, engine.p
-        order = np.concatenate([np.arange(p, k), np.arange(p), np.arange(k, engine.n_params)])
-        order = order[~held[order]]
-        without = np.zeros(engine.n_params, dtype=bool)
-        without[order] = dependent(-optimum.hessian[np.ix_(order, order)])
-        self.unidentified = np.flatnonzero(without[:k])
-        kept = np.flatnonzero(~(held | without))
-        information = -optimum.hessian[np.ix_(kept, kept)]
-        scale = 1.0 / np.sqrt(information.diagonal())
-        root = np.linalg.inv(np.linalg.cholesky(information * scale[:, None] * scale)) * scale
-        self.inverse = np.zeros_like(optimum.hessian)
-        self.inverse[np.ix_(kept, kept)] = root.T @ root
-        held = held | (without & (np.arange(engine.n_params) < k))
-        self._jacobian = engine.jacobian(optimum.x)
-        # an aliased slope is exactly 0 and does not move the intercept
-        self._lost = np.concatenate([without[p:k], held[:p], held[k:]])
-        self.natural_inverse = self.natural_covariance(self.inverse)
-        self.to_natural = self.inverse @ self._jacobian.T
-
-    def natural_covariance(self, covariance):
-        """A covariance of internal parameters in the user's units; NaN for what is not identified."""
-        out = self._jacobian @ covariance @ self._jacobian.T
-        out[self._lost, :] = out[:, self._lost] = np.nan
-        return out
 
 
 def _separated(engine, optimum):

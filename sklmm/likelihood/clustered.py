@@ -3,6 +3,8 @@
 Prepares the rows for the compiled passes.
 """
 
+import copy
+
 import numpy as np
 
 from sklmm._kernels._cluster import ClusterKernel
@@ -46,6 +48,8 @@ class ClusteredLikelihood(Units):
     n_threads : int
     standardise : bool
         False leaves the units alone (for tests).
+    units : FitUnits or None
+        Those of an earlier fit, to use here.
 
     Attributes
     ----------
@@ -55,6 +59,8 @@ class ClusteredLikelihood(Units):
         Spherical conditional modes of the last evaluation of each cluster.
     curvature : ndarray of shape (n_clusters, q (q + 1) / 2)
         Packed H = I + Lambda' Z'WZ Lambda there.
+    rows : tuple
+        X, y and weights by cluster, and the first row of each cluster.
     level_of_cluster, cluster_rows : ndarray of shape (n_clusters,)
         Level and number of rows of each cluster.
     cluster_gradients : ndarray of shape (n_clusters, n_params), float32, or None
@@ -67,7 +73,7 @@ class ClusteredLikelihood(Units):
     """
 
     def __init__(self, X, y, codes, n_levels, columns, blocks, *, sample_weight=None, fit_intercept=True,
-                 n_quadrature=1, n_threads=1, standardise=True):
+                 n_quadrature=1, n_threads=1, standardise=True, units=None):
         n, p = X.shape
         if not X.flags.aligned or any(step % X.itemsize for step in X.strides):
             X = np.ascontiguousarray(X)  # a field of a structured array, for one
@@ -76,7 +82,7 @@ class ClusteredLikelihood(Units):
         self.covariance = RelativeCovariance(blocks)
         self.n_fixed = p + self.fit_intercept
         self.n_params = self.n_fixed + self.covariance.m
-        self._scale_columns(X, sample_weight, standardise)
+        self._scale_columns(X, sample_weight, standardise, units)
         self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
         tile = int(np.clip(TILE_BYTES // (8 * (self.n_params + self.covariance.q)), 64, 1024) // 8 * 8)
         if codes is None:
@@ -91,15 +97,10 @@ class ClusteredLikelihood(Units):
         if order is not None:
             X, y = gather_rows(X, order), y[order]
             sample_weight = None if sample_weight is None else sample_weight[order]
-        block = whole_blocks(start, tile)
-        n_blocks = block.size - 1
-        accumulators = 2 * 8 * self.n_params * (self.n_params + 8)
-        n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
-        self.kernel = ClusterKernel(
-            X, self._center, self._inv_scale, self.fit_intercept, self.columns, self._z_center, self._z_inv_scale,
-            self.covariance.row, self.covariance.col, y, sample_weight, start, block,
-            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), *self._nodes(n_quadrature), tile, n_threads,
-        )  # fmt: skip
+        self.rows = X, y, sample_weight, start
+        self._block, self._tile = whole_blocks(start, tile), tile
+        n_blocks = self._block.size - 1
+        self.n_quadrature, self.kernel = n_quadrature, self._make_kernel(n_quadrature)
         q = self.covariance.q
         self.cluster_rows = np.diff(start)
         self._has_clusters = codes is not None
@@ -108,8 +109,34 @@ class ClusteredLikelihood(Units):
         self.curvature = np.zeros((start.size - 1, q * (q + 1) // 2))
         self._rank = block_ranks(n_blocks)
         n_clusters = n if codes is None else len(self.modes)
-        self.levels = sample_levels(X, y, start[block], self._rank, n_clusters, self.n_params)
+        self.levels = sample_levels(X, y, start[self._block], self._rank, n_clusters, self.n_params)
         self._beta = np.zeros(self.kernel.ld)
+
+    def _make_kernel(self, n_quadrature):
+        X, y, sample_weight, start = self.rows
+        n_blocks = self._block.size - 1
+        accumulators = 2 * 8 * self.n_params * (self.n_params + 8)
+        n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
+        return ClusterKernel(
+            X, self._center, self._inv_scale, self.fit_intercept, self.columns, self._z_center, self._z_inv_scale,
+            self.covariance.row, self.covariance.col, y, sample_weight, start, self._block,
+            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), *self._nodes(n_quadrature), self._tile,
+            self.n_threads,
+        )  # fmt: skip
+
+    def with_nodes(self, n_quadrature):
+        """A likelihood of the same rows with other nodes, its modes those found here."""
+        other = copy.copy(self)
+        other.n_quadrature, other.kernel = n_quadrature, other._make_kernel(n_quadrature)
+        other.modes, other.curvature = self.modes.copy(), self.curvature.copy()
+        other.cluster_gradients = other._products = None
+        other._beta = np.zeros(other.kernel.ld)
+        return other
+
+    def sampled_rows(self, level):
+        """Rows in the sample of one block of clusters in `level`."""
+        chosen = self._rank < sample_size(len(self._rank), level)
+        return int(np.diff(self.rows[3][self._block])[chosen].sum())
 
     def _nodes(self, n_quadrature):
         q = self.covariance.q
@@ -172,7 +199,7 @@ class ClusteredLikelihood(Units):
         A level without rows has its prior: mode 0, covariance Lambda Lambda'.
         """
         q = self.covariance.q
-        Lambda = self._random_map() @ self.covariance.lambda_(x[self.n_fixed :])
+        Lambda = self.random_map() @ self.covariance.lambda_(x[self.n_fixed :])
         modes = self.by_level(self.modes @ Lambda.T)
         if q == 1:
             cov = (Lambda**2 / self.curvature)[:, :, None]

@@ -17,6 +17,7 @@ from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood.clustered import MAX_CHUNKS
 from sklmm.likelihood.factorization import BorderedCholesky, TreeCholesky, check_memory
 from sklmm.likelihood.layout import SeveralFactors
+from sklmm.likelihood.posterior import averaged_rows
 
 MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
 SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor
@@ -40,6 +41,8 @@ class CrossedLikelihood(SeveralFactors):
     n_threads : int
     standardise : bool
         False leaves the units alone (for tests).
+    units : FitUnits or None
+        Those of an earlier fit, to use here.
 
     Attributes
     ----------
@@ -50,7 +53,8 @@ class CrossedLikelihood(SeveralFactors):
         So far, those for the Hessian included.
     """
 
-    def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True):
+    def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True,
+                 units=None):
         n, p = X.shape
         self.n_rows, self.p, self.fit_intercept = n, p, bool(fit_intercept)
         self.n_threads = min(n_threads, 1 + n // ROWS_PER_THREAD)
@@ -59,7 +63,7 @@ class CrossedLikelihood(SeveralFactors):
         self.covariance = RelativeCovariance([block for f in factors for block in f.blocks])
         self.n_fixed = p + self.fit_intercept
         self.n_params = self.n_fixed + self.covariance.m
-        self._scale_columns(X, sample_weight, standardise)
+        self._scale_columns(X, sample_weight, standardise, units)
         self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
         self._blas = ThreadpoolController()
         self._order_factors()
@@ -69,6 +73,7 @@ class CrossedLikelihood(SeveralFactors):
         first = np.searchsorted(self.start[:-1], np.linspace(0, n, MAX_CHUNKS + 1)[:-1])
         self.chunk = np.unique(np.append(first, [0, self.n_leaves])).astype(np.int64)
         self._take_rows(X, y, sample_weight, order)
+        self._prior = None
         self.u = np.zeros((self.n_leaves, self.q))
         self.u_border = np.zeros(self.n_border)
         self._at = None  # parameters that u belongs to
@@ -109,6 +114,7 @@ class CrossedLikelihood(SeveralFactors):
         self.column = np.array(columns, dtype=np.int32).reshape(self.T - self.q, n)
         y = np.ascontiguousarray(sorted_(y))
         w = None if w is None else np.ascontiguousarray(sorted_(w), dtype=np.float64)
+        self._outcomes = y, w
         self.rows = CrossedRows(y, w, self.start, self.chunk, self.column, self.q, self.n_border, self.n_threads)
         if self.nested:
             self.cholesky = TreeCholesky(self.parents, self.n_levels, self.sizes)
@@ -140,9 +146,34 @@ class CrossedLikelihood(SeveralFactors):
         """h(u) and its gradient."""
         s, s_border = np.empty_like(u), np.empty_like(u_border)
         value = self.rows.state(fixed, t, u, u_border, s, s_border)
-        s -= u
-        s_border -= u_border
-        return value - 0.5 * (np.vdot(u, u) + np.vdot(u_border, u_border)), s, s_border
+        (d, d_border), (pull, pull_border) = self._pull(u, u_border)
+        s -= pull
+        s_border -= pull_border
+        return value - 0.5 * (np.vdot(d, pull) + np.vdot(d_border, pull_border)), s, s_border
+
+    def _pull(self, u, u_border):
+        """Distances from the prior's means, and these times its precisions."""
+        if self._prior is None:
+            return (u, u_border), (u, u_border)
+        mean, mean_border, precisions = self._prior
+        d, d_border = u - mean, u_border - mean_border
+        parts = np.split(d_border, self.base[1:-1])
+        pulls = [
+            np.einsum("nab,nb->na", precision, part.reshape(len(precision), -1)).ravel()
+            for precision, part in zip(precisions, [d, *parts], strict=False)
+        ]
+        return (d, d_border), (pulls[0].reshape(d.shape), np.concatenate([*pulls[1:], np.zeros(0)]))
+
+    def set_prior(self, mean, precision):
+        """Another prior than N(0, I) for the effects of each level, to find posteriors with: lists by factor given."""
+        means, precisions = [], []
+        for f, position in enumerate(self.order):
+            place = np.argsort(self.rank[f])
+            means.append(mean[position][place])
+            precisions.append(precision[position][place])
+        self._prior = means[0], np.concatenate([*(m.ravel() for m in means[1:]), np.zeros(0)]), precisions
+        self.cholesky.prior = precisions
+        self.u, self.u_border = self._prior[0].copy(), self._prior[1].copy()
 
     def _factor(self, t):
         self.cholesky.factor(self.rows, self.rows.v, t)
@@ -391,3 +422,14 @@ class CrossedLikelihood(SeveralFactors):
         ratio = 1.0 + 2.0 * change[much] / theta[much]
         out[k:][much] = theta[much] * np.sqrt(np.clip(ratio, 0.1, 9.0))
         return out
+
+    def _smoothed(self, x):
+        with self._one_blas_thread():
+            r, v = averaged_rows(self.rows.eta, np.sqrt(-2.0 * self.rows.c), *self._outcomes, self.n_threads)
+            s, s_border = np.zeros((self.n_leaves * self.q, 1)), np.zeros((self.n_border, 1))
+            self.rows.sums(r, self._t, np.ones((self.n_rows, 1)), s, s_border)
+            _, (pull, pull_border) = self._pull(self.u, self.u_border)
+            self.cholesky.factor(self.rows, v, self._t)
+            step, step_border = self._step(s.reshape(self.u.shape) - pull, s_border[:, 0] - pull_border)
+            self.cholesky.invert()
+        return self.u + step, self.u_border + step_border

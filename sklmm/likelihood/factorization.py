@@ -1,7 +1,7 @@
 """The Cholesky factorisation behind several grouping factors: H = T'VT + I for all their random coefficients at once.
 
 Two kinds, one set of verbs (`factor`, `solve`, `invert`): what the engine does with H does not depend on how H is
-stored.
+stored. `prior` is None, or has for each factor, the leaf first, a precision (n_levels, q, q) in the place of I.
 
 * `TreeCholesky`: every factor is nested in the next one. Each leaf has one path of ancestors, eliminating it touches
   nothing else, and everything is O(levels).
@@ -86,15 +86,19 @@ class BorderedCholesky:
         self.S = np.zeros((self.n_border, self.n_border))
         self.Sinv = np.zeros_like(self.S)
         self.log_det = np.nan
+        self.prior = None
 
     def factor(self, rows, weight, t):
-        """Factorise I + sum weight t t'."""
+        """Factorise I + sum weight t t', or with the precision of another prior in the place of I."""
         D = np.zeros((self.n_leaves, self.q, self.q))
-        D[:] = np.eye(self.q)
+        D[:] = np.eye(self.q) if self.prior is None else self.prior[0]
         B = np.zeros((self.index.size, self.q))
         S = self.S
         S.fill(0.0)
         S.flat[:: self.n_border + 1] = 1.0
+        for f, block in enumerate([] if self.prior is None else self.prior[1:]):
+            here = np.arange(self.base[f], self.base[f + 1]).reshape(-1, self.sizes[f])
+            S[here[:, :, None], here[:, None, :]] = block
         rows.border_blocks(weight, t, self.first, self.cell, D, B, S)
         self.Dinv, self.log_det = _inverses(D)
         leaf = np.repeat(np.arange(self.n_leaves), np.diff(self.first))
@@ -173,8 +177,9 @@ class TreeCholesky:
             self.ancestors.append(above)
         self.parents = parents
         self.log_det = np.nan
+        self.prior = None
 
-    def _up(self, f, values):
+    def sums_over_children(self, f, values):
         """Sums over the children of each level of factor f + 1."""
         level, first = self.occupied[f]
         out = np.zeros((self.n_levels[f + 1], *values.shape[1:]))
@@ -188,17 +193,17 @@ class TreeCholesky:
         self.factor_blocks(A)
 
     def factor_blocks(self, A):
-        """Factorise I + the leaves' blocks A (n_leaves, T, T)."""
+        """Factorise I, or the prior's precision, + the leaves' blocks A (n_leaves, T, T)."""
         self.Dinv, self.K, self.log_det = [], [], 0.0
         for f, q in enumerate(self.sizes):
-            Dinv, log_det = _inverses(A[:, :q, :q] + np.eye(q))
+            Dinv, log_det = _inverses(A[:, :q, :q] + (np.eye(q) if self.prior is None else self.prior[f]))
             self.log_det += log_det
             B = A[:, :q, q:]
             K = Dinv @ B
             self.Dinv.append(Dinv)
             self.K.append(K)
             if f + 1 < len(self.sizes):
-                A = self._up(f, A[:, q:, q:] - np.swapaxes(B, 1, 2) @ K)
+                A = self.sums_over_children(f, A[:, q:, q:] - np.swapaxes(B, 1, 2) @ K)
 
     def _split(self, s, s_border):
         m = s.shape[2]
@@ -212,7 +217,7 @@ class TreeCholesky:
         for f in range(len(parts) - 1):
             share = np.swapaxes(self.K[f], 1, 2) @ parts[f]  # what the ancestors' sums lose, path by path
             for g in range(f + 1, len(parts)):
-                share = self._up(g - 1, share)
+                share = self.sums_over_children(g - 1, share)
                 parts[g] -= share[:, : self.sizes[g]]
                 share = share[:, self.sizes[g] :]
         for f in range(len(parts) - 1, -1, -1):

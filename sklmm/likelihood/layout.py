@@ -5,6 +5,7 @@ import numpy as np
 from sklmm._kernels._grouping import group_rows
 from sklmm._posterior import JointPosterior
 from sklmm.design.factors import parents_of
+from sklmm.likelihood.posterior import NormalPosterior
 from sklmm.likelihood.sampling import cluster_order
 from sklmm.likelihood.units import Units
 
@@ -36,7 +37,8 @@ class SeveralFactors(Units):
     """Base of the engines for several factors.
 
     An engine sets `factors` (list of FactorDesign) and `n_rows` first, and for `random_effects` has modes `u`
-    (n_leaves, q), `u_border` and a `cholesky`.
+    (n_leaves, q), `u_border` and a `cholesky`; for `posteriors` also `_smoothed`, which finds means in the place of the
+    modes, and leaves a `cholesky` that belongs to them.
 
     Attributes
     ----------
@@ -96,23 +98,51 @@ class SeveralFactors(Units):
         return order
 
     def random_effects(self, x):
-        """Modes and covariances of the random coefficients by factor, as evaluated at x, and their joint posterior.
+        """Modes and covariances of the random coefficients by factor, as evaluated at x, in the user's units.
 
         Returns
         -------
         modes : list of ndarray (n_levels, q)
         mode_cov : list of ndarray (n_levels, q, q)
-        posterior : JointPosterior
         """
-        Lambda = self._random_map() @ self.covariance.lambda_(x[self.n_fixed :])
-        given = np.append(0, np.cumsum([len(f.columns) for f in self.factors]))
-        scales = [Lambda[i:j, i:j] for i, j in zip(given, given[1:], strict=False)]
-        modes, mode_cov = [None] * len(self.factors), [None] * len(self.factors)
-        for f, position in enumerate(self.order):
-            q = self.sizes[f]
-            u = self.u if f == 0 else self.u_border[self.base[f - 1] : self.base[f]].reshape(-1, q)
-            rank = self.rank[f]
-            modes[position] = u[rank] @ scales[position].T
-            mode_cov[position] = scales[position] @ self.cholesky.level_blocks(f)[rank] @ scales[position].T
+        scales = [units.natural for units in self.effect_units(x, self._given_sizes())]
+        modes = [u @ scale.T for u, scale in zip(self._by_factor(self.u, self.u_border), scales, strict=True)]
+        blocks = self._level_blocks()
+        return modes, [scale @ block @ scale.T for block, scale in zip(blocks, scales, strict=True)]
+
+    def posteriors(self, x):
+        """Posteriors of the effects of each factor's levels, and their joint one; `random_effects` comes first.
+
+        The normal distribution is that of one step of the Gaussian variational approximation (Opper and Archambeau
+        2009) from the modes: where Laplace's has a row's residual and weight at the mode, it has their means over the
+        row's linear predictor. Its means err by about a tenth of what modes do.
+
+        Returns
+        -------
+        posteriors : list of NormalPosterior
+        joint : JointPosterior
+        """
+        modes = self._by_factor(self.u, self.u_border)
+        means = self._by_factor(*self._smoothed(x))
+        posteriors = [NormalPosterior(*each) for each in zip(modes, means, self._level_blocks(), strict=True)]
         n_levels = [f.n_levels for f in self.factors]
-        return modes, mode_cov, JointPosterior(n_levels, self.order, scales, self.cholesky.posterior(self.rank))
+        sigma = self.cholesky.posterior(self.rank)
+        return posteriors, JointPosterior(n_levels, self.order, self._given_sizes(), sigma)
+
+    def _given_sizes(self):
+        return [len(f.columns) for f in self.factors]
+
+    def _by_factor(self, u, u_border):
+        """Effects in the engine's order as a table for each factor given, in the order of its levels."""
+        tables = [None] * len(self.factors)
+        for f, position in enumerate(self.order):
+            own = u if f == 0 else u_border[self.base[f - 1] : self.base[f]].reshape(-1, self.sizes[f])
+            tables[position] = own[self.rank[f]]
+        return tables
+
+    def _level_blocks(self):
+        """Each level's block of the inverse of what was factorised last, by factor given."""
+        blocks = [None] * len(self.factors)
+        for f, position in enumerate(self.order):
+            blocks[position] = self.cholesky.level_blocks(f)[self.rank[f]]
+        return blocks

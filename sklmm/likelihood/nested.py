@@ -20,6 +20,8 @@ from sklmm.likelihood.clustered import (
 )
 from sklmm.likelihood.factorization import TreeCholesky
 from sklmm.likelihood.layout import SeveralFactors, elimination_order
+from sklmm.likelihood.posterior import averaged_rows, pieces
+from sklmm.likelihood.rows import CHUNK
 from sklmm.likelihood.sampling import block_ranks, sample_levels, sample_size
 
 
@@ -34,7 +36,7 @@ class NestedLikelihood(SeveralFactors):
 
     Parameters
     ----------
-    X, y, factors, sample_weight, fit_intercept, n_threads, standardise
+    X, y, factors, sample_weight, fit_intercept, n_threads, standardise, units
         As in `CrossedLikelihood`. X is referred to, not copied, where its rows are in the order of the trees.
 
     Attributes
@@ -46,7 +48,8 @@ class NestedLikelihood(SeveralFactors):
     aliased : ndarray of shape (p,), bool
     """
 
-    def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True):
+    def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True,
+                 units=None):
         n, p = X.shape
         if not X.flags.aligned or any(step % X.itemsize for step in X.strides):
             X = np.ascontiguousarray(X)
@@ -56,7 +59,7 @@ class NestedLikelihood(SeveralFactors):
         self.covariance = RelativeCovariance([(1, True)] * len(factors))
         self.n_fixed = p + self.fit_intercept
         self.n_params = self.n_fixed + len(factors)
-        self._scale_columns(X, sample_weight, standardise)
+        self._scale_columns(X, sample_weight, standardise, units)
         self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
         tile = int(np.clip(TILE_BYTES // (8 * self.n_params), 64, 1024) // 8 * 8)
         self._order_factors(tile)
@@ -64,6 +67,7 @@ class NestedLikelihood(SeveralFactors):
         if order is not None:
             X, y = gather_rows(X, order), y[order]
             sample_weight = None if sample_weight is None else sample_weight[order]
+        self.rows = X, y, sample_weight
         parents = [np.ascontiguousarray(parent, dtype=np.int64) for parent in self.parents]
         # first node of each tree at each depth: a tree is a top level
         spans = [np.arange(self.n_levels[-1] + 1, dtype=np.int64)]
@@ -107,3 +111,30 @@ class NestedLikelihood(SeveralFactors):
         self.cholesky.factor_blocks(self.curvature[0][:, None, None] * np.outer(theta, theta))
         self.cholesky.invert()
         return super().random_effects(x)
+
+    def _smoothed(self, x):
+        X, y, w = self.rows
+        theta, (beta, _) = x[self.n_fixed :][self._coefficients], self.natural(x)
+        parts = np.split(self.u_border, self.base[1:-1])
+        levels = [np.arange(self.n_leaves), *self.cholesky.ancestors[0]]
+        effects = zip(theta, [self.u[:, 0], *parts], levels, strict=True)
+        offset = sum(scale * part[level] for scale, part, level in effects)
+        sd = np.sqrt(np.einsum("a,nab,b->n", theta, self.cholesky.paths[0], theta))
+        R, V = np.zeros(self.n_leaves), np.zeros(self.n_leaves)
+        for first, last in pieces(self.start, CHUNK * self.n_threads):
+            rows, filled = slice(self.start[first], self.start[last]), np.diff(self.start[first : last + 1])
+            eta = np.asarray(X[rows], dtype=np.float64) @ beta[int(self.fit_intercept) :]
+            eta += np.repeat(offset[first:last], filled) + (beta[0] if self.fit_intercept else 0.0)
+            weights = None if w is None else w[rows]
+            r, v = averaged_rows(eta, np.repeat(sd[first:last], filled), y[rows], weights, self.n_threads)
+            begin = (self.start[first:last] - self.start[first])[filled > 0]
+            R[first:last][filled > 0] = np.add.reduceat(r, begin)
+            V[first:last][filled > 0] = np.add.reduceat(v, begin)
+        s = [theta[0] * R - self.u[:, 0]]
+        for f, part in enumerate(parts):
+            R = self.cholesky.sums_over_children(f, R)
+            s.append(theta[f + 1] * R - part)
+        self.cholesky.factor_blocks(V[:, None, None] * np.outer(theta, theta))
+        step, step_border = self.cholesky.solve(s[0][:, None, None], np.concatenate(s[1:])[:, None])
+        self.cholesky.invert()
+        return self.u + step[:, :, 0], self.u_border + step_border[:, 0]

@@ -184,7 +184,7 @@ class MixedObjective:
         Lambda = np.zeros((len(points), covariance.q, covariance.q))
         Lambda[:, covariance.row, covariance.col] = points[:, self.n_fixed :]
         beta = points[:, : self.n_fixed] @ self._engine._fixed_map().T[:, : self._n_effects]
-        return beta, self._engine._random_map() @ Lambda
+        return beta, self._engine.random_map() @ Lambda
 
     def fixed_effect(self, position):
         """The fixed effect at a position of beta."""
@@ -204,7 +204,7 @@ class MixedObjective:
 
     def _quadratic(self, a, b):
         """The symmetric matrix Q for which x'Qx is the covariance of two random coefficients."""
-        covariance, R = self._engine.covariance, self._engine._random_map()
+        covariance, R = self._engine.covariance, self._engine.random_map()
         Q = np.zeros((len(self.x), len(self.x)))
         same_column = covariance.col[:, None] == covariance.col
         block = same_column * np.outer(R[a, covariance.row], R[b, covariance.row])
@@ -216,7 +216,7 @@ class MixedObjective:
         covariance = self._engine.covariance
         direction = np.zeros(len(self.x))
         entry = np.flatnonzero((covariance.row == a) & (covariance.col == a))
-        direction[self.n_fixed + entry] = self._engine._random_map()[a, a]
+        direction[self.n_fixed + entry] = self._engine.random_map()[a, a]
         return direction
 
 

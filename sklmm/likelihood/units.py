@@ -1,9 +1,106 @@
 """The user's parameters and the engines': columns of X are centred and scaled, random-effect columns scaled, so that
 neither conditioning nor starting values depend on units."""
 
+from dataclasses import dataclass, field, replace
+
 import numpy as np
 
 from sklmm.design.standardising import column_scales, largest_move, natural_map, row_sample
+
+
+@dataclass(frozen=True)
+class EffectUnits:
+    """The units in which one factor's random effects are independent standard normals: z'b = t'u.
+
+    The loadings t = Lambda'z come from centred and scaled columns. From the user's, z'Cov(b)z would be a small
+    difference of huge numbers wherever a feature is far from 0, as times in seconds are.
+
+    Attributes
+    ----------
+    columns : list of int
+        Column of X for each random coefficient, -1 for the intercept.
+    center, inv_scale : ndarray of shape (q,)
+        Of the columns.
+    to_natural : ndarray of shape (q, q)
+        Coefficients of the user's columns from those of these.
+    Lambda : ndarray of shape (q, q)
+        Relative covariance factor of the coefficients of these columns.
+    """
+
+    columns: list
+    center: np.ndarray
+    inv_scale: np.ndarray
+    to_natural: np.ndarray
+    Lambda: np.ndarray
+
+    @property
+    def natural(self):
+        """The coefficients of the user's columns are natural @ u, (q, q)."""
+        return self.to_natural @ self.Lambda
+
+    def design(self, X):
+        """The centred and scaled columns of rows of X, (n, q)."""
+        Z = np.ones((X.shape[0], len(self.columns)))
+        for a, column in enumerate(self.columns):
+            if column >= 0:
+                Z[:, a] = (X[:, column] - self.center[a]) * self.inv_scale[a]
+        return Z
+
+    def loadings(self, X):
+        """t = Lambda'z of rows of X, (n, q)."""
+        return self.design(X) @ self.Lambda
+
+
+@dataclass(frozen=True)
+class FitUnits:
+    """The units and the parameters of a fit, as the engines have them.
+
+    Attributes
+    ----------
+    center, inv_scale : ndarray
+        Of the columns of X, padded to whole vectors.
+    z_center, z_inv_scale : ndarray
+        Of the columns of all random coefficients.
+    x : ndarray
+        Slopes of all columns, the intercept if there is one, and theta.
+    beta : ndarray
+        Of x, the slopes of columns that are fixed effects, and the intercept.
+    n_slopes : int
+        Columns of X that are fixed effects: the first ones.
+    fit_intercept : bool
+    covariance : ndarray or None
+        Of x without the slopes of columns that are no fixed effects; 0 for parameters that are held.
+    """
+
+    center: np.ndarray
+    inv_scale: np.ndarray
+    z_center: np.ndarray
+    z_inv_scale: np.ndarray
+    x: np.ndarray
+    beta: np.ndarray
+    n_slopes: int
+    fit_intercept: bool
+    covariance: np.ndarray | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_intercepts(cls, intercept, sd):
+        """Of a model of a random intercept without features."""
+        x = np.array([intercept, sd])
+        return cls(np.zeros(8), np.zeros(8), np.zeros(1), np.ones(1), x, x[:1], n_slopes=0, fit_intercept=True)
+
+    def with_covariance(self, covariance):
+        return replace(self, covariance=covariance)
+
+    def natural_map(self):
+        """d(natural)/d(internal) of the fixed effects; natural ones begin, internal ones end with the intercept."""
+        return natural_map(self.center, self.inv_scale, self.n_slopes, self.fit_intercept)
+
+    def design(self, X):
+        """Centred and scaled columns of rows of X that are fixed effects, and the intercept's."""
+        p = self.n_slopes
+        E = np.ones((X.shape[0], p + self.fit_intercept))
+        E[:, :p] = (X[:, :p] - self.center[:p]) * self.inv_scale[:p]
+        return E
 
 
 class Units:
@@ -13,9 +110,14 @@ class Units:
     `n_fixed`, `n_params`, `columns` and `covariance`, and then calls `_scale_columns`.
     """
 
-    def _scale_columns(self, X, sample_weight, standardise):
+    def _scale_columns(self, X, sample_weight, standardise, units=None):
+        """Choose the units: those of an earlier fit, if given."""
         p = X.shape[1]
         self._X = X
+        if units is not None:
+            self._center, self._inv_scale = units.center, units.inv_scale
+            self._z_center, self._z_inv_scale = units.z_center, units.z_inv_scale
+            return
         self._z_center, self._z_inv_scale = np.zeros(self.columns.size), np.ones(self.columns.size)
         if not standardise or p == 0:
             padded = max(8, (p + 7) // 8 * 8)
@@ -50,7 +152,7 @@ class Units:
         """d(natural)/d(internal) of the fixed effects; natural are the intercept, if any, and the slopes."""
         return natural_map(self._center, self._inv_scale, self.p, self.fit_intercept)
 
-    def _random_map(self):
+    def random_map(self):
         """Natural random coefficients from internal ones, (q, q)."""
         T = np.diag(self._z_inv_scale)
         for block, _ in self.covariance.blocks:
@@ -58,11 +160,15 @@ class Units:
             T[intercept, block] -= (self._z_center * self._z_inv_scale)[block]
         return T
 
+    def standard_deviations(self, x):
+        """Of all random coefficients, in the user's units."""
+        return np.linalg.norm(self.random_map() @ self.covariance.lambda_(x[self.n_fixed :]), axis=1)
+
     def jacobian(self, x):
         """d(natural)/d(internal) at x; natural are the intercept if any, the slopes and theta, in the user's units."""
         J = np.zeros((self.n_params, self.n_params))
         J[: self.n_fixed, : self.n_fixed] = self._fixed_map()
-        T = self._random_map()
+        T = self.random_map()
         factor = T @ self.covariance.lambda_(x[self.n_fixed :])
         for entry in range(self.covariance.m):
             change = T @ self.covariance.lambda_(np.eye(self.covariance.m)[entry])
@@ -71,7 +177,7 @@ class Units:
 
     def natural(self, x):
         """(beta, theta) in the user's units."""
-        covariance, T = self.covariance, self._random_map()
+        covariance, T = self.covariance, self.random_map()
         Lambda = covariance.lambda_(x[self.n_fixed :])
         if np.triu(T, 1).any():  # quadrature's value depends on the factor, which `internal` is to find again
             Lambda = covariance.with_pivots(Lambda)
@@ -81,5 +187,23 @@ class Units:
     def internal(self, beta, theta):
         """Internal parameters of (beta, theta)."""
         covariance = self.covariance
-        Lambda = covariance.normal_form(np.linalg.solve(self._random_map(), covariance.lambda_(theta)))
+        Lambda = covariance.normal_form(np.linalg.solve(self.random_map(), covariance.lambda_(theta)))
         return np.append(np.linalg.solve(self._fixed_map(), beta), Lambda[covariance.row, covariance.col])
+
+    def fit_units(self, x, slopes_only=0):
+        """What describes these units and parameters once the rows are gone."""
+        beta = np.delete(x[: self.n_fixed], np.arange(self.p - slopes_only, self.p))
+        return FitUnits(
+            self._center, self._inv_scale, self._z_center, self._z_inv_scale, np.array(x), beta, self.p - slopes_only,
+            self.fit_intercept,
+        )  # fmt: skip
+
+    def effect_units(self, x, sizes):
+        """`EffectUnits` of each factor; `sizes` are their numbers of coefficients."""
+        Lambda, T, found, first = self.covariance.lambda_(x[self.n_fixed :]), self.random_map(), [], 0
+        for size in sizes:
+            own = slice(first, first + size)
+            scales = self._z_center[own], self._z_inv_scale[own]
+            found.append(EffectUnits(self.columns[own].tolist(), *scales, T[own, own], Lambda[own, own]))
+            first += size
+        return found

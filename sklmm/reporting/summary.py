@@ -43,7 +43,7 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
     covariance = estimator.covariance_
     facts = [*_outcome_and_rows(estimator), ("Groups", _group_counts(estimator) or "none")]
     if covariance:
-        facts.append(("Likelihood", _approximation(estimator._n_quadrature)))
+        facts.append(("Likelihood", _approximation(estimator.n_quadrature_)))
 
     log_likelihood = float(estimator.log_likelihood_)
     statistics = {
@@ -60,6 +60,8 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
             + (f" ({where})" if where else "")
             + ". The fit is valid; fewer random coefficients would fit as well."
         )
+    if estimator._approximation is not None:
+        notes.append(f"{estimator._approximation}.")
     title = "Mixed-effects logistic regression" if covariance else "Logistic regression, no random effects"
     return FitSummary(
         title=title,

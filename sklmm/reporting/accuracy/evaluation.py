@@ -14,6 +14,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
+from sklmm.exceptions import ForgottenGroupsWarning
+
 __all__ = ["Evaluation", "evaluate"]
 
 # Errors that keep their class once it is said whose they are; others may not be made from a text.
@@ -163,7 +165,9 @@ def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, 
                     shown = np.concatenate([train, fold.update]) if several_factors else fold.update
                     given = _rows(groups, shown) if first.predicts_with_groups else None
                     counts = {} if weights is None else {"sample_weight": weights[shown]}
-                    model = _updated(estimator, _safe_indexing(table, shown), labels[shown], groups=given, **counts)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", ForgottenGroupsWarning)
+                        model = _updated(estimator, _safe_indexing(table, shown), labels[shown], groups=given, **counts)
                 update_time = time.perf_counter() - begin
                 X_test = _safe_indexing(table, fold.test)
                 for candidate in candidates:

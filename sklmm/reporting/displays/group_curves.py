@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklmm._prediction import linear_predictor, probabilities
+from sklmm._prediction import Predictor, probabilities
 from sklmm._progress import effective_threads
 from sklmm.design.grouping import lookup_codes
 from sklmm.inference.estimability import warn_of_rows
@@ -189,5 +189,5 @@ class GroupCurvesDisplay:
 
 
 def _probability(estimator, X, codes, effects):
-    mean, sd = linear_predictor(X, estimator.coef_[0], estimator.intercept_[0], estimator._factors, codes, effects)
-    return probabilities(mean, sd, effective_threads(estimator.n_threads))[:, 1]
+    predictor = Predictor.of(estimator, effective_threads(estimator.n_threads))
+    return probabilities(*predictor.tails(X, codes, effects))[:, 1]

@@ -1,0 +1,66 @@
+"""The observed information at an optimum, its inverse, and both in the user's units."""
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from sklmm.design.aliasing import dependent
+
+
+class Information:
+    """The inverse of the observed information of the parameters, and what it becomes in the user's units.
+
+    Attributes
+    ----------
+    inverse : ndarray
+        In internal parameters; 0 for those that are held or of which the information says nothing.
+    unidentified : ndarray
+        Fixed effects that are not held, and of which the information says nothing.
+    natural_inverse : ndarray
+        In the user's units; NaN where a column is aliased or unidentified.
+    to_natural : ndarray
+        What a gradient in internal parameters is multiplied by for its Newton step in the user's units.
+    """
+
+    def __init__(self, engine, optimum, held):
+        # the intercept first: of parameters that the information cannot tell apart the later ones are lost
+        k, p = engine.n_fixed, engine.p
+        order = np.concatenate([np.arange(p, k), np.arange(p), np.arange(k, engine.n_params)])
+        order = order[~held[order]]
+        without = np.zeros(engine.n_params, dtype=bool)
+        without[order] = dependent(-optimum.hessian[np.ix_(order, order)])
+        self.unidentified = np.flatnonzero(without[:k])
+        kept = np.flatnonzero(~(held | without))
+        self._kept, self._information = kept, -optimum.hessian[np.ix_(kept, kept)]
+        information = self._information
+        scale = 1.0 / np.sqrt(information.diagonal())
+        root = np.linalg.inv(np.linalg.cholesky(information * scale[:, None] * scale)) * scale
+        self.inverse = np.zeros_like(optimum.hessian)
+        self.inverse[np.ix_(kept, kept)] = root.T @ root
+        held = held | (without & (np.arange(engine.n_params) < k))
+        self._jacobian = engine.jacobian(optimum.x)
+        # an aliased slope is exactly 0 and does not move the intercept
+        self._lost = np.concatenate([without[p:k], held[:p], held[k:]])
+        self.natural_inverse = self.natural_covariance(self.inverse)
+        self.to_natural = self.inverse @ self._jacobian.T
+
+    def natural_covariance(self, covariance):
+        """A covariance of internal parameters in the user's units; NaN for what is not identified."""
+        out = self._jacobian @ covariance @ self._jacobian.T
+        out[self._lost, :] = out[:, self._lost] = np.nan
+        return out
+
+    def newton_step(self, gradient, hessian):
+        """The step to the maximum of another log-likelihood, from its gradient here and how its Hessian differs."""
+        kept, step = self._kept, np.zeros(len(self.inverse))
+        try:
+            root = cho_factor(self._information - hessian[np.ix_(kept, kept)])
+            step[kept] = cho_solve(root, gradient[kept])
+        except np.linalg.LinAlgError:  # it has no maximum near here
+            step = self.inverse @ gradient
+        return step
+
+    def to_user(self, step):
+        """A step in internal parameters in the user's units, and in standard errors: 0 for what is not estimated."""
+        natural = self._jacobian @ step
+        errors = np.sqrt(np.diagonal(self.natural_inverse))
+        return natural, np.divide(natural, errors, out=np.zeros_like(natural), where=np.isfinite(errors) & (errors > 0))
