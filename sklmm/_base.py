@@ -10,9 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._progress import CallbackSupportMixin
 from ._selectors import refuse_coefficients_by_position, refuse_leaving_out_groups
+from ._target import encode_target
 from ._validation import (
     check_number,
-    encode_target,
     is_frame,
     match_group_names,
     one_dimensional,

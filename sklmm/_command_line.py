@@ -146,6 +146,11 @@ def _add_models(group):
     group.add_argument(
         "--scenarios", nargs="+", action="extend", type=_words, choices=SCENARIOS, metavar="NAME", help=text
     )
+    text = (
+        "quadrature nodes of the mixed model's fits, 1 for Laplace's approximation (default: auto, as many as make the "
+        "estimates stand still; 1 with several columns of groups)"
+    )
+    group.add_argument("--n-quadrature", type=_nodes, default="auto", metavar="N", help=text)
     text = "most iterations of a fit of the mixed model or the GEE (default: 100)"
     group.add_argument("--max-iter", type=_at_least_one, default=100, metavar="N", help=text)
     text = "rows of each group that updated-groups shows to the models (default: 5)"
@@ -173,6 +178,10 @@ def _at_least_one(text):
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _nodes(text):
+    return text if text == "auto" else _at_least_one(text)
 
 
 def _folds(text):

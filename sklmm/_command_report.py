@@ -12,7 +12,13 @@ from sklearn.base import clone
 from ._table_encoding import read_clustered_table
 from ._table_reading import InputError, TableFile, plural
 from ._table_roles import Roles
-from .exceptions import ConvergenceWarning, SeparationWarning, SingularFitWarning, WorkingCorrelationWarning
+from .exceptions import (
+    ConvergenceWarning,
+    LargeVarianceWarning,
+    SeparationWarning,
+    SingularFitWarning,
+    WorkingCorrelationWarning,
+)
 from .gee import GEELogisticRegression
 from .mixed import MixedLogisticRegression
 from .reporting._render import to_html, to_text
@@ -22,7 +28,13 @@ from .reporting.accuracy.report import accuracy_report
 __all__ = ["Log", "report"]
 
 # Warnings that a summary repeats in its own words.
-_IN_SUMMARY = (ConvergenceWarning, SeparationWarning, SingularFitWarning, WorkingCorrelationWarning)
+_IN_SUMMARY = (
+    ConvergenceWarning,
+    LargeVarianceWarning,
+    SeparationWarning,
+    SingularFitWarning,
+    WorkingCorrelationWarning,
+)
 
 
 class Log:
@@ -74,7 +86,9 @@ def report(options, log):
         log(f"note: {note}")
     texts, sections = [to_text(table.description)], [("Data", to_html(table.description))]
 
-    mixed = MixedLogisticRegression(table.random_effects, max_iter=options.max_iter)
+    mixed = MixedLogisticRegression(
+        table.random_effects, n_quadrature=options.n_quadrature, max_iter=options.max_iter
+    )
     correlation = options.correlation or ("ar1" if table.time is not None else "exchangeable")
     gee = GEELogisticRegression(correlation, max_iter=options.max_iter)
     data = {"X": table.X, "y": table.y, "sample_weight": table.sample_weight}
@@ -118,7 +132,7 @@ def _fit(name, model, data, labels, target, log):
     summary.facts[0] = ("Outcome", f"probability of {target} = {one!r} (against {other!r})")
     for message, kind in {str(warning.message): warning.category for warning in caught}.items():
         log(f"warning: {name}: {message}")
-        if not issubclass(kind, _IN_SUMMARY):
+        if not issubclass(kind, _IN_SUMMARY) and f"{message}." not in summary.notes:
             summary.notes.append(f"Warning: {message}.")
     return summary
 

@@ -11,8 +11,8 @@ from ._diagnostics import warn_of_label_type
 from ._prediction import Predictor, check_effects, log_probabilities, logits, probabilities
 from ._progress import effective_threads
 from ._rows_again import read_observations
+from ._target import plain_labels
 from ._text import listed
-from ._validation import plain_labels
 from .design.grouping import encode_groups, lookup_codes, other_type
 from .exceptions import ForgottenGroupsWarning, NoGroupsWarning, warn
 from .inference.estimability import warn_of_rows

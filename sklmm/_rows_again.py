@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ._validation import is_frame, one_dimensional, plain_labels, read_weights
+from ._target import plain_labels
+from ._validation import is_frame, one_dimensional, read_weights
 
 SAME_ROWS = 1e-6  # a number of rows, or a log-likelihood, that differs by more, relatively, is not that of the fit
 

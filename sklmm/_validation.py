@@ -1,4 +1,4 @@
-"""What comes in, read and checked: tables and their columns, grouping columns, weights, targets, parameters."""
+"""What comes in, read and checked: tables and their columns, grouping columns, weights, times, parameters."""
 
 import datetime
 from dataclasses import dataclass
@@ -6,18 +6,11 @@ from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import assert_all_finite, check_array, column_or_1d
-from sklearn.utils.multiclass import type_of_target
+from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.validation import validate_data
 
-from ._text import listed, shown_label, similar_names
+from ._text import listed, similar_names
 from .design.grouping import as_group_frame
-
-_NUMBERS = ("floating", "mixed-integer-float", "decimal")  # as pandas calls objects that are numbers
-_COUNTS = (
-    "If these are {} of successes among trials: give each row twice, as a success and as a failure, and the numbers of "
-    "both as sample_weight"
-)
 
 # What all rows may count for together. The rounding error of a log-likelihood is some 1e-16 of it, which leaves two
 # decimals to 1e13 rows; squares of less than the other number underflow.
@@ -400,17 +393,6 @@ def read_weights(sample_weight, n_rows):
     return weights
 
 
-def plain_labels(labels):
-    """Labels as an array; objects that are all truth values or numbers (Decimals, too) become an array of these."""
-    values = np.asarray(labels)
-    if values.dtype != object:
-        return values
-    kind = pd.api.types.infer_dtype(values, skipna=False)
-    if kind in ("boolean", "integer"):
-        return pd.Series(values).infer_objects().to_numpy()
-    return values.astype(np.float64) if kind in _NUMBERS else values
-
-
 def read_times(time):
     """Times as floats: numbers as they are, dates as days, periods as their numbers.
 
@@ -458,47 +440,3 @@ def read_times(time):
 def rows_by_level(codes, weights, counts):
     """Rows of each level: `counts`, or the sums of their weights."""
     return counts if weights is None else np.bincount(codes, weights=weights, minlength=len(counts))
-
-
-def encode_target(y):
-    """Code two classes as 0 and 1.
-
-    Returns
-    -------
-    codes : ndarray of uint8
-    classes : ndarray of shape (2,)
-    """
-    values = np.asarray(y)
-    if values.dtype.kind in "biu" or (values.dtype.kind == "f" and float(values.min()).is_integer()):
-        # The common case, two numbers, without sorting or hashing a million of them.
-        low, high = values.min(), values.max()
-        codes = values == high
-        n_high = np.count_nonzero(codes)
-        if (
-            low != high
-            and (n_high + np.count_nonzero(values == low) == values.size)
-            and float(high).is_integer()
-        ):
-            return codes.view(np.uint8), np.array([low, high], dtype=values.dtype)
-    if values.dtype.kind in "fc":
-        assert_all_finite(values, input_name="y")
-    codes, found = pd.factorize(values)
-    if (codes < 0).any():
-        raise ValueError(f"Input y contains NaN: {np.count_nonzero(codes < 0)} labels are missing.")
-    found = plain_labels(np.asarray(found, dtype=values.dtype))
-    kind = type_of_target(found, input_name="y", raise_unknown=True)
-    if len(found) == 1:
-        raise ValueError(f"y holds one class only ({shown_label(found[0])}); a classifier needs two classes")
-    if kind == "continuous":
-        raise ValueError(
-            "Unknown label type: continuous. y holds numbers that are no class labels; a classifier needs "
-            "two classes" + (f". {_COUNTS.format('shares')}" if found.min() >= 0 and found.max() <= 1 else "")
-        )
-    if len(found) > 2:
-        counts = found.dtype.kind in "iuf" and found.min() >= 0
-        raise ValueError(
-            f"Only binary classification is supported. The type of the target is {kind}. It holds "
-            f"{listed(map(shown_label, found), 5)}" + (f". {_COUNTS.format('numbers')}" if counts else "")
-        )
-    order = np.argsort(found)
-    return (codes == order[1]).view(np.uint8), found[order]

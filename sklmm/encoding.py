@@ -13,12 +13,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._diagnostics import warn_of_label_type
 from ._prediction import normal_tails, probabilities
 from ._progress import effective_threads
+from ._target import encode_target
 from ._text import listed
 from ._validation import (
     as_table,
     check_number,
     column_names,
-    encode_target,
     one_dimensional,
     read_weights,
     take_columns,

@@ -13,8 +13,9 @@ from ._diagnostics import warn_of_labels, warn_of_marginal_fit, warn_of_row_orde
 from ._gee_inference import GEEInference
 from ._prediction import Predictor, log_probabilities, normal_tails, probabilities
 from ._progress import Progress, effective_threads, with_callbacks
+from ._target import plain_labels
 from ._text import shown_label
-from ._validation import check_number, plain_labels, read_times, rows_by_level
+from ._validation import check_number, read_times, rows_by_level
 from .design.formula import FormulaRecipe
 from .design.grouping import encode_groups
 from .estimating.correlation import resolve_correlation

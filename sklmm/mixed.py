@@ -313,6 +313,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 n_threads=effective_threads(self.n_threads, target.size),
                 progress=told,
                 slopes_only=slopes_only,
+                compare=True,
             )
         n_fixed = len(names) + bool(self.fit_intercept)
         slopes, columns = fit.beta[n_fixed - len(names) :], [factor.columns for factor in factors]
@@ -322,7 +323,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         approximation = error_of_approximation(fit, fixed_names, [name for f in factors for name in f.effect_names()])
         warn_of_fit(fit, rows.X, names, large, approximation)
 
-        _fill_tables(factors, fit)
+        for factor, *found in zip(factors, fit.lambda_, fit.effect_units, fit.posteriors, fit.mode_cov, strict=True):
+            factor.learn(*found)
         level_rows = rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None
         level_logits = None
         if columns == [[-1]]:  # a random intercept alone
@@ -492,11 +494,3 @@ def _designs(factors, codes):
         FactorDesign(code, len(factor.levels), factor.columns, factor.blocks, factor.name)
         for factor, code in zip(factors, codes, strict=True)
     ]
-
-
-def _fill_tables(factors, fit):
-    for factor, lambda_, units, posterior, mode_cov in zip(
-        factors, fit.lambda_, fit.effect_units, fit.posteriors, fit.mode_cov, strict=True
-    ):
-        factor.covariance = lambda_ @ lambda_.T
-        factor.units, factor.posterior, factor.mode_cov = units, posterior, mode_cov

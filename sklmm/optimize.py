@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 
 import numpy as np
+from scipy.linalg import eigh
 
 from sklmm.trust_region import Step, newton_step
 
@@ -18,21 +19,15 @@ BELIEVABLE = 20.0
 # A step that moves the linear predictor of some row this far and gains less than this leads to infinity: separation.
 # Going on would only wear the information down to rounding error.
 FAR, FLAT = 0.5, 1e-6
-# No step moves the linear predictor of a row farther than this; only steps that are long in standardised coefficients
-# are looked at.
-MOST_MOVE, LONG = 1e4, 10.0
+# No step moves the linear predictor of a row farther than this; one that moves it by more than the second number goes
+# along no direction of so little information. Only steps that are long in standardised coefficients are looked at.
+MOST_MOVE, LONG_MOVE, LITTLE, IDLE, LONG = 1e4, 30.0, 1e-4, 1e-8, 10.0
 # Rounding errors of a log-likelihood: sums of rows, and conditional modes that are found to a tolerance.
 NOISE, RELATIVE_NOISE = 1e-9, 1e-12
 # A step is taken if it gains this share of what the quadratic model promises; below the second share the model is
 # trusted less far from there on, above the third farther.
 TAKEN, POOR, GOOD = 1e-4, 0.25, 0.75
 MOST_STALLED = 3  # steps that gain less than rounding errors, or would, without coming nearer
-# Quasi-Newton: pairs of steps and gradients that are kept, and the decrement below which the exact Hessian takes over.
-MAX_PAIRS = 10
-EXACT_BELOW = 1e-9
-SHORT = 1.0  # steps that gain more are too long to tell the curvature
-TROUBLE = 3  # so many steps that were too long or gained little, and the curvature itself is asked for, roughly
-REJECTED = 4  # so many more that were too long, and it is asked for in full
 
 
 @dataclass
@@ -89,7 +84,10 @@ class Optimum:
 
 @dataclass
 class _Point:
-    """Where a climb stands: an evaluation and the step from it."""
+    """Where a climb stands: an evaluation and the step from it.
+
+    `unbounded` is the step before it is kept from moving rows out of sight.
+    """
 
     x: np.ndarray
     value: float
@@ -98,6 +96,7 @@ class _Point:
     level: int = 1
     rough: bool = False
     next: Step = None
+    unbounded: np.ndarray = None
 
     @property
     def decrement(self):
@@ -109,7 +108,7 @@ class _Point:
         return NOISE + RELATIVE_NOISE * abs(self.value)
 
 
-class _Climber:
+class Climber:
     """Steps within a trust region, and the report of them.
 
     Attributes
@@ -164,14 +163,48 @@ class _Climber:
 
     def plan(self, point):
         planned = newton_step(point.gradient, point.information, self.active, self.n_fixed, point.x, self.radius)
-        fixed = planned.step[: self.n_fixed]
+        fixed, point.unbounded = planned.step[: self.n_fixed], planned.step
         if self.farthest is not None and np.abs(fixed).max(initial=0.0) > LONG:
-            far = self.farthest(fixed)
-            if far > MOST_MOVE:  # where outcomes are certain there is no information that would bound a step
-                step = planned.step * (MOST_MOVE / far)
-                gain = float(point.gradient @ step - 0.5 * step @ point.information @ step)
-                planned = replace(planned, step=step, gain=gain, length=planned.length * MOST_MOVE / far, newton=False)
+            planned = self.shortened(point, planned)
         point.next = planned
+
+    def shortened(self, point, planned):
+        """A step that moves no row out of sight: where outcomes are certain no information bounds one."""
+        step, far = planned.step, self.farthest(planned.step[: self.n_fixed])
+        if far > LONG_MOVE:
+            step = self.without_idle(point, step)
+            if _gain(point, step) <= point.noise:
+                step = planned.step
+            far = self.farthest(step[: self.n_fixed])
+        if step is planned.step and far <= MOST_MOVE:
+            return planned
+        share = min(1.0, MOST_MOVE / max(far, MOST_MOVE))
+        step = step * share
+        return replace(planned, step=step, gain=_gain(point, step), length=planned.length * share, newton=False)
+
+    def without_idle(self, point, step):
+        """A step without the directions that the information says nothing of and that move rows far.
+
+        Along them a coefficient that goes to infinity is far out already: how far, and which way, is rounding error.
+        """
+        return step - self.idle_part(point, step)
+
+    def idle_part(self, point, vector):
+        """The part of a vector in directions in which it moves rows far that have next to no information.
+
+        Columns that are nearly collinear have little information, too, but they move rows that have a weight.
+        """
+        on, out = self.active, np.zeros_like(vector)
+        A = point.information[np.ix_(on, on)]
+        scale = np.sqrt(np.maximum(np.abs(A.diagonal()), 1e-30 * np.abs(A.diagonal()).max(initial=1e-30)))
+        w, V = eigh(A / scale / scale[:, None])
+        for j in np.flatnonzero(np.abs(w) < LITTLE):
+            alone, along = np.zeros_like(vector), V[:, j] @ (vector[on] * scale)
+            alone[on] = V[:, j] * along / scale
+            far = self.farthest(alone[: self.n_fixed])
+            if far > LONG_MOVE and np.abs(w[j]) * along**2 < IDLE * far**2:  # rows without a weight
+                out += alone
+        return out
 
     def record(self, level, point):
         self.report.n_iter += 1
@@ -257,7 +290,7 @@ class _Climber:
             return False
         if point.value > -FLAT:
             return True
-        step = point.next.step[: self.n_fixed]  # rows are looked at only where one could move so far
+        step = point.unbounded[: self.n_fixed]  # rows are looked at only where one could move so far
         return np.abs(step).sum() * np.sqrt(self.n_rows) >= FAR and self.farthest(step) >= FAR
 
     @staticmethod
@@ -279,6 +312,10 @@ class _Climber:
     def finish(self, point, tol, snap):
         """The optimum where a climb ended, and the verdict; the likelihood was looked at last at this point."""
         report, away = self.report, self.runs_away(point)
+        if not away and self.farthest is not None and np.abs(point.x[: self.n_fixed]).max(initial=0.0) > FAR:
+            outward = self.idle_part(point, point.x)  # so far out that no step tells of it any more
+            if outward.any():
+                point.unbounded, away = outward, True
         if self.evaluated is not point.x:
             self.revisit(point)
         report.decrement = float(point.next.slope if self.arrived else point.decrement)
@@ -287,7 +324,7 @@ class _Climber:
         x, value = point.x, point.value
         if report.converged and not away:
             x, value = snap(x + point.next.step), value + point.next.gain
-        return Optimum(x, float(value), -point.information, point.next.step, away, report)
+        return Optimum(x, float(value), -point.information, point.unbounded, away, report)
 
 
 def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthest=None, tol=1e-10, max_iter=100,
@@ -328,7 +365,7 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthe
     -------
     Optimum
     """
-    climber = _Climber(evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up)
+    climber = Climber(evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up)
     candidates, coarser = [x], 0.0
     for level, finer in zip(levels, [*levels[1:], None], strict=True):
         point = climber.climb(climber.begin(candidates, level, coarser), COARSE_TOL if finer else tol)
@@ -341,116 +378,9 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthe
     return climber.finish(point, tol, snap)
 
 
-class _SecantClimber(_Climber):
-    """A climber without a Hessian: a guess of the information, corrected by how the gradient fell along earlier steps.
-
-    Attributes
-    ----------
-    exact : ndarray or None
-        The information by differences of gradients, once it is worth its price; it stays, as the rest is short.
-    trouble, rejected : int
-        Steps that disappointed; many of them, and the guess is replaced by differences at every point.
-    """
-
-    def __init__(self, evaluate, information, hessian, move, *common):
-        super().__init__(evaluate, *common)
-        self.guess_at, self.hessian, self.move = information, hessian, move
-        self.pairs, self.exact, self.trouble, self.rejected = [], None, 0, 0
-        self.before = None  # the point that the next evaluation comes from
-
-    def look(self, x, level, rough):
-        value, gradient = self.evaluate(x)
-        self.guess = self.guess_at(x)
-        if self.before is not None and self.before.decrement < SHORT:
-            self.pairs.append((x - self.before.x, self.before.gradient - gradient))
-        if self.exact is not None:
-            information = self.exact
-        elif self.trouble >= TROUBLE:
-            information = -self.hessian(x, self.guess, self.active, rough=self.rejected < REJECTED)
-        else:
-            information = _with_secants(self.guess, self.pairs[-MAX_PAIRS:])
-        return value, gradient, information
-
-    def look_closer(self, point):
-        """Exact information at the point that was evaluated last, and the step with it."""
-        self.exact = point.information = -self.hessian(point.x, self.guess, self.active)
-        self.plan(point)
-
-    def settled(self, point, tol):
-        """Newton's method squares the error: from here the last step ends below tol."""
-        return self.exact is not None and point.decrement <= max(tol, 0.1 * np.sqrt(tol))
-
-    def climb(self, point, tol):
-        stalled = 0
-        while True:
-            if self.exact is None and point.decrement <= EXACT_BELOW:
-                self.look_closer(point)
-                if point.decrement > np.sqrt(EXACT_BELOW):  # the guess was far too steep: not there yet
-                    self.exact, self.trouble = None, TROUBLE
-            self.arrived = self.settled(point, tol) or (self.exact is not None and self.runs_away(point))
-            self.arrived |= self.has_stalled(point, stalled)
-            if self.arrived or self.ends(point, stalled):
-                break
-            self.before = point
-            trial = self.at(self.move(point.x, point.next.step))
-            least = min(point.decrement, point.next.gain) <= point.noise
-            if self.accepts(point, trial):
-                self.trouble += trial.decrement > 0.3 * point.decrement
-                stalled = stalled + 1 if least and trial.decrement > 0.5 * point.decrement else 0
-                point = trial
-                continue
-            stalled += least
-            self.trouble += self.report.n_iter > 4
-            self.rejected += self.trouble >= TROUBLE
-            if self.trouble >= TROUBLE and not self.spent:  # what was guessed at this point misleads
-                self.before = None
-                point = self.at(point.x) or point
-            else:
-                self.plan(point)
-        if self.evaluated is not point.x:
-            self.revisit(point)
-            self.guess = self.guess_at(point.x)
-        if self.exact is None:
-            self.look_closer(point)
-        return point
-
-
-def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_fixed, held, snap, farthest=None,
-                          tol=1e-10, max_iter=100, progress=None, report=None, give_up=None):
-    """Maximise by quasi-Newton steps, with the exact Hessian at the end, where it is the observed information.
-
-    Parameters
-    ----------
-    evaluate : callable x -> (value, gradient)
-    information : callable x -> matrix
-        A guess of minus the Hessian where `evaluate` was last; differences of gradients correct it.
-    hessian : callable (x, information, active, rough=False) -> matrix
-        The Hessian there; expensive, less so if it may be rough.
-    move : callable (x, step) -> x
-        x + step to first order.
-    x, n_rows, n_fixed, held, snap, farthest, tol, max_iter, progress, report, give_up
-        As in `maximise`.
-
-    Returns
-    -------
-    Optimum
-    """
-    climber = _SecantClimber(
-        evaluate, information, hessian, move, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up
-    )
-    return climber.finish(climber.climb(climber.begin([x], rough=False), tol), tol, snap)
-
-
-def _with_secants(information, pairs):
-    """Broyden-Fletcher-Goldfarb-Shanno updates of the information, one a pair (step, fall of the gradient)."""
-    B = information
-    for s, y in pairs:
-        Bs = B @ s
-        curvature = s @ Bs
-        if s @ y <= 1e-3 * curvature or curvature <= 0:  # it curves upwards there
-            continue
-        B = B - np.outer(Bs, Bs) / curvature + np.outer(y, y) / (s @ y)
-    return B
+def _gain(point, step):
+    """What the quadratic model promises."""
+    return float(point.gradient @ step - 0.5 * step @ point.information @ step)
 
 
 def _verdict(report, tol, runaway):

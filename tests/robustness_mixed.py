@@ -283,7 +283,10 @@ class MixedJudge:
 def _newton(gradient, hessian):
     """A step uphill, what it gains to second order, and whether the Hessian is negative definite."""
     scale = 1 / np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1e-300))
-    values, vectors = np.linalg.eigh(-hessian * scale[:, None] * scale)
+    scaled = -hessian * scale[:, None] * scale
+    if not np.abs(scaled).max() < 1e100:  # where all outcomes are certain
+        return np.zeros_like(gradient), np.inf, False
+    values, vectors = np.linalg.eigh(scaled)
     size = np.maximum(np.abs(values), 1e-9)
     inner = vectors.T @ (scale * gradient)
     return scale * (vectors @ (inner / size)), 0.5 * float((inner**2 / size).sum()), bool(values[0] > 1e-9)

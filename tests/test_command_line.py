@@ -56,7 +56,8 @@ def test_models_are_those_of_the_package(run, table, women):
         },
         dtype=float,
     )
-    mixed = MixedLogisticRegression("1 + `urban[Y]` | district").fit(X, women["use"], groups=women["district"])
+    mixed = MixedLogisticRegression("1 + `urban[Y]` | district", n_quadrature="auto")
+    mixed.fit(X, women["use"], groups=women["district"])
     gee = GEELogisticRegression().fit(X, women["use"], groups=women["district"])
     for model in (mixed, gee):
         text = str(model.summary())
@@ -80,10 +81,25 @@ def test_time_gives_the_gee_an_ar1_correlation(run, tmp_path):
 
 def test_the_positive_label_turns_signs_round(run, table, women):
     _, out, _ = run(table, *WOMEN, "--positive", "N", "--cv", 0, "--features", "age")
-    model = MixedLogisticRegression().fit(women[["age"]], women["use"] == "N", groups=women["district"])
+    model = MixedLogisticRegression(n_quadrature="auto")
+    model.fit(women[["age"]], women["use"] == "N", groups=women["district"])
     assert "probability of use = 'N' (against 'Y')" in out
     (line,) = [line.split() for line in str(model.summary()).splitlines() if line.startswith("age ")]
     assert line in [line.split() for line in out.splitlines()]
+
+
+def test_nodes_of_the_mixed_model(run, table, women, capsys):
+    for nodes in (1, 7):
+        _, out, _ = run(table, *WOMEN, "--cv", 0, "--n-quadrature", nodes, "--features", "age")
+        model = MixedLogisticRegression(n_quadrature=nodes)
+        model.fit(women[["age"]], women["use"], groups=women["district"])
+        text = str(model.summary())
+        assert text[text.index("age ") : text.index("Converged")] in out
+        assert ("Laplace approximation" if nodes == 1 else "7 nodes") in out
+    for wrong in ("0", "many"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["report", str(table), *WOMEN, "--n-quadrature", wrong])
+        assert "--n-quadrature" in capsys.readouterr().err
 
 
 def test_warnings_of_fits_are_in_the_report(run, table):

@@ -11,16 +11,13 @@ from robustness_judge import run
 from robustness_likelihood import LogLikelihood, Term
 from scipy.special import log_expit, logsumexp
 
-# A gap that is known: with several factors there is no better approximation than Laplace's, and climbs towards a higher
-# maximum that is an error of it (a standard deviation of 29 in place of 0) do not always come to it to tell of it.
-KNOWN = {("nested-small:1:38", "false singular")}
 N_DESIGNS, CHUNK = {"one": 90, "slopes": 40, "nested": 40, "crossed": 40, "gee": 90}, 10
 
 
 @pytest.mark.parametrize("kind, first", [(k, i) for k in KINDS for i in range(0, N_DESIGNS[k], CHUNK)])
 def test_fits_of_hard_designs_are_maxima_or_say_that_they_are_none(kind, first):
     verdicts = [run(draw(f"{kind}-small", 1, index)) for index in range(first, first + CHUNK)]
-    assert [(v.name, *fault) for v in verdicts for fault in v.faults if (v.name, fault[0]) not in KNOWN] == []
+    assert [(v.name, *fault) for v in verdicts for fault in v.faults] == []
 
 
 # ---- the judge itself

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
-from sklmm._validation import encode_target, read_times
+from sklmm._target import encode_target
+from sklmm._validation import read_times
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import AliasedFeaturesWarning, SeparationWarning
 

@@ -65,6 +65,11 @@ class Factor:
         """Names of the random coefficients by the column of X that multiplies them."""
         return dict(zip(self.columns, [name for _, names in self.terms for name in names], strict=True))
 
+    def learn(self, lambda_, units, posterior, mode_cov):
+        """Take what a fit found: the relative covariance factor and what is known of each level."""
+        self.covariance = lambda_ @ lambda_.T
+        self.units, self.posterior, self.mode_cov = units, posterior, mode_cov
+
     def effect_names(self):
         """Names of the random coefficients with that of their term."""
         return [f"{coefficient!r} of {name}" for name, names in self.terms for coefficient in names]

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from sklmm._target import plain_labels
 from sklmm._text import listed, shown_label, similar_names
-from sklmm._validation import is_temporal, plain_labels
+from sklmm._validation import is_temporal
 from sklmm.exceptions import NumbersAsLabelsWarning, warn
 
 __all__ = [

@@ -162,8 +162,12 @@ def _check_same_rows(smaller, larger, nested):
         ("classes", [str(model.classes_.tolist()) for model in (smaller, larger)]),
         ("number of rows of the second class", [f"{model._n_successes:.10g}" for model in (smaller, larger)]),
     ]
-    if smaller._factors:  # without random effects there is nothing to integrate
-        facts.append(("n_quadrature", [str(model.n_quadrature_) for model in (smaller, larger)]))
+    nodes = [model.n_quadrature_ for model in (smaller, larger)]
+    if smaller._factors and nodes[0] != nodes[1]:  # without random effects there is nothing to integrate
+        raise ValueError(
+            f"likelihoods of {nodes[0]} and {nodes[1]} quadrature nodes differ by the error of the approximation, too: "
+            f"fit both models with n_quadrature={max(nodes)}"
+        )
     counts = [model._n_groups_of_fit for model in (smaller, larger)]
     both = [name for name in counts[0] if name in counts[1]]
     facts += [(f"number of groups of {name}", [str(n[name]) for n in counts]) for name in both]

@@ -15,7 +15,8 @@ from sklmm.likelihood.nested import NestedLikelihood
 from sklmm.likelihood.posterior import MAX_Q, posteriors_of_levels
 from sklmm.likelihood.rows import multiply_in_place, row_products
 from sklmm.likelihood.second_look import look_again
-from sklmm.optimize import FLAT, FitReport, maximise, maximise_by_gradients
+from sklmm.optimize import FLAT, FitReport, maximise
+from sklmm.quasi_newton import maximise_by_gradients
 
 # Nodes that tell which of two maxima is the better one, by number of random coefficients.
 FINE_NODES = {1: 51, 2: 15, 3: 7}
@@ -129,7 +130,7 @@ def _engine_for(X, y, factors, sample_weight, fit_intercept, n_quadrature, n_thr
 
 
 def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadrature=1, tol=1e-10, max_iter=100,
-              n_threads=1, progress=None, slopes_only=0):
+              n_threads=1, progress=None, slopes_only=0, compare=False):
     """Maximum likelihood for a logistic model with normal random effects.
 
     Parameters
@@ -150,6 +151,8 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         Called with a row of the report's history after each evaluation.
     slopes_only : int
         So many columns, the last ones of X, are there for random coefficients alone: they are no fixed effects.
+    compare : bool
+        Whether to find out what more nodes would change, if the fit is by Laplace's approximation.
 
     Returns
     -------
@@ -197,14 +200,17 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         optimum = climb(x, report, levels=levels)
         if not factors:
             return optimum, None
+        common["max_iter"] = max_iter + optimum.report.n_iter  # other starts get as many together
         fine = len(factors) == 1 and covariance.q in FINE_NODES
-        return look_again(optimum, climb, engine, held, null, max_iter, better if fine else None, n_obs)
+        return look_again(
+            optimum, climb, engine, held, null, common["max_iter"], better if fine else None, n_obs
+        )
 
     optimum, far = arrive(engine, x, getattr(engine, "levels", (1,)))
     information, moved = Information(engine, optimum, held), None
     while len(factors) == 1 and optimum.report.converged and not optimum.runs_away:
         nodes = next_nodes(covariance.q, engine.n_quadrature)
-        if nodes is None or (n_quadrature != "auto" and n_quadrature > 1):
+        if nodes is None or not (n_quadrature == "auto" or (n_quadrature == 1 and compare)):
             break
         moved = shift(engine, optimum.x, information, nodes)
         if n_quadrature != "auto" or moved is None or moved.largest <= STILL:

@@ -22,19 +22,20 @@ class Information:
     """
 
     def __init__(self, engine, optimum, held):
+        hessian = _at_boundary(optimum.hessian, engine, optimum.x)
         # the intercept first: of parameters that the information cannot tell apart the later ones are lost
         k, p = engine.n_fixed, engine.p
         order = np.concatenate([np.arange(p, k), np.arange(p), np.arange(k, engine.n_params)])
         order = order[~held[order]]
         without = np.zeros(engine.n_params, dtype=bool)
-        without[order] = dependent(-optimum.hessian[np.ix_(order, order)])
+        without[order] = dependent(-hessian[np.ix_(order, order)])
         self.unidentified = np.flatnonzero(without[:k])
         kept = np.flatnonzero(~(held | without))
-        self._kept, self._information = kept, -optimum.hessian[np.ix_(kept, kept)]
+        self._kept, self._information = kept, -hessian[np.ix_(kept, kept)]
         information = self._information
         scale = 1.0 / np.sqrt(information.diagonal())
         root = np.linalg.inv(np.linalg.cholesky(information * scale[:, None] * scale)) * scale
-        self.inverse = np.zeros_like(optimum.hessian)
+        self.inverse = np.zeros_like(hessian)
         self.inverse[np.ix_(kept, kept)] = root.T @ root
         held = held | (without & (np.arange(engine.n_params) < k))
         self._jacobian = engine.jacobian(optimum.x)
@@ -64,3 +65,18 @@ class Information:
         natural = self._jacobian @ step
         errors = np.sqrt(np.diagonal(self.natural_inverse))
         return natural, np.divide(natural, errors, out=np.zeros_like(natural), where=np.isfinite(errors) & (errors > 0))
+
+
+def _at_boundary(hessian, engine, x):
+    """The Hessian where standard deviations are exactly 0, from the one nearby, where the climb ended.
+
+    The likelihood is an even function of the entries of a column of Lambda that is 0.
+    """
+    covariance, k = engine.covariance, engine.n_fixed
+    zero = ~covariance.lambda_(x[k:]).any(axis=0)[covariance.col]
+    if not zero.any():
+        return hessian
+    hessian = hessian.copy()
+    inner, outer = k + np.flatnonzero(zero), np.append(np.arange(k), k + np.flatnonzero(~zero))
+    hessian[np.ix_(inner, outer)] = hessian[np.ix_(outer, inner)] = 0.0
+    return hessian

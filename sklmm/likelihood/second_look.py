@@ -16,7 +16,8 @@ NEAR_ZERO = 1e-3  # entries on the diagonal of the relative covariance factor th
 DOUBTFUL = 4.0  # standard errors from 0
 LARGE, TINY_GROUPS = 3.0, 3.0  # standard deviations above it, rows a level below it: there may be a maximum farther out
 FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times what was found
-CHEAP_ROWS = 50_000  # up to here tiny groups of a single factor are reason enough to look
+CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
+PATIENCE = 25
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
 HIGHER = 1e-9  # relative to the log-likelihood: rounding errors
 SHRINKAGE = 0.346  # coefficients without a random effect of variance v are about 1 / sqrt(1 + 0.346 v) of those with it
@@ -65,6 +66,7 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=
     """
     report, best, last, rejected = optimum.report, optimum, optimum, None
     reached = report.converged, report.decrement, report.verdict
+    patience = max(PATIENCE, report.n_iter)  # iterations until a climb should be higher than the optimum
 
     def higher(value):
         return value > best.value + HIGHER * (1.0 + abs(best.value))
@@ -76,8 +78,9 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=
         if other.x is null[0] and not higher(null[1]):
             continue
 
-        def give_up(x, value, beyond=other.beyond):
-            return beyond is not None and not higher(value) and not (np.abs(x) >= beyond).any()
+        def give_up(x, value, beyond=other.beyond, last_iter=report.n_iter + patience):
+            near = beyond is not None and not (np.abs(x) >= beyond).any()
+            return not higher(value) and (near or report.n_iter >= last_iter)
 
         try:
             last = climb(other.x, report, other.held, give_up)
@@ -86,10 +89,10 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=
         except FloatingPointError:  # so far out that there are no numbers
             last = None
             continue
-        if not higher(last.value) or (other.held is not held) > report.converged or reached[0] > report.converged:
+        if not higher(last.value):
             continue
-        if other.beyond is not None and not (better and better(last.x) > better(best.x)):
-            rejected = last
+        if other.beyond is not None and not (report.converged and better and better(last.x) > better(best.x)):
+            rejected = last if rejected is None or last.value > rejected.value else rejected
             continue
         best, reached = last, (report.converged, report.decrement, report.verdict)
     report.converged, report.decrement, report.verdict = reached
@@ -123,13 +126,14 @@ def _other_starts(optimum, engine, held, n_obs):
         without = of_both[entries].any(axis=0)
         x[k:][without], stay[k:][without] = 0.0, True
         yield OtherStart(_rescaled(x, optimum.x, k), stay)
-    tiny = np.ndim(engine.n_levels) == 0 and n_obs < min(CHEAP_ROWS, TINY_GROUPS * engine.n_levels)
+    tiny = n_obs < min(CHEAP_ROWS, TINY_GROUPS * np.max(engine.n_levels))
     far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
-    if far:
+    several = np.ndim(engine.n_levels) > 0  # nothing better decides there: what is found farther out is told of
+    for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + (several and tiny)] if far else ():
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
-        x[k:][far] = np.copysign(np.maximum(FAR_OUT, TIMES * np.abs(theta[far])), theta[far])
+        x[k:][far] = np.copysign(np.maximum(out, TIMES * np.abs(theta[far])), theta[far])
         beyond[k:][far] = 0.75 * np.sqrt(np.abs(x[k:][far]) * np.maximum(1.0, np.abs(theta[far])))
-        yield OtherStart(_rescaled(x, optimum.x, k) if np.ndim(engine.n_levels) == 0 else x, held, beyond)
+        yield OtherStart(x if several and not tiny else _rescaled(x, optimum.x, k), held, beyond)
 
 
 def _rescaled(x, before, k):

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
-from sklmm._validation import encode_target, is_frame, one_dimensional, read_weights, resolve_columns, take_columns
+from sklmm._target import encode_target
+from sklmm._validation import is_frame, one_dimensional, read_weights, resolve_columns, take_columns
 from sklmm.design.grouping import as_group_frame, encode_groups
 
 __all__ = ["GroupedData", "encode_features", "read_data"]

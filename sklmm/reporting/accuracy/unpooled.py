@@ -11,7 +11,7 @@ import scipy.sparse
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
-from sklmm._validation import encode_target
+from sklmm._target import encode_target
 from sklmm.design.grouping import as_group_frame, encode_groups, lookup_codes
 
 __all__ = ["GroupDummiesClassifier", "PooledClassifier", "SeparateClassifier"]
