@@ -229,10 +229,11 @@ def large_variances(fit, designs, moments, y, sample_weight):
             what = f"all rows of a group of {design.name} have the same outcome, so that its variance has no maximum"
             advice = f"The outcome is one of groups, not of rows: fit one row a group, with features of {design.name}"
         else:
-            what = (
-                f"{constant:,} of {design.n_levels:,} groups of {design.name} have one outcome in all their rows, so "
-                "that its variance has next to no upper bound"
-            )
+            what = f"few rows decide on the variance of {design.name}, so that it"
+            if constant:
+                groups = f"{constant:,} of {design.n_levels:,} groups of {design.name}"
+                what = f"{groups} have one outcome in all their rows, so that its variance"
+            what = f"{what} has next to no upper bound"
             advice = (
                 "See conf_int(method='profile') and compare with more nodes (n_quadrature=15), or take larger groups "
                 "or fewer random coefficients"

@@ -356,7 +356,8 @@ def judge_mixed(design, fit, caught, verdict, deep):
             verdict.note(f"not held against a fit that says where it stopped: {what}")
     else:
         verdict.state = "singular" if fit.is_singular_ else "converged"
-        if lower > HIGHER and judge.locally_best and caught.mentions("has another maximum"):
+        told = caught.mentions("has another maximum") or caught.mentions("off by more than a standard error")
+        if lower > HIGHER and judge.locally_best and told:
             verdict.state += ", a higher maximum told of"
             verdict.note(f"told of by a warning: {what}")
         elif lower > HIGHER:

@@ -5,6 +5,8 @@ from scipy.linalg import cho_factor, cho_solve
 
 from sklmm.design.aliasing import dependent
 
+LEAST = 1e-14  # of the information, scaled to a diagonal of 1
+
 
 class Information:
     """The inverse of the observed information of the parameters, and what it becomes in the user's units.
@@ -34,7 +36,12 @@ class Information:
         self._kept, self._information = kept, -hessian[np.ix_(kept, kept)]
         information = self._information
         scale = 1.0 / np.sqrt(information.diagonal())
-        root = np.linalg.inv(np.linalg.cholesky(information * scale[:, None] * scale)) * scale
+        scaled = information * scale[:, None] * scale
+        try:
+            root = np.linalg.inv(np.linalg.cholesky(scaled)) * scale
+        except np.linalg.LinAlgError:  # of a fit that goes to infinity, as a rule: variances are huge, but numbers
+            size, vectors = np.linalg.eigh(scaled)
+            root = (vectors / np.sqrt(np.maximum(size, LEAST))).T * scale
         self.inverse = np.zeros_like(hessian)
         self.inverse[np.ix_(kept, kept)] = root.T @ root
         held = held | (without & (np.arange(engine.n_params) < k))

@@ -11,11 +11,13 @@ decides.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 NEAR_ZERO = 1e-3  # entries on the diagonal of the relative covariance factor that may belong on the boundary
 DOUBTFUL = 4.0  # standard errors from 0
 LARGE, TINY_GROUPS = 3.0, 3.0  # standard deviations above it, rows a level below it: there may be a maximum farther out
 FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times what was found
+FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
@@ -71,7 +73,9 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=
     def higher(value):
         return value > best.value + HIGHER * (1.0 + abs(best.value))
 
-    others = _other_starts(optimum, engine, held, engine.n_rows if n_obs is None else n_obs)
+    n_obs = engine.n_rows if n_obs is None else n_obs
+    share = expit(null[0][engine.n_fixed - 1]) if engine.fit_intercept else 0.5
+    others = _other_starts(optimum, engine, held, n_obs, n_obs * min(share, 1.0 - share))
     for other in [*others, OtherStart(null[0], held)]:
         if report.n_iter >= max_iter:
             break
@@ -106,7 +110,7 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=
     return best, rejected
 
 
-def _other_starts(optimum, engine, held, n_obs):
+def _other_starts(optimum, engine, held, n_obs, n_rarer):
     """Points that another maximum may be found from."""
     covariance, k = engine.covariance, engine.n_fixed
     theta, diagonal = optimum.x[k:], np.flatnonzero(engine.covariance.diagonal)
@@ -126,10 +130,11 @@ def _other_starts(optimum, engine, held, n_obs):
         without = of_both[entries].any(axis=0)
         x[k:][without], stay[k:][without] = 0.0, True
         yield OtherStart(_rescaled(x, optimum.x, k), stay)
-    tiny = n_obs < min(CHEAP_ROWS, TINY_GROUPS * np.max(engine.n_levels))
+    n_least = TINY_GROUPS * np.max(engine.n_levels)
+    tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
     far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
     several = np.ndim(engine.n_levels) > 0  # nothing better decides there: what is found farther out is told of
-    for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + (several and tiny)] if far else ():
+    for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + tiny] if far else ():
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
         x[k:][far] = np.copysign(np.maximum(out, TIMES * np.abs(theta[far])), theta[far])
         beyond[k:][far] = 0.75 * np.sqrt(np.abs(x[k:][far]) * np.maximum(1.0, np.abs(theta[far])))
