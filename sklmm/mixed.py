@@ -317,7 +317,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             )
         n_fixed = len(names) + bool(self.fit_intercept)
         slopes, columns = fit.beta[n_fixed - len(names) :], [factor.columns for factor in factors]
-        moments = row_moments(rows.X, slopes, fit.effect_units, weights)
+        logits = np.empty(target.size) if columns == [[-1]] else None  # of a random intercept alone
+        moments = row_moments(rows.X, slopes, fit.effect_units, weights, out=logits)
         large = large_variances(fit, designs, moments.random_moments, target, weights)
         fixed_names = ["intercept"] * bool(self.fit_intercept) + names
         approximation = error_of_approximation(fit, fixed_names, [name for f in factors for name in f.effect_names()])
@@ -326,9 +327,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         for factor, *found in zip(factors, fit.lambda_, fit.effect_units, fit.posteriors, fit.mode_cov, strict=True):
             factor.learn(*found)
         level_rows = rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None
-        level_logits = None
-        if columns == [[-1]]:  # a random intercept alone
-            level_logits = LevelLogits(codes[0], rows.X, slopes, weights, level_rows)
+        level_logits = None if logits is None else LevelLogits(codes[0], logits, weights, level_rows)
         n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
         state.update(
             classes_=classes,

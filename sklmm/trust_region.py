@@ -11,6 +11,8 @@ MAX_STEP = 2.0
 # On the scale of a unit diagonal: curvatures below the first share of the largest are no information, and a direction
 # curves upwards beyond rounding errors from the second on.
 LEAST_CURVATURE, UPWARD = 1e-12, 1e-8
+# Where a direction curves upwards, curvatures below this share of the largest are not believed to be so small.
+FLAT_CURVATURE = 0.1
 NOTHING = 1e-30  # a parameter with this share of another's information has none
 
 
@@ -92,7 +94,8 @@ def newton_step(gradient, information, active, n_fixed, x=None, radius=np.inf):
         metric, decrement, slope = A, 0.5 * length**2, 0.5 * length**2
     else:
         w, V = eigh(A)
-        size = np.maximum(np.abs(w), LEAST_CURVATURE * max(np.abs(w).max(), 1.0))
+        least = FLAT_CURVATURE if w[0] < -UPWARD else LEAST_CURVATURE
+        size = np.maximum(np.abs(w), least * max(np.abs(w).max(), 1.0))
         metric, along = (V * size) @ V.T, V.T @ g
         length = np.sqrt(along**2 @ (1.0 / size))
         slope = 0.5 * length**2

@@ -349,11 +349,16 @@ class LogLikelihood:
         inner += r0[:, None] * kappa[own]
         return value, np.append(self.F.T @ (rows.sum(axis=1) + pull), (term.Z.T @ inner)[term.row, term.col])
 
-    def hessian(self, x, gradient):
-        """Forward differences of the gradient, which is known at x."""
+    def hessian(self, x, gradient=None):
+        """Differences of the gradient: forward ones if it is known at x, else central ones, which are more accurate."""
         rows = []
         for j, unit in enumerate(np.eye(x.size)):
-            h = 1e-5 * max(1.0, abs(x[j]))
-            rows.append((self.value_and_gradient(x + h * unit)[1] - gradient) / h)
+            if gradient is None:
+                h = 1e-4 * max(1.0, abs(x[j]))
+                high, low = (self.value_and_gradient(x + move * unit)[1] for move in (h, -h))
+                rows.append((high - low) / (2 * h))
+            else:
+                h = 1e-5 * max(1.0, abs(x[j]))
+                rows.append((self.value_and_gradient(x + h * unit)[1] - gradient) / h)
         rows = np.array(rows)
         return 0.5 * (rows + rows.T)

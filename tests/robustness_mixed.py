@@ -272,8 +272,9 @@ class MixedJudge:
 
     def standard_errors(self):
         """Of the identified coefficients, from the information at the fit's point; None if that is ill conditioned."""
-        scale = 1 / np.sqrt(np.abs(np.diag(self.hessian)))
-        scaled = -self.hessian * scale[:, None] * scale
+        hessian = self.likelihood.hessian(self.x)
+        scale = 1 / np.sqrt(np.abs(np.diag(hessian)))
+        scaled = -hessian * scale[:, None] * scale
         if np.linalg.eigvalsh(scaled)[0] < 1e-4 or self.decrement > 1e-7:
             return None
         covariance = (np.linalg.inv(scaled) * scale[:, None] * scale)[: self.k, : self.k]

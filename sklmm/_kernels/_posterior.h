@@ -12,6 +12,7 @@
 #include <math.h>
 
 #define SKLMM_NODE_Q 4     /* random coefficients of a group, at most */
+#define SKLMM_MOST_NODES 16 /* of two coefficients, a dimension */
 #define SKLMM_CLAMP 350.0  /* of exponents, beyond which probabilities have long been 0 or 1 */
 #define SKLMM_FACTORS 512  /* of numbers in (1, 2], whose product is then still a number */
 
@@ -47,28 +48,51 @@ SKLMM_INLINE void group_sums(sklmm_group *g)
     }
 }
 
-/* Sum over rows of w log(1 + exp(eta + t u)) where t is one number: exp(eta + t u) = E B, and a product of many factors needs
- * one logarithm. */
-SKLMM_INLINE v8d softplus_sum_of_intercept(const sklmm_group *g, v8d u)
+/* Sums over rows of w log(1 + exp(eta + t u)) at 8 or 16 values of u, where t is one number: exp(eta + t u) = E B, and a product of
+ * many factors needs one logarithm. Four vectors of four are multiplied side by side: 16 values, or 8 in every other row. */
+SKLMM_INLINE void softplus_sums_of_intercept(const sklmm_group *g, const double *u, double *out, const int lanes)
 {
-    const v8d clamp = v8_set(SKLMM_CLAMP), tu = v8_min(v8_max(*g->t * u, -clamp), clamp), B = v8_exp(tu);
-    const double growth = g->largest + v8_largest(v8_max(tu, -tu)) + 0.7;
+    const v8d clamp = v8_set(SKLMM_CLAMP);
+    const ptrdiff_t ways = 16 / lanes, vectors = lanes / 4;
+    double B[16], growth = g->largest + 0.7;
+    for (int i = 0; i < lanes; i += 8) {
+        const v8d tu = v8_min(v8_max(*g->t * v8_load(u + i), -clamp), clamp);
+        v8_store(B + i, v8_exp(tu));
+        growth = fmax(growth, g->largest + v8_largest(v8_max(tu, -tu)) + 0.7);
+        v8_store(out + i, v8_set(0.0));
+    }
+    if (g->w) {
+        for (ptrdiff_t j = 0; j < g->n; j++)
+            for (int i = 0; i < lanes; i += 8)
+                v8_store(out + i, v8_load(out + i) + g->w[j] * v8_log(1.0 + g->E[j] * v8_load(B + i)));
+        return;
+    }
     const ptrdiff_t limit = growth > SKLMM_CLAMP ? 1 : (ptrdiff_t)(700.0 / growth);
-    v8d total = v8_set(0.0), product = v8_set(1.0);
-    ptrdiff_t factors = 0;
-    for (ptrdiff_t j = 0; j < g->n; j++) {
-        const v8d factor = 1.0 + g->E[j] * B;
-        if (g->w) total += g->w[j] * v8_log(factor);
-        else {
-            product *= factor;
-            if (++factors == limit) {
-                total += v8_log(product);
-                product = v8_set(1.0);
-                factors = 0;
-            }
+    v4d b[4];
+    for (ptrdiff_t i = 0; i < 4; i++) b[i] = v4_load(B + 4 * (i % vectors));
+    for (ptrdiff_t first = 0; first < g->n; first += ways * limit) {
+        const ptrdiff_t last = first + ways * limit < g->n ? first + ways * limit : g->n;
+        const v4d one = {1.0, 1.0, 1.0, 1.0};
+        v4d product[4] = {one, one, one, one};
+        double products[16];
+        ptrdiff_t j = first;
+        for (; j + ways <= last; j += ways) {
+            const double E0 = g->E[j], E1 = g->E[j + ways - 1];
+            product[0] *= one + E0 * b[0];
+            product[1] *= one + E0 * b[1];
+            product[2] *= one + E1 * b[2];
+            product[3] *= one + E1 * b[3];
+        }
+        if (j < last) { /* one row is left, of two ways */
+            product[0] *= one + g->E[j] * b[0];
+            product[1] *= one + g->E[j] * b[1];
+        }
+        for (ptrdiff_t i = 0; i < 4; i++) v4_store(products + 4 * i, product[i]);
+        for (int i = 0; i < 16; i += 8) {
+            double *sum = out + (lanes == 16 ? i : 0);
+            v8_store(sum, v8_load(sum) + v8_log(v8_load(products + i)));
         }
     }
-    return total + v8_log(product);
 }
 
 SKLMM_INLINE v8d softplus_sum(const sklmm_group *g, const v8d *u, const ptrdiff_t q)
@@ -96,13 +120,18 @@ SKLMM_INLINE v8d softplus_sum(const sklmm_group *g, const v8d *u, const ptrdiff_
 /* Log of the posterior density, up to a constant, at n values of u, a multiple of 8: u[a] at u + a * n. */
 SKLMM_CLONES void log_densities(const sklmm_group *g, ptrdiff_t n, const double *u, double *out)
 {
+    if (g->E) {
+        ptrdiff_t i = 0;
+        for (; i + 16 <= n; i += 16) softplus_sums_of_intercept(g, u + i, out + i, 16);
+        if (i < n) softplus_sums_of_intercept(g, u + i, out + i, 8);
+    }
     for (ptrdiff_t i = 0; i < n; i += 8) {
         v8d at[SKLMM_NODE_Q], value = v8_set(g->linear), total;
         for (ptrdiff_t a = 0; a < g->q; a++) {
             at[a] = v8_load(u + a * n + i);
             value += at[a] * (g->slope[a] - 0.5 * at[a]);
         }
-        if (g->E) total = softplus_sum_of_intercept(g, at[0]);
+        if (g->E) total = v8_load(out + i);
         else if (g->q == 1) total = softplus_sum(g, at, 1);
         else if (g->q == 2) total = softplus_sum(g, at, 2);
         else total = softplus_sum(g, at, g->q);
@@ -110,23 +139,111 @@ SKLMM_CLONES void log_densities(const sklmm_group *g, ptrdiff_t n, const double 
     }
 }
 
+/* exp(x) for |x| < 700, as `v8_exp`, in a vector that is one register everywhere. */
+SKLMM_INLINE v4d v4_exp(v4d x)
+{
+    const double shift = 6755399441055744.0;
+    v4d k = x * 1.4426950408889634 + shift;
+    const v4l bits = (v4l)k;
+    k -= shift;
+    const v4d r = (x - k * 6.93147180369123816490e-01) - k * 1.90821492927058770002e-10;
+    const v4d r2 = r * r, r4 = r2 * r2;
+    const v4d a = (1.0 + r) + r2 * (1.0 / 2 + r * (1.0 / 6));
+    const v4d b = (1.0 / 24 + r * (1.0 / 120)) + r2 * (1.0 / 720 + r * (1.0 / 5040));
+    const v4d c = (1.0 / 40320 + r * (1.0 / 362880)) + r2 * (1.0 / 3628800 + r * (1.0 / 39916800));
+    const v4d d = 1.0 / 479001600 + r * (1.0 / 6227020800.0);
+    return (v4d)((v4l)(a + r4 * (b + r4 * (c + r4 * d))) + (bits << 52));
+}
+
+/* The same at the m x m nodes center + factor (p_i, p_j), of two coefficients without weights, given in u: exp(eta + t'u) is a
+ * product of a number for i and one for j, so that a row takes 2 m exponentials and not m^2. Returns 1, and has done nothing, where
+ * an exponent is so large that the products could leave the numbers. */
+SKLMM_INLINE int densities_of_two(const sklmm_group *g, ptrdiff_t m, ptrdiff_t n, const double *u, const double *p,
+                                  const double *center, const double *F, double *out, const ptrdiff_t wide)
+{
+    const v4d one = {1.0, 1.0, 1.0, 1.0};
+    const double ends = fabs(p[0]) > fabs(p[m - 1]) ? fabs(p[0]) : fabs(p[m - 1]);
+    v4d product[SKLMM_MOST_NODES * SKLMM_MOST_NODES / 4], nodes[SKLMM_MOST_NODES / 4];
+    double bound = 0.0, buffer[SKLMM_MOST_NODES + 4], total[SKLMM_MOST_NODES * SKLMM_MOST_NODES] = {0.0};
+    for (ptrdiff_t i = 0; i < m * wide; i++) product[i] = one;
+    for (ptrdiff_t l = 0; l < 4 * wide; l++) buffer[l] = l < m ? p[l] : 0.0;
+    for (ptrdiff_t l = 0; l < wide; l++) nodes[l] = v4_load(buffer + 4 * l);
+    for (ptrdiff_t j = 0; j <= g->n; j++) {
+        double base = 0.0, a = 0.0, b = 0.0, growth = INFINITY; /* behind the last row only the logarithms are due */
+        if (j < g->n) {
+            const double t0 = g->t[j], t1 = g->t[g->stride + j];
+            base = g->eta[j] + t0 * center[0] + t1 * center[1];
+            a = t0 * F[0] + t1 * F[2];
+            b = t0 * F[1] + t1 * F[3];
+            const double reach = (fabs(a) + fabs(b)) * ends;
+            if (!(fabs(base) + reach < SKLMM_CLAMP)) return 1;
+            growth = (base + reach > 0.0 ? base + reach : 0.0) + 0.7;
+        }
+        if (bound + growth > 700.0) {
+            for (ptrdiff_t i = 0; i < m; i++) {
+                double logs[SKLMM_MOST_NODES];
+                for (ptrdiff_t l = 0; l < wide; l++) {
+                    v4_store(logs + 4 * l, product[i * wide + l]);
+                    product[i * wide + l] = one;
+                }
+                if (wide & 1) v4_store(logs + 4 * wide, one);
+                for (ptrdiff_t l = 0; l < 4 * wide; l += 8) v8_store(logs + l, v8_log(v8_load(logs + l)));
+                for (ptrdiff_t l = 0; l < m; l++) total[i * m + l] += logs[l];
+            }
+            if (j == g->n) break;
+            bound = 0.0;
+        }
+        bound += growth;
+        v4d B[SKLMM_MOST_NODES / 4];
+        for (ptrdiff_t l = 0; l < wide; l++) {
+            v4_store(buffer + 4 * l, v4_exp(base + a * nodes[l]));
+            B[l] = v4_exp(b * nodes[l]);
+        }
+        for (ptrdiff_t i = 0; i < m; i++)
+            for (ptrdiff_t l = 0; l < wide; l++) product[i * wide + l] *= one + buffer[i] * B[l];
+    }
+    for (ptrdiff_t k = 0; k < m * m; k++) {
+        const double u0 = u[k], u1 = u[n + k];
+        out[k] = g->linear + u0 * (g->slope[0] - 0.5 * u0) + u1 * (g->slope[1] - 0.5 * u1) - total[k];
+    }
+    return 0;
+}
+
+SKLMM_CLONES int log_densities_of_two(const sklmm_group *g, ptrdiff_t m, ptrdiff_t n, const double *u, const double *p,
+                                      const double *center, const double *F, double *out)
+{
+    if (m <= 4) return densities_of_two(g, m, n, u, p, center, F, out, 1);
+    if (m <= 8) return densities_of_two(g, m, n, u, p, center, F, out, 2);
+    return densities_of_two(g, m, n, u, p, center, F, out, (m + 3) / 4);
+}
+
 /* --- where the nodes lie ---------------------------------------------------------------------------------------- */
 
-/* How far from the mode u, in the direction `side` (+-1), the density has fallen by exp(-drop). The prior alone makes it fall so
- * far within sqrt(2 drop), and the curvature is at most `steepest`. The root of the fall is nearly linear in the distance. */
-static double reach(const sklmm_group *g, double u, double side, double drop, double steepest)
+/* How far from the mode u the density has fallen by exp(-drop), below it and above. The prior alone makes it fall so far within
+ * sqrt(2 drop), and the curvature is at most `steepest`. The root of the fall is nearly linear in the distance. */
+static void reach(const sklmm_group *g, double u, double drop, double steepest, double *found)
 {
     const double far = sqrt(2.0 * drop), near = far / sqrt(steepest);
-    double x[8] = {0.0}, at[8], value[8], before = 0.0;
+    double x[8] = {0.0}, at[16], value[16];
     for (int l = 1; l < 8; l++) x[l] = near * pow(far / near, (l - 1) / 6.0);
-    for (int l = 0; l < 8; l++) at[l] = u + side * x[l];
-    log_densities(g, 8, at, value);
-    for (int l = 1; l < 8; l++) {
-        const double fall = sqrt(fmax(value[0] - value[l], 0.0));
-        if (fall >= sqrt(drop)) return x[l - 1] + (sqrt(drop) - before) / (fall - before) * (x[l] - x[l - 1]);
-        before = fall;
+    for (int l = 0; l < 8; l++) {
+        at[l] = u - x[l];
+        at[8 + l] = u + x[l];
     }
-    return far;
+    log_densities(g, 16, at, value);
+    for (int side = 0; side < 2; side++) {
+        const double *v = value + 8 * side;
+        double before = 0.0;
+        found[side] = far;
+        for (int l = 1; l < 8; l++) {
+            const double fall = sqrt(fmax(v[0] - v[l], 0.0));
+            if (fall >= sqrt(drop)) {
+                found[side] = x[l - 1] + (sqrt(drop) - before) / (fall - before) * (x[l] - x[l - 1]);
+                break;
+            }
+            before = fall;
+        }
+    }
 }
 
 /* Centre and factor (q x q) of the nodes centre + factor grid_k. With one coefficient they are even steps over the interval in
@@ -136,14 +253,16 @@ static int place_nodes(const sklmm_group *g, const double *u, double drop, doubl
 {
     const ptrdiff_t q = g->q;
     if (q == 1) {
-        double steepest = 1.0;
-        for (ptrdiff_t j = 0; j < g->n; j++) {
-            const double t = g->t[g->E ? 0 : j];
-            steepest += 0.25 * (g->w ? g->w[j] : 1.0) * t * t;
-        }
-        const double below = reach(g, *u, -1.0, drop, steepest), above = reach(g, *u, 1.0, drop, steepest);
-        *center = *u + 0.5 * (above - below);
-        *factor = 0.5 * (above + below);
+        double steepest = 1.0, side[2];
+        if (g->E && !g->w) steepest += 0.25 * g->n * *g->t * *g->t;
+        else
+            for (ptrdiff_t j = 0; j < g->n; j++) {
+                const double t = g->t[g->E ? 0 : j];
+                steepest += 0.25 * (g->w ? g->w[j] : 1.0) * t * t;
+            }
+        reach(g, *u, drop, steepest, side);
+        *center = *u + 0.5 * (side[1] - side[0]);
+        *factor = 0.5 * (side[1] + side[0]);
         return 0;
     }
     double H[SKLMM_NODE_Q * SKLMM_NODE_Q] = {0}, L[SKLMM_NODE_Q * SKLMM_NODE_Q];
@@ -178,7 +297,11 @@ static int group_nodes(sklmm_group *g, const double *u, ptrdiff_t k, ptrdiff_t p
             work[a * padded + i] = center[a];
             for (ptrdiff_t b = 0; b < q; b++) work[a * padded + i] += factor[a * q + b] * grid[b * padded + i];
         }
-    log_densities(g, padded, work, value);
+    ptrdiff_t m = 1;
+    while (m * m < k) m++;
+    if (q != 2 || g->w || m * m != k || m > SKLMM_MOST_NODES ||
+        log_densities_of_two(g, m, padded, work, grid + padded, center, factor, value))
+        log_densities(g, padded, work, value);
     for (ptrdiff_t i = 0; i < k; i++) {
         value[i] += log_w[i];
         top = value[i] > top ? value[i] : top;

@@ -40,6 +40,7 @@ typedef double v8d_unaligned __attribute__((vector_size(64), aligned(8), may_ali
 
 /* Half as wide: where eight doubles are two registers GCC keeps them in memory, so that long sums are in these. */
 typedef double v4d __attribute__((vector_size(32)));
+typedef int64_t v4l __attribute__((vector_size(32)));
 typedef double v4d_unaligned __attribute__((vector_size(32), aligned(8), may_alias));
 SKLMM_INLINE v4d v4_load(const double *p) { return *(const v4d_unaligned *)p; }
 SKLMM_INLINE void v4_store(double *p, v4d a) { *(v4d_unaligned *)p = a; }

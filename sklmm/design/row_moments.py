@@ -25,7 +25,7 @@ class RowMoments:
     random_moments: list
 
 
-def row_moments(X, slopes, units, sample_weight=None):
+def row_moments(X, slopes, units, sample_weight=None, out=None):
     """Moments of the rows of a fit.
 
     Parameters
@@ -37,6 +37,8 @@ def row_moments(X, slopes, units, sample_weight=None):
         Of each grouping factor.
     sample_weight : ndarray of shape (n,) or None
         Counts of rows.
+    out : ndarray of shape (n,) or None
+        Gets the linear predictors of the rows, without the intercept.
 
     Returns
     -------
@@ -55,6 +57,8 @@ def row_moments(X, slopes, units, sample_weight=None):
         weight = None if sample_weight is None else sample_weight[part]
         share = float(len(rows)) if weight is None else weight.sum()
         eta = rows[:, : slopes.size] @ slopes
+        if out is not None:
+            out[part] = eta
         # Sums about each chunk's own mean, joined as Chan, Golub and LeVeque (1983) do: nothing cancels.
         here = eta.sum() / share if weight is None else weight @ eta / share
         eta -= here

@@ -30,7 +30,6 @@ __all__ = ["LevelLogits", "random_effects_normality", "simulated_effects", "stan
 MOST_SHAPIRO = 5000  # scipy's Shapiro-Wilk statistic is for samples up to this size
 FEWEST = 8  # groups
 _BINS = 200
-_CHUNK = 1 << 16  # rows at a time
 _TOL = 1e-6  # of refits, in log-likelihood: far below what modes differ by from one simulation to the next
 
 
@@ -180,32 +179,24 @@ class LevelLogits:
     Parameters
     ----------
     codes : ndarray of shape (n,)
-    X : ndarray of shape (n, p)
-    slopes : ndarray of shape (p,)
-        Their logits without the intercept are looked at, a part of the rows at a time.
+    logits : ndarray of shape (n,)
+        Of the rows, without the intercept.
     sample_weight : ndarray or None
     counts : ndarray of shape (n_levels,)
         Rows of each level, or sums of their weights.
     """
 
-    def __init__(self, codes, X, slopes, sample_weight, counts):
-        parts = [slice(first, first + _CHUNK) for first in range(0, len(codes), _CHUNK)]
-
-        def weights(part):
-            return None if sample_weight is None else sample_weight[part]
-
-        mean = np.zeros(len(counts))
-        for part in parts:
-            logits = X[part] @ slopes
-            weighted = logits if sample_weight is None else logits * sample_weight[part]
-            np.add.at(mean, codes[part], weighted)
-        mean /= np.maximum(counts, 1e-300)
-        ends = [(np.min(within), np.max(within)) for within in (X[part] @ slopes - mean[codes[part]] for part in parts)]
-        edges = np.histogram_bin_edges(np.array(ends), bins=_BINS)
-        share = sum(
-            np.histogram(X[part] @ slopes - mean[codes[part]], bins=edges, weights=weights(part))[0] for part in parts
-        )
-        self.within, self.share = (edges[1:] + edges[:-1]) / 2, share / share.sum()
+    def __init__(self, codes, logits, sample_weight, counts):
+        weighted = logits if sample_weight is None else logits * sample_weight
+        mean = np.bincount(codes, weights=weighted, minlength=len(counts)) / np.maximum(counts, 1e-300)
+        within = mean[codes]
+        np.subtract(logits, within, out=within)
+        low, high = within.min(), within.max()
+        width = (high - low) / _BINS or 1.0
+        within -= low
+        within *= (1.0 - 1e-12) / width  # the last bin holds the end
+        share = np.bincount(within.astype(np.intp), weights=sample_weight, minlength=_BINS)
+        self.within, self.share = low + width * (np.arange(_BINS) + 0.5), share / share.sum()
         self.counts, self.mean = counts, mean.astype(np.float32)
 
     def rows(self, rng):

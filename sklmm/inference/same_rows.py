@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sklmm._kernels._moments import add_products
 from sklmm._text import listed
 from sklmm.exceptions import DifferentRowsWarning, warn
 
 __all__ = ["RowSignature", "check_rows", "compare_rows", "row_signature"]
 
-_CHUNK = 1 << 11  # rows whose features stay in cache, and for which BLAS wakes no threads
+_CHUNK = 1 << 12  # rows whose features stay in cache, and for which BLAS wakes no threads
 _GOLDEN = 0.6180339887498949  # whose multiples' fractional parts are spread evenly, and repeat nowhere
 _SAME = 1e-8  # of a column's standard deviation: more than rounding, less than one row of ten million
 _ROUNDING = 1e-13  # of its mean
@@ -79,19 +80,20 @@ def row_signature(X, names, named, y, sample_weight, factors):
     center = np.asarray(X[:_CHUNK], dtype=np.float64).mean(axis=0)
     m = 2 + len(factors)
     products, squares, order, total, among_ones = np.zeros((m, p)), np.zeros(p), np.zeros(m), np.zeros(m), np.zeros(m)
+    steps, labels_ = np.arange(_CHUNK) * _GOLDEN, np.empty((m, _CHUNK))
     for start in range(0, n, _CHUNK):
         part = slice(start, min(start + _CHUNK, n))
-        labels = np.empty((m, part.stop - part.start))  # each row's weight, times: 1, outcome, number of its group
+        size = part.stop - start
+        labels = labels_[:, :size]  # of each row the weight, times: 1, outcome, number of its group
         labels[0] = 1.0 if sample_weight is None else sample_weight[part]
-        labels[1] = labels[0] * y[part]
+        np.multiply(labels[0], y[part], out=labels[1])
         for f, ((codes, _), number) in enumerate(zip(factors.values(), numbers, strict=True), start=2):
-            labels[f] = labels[0] * number[codes[part]]
-        Z = X[part] - center
-        products += labels @ Z
-        squares += labels[0] @ (Z * Z)
-        order += labels @ (np.arange(part.start, part.stop) * _GOLDEN % 1.0 - 0.5)
+            np.multiply(labels[0], number[codes[part]], out=labels[f])
+        add_products(X[part], center, labels, squares, products)
+        place = steps[:size] + start * _GOLDEN % 1.0
+        order += labels @ (place - np.floor(place) - 0.5)
         total += labels.sum(axis=1)
-        among_ones += labels @ y[part]
+        among_ones += labels @ y[part].astype(np.float64)
     shift = products[0] / total[0]
     mean, variance = center + shift, np.maximum(squares / total[0] - shift**2, 0.0)
     sd = np.where(variance > (1e-12 * np.abs(mean)) ** 2, np.sqrt(variance), 0.0)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 # Nodes a dimension, by number of random coefficients: one after the other until the estimates stand still.
-LADDER = {1: (1, 9, 15, 25, 41, 65, 101), 2: (1, 5, 9, 15, 25, 41), 3: (1, 3, 5, 9, 15)}
+# For one coefficient multiples of 8, as vectors are of 8 nodes.
+LADDER = {1: (1, 8, 16, 24, 40, 64, 104), 2: (1, 5, 9, 15, 25, 41), 3: (1, 3, 5, 9, 15)}
 STILL = 0.005  # standard errors that the next number of nodes moves no estimate by; what all others add is no more
-SAMPLE_ROWS, SAMPLE_SHARE, SAMPLE_CLUSTERS, MANY_ROWS = 5000, 16, 300, 100_000
+SAMPLE_ROWS, SAMPLE_SHARE, SAMPLE_CLUSTERS, MANY_ROWS = 20_000, 32, 100, 100_000  # rows times nodes
 
 
 @dataclass
@@ -67,7 +68,7 @@ def shift(engine, x, information, nodes):
     Shift or None
         None where the likelihood has no numbers.
     """
-    level = _level(engine)
+    level = _level(engine, nodes)
     finer = engine.with_nodes(nodes)
     try:
         value, gradient, hessian = finer.evaluate(x, level, rough=True)
@@ -83,10 +84,10 @@ def shift(engine, x, information, nodes):
     )
 
 
-def _level(engine):
+def _level(engine, nodes):
     """One block of clusters in how many is looked at."""
     n, n_clusters = engine.n_rows, len(engine.modes)
-    level = n / max(SAMPLE_ROWS, n / SAMPLE_SHARE)
+    level = n / max(SAMPLE_ROWS / nodes**engine.covariance.q, n / SAMPLE_SHARE)
     if n < MANY_ROWS:
         level = min(level, n_clusters / SAMPLE_CLUSTERS)
     return max(1, int(level))

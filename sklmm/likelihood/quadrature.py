@@ -1,5 +1,6 @@
 """Gauss-Hermite nodes for the kernels."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy as np
 MAX_GRID = 20_000
 
 
+@functools.cache
 def hermite_grid(k, q):
     """Tensor grid of k Gauss-Hermite nodes a dimension, with the weights of adaptive quadrature.
 
@@ -41,4 +43,7 @@ def hermite_grid(k, q):
     if not np.all(np.isfinite(log_w)):
         raise ValueError(f"n_quadrature={k} is too large: the outermost Gauss-Hermite weights underflow")
     zeta = np.array(list(itertools.product(node, repeat=q)), dtype=float).reshape(-1, q)
-    return zeta, np.sum(list(itertools.product(log_w, repeat=q)), axis=1)
+    grid = zeta, np.sum(list(itertools.product(log_w, repeat=q)), axis=1)
+    for values in grid:
+        values.flags.writeable = False  # the next caller gets the same
+    return grid
