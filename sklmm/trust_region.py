@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh, lapack
+from scipy.linalg import lapack
 from scipy.optimize import brentq
 
 # The largest step in a relative standard deviation, in which the likelihood is far from quadratic; or twice its size.
@@ -93,7 +93,7 @@ def newton_step(gradient, information, active, n_fixed, x=None, radius=np.inf):
             return result(direction, 0.5 * length**2, 0.5 * length**2, 0.5 * length**2, length, True)
         metric, decrement, slope = A, 0.5 * length**2, 0.5 * length**2
     else:
-        w, V = eigh(A)
+        w, V = _eigen(*lapack.dsyevd(A))
         least = FLAT_CURVATURE if w[0] < -UPWARD else LEAST_CURVATURE
         size = np.maximum(np.abs(w), least * max(np.abs(w).max(), 1.0))
         metric, along = (V * size) @ V.T, V.T @ g
@@ -113,7 +113,7 @@ def newton_step(gradient, information, active, n_fixed, x=None, radius=np.inf):
 
 def _solve(A, g, metric, radius):
     """The maximum of g's - s'As / 2 where s'(metric)s <= radius^2: s, and the value there."""
-    w, V = eigh(A, metric)
+    w, V = _eigen(*lapack.dsygvd(A, metric))
     along = V.T @ g
 
     def length(ridge):
@@ -127,3 +127,10 @@ def _solve(A, g, metric, radius):
     elif w[0] <= 0.0:  # it is short, and goes on to the edge, upwards
         step[0] += np.copysign(np.sqrt(max(radius**2 - step @ step, 0.0)), along[0])
     return V @ step, along @ step - 0.5 * (w * step) @ step
+
+
+def _eigen(w, V, info):
+    """What LAPACK has found, or numpy's error that it has not."""
+    if info:
+        raise np.linalg.LinAlgError("the eigenvalues of the information were not found")
+    return w, V

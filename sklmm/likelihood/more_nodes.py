@@ -13,7 +13,7 @@ import numpy as np
 # For one coefficient multiples of 8, as vectors are of 8 nodes.
 LADDER = {1: (1, 8, 16, 24, 40, 64, 104), 2: (1, 5, 9, 15, 25, 41), 3: (1, 3, 5, 9, 15)}
 STILL = 0.005  # standard errors that the next number of nodes moves no estimate by; what all others add is no more
-SAMPLE_ROWS, SAMPLE_SHARE, SAMPLE_CLUSTERS, MANY_ROWS = 20_000, 32, 100, 100_000  # rows times nodes
+SAMPLE_ROWS, SAMPLE_SHARE, SAMPLE_CLUSTERS, MANY_ROWS = 20_000, 32, 50, 100_000  # rows times nodes
 
 
 @dataclass

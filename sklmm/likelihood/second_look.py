@@ -17,7 +17,7 @@ NEAR_ZERO = 1e-3  # entries on the diagonal of the relative covariance factor th
 DOUBTFUL = 4.0  # standard errors from 0
 LARGE, TINY_GROUPS = 3.0, 3.0  # standard deviations above it, rows a level below it: there may be a maximum farther out
 FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times what was found
-FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too
+FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is looked for twice as far
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
@@ -134,7 +134,7 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
     tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
     far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
     several = np.ndim(engine.n_levels) > 0  # nothing better decides there: what is found farther out is told of
-    for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + tiny] if far else ():
+    for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + (tiny and n_obs < FEW_ROWS)] if far else ():
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
         x[k:][far] = np.copysign(np.maximum(out, TIMES * np.abs(theta[far])), theta[far])
         beyond[k:][far] = 0.75 * np.sqrt(np.abs(x[k:][far]) * np.maximum(1.0, np.abs(theta[far])))
