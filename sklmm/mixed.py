@@ -328,6 +328,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             factor.learn(*found)
         level_rows = rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None
         level_logits = None if logits is None else LevelLogits(codes[0], logits, weights, level_rows)
+        del logits  # as many numbers as rows
         n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
         state.update(
             classes_=classes,

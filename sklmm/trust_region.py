@@ -46,8 +46,9 @@ class Step:
 def newton_step(gradient, information, active, n_fixed, x=None, radius=np.inf):
     """The step that maximises the quadratic model within a trust region.
 
-    The region is an ellipsoid in the metric of the information, with the absolute values of its eigenvalues where it is
-    indefinite; parameters behind the n_fixed first ones, in which the likelihood is far from quadratic, move by
+    The region is an ellipsoid in the metric of the information, with the absolute values of its eigenvalues (and none
+    below FLAT_CURVATURE of the largest) where it is indefinite; parameters behind the n_fixed first ones, in which the
+    likelihood is far from quadratic, move by
     MAX_STEP or twice their size at most. Within it the problem is solved exactly (More and Sorensen 1983), by the
     eigenvalues of the information in that metric. A direction that curves upwards is followed to the edge, so that the
     step leaves saddle points, such as a variance of 0 that should not be.

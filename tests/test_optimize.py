@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, log_expit
 
 from sklmm.optimize import FAR, FLAT, maximise
-from sklmm.trust_region import MAX_STEP, newton_step
+from sklmm.trust_region import FLAT_CURVATURE, MAX_STEP, newton_step
 
 
 class _Objective:
@@ -203,7 +203,8 @@ def test_a_step_is_exact_within_its_region():
         found = newton_step(gradient, information, np.ones(2, dtype=bool), 2, radius=radius)
         w, V = np.linalg.eigh(information / np.sqrt(np.abs(np.outer(*[information.diagonal()] * 2))))
         scale = np.sqrt(np.abs(information.diagonal()))
-        metric = (V * np.abs(w)) @ V.T * np.outer(scale, scale)
+        size = np.maximum(np.abs(w), FLAT_CURVATURE * max(np.abs(w).max(), 1.0)) if w[0] < 0 else w
+        metric = (V * size) @ V.T * np.outer(scale, scale)
         root = np.linalg.inv(np.linalg.cholesky(metric)).T
         edge = np.sqrt(found.step @ metric @ found.step)
         for share in np.linspace(0.02, 1, 50):

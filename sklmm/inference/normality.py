@@ -30,6 +30,7 @@ __all__ = ["LevelLogits", "random_effects_normality", "simulated_effects", "stan
 MOST_SHAPIRO = 5000  # scipy's Shapiro-Wilk statistic is for samples up to this size
 FEWEST = 8  # groups
 _BINS = 200
+_CHUNK = 1 << 16  # rows at a time
 _TOL = 1e-6  # of refits, in log-likelihood: far below what modes differ by from one simulation to the next
 
 
@@ -180,7 +181,7 @@ class LevelLogits:
     ----------
     codes : ndarray of shape (n,)
     logits : ndarray of shape (n,)
-        Of the rows, without the intercept.
+        Of the rows, without the intercept; overwritten.
     sample_weight : ndarray or None
     counts : ndarray of shape (n_levels,)
         Rows of each level, or sums of their weights.
@@ -189,13 +190,14 @@ class LevelLogits:
     def __init__(self, codes, logits, sample_weight, counts):
         weighted = logits if sample_weight is None else logits * sample_weight
         mean = np.bincount(codes, weights=weighted, minlength=len(counts)) / np.maximum(counts, 1e-300)
-        within = mean[codes]
-        np.subtract(logits, within, out=within)
-        low, high = within.min(), within.max()
-        width = (high - low) / _BINS or 1.0
-        within -= low
-        within *= (1.0 - 1e-12) / width  # the last bin holds the end
-        share = np.bincount(within.astype(np.intp), weights=sample_weight, minlength=_BINS)
+        parts = [slice(first, first + _CHUNK) for first in range(0, len(codes), _CHUNK)]
+        for part in parts:
+            logits[part] -= mean[codes[part]]
+        low, share = logits.min(), np.zeros(_BINS)
+        width = (logits.max() - low) / _BINS or 1.0
+        for part in parts:
+            place = ((logits[part] - low) * ((1.0 - 1e-12) / width)).astype(np.intp)  # the last bin holds the end
+            share += np.bincount(place, weights=None if sample_weight is None else sample_weight[part], minlength=_BINS)
         self.within, self.share = low + width * (np.arange(_BINS) + 0.5), share / share.sum()
         self.counts, self.mean = counts, mean.astype(np.float32)
 
