@@ -38,7 +38,7 @@ def fit_mixed_design(design):
     return model.fit(design.X, design.y, groups=design.groups, sample_weight=design.weights)
 
 
-@dataclass
+@dataclass(eq=False)
 class Peak:
     """Where a climb ended."""
 

@@ -9,11 +9,11 @@ products: see `_kernels/_gee.h`.
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.optimize import linprog
 
 from sklmm._kernels._gee import GEEKernel, Moments, Whitening
 from sklmm._kernels._grouping import gather_rows, whole_blocks
 from sklmm.design.aliasing import aliased_columns
+from sklmm.design.separation import separating_direction
 from sklmm.design.standardising import column_scales, natural_map, row_sample
 from sklmm.estimating.clusters import Timing
 from sklmm.estimating.correlation import AR1, MARGIN, Exchangeable, ResidualMoments
@@ -306,9 +306,7 @@ class Equations:
             return True
         Z = np.ones((self.n_rows, self.m))
         Z[:, : self.p] = (self.X - self._center[: self.p]) * self._inv_scale[: self.p]
-        Z = Z[:, self.active] * np.where(self.y > 0, 1.0, -1.0)[:, None]
-        found = linprog(-Z.sum(axis=0), A_ub=-Z, b_ub=np.zeros(self.n_rows), bounds=(-1.0, 1.0))
-        return found.status == 0 and (Z @ found.x).max() > 1e-4
+        return separating_direction(Z[:, self.active], self.y) is not None
 
     def spread(self, step):
         """How far a step moves linear predictors apart along each column."""

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.separation import separating_direction
 from sklmm.likelihood import nested
 from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
@@ -20,6 +21,8 @@ from sklmm.quasi_newton import maximise_by_gradients
 
 # Nodes that tell which of two maxima is the better one, by number of random coefficients.
 FINE_NODES = {1: 51, 2: 15, 3: 7}
+# So many numbers in X are few enough for a linear program, which is asked where standardised slopes are steeper.
+FEW_NUMBERS, STEEP = 20_000, 2.0
 
 
 @dataclass
@@ -253,7 +256,7 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         mode_cov=mode_cov,
         aliased=np.flatnonzero(engine.aliased[: engine.p - slopes_only]).tolist(),
         unidentified=[-1 if j == engine.p else int(j) for j in information.unidentified],
-        separated=_separated(engine, optimum),
+        separated=_separated(engine, optimum, X, y, sample_weight),
         report=optimum.report,
         far_maximum=None if far is None else (far.value, engine.standard_deviations(far.x)),
         n_quadrature=getattr(engine, "n_quadrature", 1),
@@ -354,10 +357,22 @@ def _by_factor(theta, factors):
     return np.split(theta, np.cumsum(sizes)[:-1])
 
 
-def _separated(engine, optimum):
+def _separated(engine, optimum, X, y, sample_weight):
     """Columns (-1: intercept) along which the likelihood rises without end: steps that gain nothing move rows far, or
-    all outcomes are certain already."""
-    if not optimum.runs_away:
+    all outcomes are certain already. Approximations may have a maximum where the likelihood has none: of few rows a
+    linear program tells."""
+    slopes = optimum.x[: engine.p]
+    if optimum.runs_away:
+        direction = optimum.last_step if optimum.value < -FLAT else optimum.x
+    elif X.shape[0] * engine.n_fixed <= FEW_NUMBERS and np.abs(slopes).max(initial=0.0) > STEEP:
+        counted = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
+        active = np.append(~engine.aliased, [True] * engine.fit_intercept)
+        found = separating_direction(engine.fit_units(optimum.x).design(X[counted])[:, active], y[counted])
+        if found is None:
+            return []
+        direction = np.zeros(engine.n_fixed)
+        direction[active] = found
+    else:
         return []
-    spread = engine.spread(optimum.last_step if optimum.value < -FLAT else optimum.x)
+    spread = engine.spread(direction)
     return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]

@@ -53,6 +53,7 @@ def check_memory(factors, n_border, limit=None):
         f"neither is nested in the other. Take a coarser grouping than {second!r}, leave it out, or use a machine with "
         "more memory"
     )
+NO_MODE = "a conditional mode was not found: is X or sample_weight extreme?"
 
 
 class BorderedCholesky:
@@ -107,7 +108,7 @@ class BorderedCholesky:
         # a lower triangle in C order is an upper one in Fortran's
         factor, failed = lapack.dpotrf(S.T, lower=0, clean=0, overwrite_a=1)
         if failed:
-            raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
+            raise FloatingPointError(NO_MODE)
         self.U = factor
         self.log_det += 2.0 * np.log(np.diagonal(factor)).sum()
         self._K = [csr_matrix((self.K[:, a].copy(), self.index, self.first), (self.n_leaves, self.n_border))
@@ -267,6 +268,9 @@ def _inverses(D):
     """Inverses of small positive definite matrices (n, q, q), and the sum of their log determinants."""
     if D.shape[1] == 1:
         return 1.0 / D, float(np.log(D).sum())
-    L = np.linalg.cholesky(D)
+    try:
+        L = np.linalg.cholesky(D)
+    except np.linalg.LinAlgError as error:
+        raise FloatingPointError(NO_MODE) from error
     root = np.linalg.inv(L)
     return np.swapaxes(root, 1, 2) @ root, 2.0 * float(np.log(np.diagonal(L, axis1=1, axis2=2)).sum())

@@ -19,7 +19,7 @@ from sklmm.likelihood.rows import CHUNK
 
 MAX_Q = 3  # random coefficients, up to which posteriors are nodes
 MAX_NODES = 216  # of a group
-GROWTH = {2: 2.5, 3: 2.0}  # nodes a dimension that a standard deviation of 1 more calls for, by number of coefficients
+GROWTH = {2: 4.0, 3: 2.0}  # nodes a dimension that a standard deviation of 1 more calls for, by number of coefficients
 DROP = 9.0  # nodes of one coefficient go as far as the density is above exp(-DROP) of its maximum
 
 
@@ -51,7 +51,7 @@ class NodeGrid:
             points, log_w = np.linspace(-1.0, 1.0, self.k)[:, None], np.zeros(self.k)
         else:
             most = int(MAX_NODES ** (1 / q) + 1e-9)
-            points, log_w = hermite_grid(min(max(4, int(np.ceil(2.5 + GROWTH[q] * size))), most), q)
+            points, log_w = hermite_grid(min(max(4, int(np.ceil(3.5 + GROWTH[q] * size))), most), q)
             points, self.k = points * np.sqrt(2.0), len(log_w)
         padding = -self.k % 8  # whole vectors
         self.points = np.ascontiguousarray(np.pad(points, ((0, padding), (0, 0))).T)
