@@ -20,6 +20,7 @@ from sklmm._posterior import STORED_BYTES, BorderedPosterior, TreePosterior
 
 MEMORY_SHARE = 0.5  # of the machine's memory, for the dense part
 DENSE_COPIES = 3  # the factor, its inverse, and a copy while it is made
+NO_MODE = "a conditional mode was not found: is X or sample_weight extreme?"
 
 
 def physical_memory():
@@ -53,7 +54,6 @@ def check_memory(factors, n_border, limit=None):
         f"neither is nested in the other. Take a coarser grouping than {second!r}, leave it out, or use a machine with "
         "more memory"
     )
-NO_MODE = "a conditional mode was not found: is X or sample_weight extreme?"
 
 
 class BorderedCholesky:
