@@ -269,8 +269,8 @@ def test_pickle_holds_no_rows(women):
     size, of_many = (
         len(pickle.dumps(m)) for m in (model, MixedLogisticRegression.from_formula(formula, many))
     )
-    # the fit's history and the nodes of the districts' posteriors may differ, and there are 36,746 rows more
-    assert abs(of_many - size) < 10_000
+    # the fit's history and the nodes of 60 districts' posteriors may differ; 36,746 rows more take 300 kB at least
+    assert abs(of_many - size) < 40_000
     restored = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(restored.predict_proba(women), model.predict_proba(women))
 

@@ -366,7 +366,7 @@ def _separated(engine, optimum, X, y, sample_weight):
         direction = optimum.last_step if optimum.value < -FLAT else optimum.x
     elif X.shape[0] * engine.n_fixed <= FEW_NUMBERS and np.abs(slopes).max(initial=0.0) > STEEP:
         counted = np.ones(len(y), dtype=bool) if sample_weight is None else sample_weight > 0
-        active = np.append(~engine.aliased, [True] * engine.fit_intercept)
+        active = np.append(~engine.aliased, np.ones(int(engine.fit_intercept), dtype=bool))
         found = separating_direction(engine.fit_units(optimum.x).design(X[counted])[:, active], y[counted])
         if found is None:
             return []
