@@ -21,6 +21,7 @@ FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
+CERTAIN = 1e-4  # log-likelihood units that are left to gain where all outcomes are certain
 HIGHER = 1e-9  # relative to the log-likelihood: rounding errors
 SHRINKAGE = 0.346  # coefficients without a random effect of variance v are about 1 / sqrt(1 + 0.346 v) of those with it
 
@@ -66,6 +67,8 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=
     rejected : Optimum or None
         A maximum farther out that is higher, and that a better approximation does not confirm.
     """
+    if optimum.value > -CERTAIN:  # no log-likelihood is above 0
+        return optimum, None
     report, best, last, rejected = optimum.report, optimum, optimum, None
     reached = report.converged, report.decrement, report.verdict
     patience = max(PATIENCE, report.n_iter)  # iterations until a climb should be higher than the optimum
