@@ -133,6 +133,11 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
         without = of_both[entries].any(axis=0)
         x[k:][without], stay[k:][without] = 0.0, True
         yield OtherStart(_rescaled(x, optimum.x, k), stay)
+    for j in small:
+        if np.count_nonzero(of_row[j]) > 1:  # a correlation of 1 with the coefficients before it
+            x, stay = optimum.x.copy(), held.copy()
+            x[k + j], stay[k + j] = 0.0, True
+            yield OtherStart(x, stay)
     n_least = TINY_GROUPS * np.max(engine.n_levels)
     tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
     far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
