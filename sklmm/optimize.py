@@ -172,7 +172,7 @@ class Climber:
         """A step that moves no row out of sight: where outcomes are certain no information bounds one."""
         step, far = planned.step, self.farthest(planned.step[: self.n_fixed])
         if far > LONG_MOVE:
-            step = self.without_idle(point, step)
+            step = step - self.idle_part(point, step)
             if _gain(point, step) <= point.noise:
                 step = planned.step
             far = self.farthest(step[: self.n_fixed])
@@ -182,16 +182,10 @@ class Climber:
         step = step * share
         return replace(planned, step=step, gain=_gain(point, step), length=planned.length * share, newton=False)
 
-    def without_idle(self, point, step):
-        """A step without the directions that the information says nothing of and that move rows far.
-
-        Along them a coefficient that goes to infinity is far out already: how far, and which way, is rounding error.
-        """
-        return step - self.idle_part(point, step)
-
     def idle_part(self, point, vector):
         """The part of a vector in directions in which it moves rows far that have next to no information.
 
+        Along them a coefficient that goes to infinity is far out already: how far, and which way, is rounding error.
         Columns that are nearly collinear have little information, too, but they move rows that have a weight.
         """
         on, out = self.active, np.zeros_like(vector)

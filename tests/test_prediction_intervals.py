@@ -50,7 +50,7 @@ def _quantiles(points, weights, variance):
         return weights @ stats.norm.cdf((x - points) / np.sqrt(variance))
 
     ends = points.min() - 1, points.max() + 1
-    return [optimize.brentq(lambda x: below(x) - level, *ends) for level in (0.025, 0.975)]  # noqa: B023
+    return [optimize.brentq(lambda x, level: below(x) - level, *ends, args=(level,)) for level in (0.025, 0.975)]
 
 
 def test_quantiles_of_groups_with_random_slopes(data):
