@@ -182,15 +182,15 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         return x
 
     common = dict(
-        n_rows=engine.n_rows, n_fixed=k, snap=snap, farthest=engine.farthest, tol=tol, max_iter=max_iter,
-        progress=progress,
-    )  # fmt: skip
+        n_rows=engine.n_rows, n_fixed=k, snap=snap, farthest=engine.farthest, tol=tol, progress=progress
+    )
 
     def arrive(engine, x, levels=(1,), report=None):
         """The optimum from x with this engine, and a higher one that was rejected."""
 
         def climb(x, report=None, held=held, give_up=None, levels=(1,)):
-            settings = dict(held=held, report=report, give_up=give_up, **common)
+            iterations = max_iter if report is None else report.n_iter + max_iter  # each climb gets as many
+            settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, **common)
             if isinstance(engine, CrossedLikelihood):
                 return maximise_by_gradients(
                     engine.evaluate, engine.information, engine.hessian, engine.move, x, **settings
@@ -203,11 +203,8 @@ def fit_mixed(X, y, *, factors, sample_weight=None, fit_intercept=True, n_quadra
         optimum = climb(x, report, levels=levels)
         if not factors:
             return optimum, None
-        common["max_iter"] = max_iter + optimum.report.n_iter  # other starts get as many together
         fine = len(factors) == 1 and covariance.q in FINE_NODES
-        return look_again(
-            optimum, climb, engine, held, null, common["max_iter"], better if fine else None, n_obs
-        )
+        return look_again(optimum, climb, engine, held, null, better if fine else None, n_obs)
 
     optimum, far = arrive(engine, x, getattr(engine, "levels", (1,)))
     information, moved = Information(engine, optimum, held), None

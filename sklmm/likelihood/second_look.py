@@ -20,6 +20,9 @@ FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times
 FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is looked for twice as far
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
+FEW_NODES = 7  # with so few, several maxima: the sum over a grid of nodes depends on the grid's directions
+SPREAD = (0.3, 3.0, 10.0)  # standard deviations of all, tried where several coefficients may have several maxima
+N_ANYWHERE = 6  # random ones of standard deviation 3 after them, always the same
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
 CERTAIN = 1e-4  # log-likelihood units that are left to gain where all outcomes are certain
 HIGHER = 1e-9  # relative to the log-likelihood: rounding errors
@@ -43,7 +46,7 @@ class OtherStart:
     beyond: np.ndarray | None = None
 
 
-def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=None):
+def look_again(optimum, climb, engine, held, null, better=None, n_obs=None):
     """The best of an optimum and those that other starts lead to.
 
     Parameters
@@ -54,7 +57,6 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=
     held : mask of parameters that stay
     null : (ndarray, float)
         The model of the intercept alone: parameters and log-likelihood, which no maximum is below.
-    max_iter : int
     better : callable x -> float, or None
         A better approximation of the log-likelihood.
     n_obs : float or None
@@ -80,8 +82,6 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=
     share = expit(null[0][engine.n_fixed - 1]) if engine.fit_intercept else 0.5
     others = _other_starts(optimum, engine, held, n_obs, n_obs * min(share, 1.0 - share))
     for other in [*others, OtherStart(null[0], held)]:
-        if report.n_iter >= max_iter:
-            break
         if other.x is null[0] and not higher(null[1]):
             continue
 
@@ -91,14 +91,16 @@ def look_again(optimum, climb, engine, held, null, max_iter, better=None, n_obs=
 
         try:
             last = climb(other.x, report, other.held, give_up)
-            if other.held is not held and higher(last.value) and report.n_iter < max_iter:
+            if other.held is not held and higher(last.value):
                 last = climb(last.x, report, held, None)
         except FloatingPointError:  # so far out that there are no numbers
             last = None
             continue
         if not higher(last.value):
             continue
-        if other.beyond is not None and not (report.converged and better and better(last.x) > better(best.x)):
+        sds, before = (np.abs(x[engine.n_fixed :]).max(initial=0.0) for x in (last.x, best.x))
+        farther = other.beyond is not None or sds > max(LARGE, 2.0 * before)
+        if farther and not (report.converged and better and better(last.x) > better(best.x)):
             rejected = last if rejected is None or last.value > rejected.value else rejected
             continue
         best, reached = last, (report.converged, report.decrement, report.verdict)
@@ -140,6 +142,10 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
             yield OtherStart(x, stay)
     n_least = TINY_GROUPS * np.max(engine.n_levels)
     tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
+    few_nodes = 1 < getattr(engine, "n_quadrature", 1) <= FEW_NODES
+    if covariance.q > 1 and n_obs < CHEAP_ROWS and (few_nodes or zero or small or tiny):
+        for tried in _spread_out(theta, covariance, n_obs < FEW_ROWS):
+            yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k), held)
     far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
     several = np.ndim(engine.n_levels) > 0  # nothing better decides there: what is found farther out is told of
     for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + (tiny and n_obs < FEW_ROWS)] if far else ():
@@ -147,6 +153,19 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
         x[k:][far] = np.copysign(np.maximum(out, TIMES * np.abs(theta[far])), theta[far])
         beyond[k:][far] = 0.75 * np.sqrt(np.abs(x[k:][far]) * np.maximum(1.0, np.abs(theta[far])))
         yield OtherStart(x if several and not tiny else _rescaled(x, optimum.x, k), held, beyond)
+
+
+def _spread_out(theta, covariance, anywhere):
+    """The same variances without correlations or with the opposite ones; small and large ones; some `anywhere`."""
+    diagonal = covariance.diagonal
+    size = np.sqrt([theta[covariance.row == row] @ theta[covariance.row == row] for row in range(covariance.q)])
+    if not diagonal.all():
+        yield diagonal * size[covariance.row]
+        yield np.where(diagonal, theta, -theta)
+    for size in SPREAD:
+        yield size * covariance.start()
+    if anywhere:
+        yield from 3.0 * np.random.default_rng(0).normal(size=(N_ANYWHERE, covariance.m))
 
 
 def _rescaled(x, before, k):
