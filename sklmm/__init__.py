@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "CoefficientDisplay": "sklmm.reporting.displays",
     "EffectDisplay": "sklmm.reporting.displays",
-    "AccuracyReport": "sklmm.reporting.accuracy",
+    "AccuracyReport": "sklmm.accuracy",
     "GEELogisticRegression": "sklmm.gee",
     "GroupCurvesDisplay": "sklmm.reporting.displays",
     "KeepGroups": "sklmm.compose",
@@ -17,15 +17,15 @@ _PUBLIC = {
     "MixedLogisticRegression": "sklmm.mixed",
     "RandomEffectsDisplay": "sklmm.reporting.displays",
     "ResidualsDisplay": "sklmm.reporting.displays",
-    "accuracy_report": "sklmm.reporting.accuracy",
-    "approximate_leave_group_out": "sklmm.inference.leave_group_out",
-    "cluster_influence": "sklmm.inference.diagnostics",
+    "accuracy_report": "sklmm.accuracy",
+    "approximate_leave_group_out": "sklmm.diagnostics.leave_group_out",
+    "cluster_influence": "sklmm.diagnostics.influence",
     "compare_models": "sklmm.inference.comparison",
     "grouped_scorer": "sklmm.scorers",
     "likelihood_ratio_test": "sklmm.inference.likelihood_ratio",
     "make_grouped_pipeline": "sklmm.compose",
-    "quantile_residuals": "sklmm.inference.diagnostics",
-    "random_effects_normality": "sklmm.inference.diagnostics",
+    "quantile_residuals": "sklmm.diagnostics.residuals",
+    "random_effects_normality": "sklmm.diagnostics.normality",
 }
 _PUBLIC_MODULES = ("datasets", "estimating", "exceptions")
 

@@ -1,8 +1,8 @@
-"""``python -m sklmm``: see `sklmm._command_line`."""
+"""``python -m sklmm``: see `sklmm.command.line`."""
 
 import sys
 
-from sklmm._command_line import main
+from sklmm.command.line import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,8 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._validation import as_slice, as_table, column_names, is_frame, resolve_columns, take_columns
+from sklmm.design.columns import as_slice, column_names, is_frame, resolve_columns, take_columns
+from sklmm.estimators.reading import as_table
 
 
 def _transformer_has(method):

@@ -10,24 +10,18 @@ from sklearn.model_selection import StratifiedKFold, check_cv
 from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._diagnostics import warn_of_label_type
-from ._prediction import normal_tails, probabilities
-from ._progress import effective_threads
-from ._target import encode_target
-from ._text import listed
-from ._validation import (
-    as_table,
-    check_number,
-    column_names,
-    one_dimensional,
-    read_weights,
-    take_columns,
-    take_rows,
-)
-from .design.grouping import encode_groups, lookup_codes
-from .exceptions import SeparationWarning
-from .likelihood.base import FactorDesign, fit_mixed, posteriors_given_fit
-from .likelihood.units import FitUnits
+from sklmm.design.columns import column_names, one_dimensional, take_columns, take_rows
+from sklmm.design.grouping import encode_groups, lookup_codes
+from sklmm.design.observations import read_weights
+from sklmm.design.outcomes import encode_target
+from sklmm.design.units import FitUnits
+from sklmm.estimators.fit_warnings import warn_of_label_type
+from sklmm.estimators.reading import as_table, check_number
+from sklmm.exceptions import SeparationWarning
+from sklmm.likelihood.base import FactorDesign, fit_mixed, posteriors_given_fit
+from sklmm.messages import listed
+from sklmm.passes.threads import effective_threads
+from sklmm.prediction.predictor import normal_tails, probabilities
 
 OUTPUTS = ("logit", "probability")
 

@@ -4,8 +4,6 @@ Every warning has a class, so that one can be silenced or turned into an error w
 ``warnings.filterwarnings("error", category=sklmm.exceptions.SingularFitWarning)``.
 """
 
-import sys
-import warnings
 
 from sklearn.exceptions import ConvergenceWarning
 
@@ -110,15 +108,3 @@ class LightWeightsWarning(SklmmWarning):
     """Weights count rows, and sum to no more of them than there are coefficients."""
 
 
-def warn(message, category):
-    """Warn at the user's line, the first one that is neither this package's nor scikit-learn's.
-
-    Parameters
-    ----------
-    message : str
-    category : type
-    """
-    level, frame = 2, sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__", "").startswith(("sklmm.", "sklearn.")):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level)

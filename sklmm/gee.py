@@ -8,23 +8,25 @@ import pandas as pd
 from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import GroupedClassifier, nan_where_incomplete
-from ._diagnostics import warn_of_labels, warn_of_marginal_fit, warn_of_row_order
-from ._gee_inference import GEEInference
-from ._prediction import Predictor, log_probabilities, normal_tails, probabilities
-from ._progress import Progress, effective_threads, with_callbacks
-from ._target import plain_labels
-from ._text import shown_label
-from ._validation import check_number, read_times, rows_by_level
-from .design.formula import FormulaRecipe
-from .design.grouping import encode_groups
-from .estimating.correlation import resolve_correlation
-from .estimating.scoring import fit_gee
-from .exceptions import NoGroupsWarning
-from .inference import criteria
-from .inference.estimability import warn_of_rows
-from .inference.sandwich import Meats, check_cov_type, covariance
-from .reporting.summary import summary_of_gee
+from sklmm.design.formula import FormulaRecipe
+from sklmm.design.grouping import encode_groups
+from sklmm.design.observations import read_times, rows_by_level
+from sklmm.design.outcomes import plain_labels
+from sklmm.estimating.correlation import resolve_correlation
+from sklmm.estimating.scoring import fit_gee
+from sklmm.estimators.fit_warnings import warn_of_labels, warn_of_marginal_fit, warn_of_row_order
+from sklmm.estimators.grouped import GroupedClassifier, nan_where_incomplete
+from sklmm.estimators.marginal_inference import GEEInference
+from sklmm.estimators.reading import check_number
+from sklmm.estimators.running import Progress, with_callbacks
+from sklmm.exceptions import NoGroupsWarning
+from sklmm.inference import criteria
+from sklmm.inference.estimability import warn_of_rows
+from sklmm.inference.sandwich import Meats, check_cov_type, covariance
+from sklmm.messages import shown_label
+from sklmm.passes.threads import effective_threads
+from sklmm.prediction.predictor import Predictor, log_probabilities, normal_tails, probabilities
+from sklmm.reporting.summary import summary_of_gee
 
 FEW_CLUSTERS = 50  # below this many, tests and intervals use t
 

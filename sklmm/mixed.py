@@ -8,29 +8,31 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import GroupedClassifier
-from ._diagnostics import (
+from sklmm.design.factors import nested_pairs, plan_factors
+from sklmm.design.formula import FormulaRecipe
+from sklmm.design.grouping import encode_groups
+from sklmm.design.observations import rows_by_level
+from sklmm.design.row_moments import row_moments
+from sklmm.diagnostics.normality import LevelLogits
+from sklmm.estimators.fit_warnings import (
     error_of_approximation,
     large_variances,
     warn_of_equal_partitions,
     warn_of_fit,
     warn_of_many_effects,
 )
-from ._mixed_inference import MixedInference
-from ._mixed_prediction import MixedPrediction
-from ._prediction import check_effects
-from ._progress import Progress, effective_threads, with_callbacks
-from ._validation import check_number, rows_by_level
-from .design.factors import nested_pairs, plan_factors
-from .design.formula import FormulaRecipe
-from .design.grouping import encode_groups
-from .design.row_moments import row_moments
-from .exceptions import NoGroupsWarning
-from .inference import criteria
-from .inference.marginal import marginal_coefficients
-from .inference.normality import LevelLogits
-from .likelihood.base import FactorDesign, fit_mixed
-from .reporting.summary import summary_of_mixed
+from sklmm.estimators.grouped import GroupedClassifier
+from sklmm.estimators.mixed_inference import MixedInference
+from sklmm.estimators.mixed_prediction import MixedPrediction
+from sklmm.estimators.reading import check_number
+from sklmm.estimators.running import Progress, with_callbacks
+from sklmm.exceptions import NoGroupsWarning
+from sklmm.inference import criteria
+from sklmm.likelihood.base import FactorDesign, fit_mixed
+from sklmm.passes.threads import effective_threads
+from sklmm.prediction.population import marginal_coefficients
+from sklmm.prediction.predictor import check_effects
+from sklmm.reporting.summary import summary_of_mixed
 
 FEWEST_ROWS = 1e-3  # the log-likelihood of fewer is hardly above what fits leave to gain
 

@@ -6,7 +6,7 @@ from sklearn import get_config
 from sklearn.metrics import check_scoring
 from sklearn.utils.metadata_routing import MetadataRouter, get_routing_for_object
 
-from ._base import PREDICTING
+from sklmm.estimators.grouped import PREDICTING
 
 
 def grouped_scorer(scoring):

@@ -16,10 +16,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
+from sklmm.accuracy.baselines import NAMES, resolve_estimators
+from sklmm.accuracy.data import encode_features, read_data
+from sklmm.accuracy.unpooled import GroupDummiesClassifier, PooledClassifier, SeparateClassifier
 from sklmm.datasets import make_clustered_classification
-from sklmm.reporting.accuracy.baselines import NAMES, resolve_estimators
-from sklmm.reporting.accuracy.data import encode_features, read_data
-from sklmm.reporting.accuracy.unpooled import GroupDummiesClassifier, PooledClassifier, SeparateClassifier
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sklmm.accuracy import accuracy_report
+from sklmm.accuracy.html import report_html
+from sklmm.accuracy.metrics import METRICS
+from sklmm.accuracy.reading import read_report
 from sklmm.datasets import load_contraception
-from sklmm.reporting.accuracy import accuracy_report
-from sklmm.reporting.accuracy.html import report_html
-from sklmm.reporting.accuracy.metrics import METRICS
-from sklmm.reporting.accuracy.reading import read_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

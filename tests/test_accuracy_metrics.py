@@ -9,9 +9,9 @@ from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
 from sklmm import MixedLogisticRegression
+from sklmm.accuracy.calibration import calibration_bins, fit_intercept, fit_slope, logits
+from sklmm.accuracy.metrics import METRICS, compute_metrics, metric_columns, pair_concordance
 from sklmm.exceptions import NoGroupsWarning
-from sklmm.reporting.accuracy.calibration import calibration_bins, fit_intercept, fit_slope, logits
-from sklmm.reporting.accuracy.metrics import METRICS, compute_metrics, metric_columns, pair_concordance
 
 
 def _data(n=400, n_groups=25, ties=False, seed=0):

@@ -10,10 +10,10 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import auc, roc_auc_score
 
+from sklmm.accuracy import accuracy_report
+from sklmm.accuracy.plots import calibration_curve, plot_calibration, plot_comparison, plot_roc
+from sklmm.accuracy.resampling import resample_metrics
 from sklmm.datasets import load_contraception
-from sklmm.reporting.accuracy import accuracy_report
-from sklmm.reporting.accuracy.plots import calibration_curve, plot_calibration, plot_comparison, plot_roc
-from sklmm.reporting.accuracy.resampling import resample_metrics
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("agg")
@@ -234,5 +234,5 @@ def test_a_long_first_name_does_not_reach_into_the_next_panel():
 
 
 def test_matplotlib_is_imported_by_drawing_only():
-    code = "import sys, sklmm.reporting.accuracy.plots; assert 'matplotlib' not in sys.modules"
+    code = "import sys, sklmm.accuracy.plots; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

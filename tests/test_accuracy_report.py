@@ -21,11 +21,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
+from sklmm.accuracy import AccuracyReport, accuracy_report
+from sklmm.accuracy.metrics import compute_metrics
+from sklmm.accuracy.scenarios import SCENARIOS
 from sklmm.datasets import load_contraception, load_verbagg, make_clustered_classification
 from sklmm.exceptions import FewClustersWarning, SingularFitWarning
-from sklmm.reporting.accuracy import AccuracyReport, accuracy_report
-from sklmm.reporting.accuracy.metrics import compute_metrics
-from sklmm.reporting.accuracy.scenarios import SCENARIOS
 
 NAMES = ["mixed", "mixed, u = 0", "gee", "pooled", "dummies", "separate"]
 FAST = {"n_resamples": 20, "random_state": 0}

@@ -9,13 +9,13 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
+from sklmm.accuracy import _calibration_of_counts, _of_counts, resampling
+from sklmm.accuracy._calibration_of_counts import CalibrationOfCounts
+from sklmm.accuracy._of_counts import MetricsOfCounts
+from sklmm.accuracy.calibration import calibration_bins
+from sklmm.accuracy.metrics import check_rows, compute_metrics, metric_columns
+from sklmm.accuracy.resampling import resample_metrics
 from sklmm.exceptions import FewClustersWarning
-from sklmm.reporting.accuracy import _calibration_of_counts, _of_counts, resampling
-from sklmm.reporting.accuracy._calibration_of_counts import CalibrationOfCounts
-from sklmm.reporting.accuracy._of_counts import MetricsOfCounts
-from sklmm.reporting.accuracy.calibration import calibration_bins
-from sklmm.reporting.accuracy.metrics import check_rows, compute_metrics, metric_columns
-from sklmm.reporting.accuracy.resampling import resample_metrics
 
 CALIBRATION = ("calibration slope", "calibration intercept")
 

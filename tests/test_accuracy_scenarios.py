@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GroupKFold, KFold, LeaveOneGroupOut, RepeatedKFold
 
-from sklmm.reporting.accuracy.scenarios import SCENARIOS, plan_scenarios
+from sklmm.accuracy.scenarios import SCENARIOS, plan_scenarios
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 import sklmm
 from sklmm import GEELogisticRegression, MixedLogisticRegression
-from sklmm._command_line import main
+from sklmm.command.line import main
 from sklmm.datasets import load_contraception, load_ohio
 
 ODD = 'bmi <b>& "x"</b>'  # a name that a page must escape

@@ -20,8 +20,8 @@ from sklmm import (
     quantile_residuals,
     random_effects_normality,
 )
+from sklmm.diagnostics import normality
 from sklmm.exceptions import AliasedFeaturesWarning, NotEstimableWarning
-from sklmm.inference import normality
 from sklmm.likelihood.base import fit_mixed
 
 pytest.importorskip("formulaic")

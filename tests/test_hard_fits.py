@@ -13,7 +13,7 @@ from sklmm import MixedLogisticRegression
 from sklmm.exceptions import LaplaceWarning, SeparationWarning, SingularFitWarning
 from sklmm.likelihood.base import _engine, fit_mixed
 from sklmm.likelihood.second_look import look_again
-from sklmm.optimize import FitReport, Optimum
+from sklmm.optimize.newton import FitReport, Optimum
 
 
 def _quadrature(x, y, groups, weights=None, n=801, reach=9.0):

@@ -12,12 +12,20 @@ from scipy import stats
 from sklearn.base import clone
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
-from sklmm._base import GroupedClassifier
+from sklmm.estimators.grouped import GroupedClassifier
 from sklmm.exceptions import AliasedFeaturesWarning, ConvergenceWarning, SeparationWarning
 from sklmm.inference.criteria import aic, bic, cic, deviance, qic, qicu
-from sklmm.inference.intervals import check_level, conf_int, odds_ratios, reference_distribution
-from sklmm.inference.tests import contrast_matrix, wald_table, wald_test
-from sklmm.inference.vcov import correlation, standard_errors
+from sklmm.inference.wald import (
+    check_level,
+    conf_int,
+    contrast_matrix,
+    correlation,
+    odds_ratios,
+    reference_distribution,
+    standard_errors,
+    wald_table,
+    wald_test,
+)
 
 NAMES = ["intercept", "age", "urban"]
 COEF = np.array([-1.0, 0.5, 0.2])

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import AliasedFeaturesWarning, NoGroupsWarning, NotEstimableWarning, SeparationWarning
-from sklmm.inference.marginal import probability_and_gradient
+from sklmm.prediction.population import probability_and_gradient
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def test_column_of_an_array(data, by_metadata, position, dtype):
 
 def test_features_beside_the_groups_are_a_view(data):
     """Nothing is copied where the features lie side by side."""
-    from sklmm._validation import read_rows
+    from sklmm.estimators.reading import read_rows
 
     X, y, groups = data
     with_groups = np.column_stack([X, groups])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit
 
-from sklmm.optimize import FAR, FLAT, maximise
-from sklmm.trust_region import FLAT_CURVATURE, MAX_STEP, newton_step
+from sklmm.optimize.newton import FAR, FLAT, maximise
+from sklmm.optimize.trust_region import FLAT_CURVATURE, MAX_STEP, newton_step
 
 
 class _Objective:

@@ -12,10 +12,10 @@ from sklearn.metrics import log_loss
 
 from sklmm import MixedEffectEncoder, MixedLogisticRegression
 from sklmm.datasets import load_ohio, make_clustered_classification
+from sklmm.design.units import FitUnits
 from sklmm.exceptions import ForgottenGroupsWarning, SingularFitWarning
 from sklmm.likelihood.base import FactorDesign, posteriors_given_fit
 from sklmm.likelihood.posterior import MAX_NODES
-from sklmm.likelihood.units import FitUnits
 
 SIZES = [1, 1, 2, 3, 6, 12, 25, 50]  # rows of a group
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit
 
-from sklmm.quasi_newton import EXACT_BELOW, maximise_by_gradients
+from sklmm.optimize.quasi_newton import EXACT_BELOW, maximise_by_gradients
 
 
 class _Objective:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sklmm.design.standardising import column_scales, row_sample
+from sklmm.design.units import column_scales, row_sample
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])

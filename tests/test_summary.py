@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
-from sklmm._text import display_width
 from sklmm.datasets import load_ohio
 from sklmm.exceptions import SeparationWarning
 from sklmm.inference.sandwich import COV_TYPES
-from sklmm.inference.tests import wald_table
 from sklmm.inference.variance_partition import VariancePartition
+from sklmm.inference.wald import wald_table
+from sklmm.messages import display_width
 from sklmm.reporting.summary import COVARIANCES, FitSummary, summary_of_gee, summary_of_mixed
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklmm._table_encoding import read_clustered_table
-from sklmm._table_reading import InputError, TableFile
-from sklmm._table_roles import Roles
+from sklmm.command.table_encoding import read_clustered_table
+from sklmm.command.table_reading import InputError, TableFile
+from sklmm.command.table_roles import Roles
 
 N = 60
 RNG = np.random.default_rng(0)

@@ -5,7 +5,7 @@ import gzip
 import pandas as pd
 import pytest
 
-from sklmm._table_reading import InputError, TableFile, unknown_column
+from sklmm.command.table_reading import InputError, TableFile, unknown_column
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sklmm._progress import FEW_ROWS, effective_threads
+from sklmm.passes.threads import FEW_ROWS, effective_threads
 
 CHILD_FITS = """
 import multiprocessing
@@ -16,7 +16,7 @@ import warnings
 import numpy as np
 
 from sklmm import GEELogisticRegression, MixedEffectEncoder, MixedLogisticRegression
-from sklmm._progress import effective_threads
+from sklmm.passes.threads import effective_threads
 
 warnings.simplefilter("ignore")
 rng = np.random.default_rng(0)

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
-from sklmm._target import encode_target
-from sklmm._validation import read_times
 from sklmm.datasets import make_clustered_classification
+from sklmm.design.observations import read_times
+from sklmm.design.outcomes import encode_target
 from sklmm.exceptions import AliasedFeaturesWarning, SeparationWarning
 
 

@@ -11,8 +11,8 @@ from reference_data import REFERENCE_DIR, model_data
 
 from sklmm import MixedLogisticRegression
 from sklmm.design.row_moments import row_moments
+from sklmm.design.units import EffectUnits
 from sklmm.exceptions import NoGroupsWarning, SingularFitWarning
-from sklmm.likelihood.units import EffectUnits
 
 PARTITIONS = json.loads((REFERENCE_DIR / "inference.json").read_text())["variance_partition"]
 

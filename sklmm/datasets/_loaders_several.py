@@ -1,6 +1,6 @@
 """Loaders of the data sets with several grouping factors."""
 
-from ._loaders import _load
+from sklmm.datasets._loaders import _load
 
 
 def load_verbagg(*, return_X_y=False, as_frame=False):

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from .grouping import interact
-from .random_effects import parse_random_effects, term_names, unknown_name_error
+from sklmm.design.grouping import interact
+from sklmm.design.random_effects import parse_random_effects, term_names, unknown_name_error
 
 
 @dataclass

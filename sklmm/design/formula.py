@@ -12,11 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sklmm._text import listed, shown_label
-from sklmm._validation import rows_where
-from sklmm.exceptions import DroppedRowsWarning, warn
-
-from .formula_columns import (
+from sklmm.design.columns import rows_where
+from sklmm.design.formula_columns import (
     complete_rows,
     in_which_not_defined,
     is_number,
@@ -28,9 +25,11 @@ from .formula_columns import (
     undefined_rows,
     warn_of_numbers,
 )
-from .formula_text import StandIns, quote_calls, split_formula, translate
-from .random_effects import _quoted, parse_random_effects
-from .values import numbers_by_column
+from sklmm.design.formula_text import StandIns, quote_calls, split_formula, translate
+from sklmm.design.random_effects import parse_random_effects, quoted
+from sklmm.design.values import numbers_by_column
+from sklmm.exceptions import DroppedRowsWarning
+from sklmm.messages import listed, shown_label, warn
 
 __all__ = ["FormulaDesign", "FormulaRecipe"]
 
@@ -301,8 +300,8 @@ class FormulaDesign:
                 self._slopes.append((matrix.model_spec, new))
                 used.append(matrix)
             names += new
-            left = " + ".join(["1" if term.intercept else "0", *map(_quoted, own)])
-            right = ":".join(map(_quoted, term.factor))
+            left = " + ".join(["1" if term.intercept else "0", *map(quoted, own)])
+            right = ":".join(map(quoted, term.factor))
             self.random_effects.append(f"{left} {'|' if term.correlated else '||'} {right}")
         self.n_slopes_only = sum(len(new) for _, new in self._slopes)
         required = {str(name) for spec in self._specs() for name in spec.required_variables}
@@ -487,3 +486,11 @@ def _formulaic():
             "formulas need the package formulaic: pip install formulaic, or pip install 'sklmm[formula]'"
         ) from error
     return formulaic
+
+
+def weights_by_formula(estimator, X, sample_weight):
+    """Weights of rows that a model is shown: those given, else the column that its formula took them from."""
+    recipe = estimator._recipe
+    if sample_weight is None and recipe is not None and recipe.sample_weight in getattr(X, "columns", ()):
+        return np.asarray(X[recipe.sample_weight])
+    return sample_weight

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from sklmm._target import plain_labels
-from sklmm._text import listed, shown_label, similar_names
-from sklmm._validation import is_temporal
-from sklmm.exceptions import NumbersAsLabelsWarning, warn
+from sklmm.design.columns import is_temporal
+from sklmm.design.outcomes import plain_labels
+from sklmm.exceptions import NumbersAsLabelsWarning
+from sklmm.messages import listed, shown_label, similar_names, warn
 
 __all__ = [
     "complete_rows",

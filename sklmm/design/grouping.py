@@ -8,7 +8,7 @@ pandas, polars, a list) and the order of the rows, equal labels get equal codes.
 import numpy as np
 import pandas as pd
 
-from sklmm._text import shown_label
+from sklmm.messages import shown_label
 
 __all__ = ["as_group_frame", "encode_groups", "interact", "lookup_codes", "lookup_known_codes", "other_type"]
 

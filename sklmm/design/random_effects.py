@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import NamedTuple
 
-from sklmm._text import display_width, listed, similar_names
+from sklmm.messages import display_width, listed, similar_names
 
 __all__ = ["RandomTerm", "parse_random_effects", "term_names", "unknown_name_error"]
 
@@ -87,7 +87,7 @@ def parse_random_effects(spec, factor_names):
     factor_names = [str(name) for name in factor_names]
     if spec is None:
         return [
-            RandomTerm((name,), True, (), True, f"1 | {_quoted(name)}")
+            RandomTerm((name,), True, (), True, f"1 | {quoted(name)}")
             for name in factor_names
         ]
     if isinstance(spec, str):
@@ -105,7 +105,7 @@ def parse_random_effects(spec, factor_names):
     else:
         raise TypeError(f"random_effects must be None, a str or a list of str, got {type(spec).__name__}")
 
-    example = _quoted(factor_names[0]) if factor_names else "district"
+    example = quoted(factor_names[0]) if factor_names else "district"
     terms = [term for where, text in entries for term in _Parser(where, text, example).parse()]
     return _unified(terms)
 
@@ -187,7 +187,7 @@ def _is_name_part(char):
     return char == "." or ("_" + char).isidentifier()
 
 
-def _quoted(name):
+def quoted(name):
     plain = name and not name[0].isdigit() and all(_is_name_part(char) for char in name)
     return name if plain else f"`{name}`"
 
@@ -300,7 +300,7 @@ class _Parser:
             raise self.error("brackets go around the whole term: '(1 + x | g)', not '(1 + x) | g'")
         if bar.kind in ("end", ")"):
             alone = len(features) == 1 and intercept is None and features[0]
-            suggestion = f"1 | {_quoted(alone)}" if alone else f"1 + age | {self.example}"
+            suggestion = f"1 | {quoted(alone)}" if alone else f"1 + age | {self.example}"
             raise self.error(
                 f"no '|' here: a term is the coefficients, a bar and the grouping factor: {suggestion!r}"
             )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .formula_columns import is_number
+from sklmm.design.formula_columns import is_number
 
 __all__ = ["Numbers", "numbers_by_column", "two_values"]
 

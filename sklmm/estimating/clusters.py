@@ -4,9 +4,9 @@ import numpy as np
 
 from sklmm._kernels._gee import Moments, Whitening
 from sklmm._kernels._grouping import group_rows
-from sklmm._text import shown_label
 from sklmm.design.grouping import encode_groups
 from sklmm.estimating.correlation import grid_positions
+from sklmm.messages import shown_label
 
 MOST_BYTES = 1 << 31  # of the factors of a structure without closed form, and of its moments
 MOST_SHOWN = 1000  # rows of a cluster in a working correlation that is shown

@@ -14,13 +14,12 @@ from sklmm._kernels._gee import GEEKernel, Moments, Whitening
 from sklmm._kernels._grouping import gather_rows, whole_blocks
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.separation import separating_direction
-from sklmm.design.standardising import column_scales, natural_map, row_sample
+from sklmm.design.units import column_scales, natural_map, row_sample
 from sklmm.estimating.clusters import Timing
 from sklmm.estimating.correlation import AR1, MARGIN, Exchangeable, ResidualMoments
-from sklmm.likelihood.clustered import ACCUMULATOR_BYTES, MAX_CHUNKS, TILE_BYTES
-from sklmm.likelihood.rows import in_order
-from sklmm.likelihood.sampling import block_ranks, sample_levels, sample_size
-from sklmm.optimize import FitReport
+from sklmm.optimize.newton import FitReport
+from sklmm.passes.blocks import ACCUMULATOR_BYTES, MAX_CHUNKS, TILE_BYTES, block_ranks, sample_levels, sample_size
+from sklmm.passes.tables import in_order
 
 FAY_GRAUBARD_BOUND = 0.75  # of a leverage, as Fay and Graubard (2001) propose
 MOST_SEPARABLE = 1_000_000  # numbers in a linear program
@@ -131,7 +130,7 @@ class Equations:
         self._count_moments(w)
 
     def sample_levels(self):
-        """The samples of blocks to climb through, see `sklmm.likelihood.sampling`."""
+        """The samples of blocks to climb through, see `sklmm.passes.blocks`."""
         return sample_levels(self.X, self.y, self._first_row, self._rank, self.clusters.sizes.size, self.m)
 
     # Moments -----------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import numpy as np
 from sklmm.design.aliasing import dependent
 from sklmm.estimating.clusters import Clusters
 from sklmm.estimating.equations import PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit, Whitening
-from sklmm.likelihood.rows import multiply_in_place
-from sklmm.optimize import FitReport
+from sklmm.optimize.newton import FitReport
+from sklmm.passes.tables import multiply_in_place
 
 EXACT_ROWS = 200_000  # up to here fits go on to rounding error, so that covariances belong to the final point
 EXACT_TOL = 1e-9  # of their last step, in standard errors

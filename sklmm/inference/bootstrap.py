@@ -22,9 +22,8 @@ from scipy.special import expit
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.estimating.scoring import fit_gee
 from sklmm.exceptions import ConvergenceWarning
+from sklmm.inference.wald import check_level
 from sklmm.likelihood.base import FactorDesign, fit_mixed
-
-from .intervals import check_level
 
 __all__ = ["BootstrapResult", "acceleration", "check_resampling", "resample", "warn_of_failures"]
 

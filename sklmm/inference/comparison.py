@@ -9,11 +9,10 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm._text import listed
-
-from .likelihood_ratio import likelihood_ratio_test
-from .same_rows import check_rows
-from .tables import Table
+from sklmm.inference.likelihood_ratio import likelihood_ratio_test
+from sklmm.inference.same_rows import check_rows
+from sklmm.inference.tables import Table
+from sklmm.messages import listed
 
 __all__ = ["compare_models"]
 

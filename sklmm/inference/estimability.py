@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklmm._text import listed
-from sklmm.exceptions import NotEstimableWarning, warn
+from sklmm.exceptions import NotEstimableWarning
+from sklmm.messages import listed, warn
 
 __all__ = ["Dependences", "dependences", "warn_of_rows"]
 

@@ -25,11 +25,10 @@ from scipy import stats
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm._text import listed
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.exceptions import ConvergenceWarning, NestingWarning
-
-from .same_rows import check_rows
+from sklmm.inference.same_rows import check_rows
+from sklmm.messages import listed
 
 __all__ = ["LikelihoodRatioTest", "likelihood_ratio_test"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from sklmm.trust_region import newton_step
+from sklmm.optimize.trust_region import newton_step
 
 __all__ = ["profile_interval"]
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from sklmm._kernels._moments import add_products
-from sklmm._text import listed
-from sklmm.exceptions import DifferentRowsWarning, warn
+from sklmm.exceptions import DifferentRowsWarning
+from sklmm.messages import listed, warn
 
 __all__ = ["RowSignature", "check_rows", "compare_rows", "row_signature"]
 

@@ -9,7 +9,7 @@ an error says so.
 import re
 from itertools import product
 
-from sklmm._text import listed
+from sklmm.messages import listed
 
 __all__ = ["Terms"]
 

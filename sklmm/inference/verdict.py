@@ -7,10 +7,9 @@ nothing, however precise they look.
 
 import numpy as np
 
-from sklmm._text import listed
-from sklmm.exceptions import ConvergenceWarning, SeparationWarning, warn
-
-from .tables import Table
+from sklmm.exceptions import ConvergenceWarning, SeparationWarning
+from sklmm.inference.tables import Table
+from sklmm.messages import listed, warn
 
 __all__ = ["NO_INFERENCE", "not_estimated", "reason_of_blanks", "warn_of_blanks", "with_reason"]
 

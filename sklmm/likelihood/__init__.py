@@ -1,0 +1,1 @@
+"""Mixed models: parameters -> log-likelihood, gradient, Hessian; conditional modes."""

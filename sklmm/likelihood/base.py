@@ -8,16 +8,17 @@ from scipy.special import xlogy
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.separation import separating_direction
 from sklmm.likelihood import nested
-from sklmm.likelihood.clustered import POLISH_ROWS, ClusteredLikelihood
+from sklmm.likelihood.clustered import ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
 from sklmm.likelihood.information import Information
 from sklmm.likelihood.more_nodes import STILL, next_nodes, shift
 from sklmm.likelihood.nested import NestedLikelihood
 from sklmm.likelihood.posterior import MAX_Q, posteriors_of_levels
-from sklmm.likelihood.rows import multiply_in_place, row_products
 from sklmm.likelihood.second_look import look_again
-from sklmm.optimize import FLAT, FitReport, maximise
-from sklmm.quasi_newton import maximise_by_gradients
+from sklmm.optimize.newton import FLAT, FitReport, maximise
+from sklmm.optimize.quasi_newton import maximise_by_gradients
+from sklmm.passes.blocks import POLISH_ROWS
+from sklmm.passes.tables import multiply_in_place, row_products
 
 # Nodes that tell which of two maxima is the better one, by number of random coefficients.
 FINE_NODES = {1: 51, 2: 15, 3: 7}

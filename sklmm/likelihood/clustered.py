@@ -11,16 +11,21 @@ from sklmm._kernels._cluster import ClusterKernel
 from sklmm._kernels._grouping import gather_rows, group_rows, whole_blocks
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.units import Units
 from sklmm.likelihood.quadrature import hermite_grid
-from sklmm.likelihood.rows import in_order
-from sklmm.likelihood.sampling import block_ranks, cluster_order, sample_levels, sample_size
-from sklmm.likelihood.units import Units
+from sklmm.passes.blocks import (
+    ACCUMULATOR_BYTES,
+    MAX_CHUNKS,
+    POLISH_ROWS,
+    TILE_BYTES,
+    block_ranks,
+    cluster_order,
+    sample_levels,
+    sample_size,
+)
+from sklmm.passes.tables import in_order
 
-TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
-MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
-ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
 MODE_TOL, ROUGH_MODE_TOL = 1e-10, 1e-4  # of the conditional modes, relative to 1 + |u|
-POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
 BATCH_BYTES = 1 << 24  # derivatives of single clusters that are held at a time
 
 

@@ -14,10 +14,10 @@ from threadpoolctl import ThreadpoolController
 from sklmm._kernels._crossed import SETTLED_STEP, SHORT_STEP, CrossedRows, Search
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
-from sklmm.likelihood.clustered import MAX_CHUNKS
 from sklmm.likelihood.factorization import BorderedCholesky, TreeCholesky, check_memory
 from sklmm.likelihood.layout import SeveralFactors
 from sklmm.likelihood.posterior import averaged_rows
+from sklmm.passes.blocks import MAX_CHUNKS
 
 MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
 SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor

@@ -16,7 +16,7 @@ from scipy.linalg import lapack
 from scipy.sparse import csr_matrix
 
 from sklmm._kernels._crossed import border_cells, eliminate_leaves, leaf_inverses, mirror
-from sklmm._posterior import STORED_BYTES, BorderedPosterior, TreePosterior
+from sklmm.likelihood.joint_posterior import STORED_BYTES, BorderedPosterior, TreePosterior
 
 MEMORY_SHARE = 0.5  # of the machine's memory, for the dense part
 DENSE_COPIES = 3  # the factor, its inverse, and a copy while it is made

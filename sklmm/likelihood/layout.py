@@ -3,11 +3,11 @@
 import numpy as np
 
 from sklmm._kernels._grouping import group_rows
-from sklmm._posterior import JointPosterior
 from sklmm.design.factors import parents_of
+from sklmm.design.units import Units
+from sklmm.likelihood.joint_posterior import JointPosterior
 from sklmm.likelihood.posterior import NormalPosterior
-from sklmm.likelihood.sampling import cluster_order
-from sklmm.likelihood.units import Units
+from sklmm.passes.blocks import cluster_order
 
 
 def elimination_order(factors):

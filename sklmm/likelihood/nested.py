@@ -10,19 +10,20 @@ from sklmm._kernels._grouping import gather_rows, whole_blocks
 from sklmm._kernels._nested import MAX_DEPTH, NestedKernel
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.covariance import RelativeCovariance
-from sklmm.likelihood.clustered import (
-    ACCUMULATOR_BYTES,
-    MAX_CHUNKS,
-    MODE_TOL,
-    POLISH_ROWS,
-    ROUGH_MODE_TOL,
-    TILE_BYTES,
-)
+from sklmm.likelihood.clustered import MODE_TOL, ROUGH_MODE_TOL
 from sklmm.likelihood.factorization import TreeCholesky
 from sklmm.likelihood.layout import SeveralFactors, elimination_order
 from sklmm.likelihood.posterior import averaged_rows, pieces
-from sklmm.likelihood.rows import CHUNK
-from sklmm.likelihood.sampling import block_ranks, sample_levels, sample_size
+from sklmm.passes.blocks import (
+    ACCUMULATOR_BYTES,
+    MAX_CHUNKS,
+    POLISH_ROWS,
+    TILE_BYTES,
+    block_ranks,
+    sample_levels,
+    sample_size,
+)
+from sklmm.passes.tables import CHUNK
 
 
 def serves(factors):

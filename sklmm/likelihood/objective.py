@@ -4,7 +4,7 @@ import numpy as np
 from scipy.linalg import pinvh
 
 from sklmm.likelihood.base import _engine
-from sklmm.likelihood.rows import row_scores
+from sklmm.passes.tables import row_scores
 
 LEAST_LEFT = 1e-3  # the share of the information in any direction that other clusters must have for a Newton step
 MOST_CHANGE = 0.5  # of a column of the relative covariance factor, relative to its length, in such a step

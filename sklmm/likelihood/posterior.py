@@ -15,7 +15,7 @@ import numpy as np
 from sklmm._kernels._links import logistic_normal_mean
 from sklmm._kernels._posterior import tails, weigh_nodes
 from sklmm.likelihood.quadrature import hermite_grid
-from sklmm.likelihood.rows import CHUNK
+from sklmm.passes.tables import CHUNK
 
 MAX_Q = 3  # random coefficients, up to which posteriors are nodes
 MAX_NODES = 216  # of a group

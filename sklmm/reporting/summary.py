@@ -5,15 +5,13 @@ import math
 import numpy as np
 import pandas as pd
 
-from sklmm._text import listed, shown_label
 from sklmm.inference.criteria import deviance
-from sklmm.inference.tests import wald_table
-from sklmm.inference.vcov import correlation as correlation_of
-from sklmm.inference.vcov import standard_errors
 from sklmm.inference.verdict import NO_INFERENCE, not_estimated
-
-from . import _numbers, _render
-from ._fit_summary import FitSummary
+from sklmm.inference.wald import correlation as correlation_of
+from sklmm.inference.wald import standard_errors, wald_table
+from sklmm.messages import listed, shown_label
+from sklmm.reporting import numbers, rendering
+from sklmm.reporting.fit_summary import FitSummary
 
 __all__ = ["FitSummary", "summary_of_gee", "summary_of_mixed"]
 
@@ -101,7 +99,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         *_outcome_and_rows(estimator),
         ("Clusters", _clusters(estimator)),
         ("Correlation", _working_correlation(estimator)),
-        ("Dispersion", f"{_numbers.fixed(estimator.dispersion_, 4)}, {estimated}"),
+        ("Dispersion", f"{numbers.fixed(estimator.dispersion_, 4)}, {estimated}"),
         ("Covariance", COVARIANCES[estimator.cov_type_]),
         ("Tests", _reference(df)),
     ]
@@ -134,7 +132,7 @@ def _outcome_and_rows(estimator):
     other, one = (shown_label(label) for label in estimator.classes_)
     return [
         ("Outcome", f"probability of {one} (against {other})"),
-        ("Rows", _numbers.count(estimator.n_obs_) + _rows_left_out(estimator)),
+        ("Rows", numbers.count(estimator.n_obs_) + _rows_left_out(estimator)),
     ]
 
 
@@ -222,17 +220,17 @@ def _variance_components(covariance):
 
 def _partition_table(partition):
     """Intraclass correlation, median odds ratio and R2; a row a factor where there are several."""
-    r2 = [_numbers.fixed(value, 4) for value in partition.r2]
+    r2 = [numbers.fixed(value, 4) for value in partition.r2]
     icc, ratios = partition.icc_by_factor, partition.median_odds_ratio
     several = len(icc) > 1
     rows = [
-        [name, _numbers.fixed(icc[name], 4), _numbers.fixed(ratios[name], 3), *(["", ""] if several else r2)]
+        [name, numbers.fixed(icc[name], 4), numbers.fixed(ratios[name], 3), *(["", ""] if several else r2)]
         for name in icc.index
     ]
     if several:
-        rows.append(["all", _numbers.fixed(partition.icc, 4), "", *r2])
+        rows.append(["all", numbers.fixed(partition.icc, 4), "", *r2])
     head = ["", "ICC", "median odds ratio", "R2 marginal", "R2 conditional"]
-    return _render.Table("Variance between groups and explained (latent scale)", head, rows)
+    return rendering.Table("Variance between groups and explained (latent scale)", head, rows)
 
 
 def _unbounded(estimator):
@@ -270,7 +268,7 @@ _MOST_SHOWN = 8
 
 
 def _clusters(estimator):
-    smallest, largest = (_numbers.count(size) for size in estimator.cluster_sizes_)
+    smallest, largest = (numbers.count(size) for size in estimator.cluster_sizes_)
     if not estimator.n_groups_:
         return "none given: every row is its own"
     sizes = f"{smallest} to {largest} rows" if smallest != largest else f"{largest} row{'s' * (largest != '1')}"
@@ -281,7 +279,7 @@ def _reference(df):
     """The distribution of the test statistics, in words."""
     if df is None:
         return "z (normal distribution)"
-    number = _numbers.count(df)
+    number = numbers.count(df)
     if df <= 0:
         return f"none: {number} degrees of freedom, clusters less coefficients"
     return f"t with {number} degree{'s' * (df != 1)} of freedom (fewer than 50 clusters)"
@@ -290,7 +288,7 @@ def _reference(df):
 def _working_correlation(estimator):
     """The working correlation and its parameters in words."""
     name = estimator.correlation_name_
-    alpha = [_numbers.fixed(value, 3) for value in np.ravel(estimator.correlation_params_)]
+    alpha = [numbers.fixed(value, 3) for value in np.ravel(estimator.correlation_params_)]
     if not alpha:
         return name
     if name == "exchangeable":
@@ -302,7 +300,7 @@ def _working_correlation(estimator):
     what = "correlation" if name in ("m-dependent", "unstructured") else "parameter"
     if len(alpha) == 1:
         return f"{name}, {what} {alpha[0]}"
-    low, high = (_numbers.fixed(end(estimator.correlation_params_), 3) for end in (np.min, np.max))
+    low, high = (numbers.fixed(end(estimator.correlation_params_), 3) for end in (np.min, np.max))
     return f"{name}, {len(alpha)} {what}s from {low} to {high}"
 
 
@@ -317,6 +315,6 @@ def _correlation_tables(estimator):
     else:
         corner, labels = "time", [f"{float(time):.10g}" for time in times]
     rows = [
-        [label, *(_numbers.fixed(value, 3) for value in values)] for label, values in zip(labels, R, strict=True)
+        [label, *(numbers.fixed(value, 3) for value in values)] for label, values in zip(labels, R, strict=True)
     ]
-    return [_render.Table("Working correlation", [corner, *labels], rows)]
+    return [rendering.Table("Working correlation", [corner, *labels], rows)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from ._common import axes_for, check_level, odds_ratio_ticks, percent
+from sklmm.reporting.displays.axes import axes_for, check_level, odds_ratio_ticks, percent
 
 
 class CoefficientDisplay:

@@ -4,16 +4,15 @@ import numpy as np
 from scipy.special import expit
 
 from sklmm.inference.estimability import warn_of_rows
-from sklmm.inference.intervals import reference_distribution
-from sklmm.inference.marginal import (
+from sklmm.inference.wald import reference_distribution
+from sklmm.prediction.population import (
     check_population_effects,
     delta_errors,
     parameter_covariance,
     probability_and_gradient,
     two_values_of_fit,
 )
-
-from ._common import (
+from sklmm.reporting.displays.axes import (
     TypicalRows,
     as_text,
     axes_for,

@@ -2,12 +2,18 @@
 
 import numpy as np
 
-from sklmm._prediction import Predictor, probabilities
-from sklmm._progress import effective_threads
 from sklmm.design.grouping import lookup_codes
 from sklmm.inference.estimability import warn_of_rows
-
-from ._common import TypicalRows, axes_for, check_mixed, keep_within_probabilities, probability_label, pyplot
+from sklmm.passes.threads import effective_threads
+from sklmm.prediction.predictor import Predictor, probabilities
+from sklmm.reporting.displays.axes import (
+    TypicalRows,
+    axes_for,
+    check_mixed,
+    keep_within_probabilities,
+    probability_label,
+    pyplot,
+)
 
 MOST_COLOURS = 8  # up to so many groups each has its colour and its name in the legend
 

@@ -3,9 +3,8 @@
 import numpy as np
 from scipy import stats
 
-from sklmm.inference.normality import simulated_effects, standardised_effects
-
-from ._common import axes_for, check_level, check_mixed, percent
+from sklmm.diagnostics.normality import simulated_effects, standardised_effects
+from sklmm.reporting.displays.axes import axes_for, check_level, check_mixed, percent
 
 MOST_LABELS = 80  # beyond, the names of groups cannot be read
 

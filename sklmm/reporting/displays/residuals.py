@@ -3,9 +3,8 @@
 import numpy as np
 from scipy import stats
 
-from sklmm.inference.diagnostics import residuals_and_predictions
-
-from ._common import axes_for, check_level, percent
+from sklmm.diagnostics.residuals import residuals_and_predictions
+from sklmm.reporting.displays.axes import axes_for, check_level, percent
 
 KINDS = ("qq", "predicted")
 

@@ -1,0 +1,238 @@
+"""The estimators of a report: known ones by name, others as they are, and what each of them gets to see."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sklearn import get_config
+from sklearn.base import is_classifier
+from sklearn.ensemble import StackingClassifier
+from sklearn.model_selection._search import BaseSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import get_routing_for_object
+
+from sklmm.accuracy.unpooled import GroupDummiesClassifier, PooledClassifier, SeparateClassifier
+from sklmm.gee import GEELogisticRegression
+from sklmm.mixed import MixedLogisticRegression
+
+__all__ = ["NAMES", "Candidate", "resolve_estimators"]
+
+NAMES = {
+    "mixed": "mixed model: a random intercept for each grouping factor, unless random_effects says otherwise",
+    "mixed, u = 0": "the same fit, predicting at random effects of zero: the typical group",
+    "gee": "marginal model, exchangeable correlation within groups",
+    "pooled": "plain logistic regression: no groups",
+    "dummies": "a fixed effect for each group",
+    "separate": "a logistic regression for each group",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """An estimator of a report, and what it is given.
+
+    Attributes
+    ----------
+    name : str
+    estimator : classifier
+        Not fitted; to be cloned.
+    table : {"encoded", "features", "X"}
+        Features as numbers, features as they came, or all of X.
+    groups : {"all", "split", None}
+        Whether all grouping factors, the one that is split by, or none are handed to it.
+    fit_prefix : str
+        Before the names of arguments of `fit`, for the last step of a pipeline.
+    predicts_with_groups : bool
+        Whether `predict_proba` takes groups.
+    takes_time : bool
+        Whether `fit` takes times.
+    weight_key : str or None
+        Name of the argument of `fit` that takes counts of rows.
+    sees_groups : bool
+        Whether grouping columns of X are features to it.
+    predict_params : dict
+    fit_key : tuple
+        Candidates with the same key share the fit.
+    """
+
+    name: str
+    estimator: object
+    table: str
+    groups: str | None
+    fit_prefix: str = ""
+    predicts_with_groups: bool = True
+    takes_time: bool = False
+    weight_key: str | None = "sample_weight"
+    sees_groups: bool = False
+    predict_params: dict = field(default_factory=dict)
+    fit_key: tuple = ()
+
+
+def resolve_estimators(estimators, groups_in_X=False, random_effects=None):
+    """The candidates that `estimators` stands for.
+
+    Parameters
+    ----------
+    estimators : str, classifier, list of these, or dict of name -> str or classifier
+    groups_in_X : bool
+        Whether grouping columns are part of X.
+    random_effects : None, str or list of str
+        Of the mixed model that is known by name.
+
+    Returns
+    -------
+    candidates : list of Candidate
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an unknown name, a name that occurs twice, and what is no classifier with probabilities.
+    """
+    if isinstance(estimators, Mapping):
+        items = list(estimators.items())
+    elif isinstance(estimators, str) or hasattr(estimators, "fit"):
+        items = [(None, estimators)]
+    elif isinstance(estimators, Iterable):
+        items = [(None, item) for item in estimators]
+    else:
+        raise TypeError(f"estimators must be classifiers, or names of {_known()}; got {estimators!r}")
+    if not items:
+        raise ValueError(f"estimators is empty; give classifiers, or names of {_known()}")
+    candidates, taken = [], set()
+    for label, estimator in items:
+        if label is None:
+            kind = estimator if isinstance(estimator, type) else type(estimator)
+            label = estimator if isinstance(estimator, str) else _free_name(kind.__name__, taken)
+        if not isinstance(label, str) or not label.strip():
+            raise TypeError(f"names of estimators are strings, and not empty; got {label!r}")
+        if label in taken:
+            raise ValueError(f"two estimators are named {label!r}; a dict gives them names of their own")
+        taken.add(label)
+        if isinstance(estimator, str):
+            candidates.append(_known_candidate(label, estimator, random_effects))
+        else:
+            candidates.append(_other_candidate(label, estimator, groups_in_X))
+    return candidates
+
+
+def _free_name(name, taken):
+    """The name, with a number behind it where it is taken."""
+    numbered, k = name, 1
+    while numbered in taken:
+        k += 1
+        numbered = f"{name} {k}"
+    return numbered
+
+
+def _known():
+    return ", ".join(map(repr, NAMES))
+
+
+def _known_candidate(label, name, random_effects):
+    if name not in NAMES:
+        raise ValueError(f"unknown estimator {name!r}; known by name are {_known()}")
+    key = ("known", "mixed" if name == "mixed, u = 0" else name)
+    if key[1] == "mixed":
+        params = {} if name == "mixed" else {"predict_effects": "zero"}
+        model = MixedLogisticRegression(random_effects)
+        return Candidate(label, model, "encoded", "all", predict_params=params, fit_key=key)
+    model, which = {
+        "gee": (GEELogisticRegression(cov_type="naive"), "split"),  # it always exists, and predictions need none
+        "pooled": (PooledClassifier(), None),
+        "dummies": (GroupDummiesClassifier(), "all"),
+        "separate": (SeparateClassifier(), "split"),
+    }[name]
+    return Candidate(label, model, "encoded", which, predicts_with_groups=which is not None, fit_key=key)
+
+
+def _other_candidate(label, estimator, groups_in_X):
+    if isinstance(estimator, type):
+        raise TypeError(f"estimator {label!r} is a class; give an instance, {estimator.__name__}()")
+    if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
+        advice = "; give pairs of a name and an estimator as a dict" if isinstance(estimator, tuple) else ""
+        raise TypeError(f"estimator {label!r} is neither an estimator nor one of {_known()}: {estimator!r}{advice}")
+    if not is_classifier(estimator):
+        raise TypeError(f"estimator {label!r} is no classifier: {estimator!r}")
+    if not hasattr(estimator, "predict_proba") and not _will_predict(estimator):
+        raise TypeError(
+            f"estimator {label!r} has no predict_proba, and a report scores probabilities; wrap it in "
+            "CalibratedClassifierCV"
+        )
+    more = {"fit_key": ("given", label), "weight_key": _weight_key(estimator)}
+    if _names_groups_itself(estimator):
+        prefix, which = (_prefix(estimator), "split") if _splits_by_groups(estimator) else ("", None)
+        return Candidate(label, estimator, "X", which, prefix, predicts_with_groups=False, **more)
+    prefix, which, predicts = _door_of(estimator)
+    if which is None:
+        table = "X" if groups_in_X else "features"
+        return Candidate(
+            label, estimator, table, None, predicts_with_groups=False, sees_groups=groups_in_X, **more
+        )
+    last = _last_step(estimator)
+    takes_time = "time" in inspect.signature(last.fit).parameters and getattr(last, "time_feature", None) is None
+    return Candidate(label, estimator, "features", which, prefix, predicts, takes_time, **more)
+
+
+def _will_predict(estimator):
+    """Whether a part of it is a stack by default: that has its logistic regression once fitted, not before."""
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    return any(isinstance(part, StackingClassifier) and part.final_estimator is None for part in parts)
+
+
+def _names_groups_itself(estimator):
+    """Whether it, or a part of it, finds its groups in X: by the name of a column, or by a formula."""
+    parts = estimator.get_params(deep=True)
+    return any(
+        name.rpartition("__")[2] == "group_features" and value is not None for name, value in parts.items()
+    ) or any(getattr(part, "_recipe", None) is not None for part in (estimator, *parts.values()))
+
+
+def _door_of(estimator):
+    """How the estimator takes groups: prefix of fit's arguments, which factors, whether predict_proba takes them."""
+    last = _last_step(estimator)
+    which = "all" if isinstance(last, (MixedLogisticRegression, GroupDummiesClassifier)) else "split"
+    takes = "groups" in inspect.signature(last.fit).parameters
+    if get_config()["enable_metadata_routing"]:
+        routing = get_routing_for_object(estimator)
+        if not routing.consumes("fit", ["groups"]):
+            return "", None, False
+        # A meta-estimator hands them on to what may take several factors; splitters take one.
+        which = which if takes or _splits_by_groups(estimator) else "all"
+        return "", which, bool(routing.consumes("predict_proba", ["groups"]))
+    if _splits_by_groups(estimator):
+        return _prefix(estimator), "split", False
+    if not takes:
+        return "", None, False
+    return _prefix(estimator), which, "groups" in inspect.signature(last.predict_proba).parameters
+
+
+def _splits_by_groups(estimator):
+    """Whether it is a search whose folds hold groups out."""
+    last = _last_step(estimator)
+    return isinstance(last, BaseSearchCV) and bool(get_routing_for_object(last.cv).consumes("split", ["groups"]))
+
+
+def _weight_key(estimator):
+    """Name of fit's argument for counts of rows; None where it has none."""
+    if "sample_weight" in inspect.signature(estimator.fit).parameters:
+        return "sample_weight"
+    if get_config()["enable_metadata_routing"]:
+        consumed = get_routing_for_object(estimator).consumes("fit", ["sample_weight"])
+        return "sample_weight" if consumed else None
+    if isinstance(estimator, BaseSearchCV):
+        return _weight_key(estimator.estimator)  # hands all but groups on
+    if isinstance(estimator, Pipeline) and hasattr(estimator.steps[-1][1], "fit"):
+        key = _weight_key(estimator.steps[-1][1])
+        return key and _prefix(estimator) + key
+    return None
+
+
+def _prefix(estimator):
+    """Before names of arguments of fit: that of a pipeline hands them to its last step."""
+    if not isinstance(estimator, Pipeline) or get_config()["enable_metadata_routing"]:
+        return ""
+    return f"{estimator.steps[-1][0]}__"
+
+
+def _last_step(estimator):
+    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator

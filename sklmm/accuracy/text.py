@@ -1,0 +1,87 @@
+"""What a printed accuracy report says: tables of estimates and of differences, and what to know of the rows."""
+
+import numpy as np
+
+from sklmm.messages import shown_label
+from sklmm.reporting import numbers, rendering
+
+__all__ = ["notes_on_rows", "notes_on_warnings", "report_document"]
+
+
+def report_document(report):
+    """The document that a report prints, see `sklmm.reporting.rendering`."""
+    other, one = (shown_label(label) for label in report.classes)
+    share = np.average(report._target, weights=report._weights)
+    counted = "" if report._weights is None else f", which count for {numbers.count(report._weights.sum())}"
+    folds = sorted({len(scenario.folds) for scenario in report._plan})
+    facts = [
+        ("Outcome", f"probability of {one} (against {other}), which {share:.1%} of the rows have"),
+        ("Rows", f"{len(report._target):,} in {len(report._levels):,} groups of {report.factor}{counted}"),
+        ("Folds", " or ".join(map(str, folds))),
+        ("Standard errors", f"from resampling groups {report.n_resamples:,} times"),
+    ]
+    tables = [table for scenario in report._plan for table in scenario_tables(report, scenario)]
+    return rendering.Document("Predictive accuracy by cross-validation", facts, tables, report.notes)
+
+
+def scenario_tables(report, scenario):
+    """Estimates, and intervals of differences to the first estimator; a row a metric."""
+    table = report.summary[report.summary["scenario"] == scenario.name]
+    first, *others = report.estimators
+    estimates, differences = [], []
+    for metric, part in table.groupby("metric", sort=False, observed=True):
+        part = part.set_index("estimator").reindex(report.estimators)
+        write = number_writer(part)
+        estimates.append([metric, *(f"{write(row.estimate)} ± {write(row.std_error)}" for row in part.itertuples())])
+        differences.append([metric, *(_interval(row, write) for row in part.loc[others].itertuples())])
+    name = scenario.name.capitalize()
+    title = f"{name} ({len(scenario.rows):,} rows of {scenario.n_groups:,} groups), estimate ± standard error"
+    tables = [rendering.Table(title, ["", *report.estimators], estimates)]
+    if others:
+        title = f"{name}, difference to {first}: {100 * report.level:.6g} % interval, * where it leaves out 0"
+        tables.append(rendering.Table(title, ["", *others], differences))
+    return tables
+
+
+def notes_on_rows(plan, factor):
+    """What to know of the rows tested, in sentences."""
+    notes = []
+    for scenario in plan:
+        if scenario.name == "known groups" and scenario.n_unseen:
+            notes.append(
+                f"Known groups: {scenario.n_unseen:,} of {len(scenario.rows):,} rows are of groups of {factor} without "
+                "a row in training, as groups of one row always are; they are predicted as of new groups."
+            )
+        if scenario.n_left_out:
+            notes.append(
+                f"Updated groups: {scenario.n_left_out:,} rows are left out, of groups of {factor} that have too few "
+                "rows to be both shown and tested."
+            )
+    return notes
+
+
+def notes_on_warnings(found):
+    """What estimators warned of, a sentence for each kind."""
+    return [f"{name}, {category.__name__} {text}" for name, category, text in found]
+
+
+def number_writer(part):
+    """How to write numbers of a metric: so many decimals that two digits show of the smallest standard error.
+
+    Errors of differences count: they are smaller, and decimals matter as long as they tell estimators apart.
+    """
+    scales = part[["std_error", "difference_std_error"]].to_numpy(dtype=float)
+    scales = scales[np.isfinite(scales) & (scales > 0)]
+    decimals = int(np.clip(1 - np.floor(np.log10(scales.min())), 2, 4)) if scales.size else 4
+    return lambda value: numbers.fixed(value, decimals)
+
+
+def _interval(row, write):
+    lower, upper = row.difference_lower, row.difference_upper
+    mark = "*" if lower > 0 or upper < 0 else " "
+    return f"({_signed(lower, write)}, {_signed(upper, write)}){mark}"
+
+
+def _signed(value, write):
+    text = write(value)
+    return f"+{text}" if np.isfinite(value) and float(text) > 0 else text

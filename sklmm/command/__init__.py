@@ -1,0 +1,1 @@
+"""``python -m sklmm``: reports from tables in files."""

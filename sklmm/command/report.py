@@ -1,0 +1,199 @@
+"""The report of the command line: table, both models, their accuracy; as text and as a page."""
+
+import contextlib
+import os
+import sys
+import time
+import warnings
+
+import numpy as np
+from sklearn.base import clone
+
+from sklmm.accuracy.html import report_html
+from sklmm.accuracy.report import accuracy_report
+from sklmm.command.table_encoding import read_clustered_table
+from sklmm.command.table_reading import InputError, TableFile, plural
+from sklmm.command.table_roles import Roles
+from sklmm.exceptions import (
+    ConvergenceWarning,
+    LargeVarianceWarning,
+    SeparationWarning,
+    SingularFitWarning,
+    WorkingCorrelationWarning,
+)
+from sklmm.gee import GEELogisticRegression
+from sklmm.mixed import MixedLogisticRegression
+from sklmm.reporting.rendering import to_html, to_text
+
+__all__ = ["Log", "report"]
+
+# Warnings that a summary repeats in its own words.
+_IN_SUMMARY = (
+    ConvergenceWarning,
+    LargeVarianceWarning,
+    SeparationWarning,
+    SingularFitWarning,
+    WorkingCorrelationWarning,
+)
+
+
+class Log:
+    """Plain lines of progress on stderr, with the seconds since the start."""
+
+    def __init__(self, quiet):
+        self.quiet, self.start = quiet, time.perf_counter()
+
+    def __call__(self, message):
+        if not self.quiet:
+            print(f"[{time.perf_counter() - self.start:6.1f} s] {message}", file=sys.stderr, flush=True)
+
+
+def report(options, log):
+    """Read the table, fit the models, measure their accuracy, write the page.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+    log : callable
+        Gets lines of progress.
+
+    Returns
+    -------
+    text : str
+        The report for a terminal.
+
+    Raises
+    ------
+    InputError
+        In words for the user, where the file or the options are at fault.
+    """
+    if options.out is not None:
+        _check_out(options.out, options.data)
+    log(f"reading {options.data}")
+    file = TableFile(options.data, options.sep, options.decimal, options.encoding, options.na)
+    roles = Roles(
+        target=options.target,
+        groups=options.groups,
+        features=options.features,
+        exclude=options.exclude,
+        categorical=options.categorical,
+        time=options.time,
+        sample_weight=options.sample_weight,
+        random_effects=options.random_effects,
+    )
+    table = read_clustered_table(file, roles, positive=options.positive, drop_missing=options.drop_missing)
+    for note in table.notes:
+        log(f"note: {note}")
+    texts, sections = [to_text(table.description)], [("Data", to_html(table.description))]
+
+    mixed = MixedLogisticRegression(
+        table.random_effects, n_quadrature=options.n_quadrature, max_iter=options.max_iter
+    )
+    correlation = options.correlation or ("ar1" if table.time is not None else "exchangeable")
+    gee = GEELogisticRegression(correlation, max_iter=options.max_iter)
+    data = {"X": table.X, "y": table.y, "sample_weight": table.sample_weight}
+    clusters = table.groups.iloc[:, 0]
+    for name, model, more in (
+        ("mixed model", mixed, {"groups": table.groups}),
+        ("GEE", gee, {"groups": clusters, "time": table.time}),
+    ):
+        summary = _fit(name, model, data | more, table.labels, options.target, log)
+        texts.append(str(summary))
+        sections.append((name[:1].upper() + name[1:], summary._repr_html_()))
+    accuracy = None
+    if options.cv:
+        as_asked_for = {
+            "mixed": mixed,
+            "mixed, u = 0": clone(mixed).set_params(predict_effects="zero"),
+            # predictions need no covariance, and the robust one warns in small folds
+            "gee": clone(gee).set_params(cov_type="naive"),
+        }
+        estimators = {name: as_asked_for.get(name, name) for name in options.estimators}
+        accuracy = _measure(estimators, table, options, log)
+        texts.append(str(accuracy))
+    if options.out is not None:
+        log(f"writing {options.out}")
+        title = f"{options.target} by {', '.join(options.groups)}"
+        _write(options.out, report_html(accuracy, title=title, sections_before=sections))
+    return "\n\n\n".join(texts)
+
+
+def _fit(name, model, data, labels, target, log):
+    """Fit a model, and give its summary with the labels of the table and with the warnings of the fit."""
+    log(f"fitting the {name} to {plural(len(data['y']), 'row')}")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model.fit(**data)
+        except (ValueError, NotImplementedError, MemoryError, FloatingPointError) as error:
+            raise InputError(f"the {name} can't be fitted: {error}") from error
+    summary = model.summary()
+    other, one = labels
+    summary.facts[0] = ("Outcome", f"probability of {target} = {one!r} (against {other!r})")
+    for message, kind in {str(warning.message): warning.category for warning in caught}.items():
+        log(f"warning: {name}: {message}")
+        if not issubclass(kind, _IN_SUMMARY) and f"{message}." not in summary.notes:
+            summary.notes.append(f"Warning: {message}.")
+    return summary
+
+
+def _measure(estimators, table, options, log):
+    """The accuracy report, its progress on stderr."""
+    log(f"cross-validation of {', '.join(estimators)} in {options.cv} folds: {', '.join(options.scenarios)}")
+    with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(sys.stderr):
+        warnings.simplefilter("always")
+        try:
+            accuracy = accuracy_report(
+                estimators,
+                table.X,
+                table.y,
+                groups=table.groups,
+                split_by=options.groups[0],
+                cv=options.cv,
+                scenarios=options.scenarios,
+                update_rows=options.update_rows,
+                time=table.time,
+                sample_weight=table.sample_weight,
+                random_effects=table.random_effects,
+                n_jobs=options.n_jobs,
+                random_state=options.random_state,
+                verbose=0 if options.quiet else 1,
+            )
+        except (ValueError, TypeError, MemoryError, RuntimeError) as error:
+            raise InputError(f"accuracy: {error}".replace("update_rows", "--update-rows")) from error
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        log(f"warning: {message}")
+    accuracy.classes = np.array(table.labels, dtype=object)  # in place of the 0 and 1 that stand for them
+    return accuracy
+
+
+# Output ------------------------------------------------------------------------------------------------------
+
+
+def _check_out(out, data):
+    """Refuse, before hours of work, a place that can't be written to."""
+    folder = out.resolve().parent
+    if out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a folder: name a file in it")
+    if not folder.is_dir():
+        raise InputError(f"--out {str(out)!r}: there is no folder {str(folder)!r}; make it first")
+    if not os.access(out if out.exists() else folder, os.W_OK):
+        raise InputError(f"--out {str(out)!r}: no permission to write there")
+    if out.exists() and data.exists() and out.samefile(data):
+        raise InputError(f"--out {str(out)!r} is the table itself, which would be lost")
+
+
+def _write(out, text):
+    """Write a file whole or not at all: what was there stays until the new text is complete."""
+    out = out.resolve()
+    if out.exists() and not out.is_file():  # a device or a pipe
+        out.write_text(text, encoding="utf-8")
+        return
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        part.replace(out)
+    except OSError as error:
+        raise InputError(f"--out: can't write {str(out)!r}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,156 @@
+"""The rows of one call: numbers apart from groups; weights and times, read and checked."""
+
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_array
+
+from sklmm.design.columns import take_columns, take_rows
+
+# What all rows may count for together. The rounding error of a log-likelihood is some 1e-16 of it, which leaves two
+# decimals to 1e13 rows; squares of less than the other number underflow.
+FEWEST_ROWS, MOST_ROWS = 1e-150, 1e13
+
+
+@dataclass
+class Rows:
+    """The rows of one call: numbers apart from groups.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, n_features)
+        The features, without the grouping columns; a view of the caller's array where that is possible.
+    names : list of str
+        Their names.
+    groups : dict of str -> 1-D array-like
+        The grouping columns by name; empty without groups.
+    raw : object
+        The caller's X as a frame or array, with all its columns.
+    raw_names : list of str
+    time : 1-D array-like or None
+        The column of times, where X has one.
+    absent_groups : sequence of str
+        Grouping columns of the fit that new rows came without: their labels are missing in `groups`.
+    """
+
+    X: np.ndarray
+    names: list
+    groups: dict
+    raw: object
+    raw_names: list
+    time: object = None
+    absent_groups: tuple = ()
+
+    def column(self, name):
+        """The labels of a grouping column, or a feature used as one in an interaction."""
+        if name in self.groups:
+            return self.groups[name]
+        return take_columns(self.raw, self.raw_names.index(name))
+
+    def add_products(self, products):
+        """Put products of features behind them, see `with_products`."""
+        if products:
+            self.X, self.names = with_products(self.X, products), [*self.names, *products]
+
+    def keep(self, mask):
+        """The rows where `mask` holds."""
+        self.X = self.X[mask]
+        self.groups = {name: take_rows(labels, mask) for name, labels in self.groups.items()}
+        self.raw = take_rows(self.raw, mask)
+        self.time = None if self.time is None else take_rows(self.time, mask)
+
+
+def with_products(X, products):
+    """An array with the products of columns behind them: a dict of name -> the columns that are multiplied."""
+    columns = [np.prod([X[:, j] for j in multiplied], axis=0) for multiplied in (products or {}).values()]
+    return np.column_stack([X, *columns]) if columns else X
+
+
+def read_weights(sample_weight, n_rows):
+    """Row counts as float64, or None for all ones.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or if they add up to 0, to less than FEWEST_ROWS or more than MOST_ROWS.
+    """
+    if sample_weight is None:
+        return None
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_rows, float(sample_weight))
+    weights = check_array(
+        sample_weight, dtype=np.float64, ensure_2d=False, order="C", input_name="sample_weight"
+    )
+    if weights.ndim != 1:
+        raise ValueError(f"sample_weight must be 1-dimensional, got an array of shape {weights.shape}")
+    if weights.shape[0] != n_rows:
+        raise ValueError(f"sample_weight has {weights.shape[0]} rows, but X has {n_rows}")
+    if weights.min() < 0:
+        raise ValueError(
+            "sample_weight counts rows and can't be negative; "
+            f"{np.count_nonzero(weights < 0)} of its values are negative"
+        )
+    if not weights.any():
+        raise ValueError("sample_weight is zero for every row: there is nothing to fit")
+    with np.errstate(over="ignore"):
+        total = weights.sum()
+    if not FEWEST_ROWS <= total <= MOST_ROWS:
+        trouble = "numbers so small underflow"
+        if total > MOST_ROWS:
+            trouble = f"beyond {MOST_ROWS:g}, double precision loses differences of 0.01 between log-likelihoods"
+        raise ValueError(
+            f"sample_weight counts rows, and these add up to {total:.3g}; {trouble}. Weights that are no counts can be "
+            "divided by their mean"
+        )
+    return weights
+
+
+def read_times(time):
+    """Times as floats: numbers as they are, dates as days, periods as their numbers.
+
+    Raises
+    ------
+    ValueError
+        If times are missing or not finite.
+    ValueError or TypeError
+        If they are neither numbers nor dates.
+    """
+    values = time.array if isinstance(time, (pd.Series, pd.Index)) else time
+    values = pd.Series(values if isinstance(values, pd.api.extensions.ExtensionArray) else np.asarray(values))
+    missing = values.isna().to_numpy()
+    if not missing.any():
+        if values.dtype == object:
+            kind = pd.api.types.infer_dtype(values)
+            if kind in ("date", "datetime", "datetime64", "timedelta", "timedelta64", "period"):
+                values = pd.Series(pd.PeriodIndex(values) if kind == "period" else pd.Series(values.tolist()))
+            if kind == "date":
+                values = pd.to_datetime(values)
+        if isinstance(values.dtype, pd.PeriodDtype):
+            values = values.astype("int64")
+        elif values.dtype.kind == "M":
+            values = (values - values.min()) / pd.Timedelta(days=1)
+        elif values.dtype.kind == "m":
+            values = values / pd.Timedelta(days=1)
+        elif isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
+            values = values.cat.codes
+        elif values.dtype.kind == "c":
+            raise ValueError("time must hold numbers or dates, not complex numbers")
+        try:
+            values = values.to_numpy(dtype=np.float64)
+        except (ValueError, TypeError) as error:
+            advice = "; pandas.to_datetime makes text dates" if values.dtype.kind not in "biuf" else ""
+            raise type(error)(f"time must hold numbers or dates ({error}){advice}") from error
+        missing = ~np.isfinite(values)
+    if missing.any():
+        raise ValueError(
+            f"time is missing (NaN) or infinite in {np.count_nonzero(missing)} rows (first: row {np.argmax(missing)}); "
+            "drop these rows before the fit"
+        )
+    return values
+
+
+def rows_by_level(codes, weights, counts):
+    """Rows of each level: `counts`, or the sums of their weights."""
+    return counts if weights is None else np.bincount(codes, weights=weights, minlength=len(counts))

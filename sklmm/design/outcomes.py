@@ -1,0 +1,69 @@
+"""Labels of two classes, read and coded."""
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import type_of_target
+
+from sklmm.messages import listed, shown_label
+
+_NUMBERS = ("floating", "mixed-integer-float", "decimal")  # as pandas calls objects that are numbers
+_COUNTS = (
+    "If these are {} of successes among trials: give each row twice, as a success and as a failure, and the numbers of "
+    "both as sample_weight"
+)
+
+
+def plain_labels(labels):
+    """Labels as an array; objects that are all truth values or numbers (Decimals, too) become an array of these."""
+    values = np.asarray(labels)
+    if values.dtype != object:
+        return values
+    kind = pd.api.types.infer_dtype(values, skipna=False)
+    if kind in ("boolean", "integer"):
+        return pd.Series(values).infer_objects().to_numpy()
+    return values.astype(np.float64) if kind in _NUMBERS else values
+
+
+def encode_target(y):
+    """Code two classes as 0 and 1.
+
+    Returns
+    -------
+    codes : ndarray of uint8
+    classes : ndarray of shape (2,)
+    """
+    values = np.asarray(y)
+    if values.dtype.kind in "biu" or (values.dtype.kind == "f" and float(values.min()).is_integer()):
+        # The common case, two numbers, without sorting or hashing a million of them.
+        low, high = values.min(), values.max()
+        codes = values == high
+        n_high = np.count_nonzero(codes)
+        if (
+            low != high
+            and (n_high + np.count_nonzero(values == low) == values.size)
+            and float(high).is_integer()
+        ):
+            return codes.view(np.uint8), np.array([low, high], dtype=values.dtype)
+    if values.dtype.kind in "fc":
+        assert_all_finite(values, input_name="y")
+    codes, found = pd.factorize(values)
+    if (codes < 0).any():
+        raise ValueError(f"Input y contains NaN: {np.count_nonzero(codes < 0)} labels are missing.")
+    found = plain_labels(np.asarray(found, dtype=values.dtype))
+    kind = type_of_target(found, input_name="y", raise_unknown=True)
+    if len(found) == 1:
+        raise ValueError(f"y holds one class only ({shown_label(found[0])}); a classifier needs two classes")
+    if kind == "continuous":
+        raise ValueError(
+            "Unknown label type: continuous. y holds numbers that are no class labels; a classifier needs "
+            "two classes" + (f". {_COUNTS.format('shares')}" if found.min() >= 0 and found.max() <= 1 else "")
+        )
+    if len(found) > 2:
+        counts = found.dtype.kind in "iuf" and found.min() >= 0
+        raise ValueError(
+            f"Only binary classification is supported. The type of the target is {kind}. It holds "
+            f"{listed(map(shown_label, found), 5)}" + (f". {_COUNTS.format('numbers')}" if counts else "")
+        )
+    order = np.argsort(found)
+    return (codes == order[1]).view(np.uint8), found[order]

@@ -1,0 +1,264 @@
+"""The user's parameters and the engines': columns of X are centred and scaled, random-effect columns scaled, so that
+neither conditioning nor starting values depend on units."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+SAMPLE_ROWS = 1024
+CHUNK_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class EffectUnits:
+    """The units in which one factor's random effects are independent standard normals: z'b = t'u.
+
+    The loadings t = Lambda'z come from centred and scaled columns. From the user's, z'Cov(b)z would be a small
+    difference of huge numbers wherever a feature is far from 0, as times in seconds are.
+
+    Attributes
+    ----------
+    columns : list of int
+        Column of X for each random coefficient, -1 for the intercept.
+    center, inv_scale : ndarray of shape (q,)
+        Of the columns.
+    to_natural : ndarray of shape (q, q)
+        Coefficients of the user's columns from those of these.
+    Lambda : ndarray of shape (q, q)
+        Relative covariance factor of the coefficients of these columns.
+    """
+
+    columns: list
+    center: np.ndarray
+    inv_scale: np.ndarray
+    to_natural: np.ndarray
+    Lambda: np.ndarray
+
+    @property
+    def natural(self):
+        """The coefficients of the user's columns are natural @ u, (q, q)."""
+        return self.to_natural @ self.Lambda
+
+    def design(self, X):
+        """The centred and scaled columns of rows of X, (n, q)."""
+        Z = np.ones((X.shape[0], len(self.columns)))
+        for a, column in enumerate(self.columns):
+            if column >= 0:
+                Z[:, a] = (X[:, column] - self.center[a]) * self.inv_scale[a]
+        return Z
+
+    def loadings(self, X):
+        """t = Lambda'z of rows of X, (n, q)."""
+        return self.design(X) @ self.Lambda
+
+
+@dataclass(frozen=True)
+class FitUnits:
+    """The units and the parameters of a fit, as the engines have them.
+
+    Attributes
+    ----------
+    center, inv_scale : ndarray
+        Of the columns of X, padded to whole vectors.
+    z_center, z_inv_scale : ndarray
+        Of the columns of all random coefficients.
+    x : ndarray
+        Slopes of all columns, the intercept if there is one, and theta.
+    beta : ndarray
+        Of x, the slopes of columns that are fixed effects, and the intercept.
+    n_slopes : int
+        Columns of X that are fixed effects: the first ones.
+    fit_intercept : bool
+    covariance : ndarray or None
+        Of x without the slopes of columns that are no fixed effects; 0 for parameters that are held.
+    """
+
+    center: np.ndarray
+    inv_scale: np.ndarray
+    z_center: np.ndarray
+    z_inv_scale: np.ndarray
+    x: np.ndarray
+    beta: np.ndarray
+    n_slopes: int
+    fit_intercept: bool
+    covariance: np.ndarray | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_intercepts(cls, intercept, sd):
+        """Of a model of a random intercept without features."""
+        x = np.array([intercept, sd])
+        return cls(np.zeros(8), np.zeros(8), np.zeros(1), np.ones(1), x, x[:1], n_slopes=0, fit_intercept=True)
+
+    def with_covariance(self, covariance):
+        return replace(self, covariance=covariance)
+
+    def natural_map(self):
+        """d(natural)/d(internal) of the fixed effects; natural ones begin, internal ones end with the intercept."""
+        return natural_map(self.center, self.inv_scale, self.n_slopes, self.fit_intercept)
+
+    def design(self, X):
+        """Centred and scaled columns of rows of X that are fixed effects, and the intercept's."""
+        p = self.n_slopes
+        E = np.ones((X.shape[0], p + self.fit_intercept))
+        E[:, :p] = (X[:, :p] - self.center[:p]) * self.inv_scale[:p]
+        return E
+
+
+class Units:
+    """Base of the engines: translates between natural and internal parameters.
+
+    Internal parameters are the slopes, the intercept if there is one, and theta. An engine sets `p`, `fit_intercept`,
+    `n_fixed`, `n_params`, `columns` and `covariance`, and then calls `_scale_columns`.
+    """
+
+    def _scale_columns(self, X, sample_weight, standardise, units=None):
+        """Choose the units: those of an earlier fit, if given."""
+        p = X.shape[1]
+        self._X = X
+        if units is not None:
+            self._center, self._inv_scale = units.center, units.inv_scale
+            self._z_center, self._z_inv_scale = units.z_center, units.z_inv_scale
+            return
+        self._z_center, self._z_inv_scale = np.zeros(self.columns.size), np.ones(self.columns.size)
+        if not standardise or p == 0:
+            padded = max(8, (p + 7) // 8 * 8)
+            self._center, self._inv_scale = np.zeros(padded), np.zeros(padded)
+            self._inv_scale[:p] = 1.0
+            return
+        sample, share = row_sample(X, sample_weight)
+        self._center, self._inv_scale = column_scales(sample, share, self.fit_intercept, X, sample_weight)
+        size = np.sqrt(share @ sample**2)
+        for block, correlated in self.covariance.blocks:
+            columns = self.columns[block]
+            # beside a correlated intercept a slope may be counted from anywhere: it is the same model
+            # (from the mean of all rows: quadrature's error, though not the model, depends on it)
+            centred = correlated and (columns < 0).any()
+            for a, column in enumerate(columns, start=block.start):
+                if column < 0:
+                    continue
+                center = np.average(X[:, column], weights=sample_weight) if centred else 0.0
+                scale = np.sqrt(share @ (sample[:, column] - center) ** 2)
+                if scale > 1e-12 * size[column]:
+                    self._z_center[a], self._z_inv_scale[a] = center, 1.0 / scale
+
+    def farthest(self, step):
+        """How far a step in the fixed effects moves the linear predictor of some row at most."""
+        return largest_move(self._X, self._center, self._inv_scale, step)
+
+    def spread(self, step):
+        """How far apart a step in the fixed effects moves linear predictors along each column."""
+        return np.ptp(self._X, axis=0) * np.abs(self._inv_scale[: self.p] * step[: self.p])
+
+    def _fixed_map(self):
+        """d(natural)/d(internal) of the fixed effects; natural are the intercept, if any, and the slopes."""
+        return natural_map(self._center, self._inv_scale, self.p, self.fit_intercept)
+
+    def random_map(self):
+        """Natural random coefficients from internal ones, (q, q)."""
+        T = np.diag(self._z_inv_scale)
+        for block, _ in self.covariance.blocks:
+            intercept = block.start + np.flatnonzero(self.columns[block] < 0)
+            T[intercept, block] -= (self._z_center * self._z_inv_scale)[block]
+        return T
+
+    def standard_deviations(self, x):
+        """Of all random coefficients, in the user's units."""
+        return np.linalg.norm(self.random_map() @ self.covariance.lambda_(x[self.n_fixed :]), axis=1)
+
+    def jacobian(self, x):
+        """d(natural)/d(internal) at x; natural are the intercept if any, the slopes and theta, in the user's units."""
+        J = np.zeros((self.n_params, self.n_params))
+        J[: self.n_fixed, : self.n_fixed] = self._fixed_map()
+        T = self.random_map()
+        factor = T @ self.covariance.lambda_(x[self.n_fixed :])
+        for entry in range(self.covariance.m):
+            change = T @ self.covariance.lambda_(np.eye(self.covariance.m)[entry])
+            J[self.n_fixed :, self.n_fixed + entry] = self.covariance.normal_jacobian(factor, change)
+        return J
+
+    def natural(self, x):
+        """(beta, theta) in the user's units."""
+        covariance, T = self.covariance, self.random_map()
+        Lambda = covariance.lambda_(x[self.n_fixed :])
+        if np.triu(T, 1).any():  # quadrature's value depends on the factor, which `internal` is to find again
+            Lambda = covariance.with_pivots(Lambda)
+        Lambda = covariance.normal_form(T @ Lambda)
+        return self._fixed_map() @ x[: self.n_fixed], Lambda[covariance.row, covariance.col]
+
+    def internal(self, beta, theta):
+        """Internal parameters of (beta, theta)."""
+        covariance = self.covariance
+        Lambda = covariance.normal_form(np.linalg.solve(self.random_map(), covariance.lambda_(theta)))
+        return np.append(np.linalg.solve(self._fixed_map(), beta), Lambda[covariance.row, covariance.col])
+
+    def fit_units(self, x, slopes_only=0):
+        """What describes these units and parameters once the rows are gone."""
+        beta = np.delete(x[: self.n_fixed], np.arange(self.p - slopes_only, self.p))
+        return FitUnits(
+            self._center, self._inv_scale, self._z_center, self._z_inv_scale, np.array(x), beta, self.p - slopes_only,
+            self.fit_intercept,
+        )  # fmt: skip
+
+    def effect_units(self, x, sizes):
+        """`EffectUnits` of each factor; `sizes` are their numbers of coefficients."""
+        Lambda, T, found, first = self.covariance.lambda_(x[self.n_fixed :]), self.random_map(), [], 0
+        for size in sizes:
+            own = slice(first, first + size)
+            scales = self._z_center[own], self._z_inv_scale[own]
+            found.append(EffectUnits(self.columns[own].tolist(), *scales, T[own, own], Lambda[own, own]))
+            first += size
+        return found
+
+
+def row_sample(X, sample_weight):
+    """About 1,000 rows and their shares of the weight: as counts here, too, as the path of a fit depends on them."""
+    every = max(1, X.shape[0] // SAMPLE_ROWS)
+    sample = X[::every].astype(np.float64)
+    share = np.ones(len(sample)) if sample_weight is None else sample_weight[::every]
+    return sample, share / share.sum() if share.any() else np.full(len(share), 1 / len(share))
+
+
+def column_scales(sample, share, fit_intercept, X, sample_weight):
+    """Centre (0 without an intercept to absorb it) and inverse scale of each column, padded to a multiple of 8.
+
+    Columns without spread in the sample, such as indicators of rare categories, are looked at in all rows of X.
+    """
+    p = sample.shape[1]
+    padded = max(8, (p + 7) // 8 * 8)
+    center, inv_scale = np.zeros(padded), np.zeros(padded)
+
+    def moments(rows, weight):
+        middle = weight @ rows if fit_intercept else np.zeros(rows.shape[1])
+        return middle, np.sqrt(weight @ (rows - middle) ** 2), np.sqrt(weight @ rows**2)
+
+    center[:p], spread, size = moments(sample, share)
+    for j in np.flatnonzero(spread <= 1e-12 * size) if len(sample) < X.shape[0] else ():
+        weight = np.ones(X.shape[0]) if sample_weight is None else sample_weight
+        column = X[:, j : j + 1].astype(np.float64)
+        (center[j],), (spread[j],), (size[j],) = moments(column, weight / weight.sum())
+    # a constant column has no spread but rounding error; its size keeps it from being blown up
+    spread = np.where(spread > 1e-12 * size, spread, size)
+    inv_scale[:p] = 1.0 / np.where(spread > 0, spread, 1.0)
+    return center, inv_scale
+
+
+def natural_map(center, inv_scale, p, fit_intercept):
+    """d(natural)/d(internal) of the fixed effects: internal are the standardised slopes and then the intercept, natural
+    the intercept and then the slopes in the user's units."""
+    k = int(fit_intercept)
+    J = np.zeros((p + k, p + k))
+    J[k:, :p] = np.diag(inv_scale[:p])
+    if k:
+        J[0, :p] = -inv_scale[:p] * center[:p]
+        J[0, p] = 1.0
+    return J
+
+
+def largest_move(X, center, inv_scale, step):
+    """How far a step in standardised coefficients, that of the intercept (if any) behind the slopes, moves the linear
+    predictor of some row at most."""
+    p = X.shape[1]
+    slopes = inv_scale[:p] * step[:p]
+    shift = step[p:].sum() - slopes @ center[:p]
+    return max((np.abs(X[first : first + CHUNK_ROWS] @ slopes + shift).max() for first in range(0, len(X), CHUNK_ROWS)),
+               default=0.0)

@@ -1,0 +1,238 @@
+"""Does the model fit? Quantile residuals, influence of clusters; see `normality` for that of random effects.
+
+A fitted model holds no rows, but what each cluster's score does to its estimates; residuals take the rows again.
+
+References
+----------
+Dunn PK, Smyth GK (1996). Randomized quantile residuals. Journal of Computational and Graphical Statistics 5, 236-244.
+
+Preisser JS, Qaqish BF (1996). Deletion diagnostics for generalised estimating equations. Biometrika 83, 551-562.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.special import expit
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from sklmm.design.columns import one_dimensional, take_rows
+from sklmm.design.grouping import encode_groups
+from sklmm.design.observations import read_weights
+from sklmm.diagnostics.normality import random_effects_normality, standardised_effects
+from sklmm.estimators.rows_of_fit import read_target, weights_of_rows
+from sklmm.prediction.population import normal_rule
+from sklmm.prediction.predictor import Predictor
+from sklmm.prediction.simulation import simulate_codes
+
+__all__ = ["quantile_residuals", "random_effects_normality", "standardised_effects"]
+
+
+# Quantile residuals ------------------------------------------------------------------------------------------
+
+
+def quantile_residuals(
+    estimator,
+    X,
+    y,
+    groups=None,
+    *,
+    sample_weight=None,
+    by=None,
+    n_simulations=500,
+    predict_effects="marginal",
+    random_state=None,
+):
+    """Where outcomes lie among those that the model would produce: uniform between 0 and 1 if it is right.
+
+    A residual is the share of simulated outcomes below the observed one; ties, which 0 and 1 are full of, are broken at
+    random. Without `by` there is a residual a row, which needs no simulation: the distribution of a row is its
+    probability (Dunn and Smyth 1996). With `by` outcomes are summed first: sums of a group tell whether groups
+    differ as the model says, which single rows cannot.
+
+    Parameters
+    ----------
+    estimator : fitted MixedLogisticRegression or GEELogisticRegression
+    X, y, groups
+        As in `fit`: as a rule the rows of the fit.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Counts of rows, whole numbers. Rows that are alike in features and groups are then one observation, so many
+        successes of so many trials, with one residual under the index of its first row. None is the column of weights
+        that the formula of the model names, where X has it.
+    by : None, str or array-like of shape (n_samples,), default=None
+        Labels to sum outcomes by; a str is a grouping factor of the model. Mixed models only: a marginal model does
+        not say how the rows of a group are distributed together.
+    n_simulations : int, default=500
+        For `by`.
+    predict_effects : {"marginal", "posterior", "mode", "zero"}, default="marginal"
+        As in `MixedLogisticRegression.simulate`; "marginal" draws the random effects anew.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same residuals in every call.
+
+    Returns
+    -------
+    residuals : Series
+        By row, by observation or by label. Residuals of different groups are independent; those of rows in one group
+        are not, where random effects are averaged over ("marginal").
+
+    Raises
+    ------
+    ValueError
+        If weights are no whole numbers; if a marginal model of groups is asked for residuals of sums, `by` labels or of
+        the rows that a weight counts; if the fit had weights, and there are none for as many rows.
+    """
+    return residuals_and_predictions(
+        estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state
+    )[0]
+
+
+def residuals_and_predictions(
+    estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state
+):
+    """`quantile_residuals`, the mean predicted probability of what each is of, and what that is in words."""
+    check_is_fitted(estimator)
+    random = check_random_state(random_state)
+    X, y, groups, sample_weight, by = estimator._complete_rows(X, y, groups, sample_weight, by)
+    mixed = hasattr(estimator, "simulate")
+    if by is not None and not mixed:
+        raise ValueError(
+            "a marginal model does not say how the rows of a group are distributed together, so that their sums have "
+            "no residuals: leave out by, or fit a MixedLogisticRegression"
+        )
+    if isinstance(n_simulations, bool) or not isinstance(n_simulations, (int, np.integer)) or n_simulations < 1:
+        raise ValueError(f"n_simulations must be an integer >= 1, got {n_simulations!r}")
+    rows = estimator._read_new_rows(X, groups if mixed else None)
+    n = rows.X.shape[0]
+    counts = _counts(read_weights(weights_of_rows(estimator, X, sample_weight), n))
+    mask = np.ones(n, dtype=bool) if counts is None else counts > 0
+    outcome = read_target(estimator, take_rows(one_dimensional(y, "y", n), mask))
+    p = _probability(estimator, X, groups, predict_effects)[mask]
+    if counts is not None:
+        rows.keep(mask)
+        counts = counts[mask]
+    if by is not None:
+        by = by if isinstance(by, str) else take_rows(one_dimensional(by, "by", n), mask)
+        code, levels = labels_of_rows(estimator, rows, by)
+        simulated = simulate_codes(estimator, rows, int(n_simulations), random, predict_effects, counts)
+        residuals = _ranks(outcome if counts is None else outcome * counts, simulated, code, len(levels), random)
+        weights = np.ones(len(p)) if counts is None else counts
+        mean = np.bincount(code, weights=weights * p) / np.bincount(code, weights=weights)
+        of = by if isinstance(by, str) else None
+        return pd.Series(residuals, index=levels, name="quantile_residual"), mean, f"levels of {of}" if of else "labels"
+    labels = (X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(n))[mask]
+    if counts is None or (counts == 1).all():
+        u = random.uniform(size=p.size)
+        residuals = np.where(outcome, 1.0 - p * (1.0 - u), (1.0 - p) * u)
+        return pd.Series(residuals, index=labels, name="quantile_residual"), p, "rows"
+    code, first = _alike(rows)
+    trials = np.bincount(code, weights=counts)
+    if not mixed and estimator.n_groups_ and (trials > 1).any():
+        raise ValueError(
+            "a marginal model does not say how the rows of a group are distributed together, so that those which a "
+            "weight counts have no residuals: pass every row once, or fit a MixedLogisticRegression"
+        )
+    successes = np.bincount(code, weights=counts * outcome)
+    if mixed:
+        codes = estimator._lookup(rows) if predict_effects in ("posterior", "mode") else []
+        own = [factor_codes[first] for factor_codes in codes]
+        lower, upper = _cdf_of_counts(estimator, rows.X[first], own, successes, trials, predict_effects)
+    else:
+        logits = estimator.decision_function(X)[mask][first]
+        lower, upper = _binomial_cdf(successes, trials, logits, None)
+    residuals = lower + (upper - lower) * random.uniform(size=len(first))
+    return pd.Series(residuals, index=labels[first], name="quantile_residual"), p[first], "observations"
+
+
+def _counts(weights):
+    """Weights as whole numbers."""
+    if weights is None:
+        return None
+    counts = np.rint(weights).astype(np.int64)
+    if (np.abs(weights - counts) > 1e-9 * weights).any():
+        raise ValueError("residuals are of counts, but some sample_weight are no whole numbers")
+    return counts
+
+
+def _ranks(outcome, simulated, code, n_levels, random):
+    """Ranks of sums by label among those simulated, between 0 and 1."""
+
+    def sums(values):
+        return np.bincount(code, weights=values, minlength=n_levels)
+
+    observed, n = sums(outcome), 0
+    below, equal = np.zeros(n_levels), np.zeros(n_levels)
+    for values in simulated:
+        total, n = sums(values), n + 1
+        below += total < observed
+        equal += total == observed
+    # The observed sum is one of n + 1 that are alike if the model is right: its rank, ties broken, is uniform.
+    return (below + random.uniform(size=n_levels) * (equal + 1.0)) / (n + 1.0)
+
+
+def _alike(rows):
+    """Codes of rows that are alike in features and groups, and the first row of each."""
+    table = pd.DataFrame(np.asarray(rows.X)).assign(
+        **{f"g{j}": pd.factorize(np.asarray(labels))[0] for j, labels in enumerate(rows.groups.values())}
+    )
+    if table.shape[1] == 0:
+        return np.zeros(len(table), dtype=np.intp), np.zeros(1, dtype=np.intp)
+    code = table.groupby(list(table.columns), sort=False).ngroup().to_numpy()
+    return code, np.unique(code, return_index=True)[1]
+
+
+def _cdf_of_counts(estimator, X, codes, successes, trials, effects):
+    """P(K < k) and P(K <= k) for the number K of successes among trials that share a row's logit."""
+    predictor = Predictor.of(estimator, 1)
+    mean, sd, nodes = predictor.linear_predictor(np.asarray(X, dtype=np.float64), codes, effects)
+    if nodes is None:
+        return _binomial_cdf(successes, trials, mean, sd)
+    known, t, levels = nodes
+    eta, weights = estimator._factors[0].posterior.predictors(mean[known], t, levels)
+    weights /= weights.sum(axis=1, keepdims=True)
+    out = np.empty((2, len(mean)))
+    for at, k in enumerate((successes - 1, successes)):
+        cdf = stats.binom.cdf(k[known, None], trials[known, None], expit(eta))
+        out[at, known] = np.einsum("nk,nk->n", cdf, weights)
+    unknown = np.ones(len(mean), dtype=bool)
+    unknown[known] = False
+    out[:, unknown] = _binomial_cdf(successes[unknown], trials[unknown], mean[unknown], sd[unknown])
+    return out
+
+
+def _binomial_cdf(successes, trials, mean, sd):
+    """P(K < k) and P(K <= k) for binomial K, its logit normal with these means and standard deviations."""
+    if sd is None:
+        p = expit(mean)
+        return stats.binom.cdf(successes - 1, trials, p), stats.binom.cdf(successes, trials, p)
+    out = np.empty((2, len(mean)))
+    order = np.argsort(sd * np.sqrt(trials))  # rows that need as fine a rule
+    for part in np.array_split(order, max(1, len(order) // 256)) if len(order) else ():
+        # A distribution function of n trials rises within about 2 / sqrt(n) of a logit, and nodes must be as near.
+        z, w = normal_rule(max(sd[part].max(), 0.3 * (sd[part] * np.sqrt(trials[part])).max()), most=600.0)
+        p = expit(mean[part, None] + sd[part, None] * z)
+        for at, k in enumerate((successes[part] - 1, successes[part])):
+            out[at, part] = stats.binom.cdf(k[:, None], trials[part, None], p) @ w
+    return out
+
+
+def _probability(estimator, X, groups, effects):
+    if hasattr(estimator, "simulate"):
+        return estimator.predict_proba(X, groups=groups, predict_effects=effects)[:, 1]
+    return estimator.predict_proba(X)[:, 1]
+
+
+def labels_of_rows(estimator, rows, by):
+    """Codes and levels of the labels that `by` stands for."""
+    if not isinstance(by, str):
+        return encode_groups(one_dimensional(by, "by", rows.X.shape[0]), "by")
+    for factor in estimator._factors:
+        if factor.name == by:
+            if not rows.groups:
+                raise ValueError(f"by={by!r} needs the groups of the rows: pass groups, as to fit")
+            return encode_groups(factor.labels(rows.column), by)
+    raise ValueError(f"{by!r} is no grouping factor of the model; there are {list(estimator.n_groups_)}")
+
+
+# Influence of clusters ---------------------------------------------------------------------------------------
+
+

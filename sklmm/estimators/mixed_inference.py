@@ -1,0 +1,369 @@
+"""Inference of the mixed model beyond Wald's: the methods that `MixedLogisticRegression` gets from here."""
+
+import warnings
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+import pandas as pd
+from scipy import linalg
+from sklearn.utils.validation import check_is_fitted
+
+from sklmm.design.grouping import encode_groups, lookup_known_codes
+from sklmm.estimators.rows_of_fit import SAME_ROWS, FittedRows, read_rows_of_fit
+from sklmm.exceptions import ConvergenceWarning, FewClustersWarning
+from sklmm.inference.bootstrap import (
+    BootstrapResult,
+    ClusterDraw,
+    MixedRefit,
+    ParametricDraw,
+    acceleration,
+    check_resampling,
+    print_progress,
+    resample,
+    warn_of_failures,
+)
+from sklmm.inference.profile import profile_interval
+from sklmm.inference.variance_partition import variance_partition
+from sklmm.inference.wald import check_level
+from sklmm.likelihood.base import FactorDesign
+from sklmm.likelihood.objective import MixedObjective
+from sklmm.passes.threads import effective_threads
+
+
+class MixedInference:
+    """Mixin: from the fitted attributes, and from the data only where a method refits."""
+
+    @property
+    def variance_partition_(self):
+        """Variances on the latent scale: of the fixed effects, of each factor's random effects, of the error."""
+        factors = self._fitted("_factors")
+        return variance_partition(self._row_moments, {factor.name: factor.units.Lambda for factor in factors})
+
+    @property
+    def icc_(self):
+        """Intraclass correlation on the latent scale, of all factors together."""
+        return self.variance_partition_.icc
+
+    @property
+    def median_odds_ratio_(self):
+        """Median odds ratio of each factor."""
+        return self.variance_partition_.median_odds_ratio
+
+    @property
+    def r2_(self):
+        """Nakagawa's R2, marginal and conditional."""
+        return self.variance_partition_.r2
+
+    def vcov(self, cov_type="model"):
+        """Covariance of the fixed effects.
+
+        Parameters
+        ----------
+        cov_type : {"model", "robust"}, default="model"
+            "model" is `vcov_`, right if the model is. "robust": the cluster sandwich, from the scores of the groups
+            (without groups, of the rows) at the fit; for many groups it holds whatever the rows of a group have in
+            common, as long as groups are independent and the fixed effects mean what they are to mean. No small-sample
+            correction.
+
+        Returns
+        -------
+        vcov : DataFrame
+            NaN in the rows and columns of coefficients that are not identified.
+
+        Raises
+        ------
+        ValueError
+            For "robust", if there are several grouping factors: their groups are not independent clusters.
+        """
+        check_is_fitted(self)
+        if cov_type not in ("model", "robust"):
+            raise ValueError(f"cov_type must be 'model' or 'robust', got {cov_type!r}")
+        if cov_type == "model":
+            return self.vcov_
+        if len(self._factors) > 1:
+            raise ValueError(
+                "cov_type='robust' sums over independent clusters, but the model has several grouping factors: "
+                f"{', '.join(factor.name for factor in self._factors)}. Fit one of them, the coarsest of nested ones"
+            )
+        names = self._fixed_names
+        n, n_clusters = len(names), next(iter(self._n_groups_of_fit.values()), self.n_obs_)
+        if n_clusters <= n:
+            warnings.warn(
+                f"there are {n_clusters:g} groups for {n} coefficients: a robust covariance needs more groups "
+                "than coefficients (better, dozens of them)",
+                FewClustersWarning,
+                stacklevel=2,
+            )
+        return pd.DataFrame(self._robust_vcov[:n, :n], index=names, columns=names, copy=True)
+
+    def conf_int(
+        self,
+        level=0.95,
+        method="wald",
+        *,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+        parameters=None,
+        **resampling,
+    ):
+        """Confidence intervals.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+        method : {"wald", "profile", "bootstrap"}, default="wald"
+            "wald": of the fixed effects, from their standard errors. "profile": the values that a likelihood ratio
+            test does not reject; "bootstrap": quantiles of estimates from resamples, see the method `bootstrap`. These
+            two cover the random effects' standard deviations and correlations, too; they fit the model again and need
+            the rows of the fit.
+        X, y, groups, sample_weight
+            The rows of the fit, as `fit` got them; not for "wald".
+        parameters : None, "fixed", "random" or list of str, default=None
+            Which intervals to find; None is all of them ("wald": the fixed effects). A list has names of the result's
+            index.
+        **resampling
+            For "bootstrap" only: `n_resamples`, `resampling`, `random_state`, `n_jobs` and `verbose`, see the method
+            `bootstrap`, and `kind`, see `BootstrapResult.conf_int`.
+
+        Returns
+        -------
+        intervals : DataFrame
+            A row a parameter, columns "lower" and "upper". Fixed effects come first; "sd_age|district" is the standard
+            deviation of the random coefficient "age" of the term "district", "cor_age.intercept|district" its
+            correlation with the random intercept.
+        """
+        check_is_fitted(self)
+        if method not in ("wald", "profile", "bootstrap"):
+            raise ValueError(f"method must be 'wald', 'profile' or 'bootstrap', got {method!r}")
+        if resampling and method != "bootstrap":
+            raise TypeError(f"method={method!r} takes no {', '.join(resampling)}: they are the bootstrap's")
+        level = check_level(level)
+        chosen = self._chosen_parameters(parameters)
+        if method == "wald":
+            random = [found.name for found in chosen if found.kind == "random"]
+            if parameters is not None and random:
+                raise ValueError(
+                    f"method='wald' gives no intervals for {', '.join(random)}: use 'profile' or 'bootstrap'"
+                )
+            return super().conf_int(level).iloc[[*(f.positions[0] for f in chosen if f.kind == "fixed")]]
+        if method == "bootstrap":
+            kind = {"kind": resampling.pop("kind")} if "kind" in resampling else {}
+            result = self.bootstrap(X, y, groups, sample_weight, **resampling)
+            places = {(found.kind, found.positions): j for j, found in enumerate(self._parameters())}
+            return result.conf_int(level, **kind).iloc[[places[found.kind, found.positions] for found in chosen]]
+        rows = self._rows_of_fit(f"method={method!r}", X, y, groups, sample_weight)
+        objective = self._objective(rows)
+        ends = [
+            profile_interval(objective, found.quantity(objective), level) if found.identified else (np.nan, np.nan)
+            for found in chosen
+        ]
+        names = [found.name for found in chosen]
+        lost = [
+            found.name for found, pair in zip(chosen, ends, strict=True) if found.identified and np.isnan(pair).any()
+        ]
+        if lost:
+            warnings.warn(
+                f"ends of the profile intervals of {', '.join(lost)} were not found and are NaN: the likelihood has "
+                "several maxima, or falls along a narrow ridge",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return pd.DataFrame(ends, index=names, columns=["lower", "upper"])
+
+    def bootstrap(
+        self,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+        *,
+        n_resamples=1000,
+        resampling="parametric",
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        """Refit the model to resamples.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight
+            The rows of the fit, as `fit` got them.
+        n_resamples : int, default=1000
+        resampling : {"parametric", "cluster"}, default="parametric"
+            "parametric": random effects and classes are drawn from the fitted model, X and groups kept. "cluster":
+            whole groups are drawn with replacement, which takes nothing from the model but that groups are
+            independent; of nested factors those of the coarsest one.
+        random_state : int, SeedSequence, Generator, RandomState or None, default=None
+            The results depend on it alone, whatever `n_jobs`.
+        n_jobs : int or None, default=None
+            Processes, as joblib counts them: None is 1 outside a joblib context, -1 all.
+        verbose : int, default=0
+            1 prints how many resamples are done.
+
+        Returns
+        -------
+        result : BootstrapResult
+            With `estimates`, `std_errors()`, `bias()` and `conf_int()`.
+        """
+        check_is_fitted(self)
+        check_resampling(resampling, n_resamples)
+        rows = self._rows_of_fit("bootstrap", X, y, groups, sample_weight)
+        objective = self._objective(rows)
+        parameters = self._parameters()
+        _, beta, _ = self._fixed_effects()
+        fit_intercept = len(beta) > self.coef_.size
+        estimates_of = Estimates(parameters, fit_intercept)
+        settings = {
+            "fit_intercept": fit_intercept,
+            "slopes_only": rows.X.shape[1] - self.coef_.size,
+            "n_quadrature": self.n_quadrature_,
+            "tol": float(self.tol),
+            "max_iter": int(self.max_iter),
+            "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
+        }
+        if resampling == "parametric":
+            draw = ParametricDraw(rows, beta, self._theta, fit_intercept)
+        else:
+            draw = ClusterDraw(rows)
+        found = resample(
+            MixedRefit(draw, settings, estimates_of),
+            len(parameters),
+            n_resamples=n_resamples,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            progress=print_progress if verbose else None,
+        )
+        n_failed = warn_of_failures(found)
+        names = [parameter.name for parameter in parameters]
+        original = estimates_of.of(beta, [factor.covariance for factor in self._factors])
+        original[[not parameter.identified for parameter in parameters]] = np.nan
+        estimates = pd.DataFrame(found, columns=names)
+        accelerations = None
+        if len(self._factors) <= 1:
+            influence, counts = objective.influence()
+            gradients = (parameter.quantity(objective).at(objective.x)[1] for parameter in parameters)
+            values = [acceleration(influence @ np.nan_to_num(gradient), counts) for gradient in gradients]
+            accelerations = pd.Series(values, index=names)
+        return BootstrapResult(estimates, pd.Series(original, index=names), resampling, n_failed, accelerations)
+
+    # The rows again ----------------------------------------------------------------------------------------------
+
+    def _rows_of_fit(self, what, X, y, groups, sample_weight):
+        """The rows of the fit, passed once more: checked and coded as `fit` did."""
+        rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight)
+        designs = []
+        for factor in self._factors:
+            labels = factor.labels(rows.column)
+            if self._levels is None:
+                codes, levels = encode_groups(labels, factor.name)
+            else:  # results by group are in the order of the fit's levels, however these labels would be sorted
+                codes, levels = lookup_known_codes(self._levels, labels, what), self._levels
+            designs.append(FactorDesign(codes, len(levels), factor.columns, factor.blocks, factor.name))
+        return FittedRows(rows.X, target, designs, weights)
+
+    def _objective(self, rows):
+        """The log-likelihood of these rows around the fit; an error if they are not those of the fit."""
+        _, beta, _ = self._fixed_effects()
+        objective = MixedObjective(
+            rows.X,
+            rows.y,
+            factors=rows.designs,
+            sample_weight=rows.weights,
+            fit_intercept=len(beta) > self.coef_.size,
+            n_quadrature=self.n_quadrature_,
+            n_threads=effective_threads(self.n_threads),
+            beta=beta,
+            theta=self._theta,
+        )
+        if abs(objective.value - self.log_likelihood_) > SAME_ROWS * (1 + abs(self.log_likelihood_)):
+            raise ValueError(
+                f"these are not the rows of the fit: their log-likelihood is {objective.value:.6f}, and the fit's was "
+                f"{self.log_likelihood_:.6f}"
+            )
+        return objective
+
+    def _without_clusters(self, what, X, y, groups, sample_weight):
+        """The model after a Newton step without each group: fixed effects (n_levels, n), Lambda (n_levels, q, q)."""
+        objective = self._objective(self._rows_of_fit(what, X, y, groups, sample_weight))
+        return objective.natural_factors(objective.without_clusters())
+
+    # Names of parameters -----------------------------------------------------------------------------------------
+
+    def _parameters(self):
+        """Every parameter of the model, fixed effects first."""
+        names, _, vcov = self._fixed_effects()
+        found = [
+            Parameter(str(name), "fixed", (i,), not np.isnan(vcov[i, i])) for i, name in enumerate(names)
+        ]
+        start = 0
+        for factor in self._factors:
+            for (term, coefficients, part), (_, correlated) in zip(factor.term_slices(), factor.blocks, strict=True):
+                for a, name in enumerate(coefficients, start + part.start):
+                    found.append(Parameter(f"sd_{name}|{term}", "random", (a,)))
+                for a, name in enumerate(coefficients if correlated else []):
+                    for b, earlier in enumerate(coefficients[:a]):
+                        pair = (start + part.start + a, start + part.start + b)
+                        found.append(Parameter(f"cor_{name}.{earlier}|{term}", "random", pair))
+            start += len(factor.columns)
+        return found
+
+    def _chosen_parameters(self, parameters):
+        known = self._parameters()
+        if parameters is None:
+            return known
+        if isinstance(parameters, str) and parameters in ("fixed", "random"):
+            return [parameter for parameter in known if parameter.kind == parameters]
+        wanted = [parameters] if isinstance(parameters, str) else list(parameters)
+        by_name = {parameter.name: parameter for parameter in known}
+        unknown = [name for name in wanted if name not in by_name]
+        if unknown:
+            raise ValueError(
+                f"there is no parameter {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, by_name))}"
+            )
+        return [by_name[name] for name in wanted]
+
+
+@dataclass
+class Parameter:
+    """A parameter in the user's terms: a fixed effect by its position, a standard deviation or correlation by the
+    positions of one or two random coefficients."""
+
+    name: str
+    kind: str
+    positions: tuple
+    identified: bool = True
+
+    def quantity(self, objective):
+        """It as a function of the objective's parameters."""
+        if self.kind == "fixed":
+            return objective.fixed_effect(*self.positions)
+        if len(self.positions) == 1:
+            return objective.standard_deviation(*self.positions)
+        return objective.correlation(*self.positions)
+
+
+class Estimates:
+    """The parameters' estimates as a vector: of a `MixedFit`, or of coefficients and covariance matrices."""
+
+    def __init__(self, parameters, fit_intercept):
+        self.kinds, self.first = [(parameter.kind, parameter.positions) for parameter in parameters], int(fit_intercept)
+
+    def __call__(self, fit):
+        beta = fit.beta.copy()
+        beta[[j + self.first for j in fit.aliased]] = np.nan
+        return self.of(beta, [factor @ factor.T for factor in fit.lambda_])
+
+    def of(self, beta, covariances):
+        """Fixed effects, standard deviations and correlations, in the order of the parameters."""
+        D = linalg.block_diag(*covariances) if covariances else np.zeros((0, 0))
+        sd = np.sqrt(np.diagonal(D))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            corr = D / sd[:, None] / sd
+        values = (
+            beta[at[0]] if kind == "fixed" else sd[at[0]] if len(at) == 1 else corr[at] for kind, at in self.kinds
+        )
+        return np.fromiter(values, dtype=float, count=len(self.kinds))

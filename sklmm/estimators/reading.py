@@ -1,0 +1,116 @@
+"""What a user hands to an estimator, read and checked: parameters, and X, which may hold groups and times."""
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from sklmm.design.columns import (
+    as_slice,
+    column_names,
+    is_frame,
+    name_column_without_numbers,
+    refuse_dates,
+    refuse_masked,
+    resolve_columns,
+    take_columns,
+)
+from sklmm.design.grouping import as_group_frame
+from sklmm.design.observations import Rows
+
+
+def check_number(estimator, name, kind, what, is_valid):
+    """Raise a ValueError unless the parameter is a number of this kind that `is_valid`."""
+    value = getattr(estimator, name)
+    is_bool = isinstance(value, (bool, np.bool_)) and name != "verbose"
+    if is_bool or not isinstance(value, kind) or not is_valid(value):
+        raise ValueError(f"{name} must be {what}, got {value!r}")
+
+
+def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
+    """Split X into features, grouping columns and times, and validate all of them.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Gets `n_features_in_` and `feature_names_in_` if `reset`, else X is checked against them.
+    groups : None or array-like
+        Groups given as metadata.
+    group_columns : None, str, int, list or callable
+        Grouping columns of X.
+    time_column : None, str, int or callable
+        Column of X that holds times.
+
+    Returns
+    -------
+    rows : Rows
+    group_columns : list of int
+        Positions of the grouping columns.
+    time_column : int or None
+    """
+    if group_columns is None and time_column is None:
+        # A model of groups alone may have no features; without groups scikit-learn wants at least one.
+        raw = X
+        no_features = groups is not None if reset else estimator.n_features_in_ == 0
+        X = _read_features(estimator, X, reset=reset, least_features=0 if no_features else 1)
+        names = column_names(estimator)
+        given = {} if groups is None else as_group_frame(groups, X.shape[0])
+        return Rows(X, names, given, raw if is_frame(raw) else X, names), [], None
+
+    original, X = X, as_table(estimator, X)
+    validate_data(estimator, X, skip_check_array=True, reset=reset)
+    raw_names = column_names(estimator)
+    positions = [] if group_columns is None else resolve_columns(group_columns, original, raw_names)
+    times = [] if time_column is None else resolve_columns(time_column, original, raw_names, "time_feature")
+    if len(times) > 1 or (time_column is not None and not times):
+        raise ValueError(f"time_feature must name one column of X, but {time_column!r} names {len(times)}")
+    if set(times) & set(positions):
+        raise ValueError(f"column {raw_names[times[0]]!r} of X is named in group_features and in time_feature")
+    taken = {*positions, *times}
+    kept = [j for j in range(len(raw_names)) if j not in taken]
+    table = take_columns(X, as_slice(kept))
+    names = [raw_names[j] for j in kept]
+    features = _to_numbers(estimator, table, names)
+    labels = {raw_names[j]: take_columns(X, j) for j in positions}
+    if groups is not None:
+        labels = as_group_frame(groups, features.shape[0])
+    time = take_columns(X, times[0]) if times else None
+    return Rows(features, names, labels, X, raw_names, time), positions, (times[0] if times else None)
+
+
+def _read_features(estimator, X, *, reset, least_features):
+    refuse_masked(X, "X")
+    if is_frame(X) and X.shape[1] == 0:  # it has no type to go by
+        X = np.empty(X.shape)
+    refuse_dates(X)
+    try:
+        return validate_data(
+            estimator, X, reset=reset, dtype=[np.float64, np.float32], ensure_min_features=least_features
+        )
+    except (ValueError, TypeError):
+        name_column_without_numbers(X)
+        raise
+
+
+def _to_numbers(estimator, table, names):
+    """The features as floats, whatever they came in; a float array stays the view it is."""
+    if not names:
+        return np.empty((table.shape[0], 0))
+    refuse_dates(table, names)
+    if hasattr(table, "iloc") and all(isinstance(dtype, np.dtype) and dtype.kind in "iuf" for dtype in table.dtypes):
+        table = table.to_numpy()  # what scikit-learn would do in the end, after asking much of the frame
+    try:
+        return check_array(table, dtype=[np.float64, np.float32], input_name="X", estimator=estimator)
+    except (ValueError, TypeError):
+        name_column_without_numbers(table, names)
+        raise
+
+
+def as_table(estimator, X):
+    """X as a frame or a 2-D array of any type, with scikit-learn's messages where it is neither."""
+    if is_frame(X):
+        return X
+    refuse_masked(X, "X")
+    if not hasattr(X, "dtype") and np.asarray(X).dtype.kind in "US":
+        # Lists that mix labels and numbers: NumPy would turn every number into text.
+        X = np.asarray(X, dtype=object)
+    return check_array(X, dtype=None, ensure_all_finite=False, input_name="X", estimator=estimator)

@@ -1,0 +1,114 @@
+"""Rows that a fitted model is shown again: those of the fit, for methods that fit once more, or those of new groups."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sklmm.design.columns import is_frame, one_dimensional
+from sklmm.design.formula import weights_by_formula
+from sklmm.design.observations import read_weights
+from sklmm.design.outcomes import plain_labels
+
+SAME_ROWS = 1e-6  # a number of rows, or a log-likelihood, that differs by more, relatively, is not that of the fit
+
+
+@dataclass
+class FittedRows:
+    """The rows of a fit, as likelihoods and estimating equations take them.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, p)
+    y : ndarray of shape (n,), uint8
+    designs : list of FactorDesign
+    weights : ndarray of shape (n,) or None
+    times : ndarray of shape (n,) or None
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    designs: list
+    weights: np.ndarray | None
+    times: np.ndarray | None = None
+
+
+def read_target(estimator, y):
+    """Labels as 0 and 1, uint8; an error for labels that `fit` did not see."""
+    position = pd.Index(estimator.classes_).get_indexer(plain_labels(y))
+    if (position < 0).any():
+        raise ValueError(f"y holds labels that fit did not see; the classes are {estimator.classes_.tolist()}")
+    return position.astype(np.uint8)
+
+
+def read_observations(estimator, rows, y, sample_weight):
+    """Target and weights that belong to rows; rows of weight 0 are left out of all three."""
+    y = one_dimensional(y, "y", rows.X.shape[0])
+    weights = read_weights(sample_weight, rows.X.shape[0])
+    # A weight of 0 leaves the row's label in: with a mode at its prior, the group would count as known.
+    if weights is not None and not weights.all():
+        mask = weights > 0
+        rows.keep(mask)
+        y, weights = np.asarray(y)[mask], weights[mask]
+    return read_target(estimator, y), weights
+
+
+def weights_of_rows(estimator, X, sample_weight):
+    """The same, and an error if there are none for as many rows as a fit had that counted them by weights."""
+    sample_weight = weights_by_formula(estimator, X, sample_weight)
+    if sample_weight is None and len(X) == getattr(estimator, "_n_weighted_rows", None):
+        raise ValueError(
+            f"the fit counted its rows by sample_weight, and here are {len(X):,} rows, as many as it had: pass "
+            "sample_weight, too (1 for rows that count once)"
+        )
+    return sample_weight
+
+
+def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, time=None, needs_time=False):
+    """The rows of the fit, passed once more: checked as `fit` did.
+
+    Parameters
+    ----------
+    estimator : fitted MixedLogisticRegression or GEELogisticRegression
+    what : str
+        What needs them, for messages.
+    X, y, groups, sample_weight, time
+        As to `fit`. A formula finds in X what is missing.
+    needs_time : bool
+        Whether `time` must be given.
+
+    Returns
+    -------
+    rows : Rows
+    target : ndarray of uint8
+    weights : ndarray or None
+
+    Raises
+    ------
+    ValueError
+        If something is missing, or the number of rows is not that of the fit.
+    """
+    formula = estimator._formula
+    if formula is not None and is_frame(X):
+        X, y, groups, sample_weight, time = estimator._recipe.rows_of_fit(formula, X, y, groups, sample_weight, time)
+    needed = {"X": X, "y": y}
+    if estimator.n_groups_ and not (estimator._group_columns or (formula is not None and formula.group_names)):
+        needed["groups"] = groups
+    if needs_time:
+        needed["time"] = time
+    missing = [name for name, value in needed.items() if value is None]
+    if missing:
+        passed = ", ".join(f"{name}={name}" for name in missing)
+        if formula is not None and X is None:
+            passed = "X=data, the data frame of the fit"
+        raise ValueError(f"{what} needs the rows of the fit, which a fitted model does not keep: pass {passed}")
+    rows = estimator._read_new_rows(X, groups if estimator.n_groups_ else None)
+    if needs_time:
+        rows.time = one_dimensional(time, "time", rows.X.shape[0])
+    target, weights = read_observations(estimator, rows, y, sample_weight)
+    n_obs = float(target.size if weights is None else weights.sum())
+    if abs(n_obs - estimator.n_obs_) > SAME_ROWS * estimator.n_obs_:
+        raise ValueError(
+            f"{what} needs the rows of the fit: it had {estimator.n_obs_:,.10g} rows, here are {n_obs:,.10g}"
+        )
+    return rows, target, weights

@@ -1,0 +1,83 @@
+"""Blocks of clusters: how large they are, and samples of them that a fit of many rows begins with.
+
+A sample changes the path of a fit, not its end. It is drawn in a fixed pseudo-random order, as rows are often listed by
+what they hold, and only used where it has enough rows of every column with either outcome: a rare category that a
+sample knows with one outcome alone sends its coefficient to infinity.
+"""
+
+import numpy as np
+
+TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
+MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
+ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
+POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
+
+LEVELS = (8, 64)  # a sample holds one block in so many
+MANY_BLOCKS = 80  # with fewer of them a sample of blocks is like the data only if clusters stand in no order
+MIN_ROWS, MIN_CLUSTERS = 1000, 10
+ROWS_PER_PARAMETER = 20
+MIN_OF_EITHER_OUTCOME = 10  # rows in which a column differs from its median, in a sample
+
+
+def block_ranks(n_blocks):
+    """A fixed pseudo-random order of the blocks: a sample of k blocks are those with a rank below k."""
+    return np.random.default_rng(0).permutation(n_blocks)
+
+
+def cluster_order(n_clusters, n_rows, tile):
+    """A fixed pseudo-random order of the clusters, or None: where rows are few enough to copy and many enough for
+    samples, and blocks so few that neighbours in the data should not stand in one."""
+    if LEVELS[0] * MIN_ROWS <= n_rows < MANY_BLOCKS * tile:
+        return np.random.default_rng(0).permutation(n_clusters)
+    return None
+
+
+def sample_size(n_blocks, level):
+    """How many blocks the sample of one block in `level` has."""
+    return -(-n_blocks // level)
+
+
+def sample_levels(X, y, first_row, rank, n_clusters, n_params):
+    """The samples to climb through, coarsest first, e.g. [64, 8, 1]; 1 is all blocks.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p)
+        In the order of the clusters.
+    y : ndarray of shape (n,)
+        0 or 1.
+    first_row : ndarray of shape (n_blocks + 1,)
+        First row of each block.
+    rank : ndarray of shape (n_blocks,)
+        See `block_ranks`.
+    n_clusters, n_params : int
+
+    Returns
+    -------
+    levels : list of int
+    """
+    levels, n_blocks = [1], len(rank)
+    order = np.argsort(rank)
+    for level in LEVELS:
+        chosen = order[: sample_size(n_blocks, level)]
+        n_rows = int((first_row[chosen + 1] - first_row[chosen]).sum())
+        enough = n_rows >= max(MIN_ROWS, ROWS_PER_PARAMETER * n_params) and n_clusters >= level * MIN_CLUSTERS
+        if not (enough and level <= n_blocks and _tells_of_all(X, y, first_row, chosen)):
+            break
+        levels.insert(0, level)
+    return levels
+
+
+def _tells_of_all(X, y, first_row, chosen):
+    """Whether these blocks have rows of either outcome that differ from the median of their column, for all columns."""
+    usual = None
+    for block in chosen:
+        rows, outcome = X[first_row[block] : first_row[block + 1]], y[first_row[block] : first_row[block + 1]] > 0
+        if usual is None:
+            usual, found = np.median(rows, axis=0), np.zeros((2, X.shape[1]), dtype=np.int64)
+        differs = rows != usual
+        successes = np.count_nonzero(differs[outcome], axis=0)
+        found += successes, np.count_nonzero(differs, axis=0) - successes
+        if found.min(initial=MIN_OF_EITHER_OUTCOME) >= MIN_OF_EITHER_OUTCOME:
+            return True
+    return False

@@ -1,0 +1,435 @@
+"""From groups to the population: probabilities averaged over random effects, with delta-method errors.
+
+In a row with the features x and the random-effect columns z the linear predictor is normal over the population of
+groups, with mean eta = x'beta and variance v = |Lambda'z|^2, so that
+
+    P = E expit(eta + sqrt(v) u),    dP/deta = E expit',    dP/dv = E expit'' / 2    (u standard normal)
+
+and dv/dtheta_l = 2 z_row (Lambda'z)_col. Standard errors come from the joint covariance of beta and theta, so that they
+allow for variances that are estimated, too. The rows themselves are taken as given.
+
+References
+----------
+Hedeker D, du Toit SHC, Demirtas H, Gibbons RD (2018). A note on marginalization of regression parameters from mixed
+models of binary outcomes. Biometrics 74, 354-361.
+
+Zeger SL, Liang K-Y, Albert PS (1988). Models for longitudinal data: a generalized estimating equation approach.
+Biometrics 44, 1049-1060.
+"""
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from sklmm.design.aliasing import dependent
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.formula import weights_by_formula
+from sklmm.design.observations import read_weights, with_products
+from sklmm.exceptions import NotEstimableWarning
+from sklmm.inference.estimability import warn_of_rows
+from sklmm.inference.tables import Table
+from sklmm.inference.verdict import not_estimated, with_reason
+from sklmm.inference.wald import check_level, reference_distribution
+from sklmm.messages import listed, warn
+
+__all__ = ["average_marginal_effects", "delta_errors", "marginal_coefficients", "probability_and_gradient"]
+
+_CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
+_STEP = 1e-5  # of differences, in standard deviations of a feature: one-sided ones are wrong by about as much
+
+
+def check_population_effects(effects):
+    """Raise unless `effects` needs no group: what is averaged here is the population, or its typical member."""
+    if effects not in ("marginal", "zero"):
+        raise ValueError(f"predict_effects must be 'marginal' or 'zero' here, got {effects!r}")
+
+
+class _Parameters:
+    """The parameters of a fitted model in the units of its fit: of centred and scaled columns.
+
+    In the user's units the variance of a row's linear predictor is a small difference of huge numbers where features
+    are far from 0. A marginal model has no others than the user's.
+    """
+
+    def __init__(self, estimator):
+        names, self.beta, vcov = estimator._fixed_effects()
+        self.has_intercept = len(names) > estimator.coef_.size
+        self.kept = np.isfinite(np.diagonal(vcov))
+        self.units = getattr(estimator, "_units", None)
+        self.factors = getattr(estimator, "_factors", [])
+        self.covariance, self.natural_map = np.nan_to_num(vcov, nan=0.0), np.eye(len(names))
+        if self.units is not None:
+            self.covariance = self.units.covariance
+            if not self.factors:
+                self.covariance = self.covariance[: len(names), : len(names)]
+            self.natural_map = self.units.natural_map()
+            self.kept = np.roll(self.kept, -int(self.has_intercept))  # slopes first
+
+    def design(self, X):
+        """Columns of the fixed effects, in these units."""
+        if self.units is not None:
+            return self.units.design(X)
+        return np.column_stack([np.ones(len(X)), X]) if self.has_intercept else X
+
+    def linear_predictor(self, X):
+        if self.units is not None:
+            return self.units.design(X) @ self.units.beta
+        slopes = self.beta[int(self.has_intercept) :]
+        X = X[:, : slopes.size]
+        return X @ slopes + self.beta[0] if self.has_intercept else X @ slopes
+
+
+def parameter_covariance(estimator):
+    """Covariance of all parameters, as `probability_and_gradient` counts them; 0 for what is not estimated."""
+    return _Parameters(estimator).covariance
+
+
+def probability_and_gradient(estimator, X, effects="marginal"):
+    """Probability of the second class, averaged over the population of groups, and its gradient.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    X : ndarray of shape (n, p)
+        Features, without grouping columns; the last ones may have random slopes only.
+    effects : {"marginal", "zero"}
+
+    Returns
+    -------
+    p : ndarray of shape (n,)
+    logit : ndarray of shape (n,)
+    gradient : ndarray of shape (n, n_params)
+        Of p in the parameters whose covariance is `parameter_covariance`.
+    """
+    parameters = _Parameters(estimator)
+    X = np.asarray(X, dtype=np.float64)
+    design, eta = parameters.design(X), parameters.linear_predictor(X)
+    variance = np.zeros(len(X))
+    moves = np.zeros((len(X), len(parameters.covariance) - design.shape[1]))
+    if effects == "marginal":
+        start = 0
+        for factor in parameters.factors:
+            structure, Z = RelativeCovariance(factor.blocks), factor.units.design(X)
+            T = Z @ factor.units.Lambda
+            variance += np.sum(T * T, axis=1)
+            moves[:, start : start + structure.m] = 2.0 * Z[:, structure.row] * T[:, structure.col]
+            start += structure.m
+    p, logit, first, second = _logistic_normal(eta, variance)
+    return p, logit, np.column_stack([first[:, None] * design, 0.5 * second[:, None] * moves])
+
+
+def _logistic_normal(eta, variance):
+    """E expit, its logit, E expit' and E expit'' of normal linear predictors."""
+    p, first, second = (np.empty_like(eta) for _ in range(3))
+    logit = np.empty_like(eta)
+    for begin in range(0, eta.size, _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        sd = np.sqrt(variance[part])
+        z, w = normal_rule(sd.max(initial=0.0))
+        at = eta[part, None] + sd[:, None] * z
+        mu = expit(at)
+        slope = mu * (1.0 - mu)
+        p[part], first[part] = mu @ w, slope @ w
+        second[part] = (slope * (1.0 - 2.0 * mu)) @ w
+        if z.size == 1:
+            logit[part] = eta[part]
+        else:
+            with np.errstate(divide="ignore"):  # beyond about 745 both are infinite
+                logit[part] = np.log(p[part]) - np.log(expit(-at) @ w)
+    return p, logit, first, second
+
+
+def normal_rule(sd, most=50.0):
+    """Nodes and weights of the standard normal for functions of expit(. + sd z): the trapezoidal rule.
+
+    Standard deviations beyond `most` get no finer one. The error is about exp(-2 pi d / h), d = pi / sd the distance of
+    the poles (Trefethen and Weideman, 2014).
+    """
+    if sd == 0:
+        return np.zeros(1), np.ones(1)
+    h = min(0.6, 0.6 / min(sd, most))
+    z = h * np.arange(-np.ceil(8.0 / h), np.ceil(8.0 / h) + 1)
+    w = np.exp(-0.5 * z * z)
+    return z, w / w.sum()
+
+
+def delta_errors(gradient, vcov):
+    """Standard errors of quantities with these gradients, (n, n_params)."""
+    variance = np.einsum("ij,jk,ik->i", gradient, vcov, gradient)
+    return np.sqrt(np.maximum(variance, 0.0))
+
+
+# Coefficients of the population ------------------------------------------------------------------------------
+
+
+def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
+    """Population-averaged coefficients of a mixed model; see `MixedLogisticRegression.marginal_coefficients`."""
+    names, _, vcov = estimator._fixed_effects()
+    identified = np.isfinite(np.diagonal(vcov))
+    parameters = _Parameters(estimator)
+    if X is None:
+        if sample_weight is not None:
+            raise ValueError("sample_weight weighs the rows of X: pass X, too")
+        return _coefficient_table(estimator, names, identified, *_from_moments(estimator, parameters), level)
+    rows = estimator._read_new_rows(X, None)
+    warn_of_rows(estimator, rows.X)
+    weights = _weights(weights_by_formula(estimator, X, sample_weight), rows.X.shape[0])
+    kept, n_params = parameters.kept, len(parameters.covariance)
+    gram, image, gradient = np.zeros((kept.sum(),) * 2), np.zeros(kept.sum()), np.zeros((kept.sum(), n_params))
+    for begin in range(0, rows.X.shape[0], _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        block = np.asarray(rows.X[part], dtype=np.float64)
+        p, logit, G = probability_and_gradient(estimator, block)
+        design = parameters.design(block)[:, kept]
+        weighted = design * weights[part, None]
+        gram += weighted.T @ design
+        image += weighted.T @ logit
+        gradient += weighted.T @ (G / (p * (1.0 - p))[:, None])
+    if dependent(gram).any():
+        raise ValueError(
+            "the rows of X do not determine the coefficients (columns are constant or collinear in them): pass the "
+            "rows that the model was fitted to, or others like them"
+        )
+    scale = np.sqrt(np.diagonal(gram))
+    solved = np.linalg.solve(gram / scale / scale[:, None], np.column_stack([image, gradient]) / scale[:, None])
+    solved /= scale[:, None]
+    out = parameters.natural_map[:, kept] @ solved
+    return _coefficient_table(estimator, names, identified, out[:, 0], out[:, 1:], level)
+
+
+def _from_moments(estimator, parameters):
+    """Coefficients of the population and their gradient, from the moments of the rows that the fit keeps.
+
+    Were the linear predictor normal over the rows, the regression's slopes would be those of the mixed model times the
+    mean slope of the averaged logit (Stein's lemma).
+    """
+    moments, beta, variance, moves = estimator._row_moments, parameters.beta, 0.0, []
+    for factor, second in zip(parameters.factors, moments.random_moments, strict=True):
+        structure = RelativeCovariance(factor.blocks)
+        image = second @ factor.units.Lambda
+        variance += np.sum(factor.units.Lambda * image)
+        moves.append(2.0 * image[structure.row, structure.col])
+    z, w = normal_rule(1.0)
+    eta = estimator.intercept_[0] + moments.fixed_mean + np.sqrt(moments.fixed_variance) * z
+
+    def coefficients(v):
+        p, logit, first, _ = _logistic_normal(eta, np.full(eta.size, v))
+        slope = w @ (first / (p * (1.0 - p)))
+        out = beta * slope
+        if parameters.has_intercept:
+            out[0] = w @ logit - slope * moments.fixed_mean
+        return out, slope
+
+    estimate, slope = coefficients(variance)
+    step = 1e-4 * max(variance, 1.0)
+    low = max(variance - step, 0.0)
+    by_variance = (coefficients(variance + step)[0] - coefficients(low)[0]) / (variance + step - low)
+    # How the mean slope depends on beta is left out: it hardly does, and the moments do not say.
+    by_theta = np.outer(by_variance, np.concatenate([[], *moves]))
+    return estimate, np.column_stack([slope * parameters.natural_map, by_theta])
+
+
+def _coefficient_table(estimator, names, kept, estimate, gradient, level):
+    blank = not_estimated(estimator, names)
+    se = np.where(kept & ~blank, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
+    table = _wald_columns(names, estimate, se, level, estimator._inference_df())
+    with np.errstate(over="ignore"):  # under separation
+        for ratio, column in (("odds_ratio", "estimate"), ("odds_ratio_lower", "lower"), ("odds_ratio_upper", "upper")):
+            table[ratio] = np.where(blank, np.nan, np.exp(table[column]))
+    return with_reason(estimator, table, blank)
+
+
+# Average marginal effects ------------------------------------------------------------------------------------
+
+
+def average_marginal_effects(
+    estimator, X, features=None, sample_weight=None, level=0.95, predict_effects="marginal"
+):
+    """Average marginal effects of a fitted model; see the estimators' `average_marginal_effects`."""
+    check_population_effects(predict_effects)
+    variables = _Variables(estimator, X)
+    weights = _weights(weights_by_formula(estimator, X, sample_weight), variables.n_rows)
+    covariance = parameter_covariance(estimator)
+    names, estimates, gradients, lost, blank = [], [], [], {}, []
+    for feature in variables.chosen(features):
+        for name, upper, lower, distance in variables.changes(feature):
+            names.append(name)
+            blank.append(variables.is_blank(feature))
+            undetermined = variables.not_estimable(feature, upper, lower, distance, weights)
+            if undetermined:
+                lost[name] = undetermined
+                estimates.append(np.nan)
+                gradients.append(np.full(len(covariance), np.nan))
+                continue
+            change, gradient = _mean_change(estimator, upper, lower, weights / distance, predict_effects)
+            estimates.append(change)
+            gradients.append(gradient)
+    se = delta_errors(np.reshape(gradients, (-1, len(covariance))), covariance)
+    se[np.array(blank, dtype=bool)] = np.nan
+    table = _wald_columns(names, np.array(estimates), se, level, estimator._inference_df())
+    if lost:
+        tied = listed(map(repr, dict.fromkeys(name for names in lost.values() for name in names)))
+        sentence = (
+            f"not estimable, and NaN: {listed(map(repr, lost))}. Rows would be set to combinations of columns that did "
+            f"not occur in the fit, in which {tied} depended on other columns: the answer would depend on which of "
+            "them was left out. Choose rows or levels that occur together, or a model without this dependence"
+        )
+        table.with_note(sentence)
+        warn(sentence, NotEstimableWarning)
+    return with_reason(estimator, table, blank)
+
+
+def _mean_change(estimator, upper, lower, weights, effects):
+    """Weighted sum of the changes of rows' probabilities, and its gradient."""
+    change, gradient = 0.0, 0.0
+    for begin in range(0, upper.shape[0], _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        p1, _, G1 = probability_and_gradient(estimator, upper[part], effects)
+        p0, _, G0 = probability_and_gradient(estimator, lower[part], effects)
+        change += weights[part] @ (p1 - p0)
+        gradient = gradient + weights[part] @ (G1 - G0)
+    return change, gradient
+
+
+def two_values_of_fit(estimator, name):
+    """The values of a variable of numbers that took exactly two in the fit; else None."""
+    formula = getattr(estimator, "_formula", None)
+    if formula is None:
+        return estimator._two_values.get(name)
+    return formula.numbers[name].two if name in formula.numbers else None
+
+
+class _Variables:
+    """The variables of a model, as its user knows them, and the design after a change of one.
+
+    With a formula they are columns of the data frame, so that powers and products follow; else the features. What a
+    change is depends on the fit alone, not on the rows that effects are averaged over.
+    """
+
+    def __init__(self, estimator, X):
+        self.estimator = estimator
+        self.formula = getattr(estimator, "_formula", None)
+        rows = estimator._read_new_rows(X, None)
+        self.n_rows = rows.X.shape[0]
+        if self.n_rows == 0:
+            raise ValueError("X has no rows to average over")
+        if self.formula is not None:
+            self.frame = self.formula.variables(X)
+        else:
+            own = len(rows.names) - len(estimator._products or ())  # the model makes products itself
+            array = np.asarray(rows.X[:, :own], dtype=np.float64)
+            self.frame = pd.DataFrame(array, columns=pd.Index(rows.names[:own], dtype=object), copy=False)
+        errors = _slope_errors(estimator)
+        self.aliased = [name for name, se in zip(rows.names[: len(errors)], errors, strict=True) if np.isnan(se)]
+        self.names = [name for name in self.frame.columns if self.formula is not None or name not in self.aliased]
+        self._blank = self._without_inference(rows.names)
+
+    def _without_inference(self, names):
+        """The variables whose coefficients, some or all, were not estimated."""
+        blank = not_estimated(self.estimator, ["intercept", *names])
+        if blank.all():
+            return set(self.frame.columns)
+        columns = {name for name, out in zip(names, blank[1:], strict=True) if out}
+        return columns if self.formula is None else self.formula.variables_of_columns(columns)
+
+    def is_blank(self, name):
+        return name in self._blank
+
+    def chosen(self, features):
+        if features is None:
+            return [name for name in self.names if len(self._levels(name) or (0, 1)) > 1]
+        features = [features] if isinstance(features, str) else list(features)
+        for name in features:
+            if name not in self.frame.columns:
+                raise ValueError(f"{name!r} is no feature of the model; there are {list(self.frame.columns)}")
+            if len(self._levels(name) or (0, 1)) < 2:
+                raise ValueError(f"{name!r} took one value in the fit, so that it has no effect")
+        return features
+
+    def _levels(self, name):
+        """The values between which a variable changes, the first being the reference; None for one with a slope."""
+        if self.formula is not None:
+            numbers = self.formula.numbers.get(name)
+            if self.formula.is_factor(name) or numbers is None:
+                return self.formula.levels(name, self.frame[name])
+            if numbers.two is None and pd.api.types.is_bool_dtype(self.frame[name]):
+                return (bool(numbers.low),)
+        return two_values_of_fit(self.estimator, name)
+
+    def changes(self, name):
+        """(what it is called, design after, design before, distance by row) of each change of a variable."""
+        levels = self._levels(name)
+        if levels is None:
+            values = self.frame[name].to_numpy(dtype=np.float64)
+            upper, lower = values + self._step(name), values - self._step(name)
+            numbers = None if self.formula is None else self.formula.numbers[name]
+            if numbers is not None and numbers.low < numbers.high:  # splines end where the data did, logarithms at 0
+                upper = np.minimum(upper, np.maximum(values, numbers.high))
+                lower = np.maximum(lower, np.minimum(values, numbers.low))
+            yield name, self.design(name, upper), self.design(name, lower), upper - lower
+            return
+        is_number = pd.api.types.is_numeric_dtype(self.frame[name]) and not pd.api.types.is_bool_dtype(self.frame[name])
+        is_number = is_number and not (self.formula is not None and self.formula.is_factor(name))
+        before = self.design(name, levels[0])
+        for level in levels[1:]:
+            called = name if is_number else f"{name} ({level} - {levels[0]})"
+            yield called, self.design(name, level), before, np.ones(self.n_rows)
+
+    def _step(self, name):
+        spread = self.estimator._spreads[name] if self.formula is None else self.formula.numbers[name].spread
+        return _STEP * (spread or 1.0)
+
+    def not_estimable(self, name, upper, lower, distance, weights):
+        """The columns that were left out of the fit and that a change takes out of line with those in it."""
+        if self.formula is None and name in self.aliased:
+            return [name]
+        found = self.estimator._dependences
+        if found is None:
+            return []
+        counted = weights > 0
+        departs = found.departures(upper[counted]) | found.departures(lower[counted])
+        if self.formula is not None:  # of features each stands for those that depend on it
+            departs |= found.turns((upper - lower)[counted] / distance[counted, None])
+        return [name for name, out in zip(found.names, departs.any(axis=0), strict=True) if out]
+
+    def design(self, name, values):
+        if self.formula is None:
+            out = self.frame.to_numpy(copy=True)
+            out[:, list(self.frame.columns).index(name)] = values
+            return with_products(out, self.estimator._products)
+        column = self.frame[name]
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            values = pd.Categorical([values] * self.n_rows, dtype=column.dtype)
+        return self.formula.design(self.frame.assign(**{name: values}))
+
+
+def _slope_errors(estimator):
+    _, _, vcov = estimator._fixed_effects()
+    diagonal = np.diagonal(vcov)
+    return diagonal[len(diagonal) - estimator.coef_.size :]
+
+
+def _weights(sample_weight, n_rows):
+    """Weights that sum to 1."""
+    weights = read_weights(sample_weight, n_rows)
+    weights = np.ones(n_rows) if weights is None else weights
+    return weights / weights.sum()
+
+
+def _wald_columns(names, estimate, se, level, df):
+    level = check_level(level)
+    reference = reference_distribution(df)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = estimate / se
+    reach = reference.ppf((1 + level) / 2) * se
+    return Table(
+        {
+            "estimate": estimate,
+            "std_error": se,
+            "z" if df is None else "t": ratio,
+            "p_value": 2 * reference.sf(np.abs(ratio)),
+            "lower": estimate - reach,
+            "upper": estimate + reach,
+        },
+        index=list(names),
+    )
