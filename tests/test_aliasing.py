@@ -80,3 +80,11 @@ def test_first_of_each_dependent_set_is_kept():
         rank = [0, *(np.linalg.matrix_rank(Z[:, : j + 1]) for j in range(p))]
         expected = np.equal(rank[1:], rank[:-1]).tolist()
         assert dependent(Z.T @ Z).tolist() == expected
+
+
+def test_columns_after_a_nearly_dependent_one():
+    """The pivots of a Gram matrix after a small one are rounding errors: columns that are far from zero."""
+    group = np.array([0.0, 0.0, 1.0, 1.0, 1.0])
+    X = np.column_stack([1e5 + group, np.full(5, 263.2), group, group + [0.0, 1.0, 0.0, 0.0, 2.0]])
+    found = aliased_columns(X, np.zeros(4), 1.0 / np.linalg.norm(X, axis=0), fit_intercept=False)
+    assert found.tolist() == [False, False, True, False]

@@ -434,3 +434,21 @@ def test_missing_labels_are_named():
         MixedLogisticRegression("1 | school/class").fit(X, y, groups=broken)
     with pytest.raises(ValueError, match="class.*4"):
         MixedLogisticRegression().fit(X, y, groups=broken)
+
+
+def test_standard_errors_of_nearly_collinear_features():
+    """The same model in other columns: errors of a sum and a difference, whose correlation is 1 but for 1e-8."""
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(0, 60, 1500), rng.integers(0, 12, 1500)
+    x, z = rng.normal(size=(2, 1500))
+    eta = 0.5 * x + 0.8 * rng.normal(size=60)[a] + 0.8 * rng.normal(size=12)[b]
+    y = (rng.random(1500) < expit(eta)).astype(int)
+    groups = pd.DataFrame({"a": a, "b": b})
+    effects = ["1 | a", "1 | b"]
+    apart = MixedLogisticRegression(effects).fit(np.column_stack([x, z]), y, groups=groups)
+    together = MixedLogisticRegression(effects).fit(np.column_stack([x, x + 1e-4 * z]), y, groups=groups)
+    T = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, -1e4], [0.0, 0.0, 1e4]])  # coefficients of the second from the first's
+    expected = T @ apart.vcov_.to_numpy() @ T.T
+    errors = np.sqrt(np.diag(expected))
+    scale = np.outer(errors, errors)
+    np.testing.assert_allclose(together.vcov_ / scale, expected / scale, atol=1e-5)

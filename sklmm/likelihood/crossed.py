@@ -379,7 +379,8 @@ class CrossedLikelihood(SeveralFactors):
 
         Columns of theta are central differences of the gradient; with LARGE_BORDER a short step to one side saves half.
         In the block of beta the part of h is known exactly, and the log determinant has so small a share that one
-        side serves, too. `rough`: one side for theta, and in beta the part of h alone.
+        side serves, too, in directions in which the information of h is the identity: nearly collinear columns keep
+        their digits. `rough`: one side for theta, and in beta the part of h alone.
         """
         central = not rough and self.n_border < LARGE_BORDER
         k, scale = self.n_fixed, 1.0 / np.sqrt(np.maximum(np.diag(information), 4.0))
@@ -387,25 +388,30 @@ class CrossedLikelihood(SeveralFactors):
         start = self.u, self.u_border, self._moves, self._at
         at_x, whole_at_x, joint = self._log_det_gradient, self._gradient, self._joint_information
 
-        def gradients(i, step):
-            side = x.copy()
-            side[i] += step
+        def gradients(side):
             self.u, self.u_border, self._moves, self._at = start
             gradient = self._evaluate(side, MODE_TOL)[1]
-            return side[i] - x[i], gradient, self._log_det_gradient
+            return gradient, self._log_det_gradient
+
+        def along(i, step):
+            side = x.copy()
+            side[i] += step
+            return side[i] - x[i], gradients(side)[0]
 
         with self._one_blas_thread():
-            for i in np.flatnonzero(active):
-                if i < k:
-                    out[i, :k] = -joint[i]
-                    if not rough:
-                        h, _, side = gradients(i, ONE_SIDED * scale[i])
-                        out[i, :k] += (side - at_x) / h
-                    continue
-                high, g_high, _ = gradients(i, (DIFFERENCE if central else ONE_SIDED) * scale[i])
-                low, g_low = 0.0, whole_at_x
-                if central:
-                    low, g_low, _ = gradients(i, -DIFFERENCE * scale[i])
+            fixed = np.flatnonzero(active[:k])
+            out[fixed, :k] = -joint[fixed]
+            if fixed.size and not rough:
+                root = _root(joint[np.ix_(fixed, fixed)], scale[fixed])
+                change = np.empty((k, fixed.size))
+                for a, direction in enumerate(np.linalg.inv(root)):
+                    side = x.copy()
+                    side[fixed] += ONE_SIDED * direction
+                    change[:, a] = (gradients(side)[1] - at_x) / ONE_SIDED
+                out[fixed, :k] += root @ change.T
+            for i in k + np.flatnonzero(active[k:]):
+                high, g_high = along(i, (DIFFERENCE if central else ONE_SIDED) * scale[i])
+                low, g_low = along(i, -DIFFERENCE * scale[i]) if central else (0.0, whole_at_x)
                 out[i] = (g_high - g_low) / (high - low)
         self.u, self.u_border, self._moves, self._at = start
         self._log_det_gradient, self._gradient = at_x, whole_at_x
@@ -433,3 +439,11 @@ class CrossedLikelihood(SeveralFactors):
             step, step_border = self._step(s.reshape(self.u.shape) - pull, s_border[:, 0] - pull_border)
             self.cholesky.invert()
         return self.u + step, self.u_border + step_border
+
+
+def _root(information, scale):
+    """L with L L' = information; of one that is not positive definite in numbers what `scale` alone says."""
+    try:
+        return np.linalg.cholesky(information)
+    except np.linalg.LinAlgError:
+        return np.diag(1.0 / scale)

@@ -22,7 +22,7 @@ CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
 FEW_NODES = 7  # with so few, several maxima: the sum over a grid of nodes depends on the grid's directions
 SPREAD = (0.3, 3.0, 10.0)  # standard deviations of all, tried where several coefficients may have several maxima
-N_ANYWHERE = 6  # random ones of standard deviation 3 after them, always the same
+ANYWHERE = (1.0, 3.0, 10.0, 30.0) * 2  # standard deviations of random ones after them, always the same
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
 CERTAIN = 1e-4  # log-likelihood units that are left to gain where all outcomes are certain
 HIGHER = 1e-9  # relative to the log-likelihood: rounding errors
@@ -165,7 +165,8 @@ def _spread_out(theta, covariance, anywhere):
     for size in SPREAD:
         yield size * covariance.start()
     if anywhere:
-        yield from 3.0 * np.random.default_rng(0).normal(size=(N_ANYWHERE, covariance.m))
+        random = np.random.default_rng(0)
+        yield from (random.normal(scale=sd, size=covariance.m) for sd in ANYWHERE)
 
 
 def _rescaled(x, before, k):
