@@ -116,6 +116,16 @@ def test_estimates_are_those_of_compute_metrics():
     np.testing.assert_allclose(table["estimate"], list(expected.values()), rtol=1e-10)
 
 
+def test_rows_without_weight_may_be_all_of_a_group_in_a_fold():
+    y, eta, codes, rng = _data(n=500, n_groups=400)
+    folds, w = rng.integers(0, 3, 500), rng.integers(0, 3, 500)
+    settings = dict(n_resamples=20, random_state=0)
+    table = resample_metrics(y, {"a": expit(eta)}, codes, w, folds=folds, **settings)
+    keep = w > 0
+    expected = resample_metrics(y[keep], {"a": expit(eta[keep])}, codes[keep], w[keep], folds=folds[keep], **settings)
+    pd.testing.assert_frame_equal(table, expected)
+
+
 def test_table_from_resamples_made_by_copying_rows():
     y, eta, codes, rng = _data()
     probabilities = {"a": expit(eta), "b": expit(2 * eta + rng.normal(size=len(eta)))}

@@ -53,7 +53,7 @@ class MetricsOfCounts:
         if "AUC between groups" in columns and len(y):
             sums["concordant inside"], sums["pairs inside"] = pair_concordance(y, p, codes, w)
         if "AUC within groups" in columns and len(y):
-            group = np.empty(parts.max() + 1, dtype=np.intp)
+            group = np.zeros(parts.max() + 1, dtype=np.intp)  # a part without rows has no pairs to give to group 0
             group[parts] = codes
             sums["concordant"], sums["pairs"] = (
                 np.bincount(group, found, self.n_groups) for found in pair_concordance(y, p, parts, w)
