@@ -10,12 +10,13 @@ from scipy import stats
 from scipy.special import expit
 
 from sklmm.exceptions import FewClustersWarning
-from sklmm.reporting.accuracy import _calibration_of_counts, _of_counts, resampling
+from sklmm.reporting.accuracy import _calibration_of_counts, concordance, resampling
 from sklmm.reporting.accuracy._calibration_of_counts import CalibrationOfCounts
 from sklmm.reporting.accuracy._of_counts import MetricsOfCounts
 from sklmm.reporting.accuracy.calibration import calibration_bins
-from sklmm.reporting.accuracy.metrics import check_rows, compute_metrics, metric_columns
+from sklmm.reporting.accuracy.metrics import compute_metrics, metric_columns
 from sklmm.reporting.accuracy.resampling import resample_metrics
+from sklmm.reporting.accuracy.rows import read_rows
 
 CALIBRATION = ("calibration slope", "calibration intercept")
 
@@ -54,8 +55,7 @@ def _counts(n_groups, n_resamples, seed=0):
 
 
 def _metrics_of(y, p, codes, w=None, *, columns=None, threshold=0.5, folds=None):
-    rows = check_rows(y, p, codes, w, folds)
-    return MetricsOfCounts(*rows, columns=metric_columns(columns), threshold=threshold)
+    return MetricsOfCounts(read_rows(y, p, codes, w, threshold=threshold, folds=folds), metric_columns(columns))
 
 
 def _assert_same(found, expected, spread):
@@ -241,12 +241,12 @@ def test_neighbours_taken_for_equal_move_ranks_little(rare, monkeypatch):
     y = (rng.random(30_000) < expit(eta)).astype(int)
     p, w, counts = expit(eta + 0.5 * rng.normal(size=30_000)), np.ones(30_000), _counts(200, 64)
     names = ["ROC AUC", "AUC between groups", "average precision"]
-    monkeypatch.setattr(_of_counts, "MOST_VALUES", 5000)
+    monkeypatch.setattr(concordance, "MOST_VALUES", 5000)
     binned = _metrics_of(y, p, codes, w, columns=names)
-    assert sum(ones.shape[0] for ones, _ in binned._ranks.blocks) <= 5000
-    assert rare or binned._ranks.auc_shift != 0
+    assert sum(ones.shape[0] for ones, _ in binned.rows.ranks.blocks) <= 5000
+    assert rare or binned.rows.ranks.auc_shift != 0
     found = binned(counts)
-    monkeypatch.setattr(_of_counts, "MOST_VALUES", 30_001)
+    monkeypatch.setattr(concordance, "MOST_VALUES", 30_001)
     expected = _metrics_of(y, p, codes, w, columns=names)(counts)
     error = np.abs(found - expected).max(axis=0)
     assert np.all(error[:2] < 1e-4)

@@ -27,7 +27,8 @@ from sklmm.exceptions import FewClustersWarning
 from sklmm.inference.intervals import check_level
 
 from ._of_counts import MetricsOfCounts
-from .metrics import check_rows, metric_columns
+from .metrics import metric_columns, metric_of
+from .rows import read_rows
 
 __all__ = ["resample_metrics"]
 
@@ -125,7 +126,7 @@ def resample_metrics(
         raise ValueError("probabilities is empty: give at least one estimator's")
     of_counts = {
         name: MetricsOfCounts(
-            *check_rows(y, probability, group_codes, weights, folds), columns=columns, threshold=threshold
+            read_rows(y, probability, group_codes, weights, threshold=threshold, folds=folds), columns
         )
         for name, probability in probabilities.items()
     }
@@ -197,6 +198,6 @@ def _spread(estimates, resampled, columns, level, n_groups):
         values = values[np.isfinite(values)]
         if len(values) < 2 or not np.isfinite(estimates[j]):
             continue
-        shift = estimates[j] - values.mean() if column == "expected calibration error" else 0.0
+        shift = estimates[j] - values.mean() if metric_of(column).grows_by_noise else 0.0
         out[:, j] = values.std(ddof=1), *(np.quantile(values, tails) + shift)
     return out

@@ -5,6 +5,8 @@ import numpy as np
 from sklmm._text import shown_label
 from sklmm.reporting import _numbers, _render
 
+from .metrics import metric_of
+
 __all__ = ["notes_on_rows", "notes_on_warnings", "report_document"]
 
 
@@ -31,7 +33,7 @@ def scenario_tables(report, scenario):
     estimates, differences = [], []
     for metric, part in table.groupby("metric", sort=False, observed=True):
         part = part.set_index("estimator").reindex(report.estimators)
-        write = number_writer(part)
+        write = number_writer(part, metric)
         estimates.append([metric, *(f"{write(row.estimate)} ± {write(row.std_error)}" for row in part.itertuples())])
         differences.append([metric, *(_interval(row, write) for row in part.loc[others].itertuples())])
     name = scenario.name.capitalize()
@@ -65,14 +67,15 @@ def notes_on_warnings(found):
     return [f"{name}, {category.__name__} {text}" for name, category, text in found]
 
 
-def number_writer(part):
-    """How to write numbers of a metric: so many decimals that two digits show of the smallest standard error.
+def number_writer(part, column):
+    """How to write a metric's numbers: so many decimals that two digits show of the smallest standard error.
 
     Errors of differences count: they are smaller, and decimals matter as long as they tell estimators apart.
     """
     scales = part[["std_error", "difference_std_error"]].to_numpy(dtype=float)
     scales = scales[np.isfinite(scales) & (scales > 0)]
-    decimals = int(np.clip(1 - np.floor(np.log10(scales.min())), 2, 4)) if scales.size else 4
+    fewest, most = metric_of(column).decimals
+    decimals = int(np.clip(1 - np.floor(np.log10(scales.min())), fewest, most)) if scales.size else most
     return lambda value: _numbers.fixed(value, decimals)
 
 
