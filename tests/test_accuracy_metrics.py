@@ -13,7 +13,7 @@ from sklmm.exceptions import NoGroupsWarning
 from sklmm.reporting.accuracy.calibration import calibration_bins, fit_intercept, fit_slope, logits
 from sklmm.reporting.accuracy.concordance import pair_concordance
 from sklmm.reporting.accuracy.html import report_html
-from sklmm.reporting.accuracy.metrics import METRICS, Metric, compute_metrics, leading_column, metric_columns
+from sklmm.reporting.accuracy.metrics import METRICS, MeanOfRows, compute_metrics, leading_column, metric_columns
 from sklmm.reporting.accuracy.resampling import resample_metrics
 
 
@@ -292,17 +292,11 @@ def test_estimators_are_ranked_by_the_metric_that_leads():
     assert leading_column(["calibration slope"]) is None
 
 
-class MeanAbsoluteError(Metric):
+class MeanAbsoluteError(MeanOfRows):
     name, better, meaning = "MAE", "lower", "Mean distance of probability and outcome."
 
-    def of_rows(self, rows):
-        return np.average(abs(rows.y - rows.p), weights=rows.w)
-
-    def sums(self, rows):
-        return {"distance": rows.by_group(rows.w * abs(rows.y - rows.p))}
-
-    def of_sums(self, resamples):
-        return resamples["distance"] / resamples.weight
+    def each(self, rows):
+        return abs(rows.y - rows.p)
 
 
 def test_a_listed_metric_is_in_the_report(monkeypatch):

@@ -18,7 +18,7 @@ __all__ = ["METRICS", "Metric", "compute_metrics", "leading_column", "metric_col
 
 
 class Metric:
-    """What a report must know of a metric. A new one is a class with this, listed once in `METRICS`.
+    """What a report must know of a metric. A new one is a class with this, listed once in `OF_PROBABILITIES`.
 
     Attributes
     ----------
@@ -84,34 +84,44 @@ class Metric:
         return []
 
 
-class LogLoss(Metric):
+class MeanOfRows(Metric):
+    """Means over rows of what a row has of its own, `each`."""
+
+    def each(self, rows):
+        """The number of each row, an array of shape (n,)."""
+        raise NotImplementedError
+
+    def of_rows(self, rows):
+        return np.average(self.each(rows), weights=rows.w)
+
+    def sums(self, rows):
+        return {self.name: rows.by_group(rows.w * self.each(rows))}
+
+    def of_sums(self, resamples):
+        return _share(resamples[self.name], resamples.weight)
+
+
+class LogLoss(MeanOfRows):
     name, better, bounds, leads = "log loss", "lower", (0.0, np.inf), True
     meaning = "Mean of -log(probability given to what happened): punishes bold errors."
 
     def of_rows(self, rows):
         return sk.log_loss(rows.y, rows.p, sample_weight=rows.w, labels=[0, 1])
 
-    def sums(self, rows):
+    def each(self, rows):
         eps = np.finfo(float).eps  # where scikit-learn clips
-        losses = -rows.w * np.log(np.clip(np.where(rows.y == 1, rows.p, 1 - rows.p), eps, 1 - eps))
-        return {"log loss": rows.by_group(losses)}
-
-    def of_sums(self, resamples):
-        return _share(resamples["log loss"], resamples.weight)
+        return -np.log(np.clip(np.where(rows.y == 1, rows.p, 1 - rows.p), eps, 1 - eps))
 
 
-class Brier(Metric):
+class Brier(MeanOfRows):
     name, better = "Brier", "lower"
     meaning = "Mean squared difference of probability and outcome."
 
     def of_rows(self, rows):
         return sk.brier_score_loss(rows.y, rows.p, sample_weight=rows.w, pos_label=1)
 
-    def sums(self, rows):
-        return {"Brier": rows.by_group(rows.w * (rows.y - rows.p) ** 2)}
-
-    def of_sums(self, resamples):
-        return _share(resamples["Brier"], resamples.weight)
+    def each(self, rows):
+        return (rows.y - rows.p) ** 2
 
 
 class RocAuc(Metric):
@@ -230,9 +240,7 @@ class _Calibration(Metric):
 
     def of_resamples(self, rows):
         slope = isinstance(self, CalibrationSlope)
-        of_counts = CalibrationOfCounts(
-            logits(rows.p), rows.ones, rows.zeros, rows.codes, rows.n_groups, slope=slope
-        )
+        of_counts = CalibrationOfCounts(logits(rows.p), rows.ones, rows.zeros, rows.codes, rows.n_groups, slope=slope)
         return lambda resamples: of_counts(resamples.counts)
 
 
@@ -300,23 +308,11 @@ class ExpectedCalibrationError(Metric):
 
 
 # In the order of tables.
-METRICS = {
-    metric.name: metric
-    for metric in (
-        LogLoss(),
-        Brier(),
-        RocAuc(),
-        AucWithinGroups(),
-        AucBetweenGroups(),
-        AveragePrecision(),
-        Accuracy(),
-        BalancedAccuracy(),
-        InClassAccuracy(),
-        CalibrationSlope(),
-        CalibrationIntercept(),
-        ExpectedCalibrationError(),
-    )
-}
+OF_PROBABILITIES = (
+    LogLoss(), Brier(), RocAuc(), AucWithinGroups(), AucBetweenGroups(), AveragePrecision(), Accuracy(),
+    BalancedAccuracy(), InClassAccuracy(), CalibrationSlope(), CalibrationIntercept(), ExpectedCalibrationError(),
+)  # fmt: skip
+METRICS = {metric.name: metric for metric in OF_PROBABILITIES}
 
 
 def metric_of(column):

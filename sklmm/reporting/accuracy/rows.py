@@ -32,6 +32,11 @@ class PredictedRows:
         A row is put in class 1 if its probability is above it.
     bins : ndarray of int, shape (n,), or None
         Bins of the expected calibration error, where they are given.
+    n_groups : int
+    ones, zeros : ndarray of shape (n,)
+        Weight of outcome 1, and of outcome 0, of each row.
+    assigned : ndarray of int, shape (n,)
+        The class that each row is put in.
     """
 
     y: np.ndarray
@@ -42,28 +47,13 @@ class PredictedRows:
     threshold: float = 0.5
     bins: np.ndarray | None = None
 
+    def __post_init__(self):
+        self.n_groups = int(self.codes.max()) + 1 if len(self) else 0
+        self.ones, self.zeros = self.w * self.y, self.w * (1 - self.y)
+        self.assigned = (self.p > self.threshold).astype(int)
+
     def __len__(self):
         return len(self.y)
-
-    @cached_property
-    def n_groups(self):
-        """Number of groups."""
-        return int(self.codes.max()) + 1 if len(self) else 0
-
-    @cached_property
-    def ones(self):
-        """Weight of outcome 1 of each row."""
-        return self.w * self.y
-
-    @cached_property
-    def zeros(self):
-        """Weight of outcome 0 of each row."""
-        return self.w * (1 - self.y)
-
-    @cached_property
-    def assigned(self):
-        """The class that each row is put in."""
-        return (self.p > self.threshold).astype(int)
 
     @cached_property
     def ranks(self):
