@@ -12,7 +12,8 @@ VENV ?= .venv
 BENCH ?=
 PYTEST ?=
 PIP = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
-SOURCES := setup.py pyproject.toml $(shell find sklmm -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.gz')
+SOURCES := setup.py pyproject.toml $(shell find sklmm -name '*.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' \
+  -o -name '*.gz' -o -name '*.rst')
 
 # Python must not find the source tree, whose kernels are not built, in place of the installed package.
 export PYTHONSAFEPATH := 1

@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 
-__all__ = ["display_width", "listed", "shown_label", "similar_names", "warn"]
+__all__ = ["display_width", "joined", "listed", "shown_label", "similar_names", "warn"]
 
 
 def display_width(text):
@@ -42,6 +42,12 @@ def listed(texts, most=10):
     texts = list(texts)
     more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
     return ", ".join(texts[:most]) + more
+
+
+def joined(names):
+    """All of some names, as a sentence has them: "a, b and c"."""
+    names = [str(name) for name in names]
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
 def similar_names(name, known):

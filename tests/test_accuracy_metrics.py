@@ -8,9 +8,12 @@ from scipy.special import expit, logit
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from sklmm import MixedLogisticRegression
+from sklmm import MixedLogisticRegression, accuracy_report
 from sklmm.accuracy.calibration import calibration_bins, fit_intercept, fit_slope, logits
-from sklmm.accuracy.metrics import METRICS, compute_metrics, metric_columns, pair_concordance
+from sklmm.accuracy.concordance import pair_concordance
+from sklmm.accuracy.html import report_html
+from sklmm.accuracy.metrics import METRICS, MeanOfRows, compute_metrics, leading_column, metric_columns
+from sklmm.accuracy.resampling import resample_metrics
 from sklmm.exceptions import NoGroupsWarning
 
 
@@ -264,6 +267,48 @@ def test_metrics_by_name():
         metric_columns(["auc"])
     with pytest.raises(ValueError, match="metrics is empty"):
         metric_columns([])
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))
+def test_every_metric_keeps_the_contract(metric):
+    assert METRICS[metric.name] is metric and set(metric.columns) <= set(metric_columns())
+    assert metric.better in ("lower", "higher", "nearer") and (metric.target is not None) == (metric.better == "nearer")
+    lowest, highest = metric.bounds
+    y, p, codes, rng = _data(n=60, n_groups=9, ties=True)
+    w = rng.integers(0, 3, len(y))
+    values = compute_metrics(y, p, codes, w, metrics=metric.name, threshold=0.3)
+    table = resample_metrics(y, {"a": p}, codes, w, metrics=metric.name, threshold=0.3, n_resamples=20, random_state=0)
+    assert list(values) == table["metric"].tolist() == list(metric.columns)
+    for value, (estimate, error) in zip(values.values(), table[["estimate", "std_error"]].to_numpy(), strict=True):
+        assert lowest <= value <= highest and error > 0
+        assert estimate == pytest.approx(value, rel=1e-10)
+    one_class = compute_metrics(np.ones(60, dtype=int), p, codes, metrics=metric.name)
+    assert np.isnan(list(one_class.values())).all() or not metric.needs_both
+
+
+def test_estimators_are_ranked_by_the_metric_that_leads():
+    assert leading_column(["Brier", "log loss"]) == "log loss"
+    assert leading_column(["calibration slope", "specificity", "Brier"]) == "specificity"
+    assert leading_column(["calibration slope"]) is None
+
+
+class MeanAbsoluteError(MeanOfRows):
+    name, better, meaning = "MAE", "lower", "Mean distance of probability and outcome."
+
+    def each(self, rows):
+        return abs(rows.y - rows.p)
+
+
+def test_a_listed_metric_is_in_the_report(monkeypatch):
+    monkeypatch.setitem(METRICS, "MAE", MeanAbsoluteError())
+    y, p, codes, rng = _data()
+    report = accuracy_report("pooled", p[:, None], y, groups=codes, metrics=["MAE"], n_resamples=20, random_state=0)
+    of_pooled = report.predictions[report.predictions["scenario"] == "new groups"]
+    distance = abs(of_pooled["y"] - of_pooled["probability"]).mean()
+    assert report.summary["estimate"][0] == pytest.approx(distance, rel=1e-12)
+    page = report_html(report)
+    assert "Mean distance of probability and outcome. Lower is better." in page
+    assert f"The MAE of pooled is {distance:.4f}." in page
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
-from sklmm.accuracy import _calibration_of_counts, _of_counts, resampling
+from sklmm.accuracy import _calibration_of_counts, concordance, resampling
 from sklmm.accuracy._calibration_of_counts import CalibrationOfCounts
 from sklmm.accuracy._of_counts import MetricsOfCounts
 from sklmm.accuracy.calibration import calibration_bins
-from sklmm.accuracy.metrics import check_rows, compute_metrics, metric_columns
+from sklmm.accuracy.metrics import compute_metrics, metric_columns
 from sklmm.accuracy.resampling import resample_metrics
+from sklmm.accuracy.rows import read_rows
 from sklmm.exceptions import FewClustersWarning
 
 CALIBRATION = ("calibration slope", "calibration intercept")
@@ -54,8 +55,7 @@ def _counts(n_groups, n_resamples, seed=0):
 
 
 def _metrics_of(y, p, codes, w=None, *, columns=None, threshold=0.5, folds=None):
-    rows = check_rows(y, p, codes, w, folds)
-    return MetricsOfCounts(*rows, columns=metric_columns(columns), threshold=threshold)
+    return MetricsOfCounts(read_rows(y, p, codes, w, threshold=threshold, folds=folds), metric_columns(columns))
 
 
 def _assert_same(found, expected, spread):
@@ -114,6 +114,16 @@ def test_estimates_are_those_of_compute_metrics():
     expected = compute_metrics(y, p, codes, w, threshold=0.3)
     assert table["metric"].tolist() == list(expected)
     np.testing.assert_allclose(table["estimate"], list(expected.values()), rtol=1e-10)
+
+
+def test_rows_without_weight_may_be_all_of_a_group_in_a_fold():
+    y, eta, codes, rng = _data(n=500, n_groups=400)
+    folds, w = rng.integers(0, 3, 500), rng.integers(0, 3, 500)
+    settings = dict(n_resamples=20, random_state=0)
+    table = resample_metrics(y, {"a": expit(eta)}, codes, w, folds=folds, **settings)
+    keep = w > 0
+    expected = resample_metrics(y[keep], {"a": expit(eta[keep])}, codes[keep], w[keep], folds=folds[keep], **settings)
+    pd.testing.assert_frame_equal(table, expected)
 
 
 def test_table_from_resamples_made_by_copying_rows():
@@ -231,12 +241,12 @@ def test_neighbours_taken_for_equal_move_ranks_little(rare, monkeypatch):
     y = (rng.random(30_000) < expit(eta)).astype(int)
     p, w, counts = expit(eta + 0.5 * rng.normal(size=30_000)), np.ones(30_000), _counts(200, 64)
     names = ["ROC AUC", "AUC between groups", "average precision"]
-    monkeypatch.setattr(_of_counts, "MOST_VALUES", 5000)
+    monkeypatch.setattr(concordance, "MOST_VALUES", 5000)
     binned = _metrics_of(y, p, codes, w, columns=names)
-    assert sum(ones.shape[0] for ones, _ in binned._ranks.blocks) <= 5000
-    assert rare or binned._ranks.auc_shift != 0
+    assert sum(ones.shape[0] for ones, _ in binned.rows.ranks.blocks) <= 5000
+    assert rare or binned.rows.ranks.auc_shift != 0
     found = binned(counts)
-    monkeypatch.setattr(_of_counts, "MOST_VALUES", 30_001)
+    monkeypatch.setattr(concordance, "MOST_VALUES", 30_001)
     expected = _metrics_of(y, p, codes, w, columns=names)(counts)
     error = np.abs(found - expected).max(axis=0)
     assert np.all(error[:2] < 1e-4)

@@ -1,6 +1,7 @@
 """The data sets that come with the package, and the generator of grouped data."""
 
 import gzip
+import inspect
 from importlib import resources
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
+from sklmm import datasets
 from sklmm.datasets import (
     load_bacteria,
     load_cbpp,
@@ -18,6 +20,7 @@ from sklmm.datasets import (
     load_verbagg,
     make_clustered_classification,
 )
+from sklmm.datasets._data_sets import DATA_SETS
 
 # loader, rows, ones, groups, response, group, features, sum of a numeric column
 LOADERS = [
@@ -123,6 +126,16 @@ def test_data_files_are_deterministic(loader):
     assert (has_name, time_stamp) == (0, b"\0\0\0\0")
     rows_a_line = 2 if "sample_weight" in bunch else 1
     assert rows_a_line * (len(gzip.decompress(packed).splitlines()) - 1) == len(bunch.target)
+
+
+def test_every_data_set_of_the_table_is_public_tested_and_described():
+    loaders = [getattr(datasets, f"load_{name}") for name in DATA_SETS]
+    assert {loader.__name__ for loader in loaders} == {name for name in datasets.__all__ if name.startswith("load_")}
+    assert set(loaders) == set(ALL_LOADERS)
+    for loader in loaders:
+        text, first_line = inspect.getdoc(loader), loader().DESCR.partition("\n")[0]
+        assert text.startswith(loader().DESCR + "\nParameters\n")
+        assert f'    """{first_line}\n' in inspect.getsource(loader)  # what is read without importing
 
 
 def test_reference_levels_of_bacteria_are_not_alphabetical():

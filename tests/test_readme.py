@@ -61,6 +61,27 @@ def test_the_files_it_refers_to_are_there():
     assert not missing
 
 
+@pytest.mark.parametrize("page", [README.parent / "ARCHITECTURE.md", *sorted((README.parent / "docs").rglob("*.md"))])
+def test_documents_refer_to_what_is_there(page):
+    text, root = page.read_text(encoding="utf-8"), README.parent
+    for name in re.findall(r"`([\w/]+\.(?:py|h))`", text):
+        assert list(root.glob(name)) or list((root / "sklmm").rglob(name)) or list(root.glob(f"tests/{name}")), name
+    for path, _, anchor in re.findall(r"\]\(([\w./-]*)(#([\w-]+))?\)", text):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, anchor
+
+
+def test_sources_name_documents_that_are_there():
+    package = README.parent / "sklmm"
+    texts = [path.read_text(encoding="utf-8") for path in package.rglob("*") if path.suffix in (".py", ".pyx", ".h")]
+    named = {name for text in texts for name in re.findall(r"\bdocs/[\w/]+\.md\b|\bARCHITECTURE\.md\b", text)}
+    assert len(named) >= 2
+    assert not [name for name in named if not (README.parent / name).exists()]
+
+
 def test_every_module_is_on_the_map():
     text = README.read_text(encoding="utf-8")
     table = text[text.index("| file in `sklmm/`") : text.index("Beside it")]

@@ -4,7 +4,7 @@
  * quadrature nodes cost a division, not an exponential. That needs both exponents within +-350; a block where one is
  * beyond is `far`, and takes the exponential of each sum.
  *
- * Names follow ARCHITECTURE.md, "Derivatives of a cluster": w weight, wy = w y, mu probability, r = w (y - mu),
+ * Names follow docs/mathematics/clustered.md: w weight, wy = w y, mu probability, r = w (y - mu),
  * v = w mu (1 - mu), v1 and v2 its first and second derivatives in eta; R, V, V1 their sums over a cluster at the
  * conditional mode u; H = 1 + theta^2 V; C, c, k, kappa the adjoints, xi the curvature of Gamma(H).
  */

@@ -3,7 +3,7 @@
  * A tree is a top level with all below it; depth f = 0 are the leaves, whose rows stand side by side. The rows of a leaf share their
  * path, so a leaf enters by its sums R = sum r and V = sum v alone. Eliminating a node of depth f with curvature D = 1 +
  * theta^2 W leaves its parent with W / D:  W of a leaf is V, W of a parent the sum of W / D over its children, and
- * log|H| = sum log D. The names are those of _intercept.h and of ARCHITECTURE.md, "Nested factors".
+ * log|H| = sum log D. The names are those of _intercept.h and of docs/mathematics/nested.md.
  */
 #ifndef SKLMM_NESTED_H
 #define SKLMM_NESTED_H

@@ -1,7 +1,7 @@
 /* A cluster with q random coefficients: eta = x'beta + z' Lambda u, u ~ N(0, I).
  *
  * The same quantities as _intercept.h, with vectors for scalars; one cluster at a time, lanes are rows. Notation as in
- * ARCHITECTURE.md, "Derivatives of a cluster".
+ * docs/mathematics/clustered.md.
  */
 #ifndef SKLMM_SLOPES_H
 #define SKLMM_SLOPES_H

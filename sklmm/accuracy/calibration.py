@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-__all__ = ["N_BINS", "calibration_bins", "fit_intercept", "fit_slope", "logits"]
+__all__ = ["N_BINS", "calibration_bins", "expected_calibration_error", "fit_intercept", "fit_slope", "logits"]
 
 N_BINS = 10
 _EPS = np.finfo(float).eps
@@ -121,6 +121,23 @@ def calibration_bins(probability, weights=None, n_bins=N_BINS):
     # The bin's number is floored: what lies on an edge but for rounding goes to the upper bin.
     share = n_bins * middle / mass.sum()
     return np.clip(np.floor(share + 1e-9), 0, n_bins - 1).astype(np.intp)[value]
+
+
+def expected_calibration_error(y, probability, weights=None, bins=None):
+    """Mean over bins of |mean probability - share of outcomes 1|, weighted by what is in a bin.
+
+    Noise alone makes it positive: of n rows it is at least of the order of sqrt(number of bins / n).
+
+    Parameters
+    ----------
+    y, probability : ndarray of shape (n,)
+    weights : ndarray of shape (n,), optional
+    bins : array-like of int, shape (n,), optional
+        None: `calibration_bins`.
+    """
+    weights = np.ones(len(y)) if weights is None else weights
+    bins = calibration_bins(probability, weights) if bins is None else bins
+    return np.abs(np.bincount(bins, weights=weights * (y - probability))).sum() / weights.sum()
 
 
 def _log_likelihood(theta, z, ones, zeros):

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from sklmm.accuracy.metrics import metric_of
+from sklmm.accuracy.metrics import leading_column, metric_of
 from sklmm.accuracy.reading import MEANINGS, read_report
 from sklmm.accuracy.text import number_writer, report_document
 from sklmm.reporting.displays.axes import percent
@@ -115,7 +115,7 @@ def _accuracy_sections(report):
 def _estimates(report, scenario):
     rows = []
     for column, part in _by_metric(report, scenario):
-        write = number_writer(part)
+        write = number_writer(part, column)
         cells = []
         for row in part.itertuples():
             value = f"{write(row.estimate)} ± {write(row.std_error)}"
@@ -129,7 +129,7 @@ def _differences(report, scenario):
     first, *others = report.estimators
     rows = []
     for column, part in _by_metric(report, scenario):
-        write = number_writer(part)
+        write = number_writer(part, column)
         cells = []
         for row in part.loc[others].itertuples():
             clear = row.difference_lower > 0 or row.difference_upper < 0
@@ -164,11 +164,9 @@ def _table(caption, head, rows):
 
 
 def _glossary(report):
-    kinds = {metric_of(column).name: metric_of(column) for column in report.metrics}
-    better = {"nearer": "Nearer {:g} is better.", "lower": "Lower is better.", "higher": "Higher is better."}
     items = "\n".join(
-        f"<dt>{_text(name)}</dt><dd>{_text(kind.meaning)} {better[kind.better].format(kind.target)}</dd>"
-        for name, kind in kinds.items()
+        f"<dt>{_text(metric.name)}</dt><dd>{_text(metric.meaning)} {_capital(metric.direction)}.</dd>"
+        for metric in dict.fromkeys(map(metric_of, report.metrics))
     )
     return f"<dl>\n{items}\n</dl>"
 
@@ -188,15 +186,15 @@ def _pictures(report):
 
     from sklmm.accuracy import plots
 
-    comparable = [c for c in ("log loss", *report.metrics) if c in report.metrics and metric_of(c).better != "nearer"]
+    leading = leading_column(report.metrics)
     wanted = []
-    if comparable and len(report.estimators) > 1:
+    if leading is not None and len(report.estimators) > 1:
         text = (
-            f"{_capital(comparable[0])}, difference to {report.estimators[0]} with its {percent(report.level)} "
+            f"{_capital(leading)}, difference to {report.estimators[0]} with its {percent(report.level)} "
             "interval: one that leaves out 0 says that the two differ by more than chance."
         )
-        wanted.append((lambda: plots.plot_comparison(report, comparable[0], difference=True), text))
-    compared = comparable[:1] + [c for c in ("calibration slope",) if c in report.metrics]
+        wanted.append((lambda: plots.plot_comparison(report, leading, difference=True), text))
+    compared = [column for column in (leading, "calibration slope") if column in report.metrics]
     if compared:
         text = f"{_capital(' and '.join(compared))} with {percent(report.level)} intervals."
         wanted.append((lambda: plots.plot_comparison(report, compared), text))

@@ -1,38 +1,23 @@
-"""What a report measures: each metric from outcomes, predicted probabilities and groups of rows.
+"""What a report measures: a class for each metric, from outcomes, predicted probabilities and groups of rows.
 
 Where scikit-learn has a metric, it computes it here. What it does not have are the calibration slope and intercept, the
-expected calibration error, and the two halves of the ROC AUC of grouped rows.
-
-The ROC AUC is the share of pairs of a row with outcome 1 and one with outcome 0 that a prediction puts in the right
-order. Some pairs are of rows of the same group, the others of rows of different groups, and a model may order the one
-kind well and the other badly: that is what "AUC within groups" and "AUC between groups" tell apart.
-
-Out-of-fold predictions of rows of one group are not comparable across folds where the group has rows in training: where
-a row with outcome 1 is held out, the share of ones among the group's other rows is smaller for it, and so is the
-prediction, the more so the more a model believes that share. The rows of a group are then put in the wrong order
-against those of other folds (Forman and Scholz 2010 warn of comparing across folds in general). Told the folds, the AUC
-within groups takes pairs of rows of the same group and the same fold.
-
-References
-----------
-Forman G, Scholz M (2010). Apples-to-apples in cross-validation studies: pitfalls in classifier performance measurement.
-ACM SIGKDD Explorations 12, 49-57.
+expected calibration error, and the two halves of the ROC AUC of grouped rows (`concordance`).
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import pandas as pd
 from sklearn import metrics as sk
 
-from sklmm.accuracy.calibration import calibration_bins, fit_intercept, fit_slope, logits
+from sklmm.accuracy._calibration_of_counts import CalibrationOfCounts
+from sklmm.accuracy.calibration import calibration_bins, expected_calibration_error, fit_intercept, fit_slope, logits
+from sklmm.accuracy.concordance import between_groups, pair_concordance
+from sklmm.accuracy.rows import read_rows
+from sklmm.messages import joined
 
-__all__ = ["METRICS", "Metric", "compute_metrics", "expected_calibration_error", "metric_columns", "pair_concordance"]
+__all__ = ["METRICS", "Metric", "compute_metrics", "leading_column", "metric_columns", "metric_of"]
 
 
-@dataclass(frozen=True)
 class Metric:
-    """A metric of the report.
+    """What a report must know of a metric. A new one is a class with this, listed once in `OF_PROBABILITIES`.
 
     Attributes
     ----------
@@ -40,78 +25,298 @@ class Metric:
     better : {"lower", "higher", "nearer"}
         Which of two values is better; "nearer" to `target`.
     target : float
-        The best value there is; of "nearer" the value of a calibrated prediction.
+        The value of a calibrated prediction, if "nearer" is better.
+    bounds : (float, float)
+        No value is below the first or above the second.
     meaning : str
         In a sentence.
     columns : tuple of str
         Names of the numbers it consists of: its own, as a rule.
+    needs_both : bool
+        Whether it is not defined where all outcomes are alike.
+    leads : bool
+        Whether it is the one by which estimators are ranked, if a report has it.
+    grows_by_noise : bool
+        Whether resamples have larger values than the rows they are made of. Intervals are then moved to have the
+        estimate for the mean of what they are made of.
+    decimals : (int, int)
+        Fewest and most decimals that are printed; between them two digits of the standard error are shown.
     """
 
-    name: str
-    better: str
-    target: float
-    meaning: str
-    columns: tuple = ()
+    name = better = meaning = target = None
+    bounds = (0.0, 1.0)
+    needs_both = leads = grows_by_noise = False
+    decimals = (2, 4)
 
-    def __post_init__(self):
-        if not self.columns:
-            object.__setattr__(self, "columns", (self.name,))
+    @property
+    def columns(self):
+        return (self.name,)
+
+    @property
+    def direction(self):
+        """Which values are better, in words."""
+        return f"nearer {self.target:g} is better" if self.better == "nearer" else f"{self.better} is better"
+
+    def of_rows(self, rows):
+        """The metric of `PredictedRows`: a number, or a tuple of them, one a column."""
+        raise NotImplementedError
+
+    def sums(self, rows):
+        """What is summed over the groups of a resample: arrays of shape (n_groups,) by name, beside "ones" and "zeros",
+        which are always there. Metrics that need the same sum give it the same name.
+        """
+        return {}
+
+    def of_sums(self, resamples):
+        """The metric of `Resamples`: an array of shape (n_resamples,), or a tuple of them, one a column.
+
+        NaN where it is not defined.
+        """
+        raise NotImplementedError
+
+    def of_resamples(self, rows):
+        """The function of `Resamples` that gives the metric: `of_sums`, unless it takes more than sums and ranks."""
+        return self.of_sums
+
+    def says(self, table):
+        """Sentences on the estimates of a scenario, a row of the table an estimator; for the reading in words."""
+        return []
 
 
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric("log loss", "lower", 0.0, "Mean of -log(probability given to what happened): punishes bold errors."),
-        Metric("Brier", "lower", 0.0, "Mean squared difference of probability and outcome."),
-        Metric(
-            "ROC AUC", "higher", 1.0,
-            "Share of pairs of rows with different outcomes whose probabilities are in the right order; 0.5 is chance.",
-        ),
-        Metric(
-            "AUC within groups", "higher", 1.0,
-            "The same of pairs of rows of one group and one fold of cross-validation: who in a group is likelier. All "
-            "such pairs count alike.",
-        ),
-        Metric(
-            "AUC between groups", "higher", 1.0,
-            "The same of pairs of rows of different groups: also whether groups are in the right order.",
-        ),
-        Metric(
-            "average precision", "higher", 1.0,
-            "Precision, averaged over recall; the share of outcomes 1 is chance.",
-        ),
-        Metric("accuracy", "higher", 1.0, "Share of rows whose class is right, at the threshold."),
-        Metric("balanced accuracy", "higher", 1.0, "Mean of sensitivity and specificity; 0.5 is chance."),
-        Metric(
-            "in-class accuracy", "higher", 1.0,
-            "Share of the rows of a class whose class is right: sensitivity of outcomes 1, specificity of outcomes 0.",
-            columns=("sensitivity", "specificity"),
-        ),
-        Metric(
-            "calibration slope", "nearer", 1.0,
-            "Slope of the logistic regression of the outcome on the logit of the probability: below 1, probabilities "
-            "are too extreme; above 1, too timid.",
-        ),
-        Metric(
-            "calibration intercept", "nearer", 0.0,
-            "The same regression's intercept with the slope fixed to 1 (calibration in the large): below 0, "
-            "probabilities are too high on the whole; above 0, too low.",
-        ),
-        Metric(
-            "expected calibration error", "lower", 0.0,
-            "Mean distance of mean probability and share of outcomes 1, over ten bins by quantile of the probability.",
-        ),
+class MeanOfRows(Metric):
+    """Means over rows of what a row has of its own, `each`."""
+
+    def each(self, rows):
+        """The number of each row, an array of shape (n,)."""
+        raise NotImplementedError
+
+    def of_rows(self, rows):
+        return np.average(self.each(rows), weights=rows.w)
+
+    def sums(self, rows):
+        return {self.name: rows.by_group(rows.w * self.each(rows))}
+
+    def of_sums(self, resamples):
+        return _share(resamples[self.name], resamples.weight)
+
+
+class LogLoss(MeanOfRows):
+    name, better, bounds, leads = "log loss", "lower", (0.0, np.inf), True
+    meaning = "Mean of -log(probability given to what happened): punishes bold errors."
+
+    def of_rows(self, rows):
+        return sk.log_loss(rows.y, rows.p, sample_weight=rows.w, labels=[0, 1])
+
+    def each(self, rows):
+        eps = np.finfo(float).eps  # where scikit-learn clips
+        return -np.log(np.clip(np.where(rows.y == 1, rows.p, 1 - rows.p), eps, 1 - eps))
+
+
+class Brier(MeanOfRows):
+    name, better = "Brier", "lower"
+    meaning = "Mean squared difference of probability and outcome."
+
+    def of_rows(self, rows):
+        return sk.brier_score_loss(rows.y, rows.p, sample_weight=rows.w, pos_label=1)
+
+    def each(self, rows):
+        return (rows.y - rows.p) ** 2
+
+
+class RocAuc(Metric):
+    name, better, needs_both = "ROC AUC", "higher", True
+    meaning = (
+        "Share of pairs of rows with different outcomes whose probabilities are in the right order; 0.5 is chance."
     )
-}  # fmt: skip
 
-# Each number's own name, and its metric.
-_METRIC_OF = {column: metric for metric in METRICS.values() for column in metric.columns}
+    def of_rows(self, rows):
+        return sk.roc_auc_score(rows.y, rows.p, sample_weight=rows.w)
 
-# What needs both classes to be defined.
-_NEEDS_BOTH = (
-    "ROC AUC", "AUC within groups", "AUC between groups", "average precision", "balanced accuracy",
-    "calibration slope", "calibration intercept",
+    def of_sums(self, resamples):
+        return _share(resamples.ranks[0], resamples.pairs)
+
+
+class AucWithinGroups(Metric):
+    name, better, needs_both = "AUC within groups", "higher", True
+    meaning = (
+        "The same of pairs of rows of one group and one fold of cross-validation: who in a group is likelier. All "
+        "such pairs count alike."
+    )
+
+    def of_rows(self, rows):
+        return _share(*(found.sum() for found in pair_concordance(rows.y, rows.p, rows.parts, rows.w)))
+
+    def sums(self, rows):
+        group = np.empty(rows.parts.max() + 1, dtype=np.intp)
+        group[rows.parts] = rows.codes
+        concordant, pairs = pair_concordance(rows.y, rows.p, rows.parts, rows.w)
+        return {
+            "concordant in parts": np.bincount(group, concordant, rows.n_groups),
+            "pairs in parts": np.bincount(group, pairs, rows.n_groups),
+        }
+
+    def of_sums(self, resamples):
+        return _share(resamples["concordant in parts"], resamples["pairs in parts"])
+
+
+class AucBetweenGroups(Metric):
+    name, better, needs_both = "AUC between groups", "higher", True
+    meaning = "The same of pairs of rows of different groups: also whether groups are in the right order."
+
+    def of_rows(self, rows):
+        inside, inside_pairs = (found.sum() for found in pair_concordance(rows.y, rows.p, rows.codes, rows.w))
+        (total,), (pairs,) = pair_concordance(rows.y, rows.p, np.zeros(len(rows), dtype=np.intp), rows.w)
+        return between_groups(total, pairs, inside, inside_pairs)
+
+    def sums(self, rows):
+        return dict(zip(("concordant", "pairs"), pair_concordance(rows.y, rows.p, rows.codes, rows.w), strict=True))
+
+    def of_sums(self, resamples):
+        return between_groups(resamples.ranks[0], resamples.pairs, resamples["concordant"], resamples["pairs"])
+
+
+class AveragePrecision(Metric):
+    name, better, needs_both = "average precision", "higher", True
+    meaning = "Precision, averaged over recall; the share of outcomes 1 is chance."
+
+    def of_rows(self, rows):
+        return sk.average_precision_score(rows.y, rows.p, sample_weight=rows.w)
+
+    def of_sums(self, resamples):
+        return np.where(resamples.pairs > 0, _share(resamples.ranks[1], resamples["ones"]), np.nan)
+
+
+class _OfClasses(Metric):
+    """Metrics of the classes that rows are put in: functions of the weight that is right, by outcome."""
+
+    better = "higher"
+
+    def sums(self, rows):
+        right = rows.assigned == rows.y
+        return {"right ones": rows.by_group(rows.ones * right), "right zeros": rows.by_group(rows.zeros * right)}
+
+
+class Accuracy(_OfClasses):
+    name = "accuracy"
+    meaning = "Share of rows whose class is right, at the threshold."
+
+    def of_rows(self, rows):
+        return sk.accuracy_score(rows.y, rows.assigned, sample_weight=rows.w)
+
+    def of_sums(self, resamples):
+        return _share(resamples["right ones"] + resamples["right zeros"], resamples.weight)
+
+
+class InClassAccuracy(_OfClasses):
+    name, columns = "in-class accuracy", ("sensitivity", "specificity")
+    meaning = "Share of the rows of a class whose class is right: sensitivity of outcomes 1, specificity of outcomes 0."
+
+    def of_rows(self, rows):
+        return tuple(
+            sk.recall_score(rows.y, rows.assigned, sample_weight=rows.w, pos_label=label) if rows.has(label) else np.nan
+            for label in (1, 0)
+        )
+
+    def of_sums(self, resamples):
+        return tuple(_share(resamples[f"right {outcome}"], resamples[outcome]) for outcome in ("ones", "zeros"))
+
+
+class BalancedAccuracy(InClassAccuracy):
+    name, columns, needs_both = "balanced accuracy", ("balanced accuracy",), True
+    meaning = "Mean of sensitivity and specificity; 0.5 is chance."
+
+    def of_rows(self, rows):
+        return sk.balanced_accuracy_score(rows.y, rows.assigned, sample_weight=rows.w)
+
+    def of_sums(self, resamples):
+        return sum(super().of_sums(resamples)) / 2
+
+
+class _Calibration(Metric):
+    """Logistic recalibration of the predictions: its slope, or its intercept with slope 1."""
+
+    better, bounds, needs_both = "nearer", (-np.inf, np.inf), True
+
+    def of_resamples(self, rows):
+        slope = isinstance(self, CalibrationSlope)
+        of_counts = CalibrationOfCounts(logits(rows.p), rows.ones, rows.zeros, rows.codes, rows.n_groups, slope=slope)
+        return lambda resamples: of_counts(resamples.counts)
+
+
+class CalibrationSlope(_Calibration):
+    name, target = "calibration slope", 1.0
+    meaning = (
+        "Slope of the logistic regression of the outcome on the logit of the probability: below 1, probabilities "
+        "are too extreme; above 1, too timid."
+    )
+
+    def of_rows(self, rows):
+        return fit_slope(logits(rows.p), rows.ones, rows.zeros)[1]
+
+    def says(self, table):
+        """Verdicts, estimators of the same verdict together."""
+        found = {"fine": [], "extreme": [], "timid": [], "none": []}
+        for name, row in table.iterrows():
+            slope, lower, upper = row["estimate"], row["lower"], row["upper"]
+            if not np.isfinite(slope):
+                found["none"].append(str(name))
+                continue
+            verdict = "extreme" if upper < 1 else "timid" if lower > 1 else "fine"
+            found[verdict].append(f"{name} ({slope:.2f})")
+        sentences = {
+            "fine": "Calibration slope: the interval includes 1 for {}, so that nothing says that these probabilities "
+            "are too extreme or too timid.",
+            "extreme": "Probabilities of {} are too extreme, slope below 1: high ones are too high, low ones too low.",
+            "timid": "Probabilities of {} are too timid, slope above 1: too near to the average.",
+            "none": "There is no calibration slope of {}: it is not defined.",
+        }
+        return [sentences[verdict].format(joined(names)) for verdict, names in found.items() if names]
+
+
+class CalibrationIntercept(_Calibration):
+    name, target = "calibration intercept", 0.0
+    meaning = (
+        "The same regression's intercept with the slope fixed to 1 (calibration in the large): below 0, "
+        "probabilities are too high on the whole; above 0, too low."
+    )
+
+    def of_rows(self, rows):
+        return fit_intercept(logits(rows.p), rows.ones, rows.zeros)
+
+    def says(self, table):
+        low = table.index[table["lower"] > 0]
+        high = table.index[table["upper"] < 0]
+        return [
+            f"On the whole, probabilities of {joined(names)} are too {what} (calibration intercept {sign} 0)."
+            for names, what, sign in ((low, "low", "above"), (high, "high", "below"))
+            if len(names)
+        ]
+
+
+class ExpectedCalibrationError(Metric):
+    name, better, grows_by_noise = "expected calibration error", "lower", True
+    meaning = "Mean distance of mean probability and share of outcomes 1, over ten bins by quantile of the probability."
+
+    def of_rows(self, rows):
+        return expected_calibration_error(rows.y, rows.p, rows.w, rows.bins)
+
+    def of_resamples(self, rows):
+        bins = calibration_bins(rows.p, rows.w) if rows.bins is None else rows.bins
+        excess = rows.by_place_and_group(bins, rows.w * (rows.y - rows.p))
+        return lambda resamples: _share(np.abs(excess @ resamples.counts).sum(axis=0), resamples.weight)
+
+
+# In the order of tables.
+OF_PROBABILITIES = (
+    LogLoss(), Brier(), RocAuc(), AucWithinGroups(), AucBetweenGroups(), AveragePrecision(), Accuracy(),
+    BalancedAccuracy(), InClassAccuracy(), CalibrationSlope(), CalibrationIntercept(), ExpectedCalibrationError(),
 )  # fmt: skip
+METRICS = {metric.name: metric for metric in OF_PROBABILITIES}
+
+
+def metric_of(column):
+    """The metric that a number belongs to, None if there is no such number."""
+    return next((metric for metric in METRICS.values() if column in metric.columns), None)
 
 
 def metric_columns(metrics=None):
@@ -143,7 +348,7 @@ def metric_columns(metrics=None):
     for name in names:
         if name in METRICS:
             columns |= dict.fromkeys(METRICS[name].columns)
-        elif name in _METRIC_OF:
+        elif metric_of(name):
             columns[name] = None
         else:
             raise ValueError(f"unknown metric {name!r}; the metrics are {', '.join(map(repr, METRICS))}")
@@ -152,9 +357,10 @@ def metric_columns(metrics=None):
     return list(columns)
 
 
-def metric_of(column):
-    """The `Metric` that a column belongs to."""
-    return _METRIC_OF[column]
+def leading_column(columns):
+    """The number by which estimators are ranked: the metric that leads, else the first with a best end, else None."""
+    ranking = [column for column in columns if metric_of(column).better != "nearer"]
+    return next((column for column in ranking if metric_of(column).leads), next(iter(ranking), None))
 
 
 def compute_metrics(y, probability, group_codes, weights=None, *, metrics=None, threshold=0.5, folds=None, bins=None):
@@ -201,144 +407,16 @@ def compute_metrics(y, probability, group_codes, weights=None, *, metrics=None, 
     {'Brier': 0.1925, 'ROC AUC': 0.75}
     """
     columns = metric_columns(metrics)
-    y, p, codes, w, parts = check_rows(y, probability, group_codes, weights, folds)
-    keep = w > 0
-    if not keep.all():
-        y, p, codes, w, parts = y[keep], p[keep], codes[keep], w[keep], parts[keep]
-        bins = None if bins is None else np.asarray(bins)[keep]
-    has = {label: bool(np.any(y == label)) for label in (0, 1)}
-    assigned = (p > threshold).astype(int)
-    values = {}
-    for column in columns:
-        if not y.size or (column in _NEEDS_BOTH and not (has[0] and has[1])):
-            values[column] = np.nan
-        else:
-            values[column] = float(_one(column, y, p, codes, w, parts, assigned, has, bins))
-    return values
-
-
-def _one(column, y, p, codes, w, parts, assigned, has, bins):
-    match column:
-        case "log loss":
-            return sk.log_loss(y, p, sample_weight=w, labels=[0, 1])
-        case "Brier":
-            return sk.brier_score_loss(y, p, sample_weight=w, pos_label=1)
-        case "ROC AUC":
-            return sk.roc_auc_score(y, p, sample_weight=w)
-        case "AUC within groups":
-            return _share(*(found.sum() for found in pair_concordance(y, p, parts, w)))
-        case "AUC between groups":
-            inside, inside_pairs = (found.sum() for found in pair_concordance(y, p, codes, w))
-            (total,), (pairs,) = pair_concordance(y, p, np.zeros(len(y), dtype=np.intp), w)
-            return between_groups(total, pairs, inside, inside_pairs)
-        case "average precision":
-            return sk.average_precision_score(y, p, sample_weight=w)
-        case "accuracy":
-            return sk.accuracy_score(y, assigned, sample_weight=w)
-        case "balanced accuracy":
-            return sk.balanced_accuracy_score(y, assigned, sample_weight=w)
-        case "sensitivity":
-            return sk.recall_score(y, assigned, sample_weight=w) if has[1] else np.nan
-        case "specificity":
-            return sk.recall_score(y, assigned, sample_weight=w, pos_label=0) if has[0] else np.nan
-        case "calibration slope":
-            return fit_slope(logits(p), w * y, w * (1 - y))[1]
-        case "calibration intercept":
-            return fit_intercept(logits(p), w * y, w * (1 - y))
-        case "expected calibration error":
-            return expected_calibration_error(y, p, w, bins)
-
-
-def expected_calibration_error(y, probability, weights=None, bins=None):
-    """Mean over bins of |mean probability - share of outcomes 1|, weighted by what is in a bin.
-
-    Noise alone makes it positive: of n rows it is at least of the order of sqrt(number of bins / n).
-
-    Parameters
-    ----------
-    y, probability : ndarray of shape (n,)
-    weights : ndarray of shape (n,), optional
-    bins : array-like of int, shape (n,), optional
-        None: `calibration_bins`.
-    """
-    weights = np.ones(len(y)) if weights is None else weights
-    bins = calibration_bins(probability, weights) if bins is None else bins
-    return np.abs(np.bincount(bins, weights=weights * (y - probability))).sum() / weights.sum()
-
-
-def pair_concordance(y, probability, codes, weights=None):
-    """Pairs of a row with outcome 1 and one with outcome 0 of the same group, and how many are in the right order.
-
-    Parameters
-    ----------
-    y, probability : ndarray of shape (n,)
-    codes : ndarray of int, shape (n,)
-        Groups, from 0.
-    weights : ndarray of shape (n,), optional
-        A pair counts the product of its rows' weights.
-
-    Returns
-    -------
-    concordant, pairs : ndarray of shape (n_groups,)
-        Equal probabilities count 1/2.
-
-    Notes
-    -----
-    One sort, O(n log n): a row with outcome 1 is concordant with the weight of the zeros of its group below it.
-    """
-    weights = np.ones(len(y)) if weights is None else weights
-    order = np.lexsort((probability, codes))
-    p, code = probability[order], codes[order]
-    one, zero = (weights * y)[order], (weights * (1 - y))[order]
-    # First row of each run of equal probabilities, and of each group.
-    new_group = np.append(True, code[1:] != code[:-1])
-    run = np.flatnonzero(new_group | np.append(True, p[1:] != p[:-1]))
-    ones, zeros, code = np.add.reduceat(one, run), np.add.reduceat(zero, run), code[run]
-    n_groups = int(codes.max()) + 1
-    total_ones, total_zeros = (np.bincount(code, weights=part, minlength=n_groups) for part in (ones, zeros))
-    before = np.cumsum(total_zeros) - total_zeros  # zeros of earlier groups
-    below = np.cumsum(zeros) - zeros - before[code]
-    return np.bincount(code, weights=ones * (below + zeros / 2), minlength=n_groups), total_ones * total_zeros
-
-
-def between_groups(total, pairs, inside, inside_pairs):
-    """Concordance of the pairs of rows of different groups: all pairs less those within groups."""
-    outside = np.asarray(pairs - inside_pairs, dtype=float)
-    # A difference of rounding errors is no pair.
-    outside = np.where(outside > 1e-12 * np.asarray(pairs), outside, np.nan)
-    return (total - inside) / outside
+    rows = read_rows(y, probability, group_codes, weights, threshold=threshold, folds=folds, bins=bins)
+    both = rows.has(0) and rows.has(1)
+    found = dict.fromkeys(columns, np.nan)
+    for metric in dict.fromkeys(map(metric_of, columns)):
+        if len(rows) and (both or not metric.needs_both):
+            found |= zip(metric.columns, np.ravel(metric.of_rows(rows)).tolist(), strict=True)
+    return {column: found[column] for column in columns}
 
 
 def _share(part, whole):
-    return part / whole if whole > 0 else np.nan
-
-
-def check_rows(y, probability, group_codes, weights=None, folds=None):
-    """The rows as arrays; an error unless they are of one length and valid.
-
-    Returns
-    -------
-    y, p, codes, w, parts : ndarray of shape (n,)
-        Outcomes, probabilities, codes of groups from 0 in the order of their labels, weights, and codes of the rows of
-        a group that belong to the same fold.
-    """
-    y, p, codes = np.asarray(y), np.asarray(probability, dtype=float), np.asarray(group_codes)
-    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=float)
-    folds = np.zeros(len(y)) if folds is None else np.asarray(folds)
-    arrays = {"y": y, "probability": p, "group_codes": codes, "weights": w, "folds": folds}
-    for name, array in arrays.items():
-        if array.ndim != 1 or len(array) != len(y):
-            raise ValueError(f"{name} has shape {array.shape}, but there are {len(y)} rows in y: give one value a row")
-    if not np.isin(y, (0, 1)).all():
-        raise ValueError(f"y must hold 0 and 1 only; it holds {np.unique(y[~np.isin(y, (0, 1))])[:3].tolist()}")
-    if not ((p >= 0) & (p <= 1)).all():
-        row = int(np.flatnonzero(~((p >= 0) & (p <= 1)))[0])
-        raise ValueError(f"probability must lie between 0 and 1; row {row} has {p[row]}")
-    if not (np.isfinite(w) & (w >= 0)).all():
-        raise ValueError("weights must be finite and not negative")
-    codes, _ = pd.factorize(codes, sort=True)  # so that resamples do not depend on the order of the rows
-    if (codes < 0).any():
-        raise ValueError(f"group_codes: no group (NaN or None) in rows: {(codes < 0).sum()}; leave them out")
-    fold, labels = pd.factorize(folds, use_na_sentinel=False)
-    parts, _ = pd.factorize(codes * np.int64(len(labels)) + fold)
-    return y.astype(int), p, codes, w, parts
+    """The ratio of two sums; NaN of nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.divide(part, whole)

@@ -190,8 +190,8 @@ def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, differ
                 **{"fmt": _MARKERS[report.estimators.index(estimator) % len(_MARKERS)], "color": style["color"],
                    "capsize": 2.5, "markersize": 5, **kwargs},
             )  # fmt: skip
-        kind = metric_of(column)
-        reference = 0.0 if difference else kind.target if kind.better == "nearer" else None
+        metric = metric_of(column)
+        reference = 0.0 if difference else metric.target
         if reference is not None:
             panel.axvline(reference, color="0.5", linestyle="--", linewidth=1, zorder=0)
         panel.set_yticks(range(len(shown)), labels=[_label(estimator) for estimator in shown])
@@ -200,11 +200,10 @@ def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, differ
         if difference:  # in a line of its own where it would reach into the next panel
             first = _label(report.estimators[0]).strip()
             what = f"{column}, difference{' ' if len(column) + len(first) < 20 else chr(10)}to {first}"
-        better = f"nearer {kind.target:g} is better" if kind.better == "nearer" else f"{kind.better} is better"
         if difference:
-            panel.set_xlabel(what if kind.better == "nearer" else f"{what}\n({better})")
+            panel.set_xlabel(what if metric.better == "nearer" else f"{what}\n({metric.direction})")
         else:
-            panel.set_xlabel(f"{what} ({better})")
+            panel.set_xlabel(f"{what} ({metric.direction})")
         panel.locator_params(axis="x", nbins=5)
         if place < len(names):  # scenarios head their columns
             _title(panel, name, len(names), ax)

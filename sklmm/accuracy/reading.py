@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sklmm.accuracy.metrics import metric_of
-from sklmm.messages import shown_label
+from sklmm.accuracy.metrics import METRICS, compute_metrics, leading_column, metric_of
+from sklmm.messages import joined, shown_label
 from sklmm.reporting.displays.axes import percent
 
 __all__ = ["MEANINGS", "read_report"]
@@ -37,21 +37,20 @@ def _read_scenario(report, name):
     here = report.summary[report.summary["scenario"] == name]
     tables = {column: part.set_index("estimator") for column, part in here.groupby("metric", sort=False, observed=True)}
     sentences = [MEANINGS.get(name, f"Scenario {name}.")]
-    column = next((c for c in ("log loss", *tables) if c in tables and metric_of(c).better != "nearer"), None)
+    column = leading_column(tables)
     best = None
     if column is not None:
         best, found = _who_predicts_best(tables[column], column, report)
         sentences += found
-    if column == "log loss":
-        rows = report.predictions[report.predictions["scenario"] == name]
-        share = np.average(rows["y"], weights=rows.get("weight"))
-        sentences.append(_against_guessing(share, report.classes[1]))
+        if metric_of(column).leads:
+            rows = report.predictions[report.predictions["scenario"] == name]
+            sentences.append(_against_guessing(rows, column, report.classes[1]))
     if best is not None:
         sentences += _orders(tables, best)
-    if "calibration slope" in tables:
-        sentences += _slopes(tables["calibration slope"])
-    if "calibration intercept" in tables:
-        sentences += _intercepts(tables["calibration intercept"])
+    for metric in METRICS.values():
+        for column in metric.columns:
+            if column in tables:
+                sentences += metric.says(tables[column])
     return sentences
 
 
@@ -85,23 +84,26 @@ def _who_predicts_best(table, column, report):
     sure = _leaves_out(rest["difference_lower"], rest["difference_upper"], 0)
     if sure.any():
         sentences.append(
-            f"It is better than {_listed(rest.index[sure])} by more than chance: the {level} interval of the paired "
+            f"It is better than {joined(rest.index[sure])} by more than chance: the {level} interval of the paired "
             "difference leaves out 0."
         )
     if (~sure).any():
         sentences.append(
-            f"Against {_listed(rest.index[~sure])} the interval of the paired difference includes 0: the data do not "
+            f"Against {joined(rest.index[~sure])} the interval of the paired difference includes 0: the data do not "
             "tell which is better."
         )
     return best, sentences
 
 
-def _against_guessing(share, label):
+def _against_guessing(rows, column, label):
+    """A metric of the predictions that tell no rows apart."""
+    share = np.average(rows["y"], weights=rows.get("weight"))
     if share in (0, 1):
         return "All these rows have the same outcome."
-    entropy = -(share * np.log(share) + (1 - share) * np.log(1 - share))
+    alike = np.full(len(rows), share)
+    value = compute_metrics(rows["y"], alike, np.zeros(len(rows)), rows.get("weight"), metrics=column)[column]
     of_label = f"the share of {shown_label(label)} among them, {share:.1%}"
-    return f"Predicting for every row {of_label}, has a log loss of {entropy:.4f}."
+    return f"Predicting for every row {of_label}, has a {column} of {value:.4f}."
 
 
 def _orders(tables, best):
@@ -113,50 +115,5 @@ def _orders(tables, best):
     return [f"Of rows with different outcomes, {best} puts {' and '.join(parts)} in the right order."] if parts else []
 
 
-def _slopes(table):
-    """Verdicts on calibration slopes, estimators of the same verdict together."""
-    found = {"fine": [], "extreme": [], "timid": [], "none": []}
-    for name, row in table.iterrows():
-        slope, lower, upper = row["estimate"], row["lower"], row["upper"]
-        if not np.isfinite(slope):
-            found["none"].append(str(name))
-            continue
-        verdict = "extreme" if upper < 1 else "timid" if lower > 1 else "fine"
-        found[verdict].append(f"{name} ({slope:.2f})")
-    sentences = []
-    if found["fine"]:
-        sentences.append(
-            f"Calibration slope: the interval includes 1 for {_listed(found['fine'])}, so that nothing says that these "
-            "probabilities are too extreme or too timid."
-        )
-    if found["extreme"]:
-        sentences.append(
-            f"Probabilities of {_listed(found['extreme'])} are too extreme, slope below 1: high ones are too high, low "
-            "ones too low."
-        )
-    if found["timid"]:
-        sentences.append(
-            f"Probabilities of {_listed(found['timid'])} are too timid, slope above 1: too near to the average."
-        )
-    if found["none"]:
-        sentences.append(f"There is no calibration slope of {_listed(found['none'])}: it is not defined.")
-    return sentences
-
-
-def _intercepts(table):
-    low = [str(name) for name, row in table.iterrows() if row["lower"] > 0]
-    high = [str(name) for name, row in table.iterrows() if row["upper"] < 0]
-    return [
-        f"On the whole, probabilities of {_listed(names)} are too {what} (calibration intercept {sign} 0)."
-        for names, what, sign in ((low, "low", "above"), (high, "high", "below"))
-        if names
-    ]
-
-
 def _leaves_out(lower, upper, value):
     return (lower > value) | (upper < value)
-
-
-def _listed(names):
-    names = [str(name) for name in names]
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

@@ -24,7 +24,8 @@ from scipy import stats
 from sklearn.utils import check_random_state
 
 from sklmm.accuracy._of_counts import MetricsOfCounts
-from sklmm.accuracy.metrics import check_rows, metric_columns
+from sklmm.accuracy.metrics import metric_columns, metric_of
+from sklmm.accuracy.rows import read_rows
 from sklmm.exceptions import FewClustersWarning
 from sklmm.inference.wald import check_level
 
@@ -124,7 +125,7 @@ def resample_metrics(
         raise ValueError("probabilities is empty: give at least one estimator's")
     of_counts = {
         name: MetricsOfCounts(
-            *check_rows(y, probability, group_codes, weights, folds), columns=columns, threshold=threshold
+            read_rows(y, probability, group_codes, weights, threshold=threshold, folds=folds), columns
         )
         for name, probability in probabilities.items()
     }
@@ -196,6 +197,6 @@ def _spread(estimates, resampled, columns, level, n_groups):
         values = values[np.isfinite(values)]
         if len(values) < 2 or not np.isfinite(estimates[j]):
             continue
-        shift = estimates[j] - values.mean() if column == "expected calibration error" else 0.0
+        shift = estimates[j] - values.mean() if metric_of(column).grows_by_noise else 0.0
         out[:, j] = values.std(ddof=1), *(np.quantile(values, tails) + shift)
     return out

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from sklmm.accuracy.metrics import metric_of
 from sklmm.messages import shown_label
-from sklmm.reporting import numbers, rendering
+from sklmm.reporting import numbers as _numbers
+from sklmm.reporting import rendering as _render
 
 __all__ = ["notes_on_rows", "notes_on_warnings", "report_document"]
 
@@ -12,7 +14,7 @@ def report_document(report):
     """The document that a report prints, see `sklmm.reporting.rendering`."""
     other, one = (shown_label(label) for label in report.classes)
     share = np.average(report._target, weights=report._weights)
-    counted = "" if report._weights is None else f", which count for {numbers.count(report._weights.sum())}"
+    counted = "" if report._weights is None else f", which count for {_numbers.count(report._weights.sum())}"
     folds = sorted({len(scenario.folds) for scenario in report._plan})
     facts = [
         ("Outcome", f"probability of {one} (against {other}), which {share:.1%} of the rows have"),
@@ -21,7 +23,7 @@ def report_document(report):
         ("Standard errors", f"from resampling groups {report.n_resamples:,} times"),
     ]
     tables = [table for scenario in report._plan for table in scenario_tables(report, scenario)]
-    return rendering.Document("Predictive accuracy by cross-validation", facts, tables, report.notes)
+    return _render.Document("Predictive accuracy by cross-validation", facts, tables, report.notes)
 
 
 def scenario_tables(report, scenario):
@@ -31,15 +33,15 @@ def scenario_tables(report, scenario):
     estimates, differences = [], []
     for metric, part in table.groupby("metric", sort=False, observed=True):
         part = part.set_index("estimator").reindex(report.estimators)
-        write = number_writer(part)
+        write = number_writer(part, metric)
         estimates.append([metric, *(f"{write(row.estimate)} ± {write(row.std_error)}" for row in part.itertuples())])
         differences.append([metric, *(_interval(row, write) for row in part.loc[others].itertuples())])
     name = scenario.name.capitalize()
     title = f"{name} ({len(scenario.rows):,} rows of {scenario.n_groups:,} groups), estimate ± standard error"
-    tables = [rendering.Table(title, ["", *report.estimators], estimates)]
+    tables = [_render.Table(title, ["", *report.estimators], estimates)]
     if others:
         title = f"{name}, difference to {first}: {100 * report.level:.6g} % interval, * where it leaves out 0"
-        tables.append(rendering.Table(title, ["", *others], differences))
+        tables.append(_render.Table(title, ["", *others], differences))
     return tables
 
 
@@ -65,15 +67,16 @@ def notes_on_warnings(found):
     return [f"{name}, {category.__name__} {text}" for name, category, text in found]
 
 
-def number_writer(part):
-    """How to write numbers of a metric: so many decimals that two digits show of the smallest standard error.
+def number_writer(part, column):
+    """How to write a metric's numbers: so many decimals that two digits show of the smallest standard error.
 
     Errors of differences count: they are smaller, and decimals matter as long as they tell estimators apart.
     """
     scales = part[["std_error", "difference_std_error"]].to_numpy(dtype=float)
     scales = scales[np.isfinite(scales) & (scales > 0)]
-    decimals = int(np.clip(1 - np.floor(np.log10(scales.min())), 2, 4)) if scales.size else 4
-    return lambda value: numbers.fixed(value, decimals)
+    fewest, most = metric_of(column).decimals
+    decimals = int(np.clip(1 - np.floor(np.log10(scales.min())), fewest, most)) if scales.size else most
+    return lambda value: _numbers.fixed(value, decimals)
 
 
 def _interval(row, write):

@@ -1,7 +1,14 @@
 """Real data sets with groups, and a generator of grouped data with known truth."""
 
-from ._loaders import load_bacteria, load_cbpp, load_contraception, load_ohio
-from ._loaders_several import load_guimmun, load_insteval, load_verbagg
+from ._loaders import (
+    load_bacteria,
+    load_cbpp,
+    load_contraception,
+    load_guimmun,
+    load_insteval,
+    load_ohio,
+    load_verbagg,
+)
 from ._samples_generator import make_clustered_classification
 
 __all__ = [
