@@ -2,7 +2,7 @@
 
 import pytest
 import sklearn
-from contracts.estimators import ENTRIES, visits
+from contracts.estimators import CASES, ENTRIES, MAIN_CASES, visits
 
 
 @pytest.fixture(params=ENTRIES, ids=str)
@@ -10,9 +10,13 @@ def entry(request):
     return request.param
 
 
-@pytest.fixture(params=[(entry, name) for entry in ENTRIES for name in entry.variants], ids=lambda c: f"{c[0]}, {c[1]}")
+@pytest.fixture(params=CASES, ids=str)
 def case(request):
-    """An entry and the name of one of its variants."""
+    return request.param
+
+
+@pytest.fixture(params=MAIN_CASES, ids=str)
+def main_case(request):
     return request.param
 
 

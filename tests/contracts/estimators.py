@@ -1,8 +1,8 @@
 """The list of estimators that keep the promises of this folder: a new one is tested by an entry in ``ENTRIES``.
 
-Each test of the folder states one promise and runs for every entry (fixture ``entry``), or for every entry and each of
-its variants, which are parameters that lead through other code (fixture ``case``). Promises that not every estimator
-makes select entries by what they are: ``entries(binary=True)``.
+Each test of the folder states one promise and runs for every entry (fixture ``entry``), or for every entry with each of
+its variants, which are parameters that lead through other code (fixtures ``case`` and, for the main ones,
+``main_case``). Promises that not every estimator makes select by what an entry is: ``entries(binary=True)``.
 """
 
 from collections.abc import Callable
@@ -49,13 +49,17 @@ class Entry:
     estimator: type
     binary: bool  # the outcome is one of two classes, so that there are probabilities; else a number
     takes_times: bool
+    by_likelihood: bool  # there is a likelihood, of all the rows that weights stand for
     predicts_groups: bool  # predictions know the groups of the fit; else they are averages over the population
     some_rows: Callable  # makes the rows that all the variants can be fitted to
     variants: dict  # name -> parameters
+    more_variants: dict  # likewise; of these the promises are tested that are likeliest to fail
     all_used: dict  # parameters of a fit in which groups and times, where there are any, matter
     grid: dict  # for a search: parameters whose fits differ
     cv: object  # how such a search splits the rows
     numbers: Callable  # model, order of groups -> all that a fit says, by name
+    tables: Callable  # model -> functions that hand out tables, besides vcov_
+    stored_a_group: dict  # variant -> bytes that a fit keeps of each group at most, with labels of some 14 letters
     rounding: float  # relative differences between fits whose rows are held in other precision
     objective: tuple  # what is maximised, in words, and the attribute that holds it
     wrong_with_clinics: dict  # parameters of a right form that do not suit the data of `clinics`
@@ -108,10 +112,37 @@ class Entry:
     def rows(self):
         return self.some_rows()
 
-    @cache
-    def fitted(self, variant):
-        """The fit of a variant to `rows`, made once: tests must leave it as it is."""
-        return self.fit(self.rows, **self.variants[variant])
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """An entry with the parameters of one of its variants."""
+
+    entry: Entry
+    name: str
+    parameters: dict
+
+    def __str__(self):
+        return f"{self.entry}, {self.name}"
+
+    @property
+    def rows(self):
+        return self.entry.rows
+
+    def fit(self, rows, sample_weight=None, **more):
+        return self.entry.fit(rows, sample_weight, **self.parameters, **more)
+
+    def by_columns(self, **more):
+        """An estimator that finds groups and times in X, as columns g and t."""
+        renamed = {
+            name: value.replace("| group", "| g") if isinstance(value, str) else value
+            for name, value in self.parameters.items()
+        }
+        return self.entry.by_columns(**renamed, **more)
+
+    @cached_property
+    def fitted(self):
+        """The fit to `rows`, made once: tests must leave it as it is."""
+        return self.fit(self.rows)
 
 
 # All that a fit says --------------------------------------------------------------------------------------------------
@@ -133,9 +164,19 @@ def _mixed_numbers(model, groups=None):
 
 def _gee_numbers(model, groups=None):
     numbers = {"coefficients": coefficients(model), "correlation": model.correlation_params_}
-    for name in ("dispersion_", "qic_", "qicu_", "cic_", "quasi_likelihood_"):
-        numbers[name] = getattr(model, name)
+    for name in ("dispersion_", "qic_", "qicu_", "cic_", "quasi_likelihood_", "df_resid_"):
+        numbers[name] = np.array(getattr(model, name), dtype=float)  # there may be none
     return numbers | {f"vcov {cov_type}": model.vcov(cov_type).to_numpy() for cov_type in COV_TYPES}
+
+
+def _mixed_tables(model):
+    attributes = ("random_effects_", "random_effects_sd_", "covariance_")
+    return [lambda name=name: getattr(model, name)["group"] for name in attributes] + [lambda: model.vcov("robust")]
+
+
+def _gee_tables(model):
+    by_type = [lambda cov_type=cov_type: model.vcov(cov_type) for cov_type in COV_TYPES]
+    return [*by_type, lambda: model.working_correlation_]
 
 
 def assert_close(found, expected, rtol, leave_out=()):
@@ -188,6 +229,7 @@ MIXED = Entry(
     estimator=MixedLogisticRegression,
     binary=True,
     takes_times=False,
+    by_likelihood=True,
     predicts_groups=True,
     some_rows=_mixed_rows,
     variants={
@@ -198,10 +240,13 @@ MIXED = Entry(
         "slope, quadrature": dict(random_effects="1 + x0 | group", n_quadrature=3),
         "no intercept": dict(random_effects="0 + x0 | group", fit_intercept=False),
     },
+    more_variants={},
     all_used={},
     grid={"random_effects": ["1 | g", "1 + a | g"]},
     cv=KFold(3, shuffle=True, random_state=1),
     numbers=_mixed_numbers,
+    tables=_mixed_tables,
+    stored_a_group={"intercept": 160, "quadrature": 160, "no intercept": 160},
     rounding=1e-9,
     objective=("log-likelihood", "log_likelihood_"),
     wrong_with_clinics={"random_effects": "1 + nothing | clinic"},
@@ -212,17 +257,22 @@ GEE = Entry(
     estimator=GEELogisticRegression,
     binary=True,
     takes_times=True,
+    by_likelihood=False,
     predicts_groups=False,
     some_rows=_gee_rows,
-    variants={
-        f"{name}{label}": {"correlation": correlation, "ddof_correction": correction}
-        for correction, label in ((True, ""), (False, ", geepack's moments"))
+    variants={name: {"correlation": correlation} for name, correlation in _STRUCTURES.items()},
+    more_variants={
+        f"{name}, geepack's moments": {"correlation": correlation, "ddof_correction": False}
         for name, correlation in _STRUCTURES.items()
-    },
+    }
+    | {f"{name}, dispersion 1": {"correlation": name, "dispersion": 1.0} for name in ("independence", "exchangeable")},
     all_used={"correlation": "ar1"},
     grid={"correlation": ["independence", "exchangeable", AR1(), MDependent(2)]},
     cv=GroupKFold(3),
     numbers=_gee_numbers,
+    tables=_gee_tables,
+    # label, influence on each of six coefficients in single precision, number of rows
+    stored_a_group=dict.fromkeys(_STRUCTURES, 20 + 4 * 6 + 8),
     rounding=1e-11,
     objective=("quasi-likelihood", "quasi_likelihood_"),
     wrong_with_clinics={"correlation": Fixed(np.eye(3))},
@@ -239,6 +289,8 @@ GEE = Entry(
 )
 
 ENTRIES = [MIXED, GEE]
+MAIN_CASES = [Case(entry, *variant) for entry in ENTRIES for variant in entry.variants.items()]
+CASES = MAIN_CASES + [Case(entry, *variant) for entry in ENTRIES for variant in entry.more_variants.items()]
 
 
 def entries(**properties):

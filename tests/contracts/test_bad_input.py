@@ -7,11 +7,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from contracts.estimators import clinics, entries
+from contracts.estimators import ENTRIES, clinics, entries
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from sklmm.exceptions import AliasedFeaturesWarning, SklmmWarning
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklmm.exceptions.LaplaceWarning")
 
 
 class Bad(NamedTuple):
@@ -21,7 +23,7 @@ class Bad(NamedTuple):
     changes: dict
     parameters: dict = {}
     error: type = ValueError
-    binary: bool = False  # wrong for classes only
+    needs: str = "estimator"  # what an entry must be for this to be wrong
 
 
 def _with(values, position, value):
@@ -42,9 +44,9 @@ def _lacking(name, value):
     return Bad(f"Input {name} contains {kind}", {name: change[name]})
 
 
-def _weights(weight, trouble):
+def _weights(weight, trouble, **needs):
     message = f"sample_weight counts rows, and these add up to .*; {trouble}"
-    return Bad(message, {"sample_weight": np.full(300, weight)})
+    return Bad(message, {"sample_weight": np.full(300, weight)}, **needs)
 
 
 DAYS = pd.date_range("2020", periods=300)
@@ -55,9 +57,10 @@ UNDERFLOW = "numbers so small underflow"
 IN_X = {"groups": None}
 
 BAD = {
-    **{f"{value} in {name}": _lacking(name, value) for name in ("X", "y", "sample_weight") for value in (np.nan, np.inf)},
+    **{f"NaN in {name}": _lacking(name, np.nan) for name in ("X", "y", "sample_weight")},
+    **{f"inf in {name}": _lacking(name, np.inf) for name in ("X", "y", "sample_weight")},
     "None in y": Bad(
-        "Input y contains NaN: 1 label", {"y": np.array(["a", None, *["b"] * 298], dtype=object)}, binary=True
+        "Input y contains NaN: 1 label", {"y": np.array(["a", None, *["b"] * 298], dtype=object)}, needs="binary"
     ),
     "negative weights": Bad(
         "sample_weight counts rows and can't be negative; 1 of",
@@ -65,13 +68,15 @@ BAD = {
     ),
     "zero weights": Bad("sample_weight is zero for every row", {"sample_weight": np.zeros(300)}),
     **{f"weights of {weight:g}": _weights(weight, PRECISION) for weight in (1e11, 1e15, 1e100, 1e306, 1e308)},
-    **{f"weights of {weight:g}": _weights(weight, TOO_FEW) for weight in (1e-6, 1e-10)},
+    **{f"weights of {weight:g}": _weights(weight, TOO_FEW, needs="by_likelihood") for weight in (1e-6, 1e-10)},
     **{f"weights of {weight:g}": _weights(weight, UNDERFLOW) for weight in (1e-300, 1e-320)},
     "dates alone": Bad(DATES, {"X": pd.DataFrame({"admitted": DAYS})}),
     "dates": Bad(DATES, {"X": lambda d: d.X.assign(admitted=DAYS)}),
     "dates with a zone": Bad(DATES, {"X": lambda d: d.X.assign(admitted=DAYS.tz_localize("Europe/Berlin"))}),
     "dates with groups in X": Bad(
-        DATES, {"X": lambda d: d.X.assign(g=d.groups, admitted=DAYS.tz_localize("UTC")), **IN_X}, {"group_features": "g"}
+        DATES,
+        {"X": lambda d: d.X.assign(g=d.groups, admitted=DAYS.tz_localize("UTC")), **IN_X},
+        {"group_features": "g"},
     ),
     "dates of Python's": Bad(DATES, {"X": lambda d: d.X.assign(admitted=DAYS.date)}),
     "an array of dates": Bad("column 'x0' of X holds dates: make them", {"X": DAYS.to_numpy()[:, None]}),
@@ -109,16 +114,16 @@ BAD = {
     "short groups": Bad("groups has 299 rows, but X has 300", {"groups": lambda d: d.groups[:-1]}),
     "short weights": Bad("sample_weight has 299 rows, but X has 300", {"sample_weight": np.ones(299)}),
     "no y": Bad("requires y to be passed, but the target y is None", {"y": None}),
-    "one class": Bad("y holds one class only", {"y": np.ones(300)}, binary=True),
+    "one class": Bad("y holds one class only", {"y": np.ones(300)}, needs="binary"),
     "one class with a weight": Bad(
-        "y holds one class only", {"sample_weight": lambda d: (d.y == 1).astype(float)}, binary=True
+        "y holds one class only", {"sample_weight": lambda d: (d.y == 1).astype(float)}, needs="binary"
     ),
     "three classes": Bad(
         r"Only binary classification is supported. The type of the target is multiclass.",
         {"y": np.arange(300) % 3},
-        binary=True,
+        needs="binary",
     ),
-    "a measurement as y": Bad("Unknown label type: continuous", {"y": lambda d: d.X["age"]}, binary=True),
+    "a measurement as y": Bad("Unknown label type: continuous", {"y": lambda d: d.X["age"]}, needs="binary"),
     "two-column y": Bad("y should be a 1d array", {"y": lambda d: np.column_stack([d.y, d.y])}),
     "no rows": Bad(
         r"0 sample\(s\)",
@@ -190,11 +195,16 @@ def _arguments(entry, rows, changes):
     return arguments | {name: value(rows) if callable(value) else value for name, value in changes.items()}
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_bad_data(entry, name):
-    bad = BAD[name]
-    if bad.binary and not entry.binary:
-        pytest.skip("there are no classes")
+@pytest.mark.parametrize(
+    "entry, bad",
+    [
+        pytest.param(entry, bad, id=f"{entry}-{name}")
+        for entry in ENTRIES
+        for name, bad in BAD.items()
+        if getattr(entry, bad.needs)
+    ],
+)
+def test_bad_data(entry, bad):
     rows = clinics()
     model = entry.estimator(**entry.all_used | bad.parameters)
     with pytest.raises(bad.error, match=bad.message), warnings.catch_warnings():
@@ -268,19 +278,17 @@ def test_bad_groups_of_predict(entry):
 REFITS = {  # each goes wrong after other things were read, which must not be left behind
     "X": {"X": lambda d: _with(d.X, 0, np.nan)},
     "X without names": {"X": lambda d: _with(d.X, 0, np.nan).to_numpy()[:, :2]},
-    "y": {"X": lambda d: d.X[["age"]], "y": lambda d: _with(d.y, 0, np.nan)},
+    "y": {"X": lambda d: d.X[["age"]], "y": lambda d: np.r_[np.arange(299) % 3, np.nan]},
+    "kind of y": {"X": lambda d: d.X[["age"]], "y": np.resize(["a", "b", "c"], 300)},  # text; and three classes
     "groups": {"X": lambda d: d.X.rename(columns={"age": "years"}), "groups": lambda d: d.groups[1:]},
     "names": {"X": lambda d: d.X.assign(more=1.0).set_axis(["a", 1, "c", "d"], axis=1)},
     "weights": {"X": lambda d: d.X.iloc[:, :1], "sample_weight": -np.ones(300)},
-    "classes": {"X": lambda d: d.X[["age"]], "y": np.arange(300) % 3},
     "parameters": {"X": lambda d: d.X.to_numpy()},
 }
 
 
 @pytest.mark.parametrize("bad", REFITS)
 def test_failed_refit_leaves_the_earlier_fit(entry, bad):
-    if bad == "classes" and not entry.binary:
-        pytest.skip("there are no classes")
     rows = clinics()
     original = entry.fit(rows, **entry.all_used)
     model = copy.copy(original)
