@@ -6,7 +6,7 @@ its variants, which are parameters that lead through other code (fixtures ``case
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple
 
@@ -63,7 +63,8 @@ class Entry:
     rounding: float  # relative differences between fits whose rows are held in other precision
     objective: tuple  # what is maximised, in words, and the attribute that holds it
     wrong_with_clinics: dict  # parameters of a right form that do not suit the data of `clinics`
-    checked: list = field(default_factory=list)  # parameters besides the defaults that scikit-learn's checks see
+    checked: list  # parameters besides the defaults that scikit-learn's checks see
+    example: tuple  # parameters, and how an estimator with them is printed
 
     def __str__(self):
         return self.estimator.__name__
@@ -240,7 +241,9 @@ MIXED = Entry(
         "slope, quadrature": dict(random_effects="1 + x0 | group", n_quadrature=3),
         "no intercept": dict(random_effects="0 + x0 | group", fit_intercept=False),
     },
-    more_variants={},
+    more_variants={
+        "unusual parameters": dict(random_effects="1 + x0 | group", n_quadrature=3, predict_effects="mode", tol=1e-9)
+    },
     all_used={},
     grid={"random_effects": ["1 | g", "1 + a | g"]},
     cv=KFold(3, shuffle=True, random_state=1),
@@ -251,6 +254,10 @@ MIXED = Entry(
     objective=("log-likelihood", "log_likelihood_"),
     wrong_with_clinics={"random_effects": "1 + nothing | clinic"},
     checked=[{"group_features": -1}],
+    example=(
+        {"random_effects": "1 + a | g", "group_features": "g"},
+        "MixedLogisticRegression(group_features='g', random_effects='1 + a | g')",
+    ),
 )
 
 GEE = Entry(
@@ -265,7 +272,12 @@ GEE = Entry(
         f"{name}, geepack's moments": {"correlation": correlation, "ddof_correction": False}
         for name, correlation in _STRUCTURES.items()
     }
-    | {f"{name}, dispersion 1": {"correlation": name, "dispersion": 1.0} for name in ("independence", "exchangeable")},
+    | {f"{name}, dispersion 1": {"correlation": name, "dispersion": 1.0} for name in ("independence", "exchangeable")}
+    | {
+        "unusual parameters": dict(
+            correlation=MDependent(3), cov_type="mancl-derouen", dispersion=1.0, ddof_correction=False, tol=1e-9
+        )
+    },
     all_used={"correlation": "ar1"},
     grid={"correlation": ["independence", "exchangeable", AR1(), MDependent(2)]},
     cv=GroupKFold(3),
@@ -286,6 +298,10 @@ GEE = Entry(
         {"correlation": "ar1", "time_feature": -1},
         {"group_features": -1, "time_feature": -2},
     ],
+    example=(
+        {"correlation": MDependent(2), "group_features": "g"},
+        "GEELogisticRegression(correlation=MDependent(m=2), group_features='g')",
+    ),
 )
 
 ENTRIES = [MIXED, GEE]

@@ -24,12 +24,11 @@ def test_the_methods_agree(case):
     assert model.score(rows.X, rows.y, sample_weight=weights, **given) == pytest.approx(expected)
 
 
-def test_population_averages_are_the_linear_predictor(main_case):
-    if main_case.entry.predicts_groups:
-        return
-    rows, model = main_case.rows, main_case.fitted
-    expected = rows.X @ model.coef_[0] + model.intercept_
-    predict = model.decision_function if main_case.entry.binary else model.predict
+@pytest.mark.parametrize("case", [case for case in MAIN_CASES if not case.entry.predicts_groups], ids=str)
+def test_population_averages_are_the_linear_predictor(case):
+    rows, model = case.rows, case.fitted
+    expected = rows.X @ np.ravel(model.coef_) + model.intercept_
+    predict = model.decision_function if case.entry.binary else model.predict
     np.testing.assert_allclose(predict(rows.X), expected, rtol=1e-12, atol=1e-12)
 
 
