@@ -75,7 +75,7 @@ def test_separation(entry):
             model = entry.fit(rows._replace(y=y))
     assert [w.category for w in told].count(SeparationWarning) == 1
     assert_finite(entry, model)
-    assert getattr(model, entry.objective[1]) == pytest.approx(0, abs=1)
+    assert -1 < getattr(model, entry.objective[1]) <= 0
     assert model.score(rows.X, y, groups=rows.groups) == 1.0
     assert np.isfinite(model.predict_proba(rows.X, groups=rows.groups)).all()
 
