@@ -1,5 +1,7 @@
 """Fits of marginal models, as their tests make and judge them."""
 
+from functools import cache
+
 import numpy as np
 from contracts.estimators import COV_TYPES, GEE, assert_close
 
@@ -12,6 +14,12 @@ STRUCTURES = {name: parameters["correlation"] for name, parameters in GEE.varian
 def fit(correlation, data, **parameters):
     model = GEELogisticRegression(correlation, **parameters)
     return model.fit(data.X, data.y, groups=data.groups, time=data.time)
+
+
+@cache
+def fitted(structure, ddof_correction=True):
+    """The fit of a structure to GEE.rows, made once: tests must leave it as it is."""
+    return fit(STRUCTURES[structure], GEE.rows, ddof_correction=ddof_correction)
 
 
 def assert_same(found, expected, rtol=1e-9, leave_out=()):

@@ -1,6 +1,7 @@
 """Data that leave a marginal model without a solution or without degrees of freedom: finite numbers, and a warning."""
 
 import warnings
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -83,13 +84,19 @@ def test_group_that_decides_a_coefficient_alone(data):
 SEPARATED = "the classes are separated by"
 
 
-def _large(n, seed=0):
-    """Groups of 5; three features, of which the first one matters."""
-    rng = np.random.default_rng(seed)
+@cache
+def _many(n):
+    rng = np.random.default_rng(0)
     groups, X = np.arange(n) // 5, rng.normal(size=(n, 3))
     eta = X[:, 0] + rng.normal(size=n // 5)[groups]
     y = (rng.random(n) < 1 / (1 + np.exp(-eta))).astype(int)
     return pd.DataFrame(X, columns=["age", "dose", "rare"]), y, groups
+
+
+def _large(n):
+    """Groups of 5; three features, of which the first one matters."""
+    X, y, groups = _many(n)
+    return X.copy(), y.copy(), groups
 
 
 def _assert_separated(model, X, y, groups, names):
@@ -125,21 +132,32 @@ def test_complete_separation(n, structure):
     assert model.quasi_likelihood_ == pytest.approx(0, abs=1e-3)
 
 
+def _rows_of_category(n):
+    return np.random.default_rng(1).choice(n, max(4, n // 5_000), replace=False)
+
+
+@cache
+def _without_category(n):
+    """Coefficients of the other rows, which those of the category do not touch."""
+    X, y, groups = _many(n)
+    others = np.delete(np.arange(n), _rows_of_category(n))
+    X = X.loc[others, ["age", "dose"]]
+    return GEELogisticRegression("independence").fit(X, y[others], groups=groups[others]).coef_[0]
+
+
 @pytest.mark.parametrize("structure", ["independence", "exchangeable", "ar1"])
 @pytest.mark.parametrize("n", SIZES)
 def test_rare_category_without_a_zero(n, structure):
     """Quasi-complete separation, which most rows know nothing of; nor does a sample of blocks where it is rare."""
     X, y, groups = _large(n)
+    rows = _rows_of_category(n)
     X["rare"] = 0.0
-    rows = np.random.default_rng(1).choice(n, max(4, n // 5_000), replace=False)
     X.loc[rows, "rare"] = 1.0
     y[rows] = 1
     model = GEELogisticRegression(structure)
     _assert_separated(model, X, y, groups, "'rare'")
     assert 8 < model.coef_[0, 2] < 40
-    others = X["rare"] == 0  # which the category's rows do not touch
-    rest = GEELogisticRegression("independence").fit(X.loc[others, ["age", "dose"]], y[others], groups=groups[others])
-    np.testing.assert_allclose(model.coef_[0, :2], rest.coef_[0], rtol=1e-4)
+    np.testing.assert_allclose(model.coef_[0, :2], _without_category(n), rtol=1e-4)
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -120,7 +120,7 @@ def test_no_features():
 @cache
 def _large(n_groups):
     X, y, groups = make_clustered_classification(
-        250_000, 6, n_groups=n_groups, covariance=1.0, size_variation=0.0, random_state=0
+        205_000, 6, n_groups=n_groups, covariance=1.0, size_variation=0.0, random_state=0
     )
     return X, y, groups, pd.Series(groups).groupby(groups).cumcount().to_numpy()
 
@@ -129,11 +129,11 @@ def _large(n_groups):
     "structure, n_groups",
     [
         ("exchangeable", 2_500),
-        ("exchangeable", 62_500),
+        ("exchangeable", 51_250),
         ("ar1", 2_500),
-        ("ar1", 62_500),
-        ("unstructured", 62_500),
-        ("2-dependent", 62_500),
+        ("ar1", 51_250),
+        ("unstructured", 51_250),
+        ("2-dependent", 51_250),
         ("independence", 2_500),
     ],
 )

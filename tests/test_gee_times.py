@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from contracts.estimators import GEE, TIMES, clinics
 from dense_gee import make_problem
-from gee_fits import STRUCTURES, assert_finite, assert_same, fit
+from gee_fits import STRUCTURES, assert_finite, assert_same, fit, fitted
 
 from sklmm import GEELogisticRegression
 from sklmm.estimating import Fixed, MDependent
@@ -125,9 +125,7 @@ def test_huge_groups_say_how_much_memory_they_take():
 @pytest.mark.parametrize("ddof_correction", [True, False])
 @pytest.mark.parametrize("structure", ["exchangeable", "ar1", "unstructured", "2-dependent"])
 def test_shifted_times(structure, ddof_correction):
-    data = GEE.rows
-    correlation = STRUCTURES[structure]
-    expected = fit(correlation, data, ddof_correction=ddof_correction)
+    data, correlation, expected = GEE.rows, STRUCTURES[structure], fitted(structure, ddof_correction)
     for shift in (-3.0, 0.5, 2020.0, 1e6):
         assert_same(fit(correlation, data._replace(time=data.time + shift), ddof_correction=ddof_correction), expected)
 
@@ -138,9 +136,8 @@ def test_unit_of_time(unit, ddof_correction):
     """The same correlation over the same time: alpha is that over one of the new units."""
     data = GEE.rows
     for structure in ("ar1", "unstructured", "2-dependent"):
-        correlation = STRUCTURES[structure]
-        expected = fit(correlation, data, ddof_correction=ddof_correction)
-        found = fit(correlation, data._replace(time=data.time * unit), ddof_correction=ddof_correction)
+        expected = fitted(structure, ddof_correction)
+        found = fit(STRUCTURES[structure], data._replace(time=data.time * unit), ddof_correction=ddof_correction)
         if structure == "ar1":
             assert 0 < expected.correlation_params_[0] < 1
             found.correlation_params_ = found.correlation_params_**unit
@@ -152,9 +149,9 @@ def test_relabelled_times():
     data = GEE.rows
     other = np.array([7.0, -1.0, 3.5, 100.0, 2.0])  # instead of 0, 1, 2, 4, 5
     renamed = data._replace(time=other[np.searchsorted(TIMES, data.time)])
-    expected, found = (fit("exchangeable", d) for d in (data, renamed))
+    expected, found = fitted("exchangeable"), fit("exchangeable", renamed)
     np.testing.assert_array_equal(found.vcov_, expected.vcov_)
-    expected, found = (fit("unstructured", d) for d in (data, renamed))
+    expected, found = fitted("unstructured"), fit("unstructured", renamed)
     rank = np.argsort(other)
     np.testing.assert_array_equal(found.correlation_times_, other[rank])
     np.testing.assert_allclose(
@@ -166,11 +163,9 @@ def test_relabelled_times():
 
 def test_reversed_times():
     """Correlations do not know the arrow of time."""
-    data = GEE.rows
-    expected, found = (fit("ar1", d) for d in (data, data._replace(time=-data.time)))
-    assert_same(found, expected)
-    expected, found = (fit(MDependent(2), d) for d in (data, data._replace(time=-data.time)))
-    assert_same(found, expected)
+    reversed_times = GEE.rows._replace(time=-GEE.rows.time)
+    for structure in ("ar1", "2-dependent"):
+        assert_same(fit(STRUCTURES[structure], reversed_times), fitted(structure))
 
 
 @pytest.mark.parametrize("ddof_correction", [True, False])

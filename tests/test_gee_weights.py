@@ -1,6 +1,7 @@
 """Weights of rows and of groups in a marginal model, and weights that count next to nothing."""
 
 import warnings
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -74,6 +75,12 @@ def test_weighted_correlation_does_not_know_the_labels_of_groups(structure, ddof
 # Light weights --------------------------------------------------------------------------------------------------------
 
 
+@cache
+def _without_weights(structure):
+    X, y, groups, time = clinics()
+    return GEELogisticRegression(structure, ddof_correction=False).fit(X, y, groups=groups, time=time)
+
+
 @pytest.mark.parametrize("ddof_correction", [True, False])
 @pytest.mark.parametrize("structure", NAMES)
 def test_weights_that_are_shares(data, structure, ddof_correction):
@@ -89,7 +96,7 @@ def test_weights_that_are_shares(data, structure, ddof_correction):
     assert_finite(model, [c for c in COV_TYPES if c != "morel"])
     with pytest.raises(ValueError, match="1 rows leave nothing for 4 coefficients"):
         model.vcov("morel")
-    plain = GEELogisticRegression(structure, ddof_correction=False).fit(X, y, groups=groups, time=time)
+    plain = _without_weights(structure)
     if structure != "exchangeable" or not ddof_correction:
         shares = GEELogisticRegression(structure, ddof_correction=False)
         shares.fit(X, y, groups=groups, time=time, sample_weight=np.full(300, 1 / 300))
@@ -114,7 +121,7 @@ def test_groups_lighter_than_a_row_have_no_pairs(data):
 def test_scale_of_geepacks_weights(data, structure, weight):
     """With geepack's definitions only naive covariances and the quasi-likelihood know the weights' scale."""
     X, y, groups, time = data
-    plain = GEELogisticRegression(structure, ddof_correction=False).fit(X, y, groups=groups, time=time)
+    plain = _without_weights(structure)
     scaled = GEELogisticRegression(structure, ddof_correction=False)
     scaled.fit(X, y, groups=groups, time=time, sample_weight=np.full(300, weight))
     assert scaled.converged_

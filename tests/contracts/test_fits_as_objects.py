@@ -43,8 +43,8 @@ def test_clone(case):
     assert_equal(entry.numbers(copied.fit(rows.X, rows.y, **entry.given(rows))), entry.numbers(model))
 
 
-def test_pickle_round_trip(case):
-    entry, rows, model = case.entry, case.rows, case.fitted
+def test_pickle_round_trip(main_case):
+    entry, rows, model = main_case.entry, main_case.rows, main_case.fitted
     loaded = pickle.loads(pickle.dumps(model))
     assert_equal(entry.numbers(loaded), entry.numbers(model))
     for found, expected in zip(entry.tables(loaded), entry.tables(model), strict=True):

@@ -260,8 +260,8 @@ def test_labels_of_classes_are_any_two(entry, labels):
     expected = entry.fit(rows)
     low, high = labels
     as_array = np.where(rows.y == 1, high, low)
-    tables = (pd.Series(as_array), pd.Categorical(as_array), as_array.tolist()) if isinstance(low, str) else ()
-    for given in (as_array, as_array.astype(object), *tables):
+    others = (as_array.astype(object), pd.Series(as_array), pd.Categorical(as_array), as_array.tolist())
+    for given in (as_array, *(others if isinstance(low, str) else ())):
         model = entry.fit(rows._replace(y=given))
         assert model.classes_.tolist() == [low, high]
         np.testing.assert_array_equal(coefficients(model), coefficients(expected))
