@@ -182,7 +182,7 @@ def test_qic_weighs_by_the_variance_function():
     assert model.cic_ == pytest.approx(np.trace(A @ model.vcov("robust")), rel=1e-8)
 
 
-@pytest.mark.parametrize("shared", [Exchangeable(), AR1(), Unstructured(), MDependent(), STRUCTURES["fixed"]], ids=repr)
+@pytest.mark.parametrize("shared", [Exchangeable(), AR1(), Unstructured(), MDependent(), STRUCTURES["fixed"]])
 def test_structure_used_twice_does_not_rewrite_the_first_result(data, shared):
     state = copy.deepcopy(vars(shared))
     first = fit(shared, data)

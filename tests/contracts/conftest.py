@@ -1,7 +1,6 @@
 """Fixtures that run a promise for each estimator of the list."""
 
 import pytest
-import sklearn
 from contracts.estimators import CASES, ENTRIES, MAIN_CASES, visits
 
 
@@ -23,9 +22,3 @@ def main_case(request):
 @pytest.fixture
 def data():
     return visits()
-
-
-@pytest.fixture
-def routing():
-    with sklearn.config_context(enable_metadata_routing=True):
-        yield

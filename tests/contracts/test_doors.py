@@ -5,7 +5,7 @@ import datetime
 import numpy as np
 import pandas as pd
 import pytest
-from contracts.estimators import assert_same, clinics, coefficients, entries
+from contracts.estimators import assert_same, clinics, coefficients
 from sklearn.compose import make_column_selector
 from sklearn.preprocessing import StandardScaler
 
@@ -80,24 +80,27 @@ def test_columns_of_an_array(entry, rows, by_arguments, position, dtype):
     np.testing.assert_allclose(entry.predictions(model, X), entry.predict(expected, rows), rtol=1e-9)
 
 
-WAYS = ["g", ["g"], 1, [-4], ("g",), make_column_selector(pattern="^g$"), lambda X: "g", np.array(["g"])]
+WAYS = {
+    "name": "g",
+    "names": ["g"],
+    "position": 1,
+    "position from the end": None,
+    "tuple": ("g",),
+    "selector": make_column_selector(pattern="^g$"),
+    "function": lambda X: "g",
+    "array": np.array(["g"]),
+}
 
 
-@pytest.mark.parametrize("spec", WAYS, ids=repr)
-def test_ways_to_name_the_column(entry, rows, by_arguments, spec):
+@pytest.mark.parametrize("way", WAYS)
+def test_ways_to_name_the_column(entry, rows, by_arguments, way):
     X = pd.DataFrame({"x0": rows.X[:, 0], "g": rows.groups, "x1": rows.X[:, 1], "x2": rows.X[:, 2], "t": rows.time})
-    if not entry.takes_times:
-        X = X.rename(columns={"t": "x3"}).assign(x3=0.0)  # a fifth column, as positions are counted from the end, too
-        rows = rows._replace(X=X.drop(columns="g").to_numpy())
-    model = entry.by_columns(**entry.all_used).set_params(group_features=spec)
-    if not entry.takes_times:
-        with pytest.warns(UserWarning, match="constant: 'x3'"):
-            model.fit(X, rows.y)
-        np.testing.assert_allclose(model.coef_[:, :3], by_arguments(entry).coef_, rtol=1e-9)
-    else:
-        assert_same(entry, model.fit(X, rows.y), by_arguments(entry))
+    X = entry.table(X)
+    spec = [1 - X.shape[1]] if way == "position from the end" else WAYS[way]
+    model = entry.by_columns(**entry.all_used).set_params(group_features=spec).fit(X, rows.y)
+    assert_same(entry, model, by_arguments(entry))
     assert model.feature_names_in_.tolist() == list(X)
-    assert model.n_features_in_ == 5
+    assert model.n_features_in_ == X.shape[1]
     assert list(model.n_groups_) == ["g"]
 
 
@@ -156,21 +159,3 @@ def test_names_of_factors(entry, rows):
         (pd.DataFrame({"town": rows.groups}), "town"),
     ):
         assert list(entry.fit(rows._replace(groups=groups)).n_groups_) == [name]
-
-
-# Outcomes -------------------------------------------------------------------------------------------------------------
-
-
-@entries(binary=True)
-def test_truth_values_that_are_objects(entry, rows):
-    """Classes are truth values, and later questions take the same objects."""
-    objects = np.array([bool(value) for value in rows.y], dtype=object)
-    model = entry.fit(rows._replace(y=objects))
-    assert model.classes_.dtype == bool
-    score = model.score(rows.X, objects, groups=rows.groups)
-    assert score == model.score(rows.X, rows.y.astype(bool), groups=rows.groups) > 0.5
-
-
-@entries(binary=True)
-def test_whole_floats_are_printed_as_integers(entry, rows):
-    assert "probability of 1 (against 0)" in str(entry.fit(rows._replace(y=rows.y.astype(float))).summary())

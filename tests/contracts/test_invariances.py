@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from contracts.estimators import CASES, MAIN_CASES, assert_close, assert_same, coefficients, entries
+from contracts.estimators import CASES, MAIN_CASES, assert_close, assert_same, coefficients
 
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import NoGroupsWarning
@@ -242,31 +242,3 @@ def test_groups_alone(entry):
         assert_same(entry, other, model, rtol=1e-12)
     with pytest.raises(ValueError, match="0 feature"):
         entry.estimator().fit(np.empty((len(rows.y), 0)), rows.y)
-
-
-# Labels of classes ----------------------------------------------------------------------------------------------------
-
-
-LABELS = [
-    *[(1, 2), (-1, 1), (0.0, 1.0), (-1.0, 1.0), (2.0, 5.0), (False, True), ("no", "yes"), (7, 3_000_000_000)],
-    (np.int8(3), np.int8(7)),
-]
-
-
-@entries(binary=True)
-@pytest.mark.parametrize("labels", LABELS, ids=str)
-def test_labels_of_classes_are_any_two(entry, labels):
-    rows = entry.rows
-    expected = entry.fit(rows)
-    low, high = labels
-    as_array = np.where(rows.y == 1, high, low)
-    others = (as_array.astype(object), pd.Series(as_array), pd.Categorical(as_array), as_array.tolist())
-    for given in (as_array, *(others if isinstance(low, str) else ())):
-        model = entry.fit(rows._replace(y=given))
-        assert model.classes_.tolist() == [low, high]
-        np.testing.assert_array_equal(coefficients(model), coefficients(expected))
-        np.testing.assert_array_equal(model.vcov_, expected.vcov_)
-        found = model.predict(rows.X, groups=rows.groups)
-        np.testing.assert_array_equal(found == high, expected.predict(rows.X, groups=rows.groups) == 1)
-        assert set(found.tolist()) == {low, high}
-    assert entry.fit(rows._replace(y=as_array)).classes_.dtype == as_array.dtype

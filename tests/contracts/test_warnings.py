@@ -27,25 +27,21 @@ def assert_finite(entry, model):
 @pytest.mark.parametrize("door", ["groups", "columns"])
 def test_constant_and_collinear_columns(main_case, door):
     """They get coefficients of 0 and no standard errors; all else is as without them."""
-    entry, rows = main_case.entry, main_case.rows
-    p = rows.X.shape[1]
-    X = pd.DataFrame(rows.X).add_prefix("x")
-    more = X.assign(same=2.5, total=X["x0"] + 2 * X["x1"])
-    if not main_case.parameters.get("fit_intercept", True):
-        more["same"] = 0.0  # else it would be an intercept
-    model, tables = main_case.entry.estimator(**main_case.parameters), (more, X)
-    if door == "columns":
-        model, tables = main_case.by_columns(), [rows._replace(X=table).in_one_table().X for table in tables]
-        fits = [main_case.by_columns().fit(entry.table(table), rows.y) for table in tables[1:]]
+    entry, rows, p = main_case.entry, main_case.rows, main_case.rows.X.shape[1]
+    rows = rows._replace(X=pd.DataFrame(rows.X).add_prefix("x"))
+    constant = 2.5 if main_case.parameters.get("fit_intercept", True) else 0.0  # else it would be an intercept
+    more = rows._replace(X=rows.X.assign(same=constant, total=rows.X["x0"] + 2 * rows.X["x1"]))
+    if door == "groups":
+        model, table, given = entry.estimator(**main_case.parameters), more.X, entry.given(rows)
+        clean = main_case.fit(rows)
     else:
-        fits = [main_case.fit(rows._replace(X=table)) for table in tables[1:]]
-    (clean,) = fits
-    given = {} if door == "columns" else entry.given(rows)
+        model, table, given = main_case.by_columns(), entry.table(more.in_one_table().X), {}
+        clean = main_case.by_columns().fit(entry.table(rows.in_one_table().X), rows.y)
     message = "constant: 'same'; collinear with other columns: 'total'"
     with pytest.warns(AliasedFeaturesWarning, match=message) as told:
-        model.fit(entry.table(tables[0]) if door == "columns" else tables[0], rows.y, **given)
+        model.fit(table, rows.y, **given)
     assert {warning.filename for warning in told} == {__file__}
-    np.testing.assert_array_equal(model.coef_[0, p:], 0)
+    np.testing.assert_array_equal(np.ravel(model.coef_)[p:], 0)
     assert model.vcov_.index[np.isnan(np.diag(model.vcov_))].tolist() == ["same", "total"]
     numbers, expected = entry.numbers(model), entry.numbers(clean)
     for name in expected:
