@@ -95,12 +95,6 @@ BAD = {
         ValueError,
         "clinic has one group only",
     ),
-    "no features and no intercept": (
-        {"fit_intercept": False},
-        {"X": lambda X, y, g, t: np.empty((300, 0))},
-        ValueError,
-        "there is nothing to fit",
-    ),
     "duplicate times": (
         {},
         {"time": lambda X, y, g, t: t.where(t < 3, 2)},

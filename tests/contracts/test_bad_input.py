@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from contracts.estimators import ENTRIES, clinics, entries
+from contracts.estimators import ENTRIES, MIXED, clinics, entries
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
@@ -148,6 +148,7 @@ BAD = {
         {"X": lambda d: d.X.assign(urban="Y", g=d.groups), **IN_X},
         {"group_features": "g"},
     ),
+    "nothing to fit": Bad("there is nothing to fit", {"X": np.empty((300, 0))}, {"fit_intercept": False}),
     "both doors": Bad("groups came through both doors", {}, {"group_features": "age"}),
     "unknown column in group_features": Bad(
         "group_features names 'clinik', which is no column of X", IN_X, {"group_features": "clinik"}
@@ -195,10 +196,17 @@ def _arguments(entry, rows, changes):
     return arguments | {name: value(rows) if callable(value) else value for name, value in changes.items()}
 
 
+FAULTS = {
+    (MIXED, "nothing to fit"): pytest.mark.xfail(
+        strict=True, reason="without any coefficient the error is one of linear algebra, about shapes of arrays"
+    )
+}
+
+
 @pytest.mark.parametrize(
     "entry, bad",
     [
-        pytest.param(entry, bad, id=f"{entry}-{name}")
+        pytest.param(entry, bad, id=f"{entry}-{name}", marks=FAULTS.get((entry, name), ()))
         for entry in ENTRIES
         for name, bad in BAD.items()
         if getattr(entry, bad.needs)

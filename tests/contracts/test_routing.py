@@ -82,7 +82,7 @@ def test_groups_for_the_splitter_and_times_for_fit(entry, data, routing):
     frame, y = data
     model = entry.estimator(group_features="g", **entry.all_used)
     found = cross_validate(model, frame[["a", "g", "b"]], y, params=entry.given(frame), cv=NEW, scoring=entry.scoring)
-    np.testing.assert_allclose(found["test_score"], scores_by_hand(entry, frame, y, NEW), rtol=1e-9)
+    np.testing.assert_allclose(found["test_score"], scores_by_hand(entry, frame, y, NEW), rtol=1e-10)
 
 
 def assert_piped(entry, pipeline, frame, y, **given):
