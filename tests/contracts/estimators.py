@@ -53,7 +53,8 @@ class Entry:
     predicts_groups: bool  # predictions know the groups of the fit; else they are averages over the population
     some_rows: Callable  # makes the rows that all the variants can be fitted to
     variants: dict  # name -> parameters
-    more_variants: dict  # likewise; of these the promises are tested that are likeliest to fail
+    usual: tuple  # names of variants for promises that are the same for all of them, and dear to test
+    more_variants: dict  # further ones, for the promises that are likeliest to fail
     all_used: dict  # parameters of a fit in which groups and times, where there are any, matter
     grid: dict  # for a search: parameters whose fits differ
     cv: object  # how such a search splits the rows
@@ -241,6 +242,7 @@ MIXED = Entry(
         "slope, quadrature": dict(random_effects="1 + x0 | group", n_quadrature=3),
         "no intercept": dict(random_effects="0 + x0 | group", fit_intercept=False),
     },
+    usual=("slope",),
     more_variants={
         "unusual parameters": dict(random_effects="1 + x0 | group", n_quadrature=3, predict_effects="mode", tol=1e-9)
     },
@@ -268,6 +270,7 @@ GEE = Entry(
     predicts_groups=False,
     some_rows=_gee_rows,
     variants={name: {"correlation": correlation} for name, correlation in _STRUCTURES.items()},
+    usual=("exchangeable",),
     more_variants={
         f"{name}, geepack's moments": {"correlation": correlation, "ddof_correction": False}
         for name, correlation in _STRUCTURES.items()

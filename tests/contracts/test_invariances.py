@@ -16,12 +16,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklmm.exceptions.LaplaceWarning
 
 def test_row_order(case):
     rows, expected = case.rows, case.fitted
-    orders = (
-        np.random.default_rng(0).permutation(len(rows.y)),
-        np.argsort(rows.groups, kind="stable"),
-        np.lexsort((rows.time, rows.groups)),
-        np.lexsort((-rows.time, -rows.groups)),
-    )
+    orders = [np.random.default_rng(0).permutation(len(rows.y)), np.argsort(rows.groups, kind="stable")]
+    if case.entry.takes_times:
+        orders += [np.lexsort((rows.time, rows.groups)), np.lexsort((-rows.time, -rows.groups))]
     for order in orders:
         assert_same(case.entry, case.fit(rows.take(order)), expected)
 
