@@ -1,11 +1,10 @@
-"""Bad input: errors that name the culprit, warnings that say what the fit could not do, earlier fits kept."""
+"""Bad input that only mixed models know, and warnings of what a fit could not say about its random effects."""
 
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from sklmm import (
@@ -17,13 +16,9 @@ from sklmm import (
 )
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import (
-    AliasedFeaturesWarning,
     ConvergenceWarning,
     LargeVarianceWarning,
-    NoGroupsWarning,
-    SeparationWarning,
     SingularFitWarning,
-    SklmmWarning,
     UnidentifiedEffectsWarning,
 )
 
@@ -34,213 +29,8 @@ def data():
     return pd.DataFrame(X, columns=["age", "dose", "b"]), y, pd.Series(groups, name="clinic")
 
 
-def _with(values, position, value):
-    values = values.copy() if hasattr(values, "iloc") else np.array(values, dtype=float)
-    if getattr(values, "ndim", 1) == 2:
-        values.iloc[position, 0] = value
-    elif hasattr(values, "iloc"):
-        values = values.astype(object)
-        values.iloc[position] = value
-    else:
-        values[position] = value
-    return values
-
-
 # Each case: parameters, changes to (X, y, groups, sample_weight), error, message.
 BAD = {
-    "NaN in X": ({}, {"X": lambda X, y, g: _with(X, 3, np.nan)}, ValueError, "Input X contains NaN"),
-    "inf in X": ({}, {"X": lambda X, y, g: _with(X, 3, np.inf)}, ValueError, "Input X contains infinity"),
-    "NaN in y": ({}, {"y": lambda X, y, g: _with(y, 3, np.nan)}, ValueError, "Input y contains NaN"),
-    "inf in y": ({}, {"y": lambda X, y, g: _with(y, 3, np.inf)}, ValueError, "Input y contains infinity"),
-    "None in y": (
-        {},
-        {"y": lambda X, y, g: np.array(["a", None, *["b"] * 298], dtype=object)},
-        ValueError,
-        "Input y contains NaN: 1 label",
-    ),
-    "NaN in weights": (
-        {},
-        {"sample_weight": lambda X, y, g: _with(np.ones(300), 3, np.nan)},
-        ValueError,
-        "Input sample_weight contains NaN",
-    ),
-    "inf in weights": (
-        {},
-        {"sample_weight": lambda X, y, g: _with(np.ones(300), 3, np.inf)},
-        ValueError,
-        "Input sample_weight contains infinity",
-    ),
-    "negative weights": (
-        {},
-        {"sample_weight": lambda X, y, g: _with(np.ones(300), 3, -1.0)},
-        ValueError,
-        "sample_weight counts rows and can't be negative; 1 of",
-    ),
-    "zero weights": (
-        {},
-        {"sample_weight": lambda X, y, g: np.zeros(300)},
-        ValueError,
-        "sample_weight is zero for every row",
-    ),
-    **{
-        f"weights of {weight:g}": (
-            {},
-            {"sample_weight": lambda X, y, g, weight=weight: np.full(300, weight)},
-            ValueError,
-            f"sample_weight counts rows, and these add up to .*; {trouble}",
-        )
-        for trouble, weights in {
-            r"beyond 1e\+13, double precision": (1e11, 1e15, 1e100, 1e306, 1e308),
-            "fewer than 0.001 are too few": (1e-6, 1e-10),
-            "numbers so small underflow": (1e-300, 1e-320),
-        }.items()
-        for weight in weights
-    },
-    "dates": (
-        {},
-        {"X": lambda X, y, g: pd.DataFrame({"admitted": pd.date_range("2020", periods=300)})},
-        ValueError,
-        "column 'admitted' of X holds dates",
-    ),
-    "dates with groups in X": (
-        {"group_features": "g"},
-        {"X": lambda X, y, g: X.assign(g=g, admitted=pd.date_range("2020", periods=300, tz="UTC")), "groups": None},
-        ValueError,
-        "column 'admitted' of X holds dates",
-    ),
-    "dates of Python's": (
-        {},
-        {"X": lambda X, y, g: X.assign(admitted=pd.date_range("2020", periods=300).date)},
-        ValueError,
-        "column 'admitted' of X holds dates",
-    ),
-    "an array of dates": (
-        {},
-        {"X": lambda X, y, g: pd.date_range("2020", periods=300).to_numpy()[:, None]},
-        ValueError,
-        "column 'x0' of X holds dates",
-    ),
-    "lists of dates": (
-        {},
-        {"X": lambda X, y, g: [[date] for date in pd.date_range("2020", periods=300).to_numpy()]},
-        ValueError,
-        "column 'x0' of X holds dates",
-    ),
-    "lengths of time": (
-        {},
-        {"X": lambda X, y, g: pd.DataFrame({"stay": pd.to_timedelta(np.arange(300), "h")})},
-        ValueError,
-        r"column 'stay' of X holds lengths of time: .* X\['stay'\] / pd.Timedelta",
-    ),
-    "missing group labels": (
-        {},
-        {"groups": lambda X, y, g: g.where(g > 0, None)},
-        ValueError,
-        "(?s)(clinic.*20|20.*clinic)",
-    ),
-    "missing group labels in X": (
-        {"group_features": "g"},
-        {"X": lambda X, y, g: X.assign(g=g.where(g > 0)), "groups": None},
-        ValueError,
-        r"(?s)(\bg\b.*20|20.*\bg\b)",
-    ),
-    "short y": ({}, {"y": lambda X, y, g: y[:-1]}, ValueError, "y has 299 rows, but X has 300"),
-    "short groups": ({}, {"groups": lambda X, y, g: g[:-1]}, ValueError, "groups.*299"),
-    "short weights": (
-        {},
-        {"sample_weight": lambda X, y, g: np.ones(299)},
-        ValueError,
-        "sample_weight has 299 rows, but X has 300",
-    ),
-    "no y": ({}, {"y": None}, ValueError, "requires y to be passed, but the target y is None"),
-    "one class": ({}, {"y": lambda X, y, g: np.ones(300)}, ValueError, "one class only"),
-    "one class with a weight": (
-        {},
-        {"sample_weight": lambda X, y, g: (y == 1).astype(float)},
-        ValueError,
-        "one class only",
-    ),
-    "three classes": (
-        {},
-        {"y": lambda X, y, g: np.arange(300) % 3},
-        ValueError,
-        r"Only binary classification is supported. The type of the target is multiclass.",
-    ),
-    "a measurement as y": ({}, {"y": lambda X, y, g: X["age"]}, ValueError, "Unknown label type: continuous"),
-    "two-column y": (
-        {},
-        {"y": lambda X, y, g: np.column_stack([y, y])},
-        ValueError,
-        "y should be a 1d array",
-    ),
-    "no rows": (
-        {},
-        {"X": lambda X, y, g: X[:0], "y": lambda X, y, g: y[:0], "groups": lambda X, y, g: g[:0]},
-        ValueError,
-        r"0 sample\(s\)",
-    ),
-    "no rows, groups in X": (
-        {"group_features": 0},
-        {"X": lambda X, y, g: X[["age"]][:0], "y": lambda X, y, g: y[:0], "groups": None},
-        ValueError,
-        r"0 sample\(s\)",
-    ),
-    "one-dimensional X": ({}, {"X": lambda X, y, g: X["age"].to_numpy()}, ValueError, "Expected 2D array"),
-    "one-dimensional X with groups in it": (
-        {"group_features": 0},
-        {"X": lambda X, y, g: X["age"].to_numpy(), "groups": None},
-        ValueError,
-        "Expected 2D array",
-    ),
-    "sparse X": ({}, {"X": lambda X, y, g: sparse.csr_array(X.to_numpy())}, TypeError, "[Ss]parse"),
-    "sparse X with groups in it": (
-        {"group_features": 0},
-        {"X": lambda X, y, g: sparse.csr_array(X.to_numpy()), "groups": None},
-        TypeError,
-        "[Ss]parse",
-    ),
-    "text among the features": (
-        {},
-        {"X": lambda X, y, g: X.assign(urban="Y")},
-        ValueError,
-        "column 'urban' of X is not numeric",
-    ),
-    "text among the features beside groups": (
-        {"group_features": "g"},
-        {"X": lambda X, y, g: X.assign(urban="Y", g=g), "groups": None},
-        ValueError,
-        "column 'urban' of X is not numeric",
-    ),
-    "both doors": (
-        {"group_features": "age"},
-        {},
-        ValueError,
-        "both doors",
-    ),
-    "unknown column in group_features": (
-        {"group_features": "clinik"},
-        {"groups": None},
-        ValueError,
-        "group_features names 'clinik', which is no column of X",
-    ),
-    "position out of range": (
-        {"group_features": 3},
-        {"groups": None},
-        ValueError,
-        "group_features asks for column 3 of X, which has 3 columns",
-    ),
-    "a column named twice": (
-        {"group_features": ["age", 0]},
-        {"groups": None},
-        ValueError,
-        "names a column twice",
-    ),
-    "group_features of a wrong type": (
-        {"group_features": [1.5]},
-        {"groups": None},
-        TypeError,
-        "group_features must be",
-    ),
     "random effects without groups": (
         {"random_effects": "1 | clinic"},
         {"groups": None},
@@ -326,13 +116,6 @@ def test_weights_beyond_numbers_wherever_rows_have_weights(data, weight):
         ("n_quadrature", 0),
         ("n_quadrature", 2.0),
         ("n_quadrature", True),
-        ("tol", 0),
-        ("tol", "tight"),
-        ("max_iter", 0),
-        ("n_threads", 0),
-        ("n_threads", -1),
-        ("verbose", -1),
-        ("fit_intercept", "yes"),
     ],
 )
 def test_bad_parameters(data, parameter, value):
@@ -347,59 +130,6 @@ def test_wrong_predict_effects_lists_the_right_ones(data):
     model = MixedLogisticRegression().fit(X, y, groups=groups)
     with pytest.raises(ValueError, match="'posterior', 'mode', 'zero', 'marginal'; got 'modal'"):
         model.predict_proba(X, groups=groups, predict_effects="modal")
-
-
-def test_bad_input_of_predict(data):
-    X, y, groups = data
-    model = MixedLogisticRegression().fit(X, y, groups=groups)
-    with pytest.raises(ValueError, match="groups.*299"):
-        model.predict_proba(X, groups=groups[:-1])
-    with pytest.raises(ValueError, match="feature names should match"):
-        model.predict_proba(X.rename(columns={"age": "years"}), groups=groups)
-    with pytest.raises(ValueError, match="X has 2 features"):
-        model.predict_proba(X.to_numpy()[:, :2], groups=groups)
-    with pytest.raises(ValueError, match="NaN"):
-        model.predict_proba(_with(X, 0, np.nan), groups=groups)
-    in_X = MixedLogisticRegression(group_features="clinic").fit(X.assign(clinic=groups), y)
-    with pytest.raises(ValueError, match="both doors"):
-        in_X.predict_proba(X.assign(clinic=groups), groups=groups)
-    with pytest.raises(ValueError, match="both doors"):
-        in_X.update_groups(X.assign(clinic=groups), y, groups=groups)
-
-
-@pytest.mark.parametrize("bad", ["X", "y", "groups", "names", "weights", "random_effects"])
-def test_failed_refit_leaves_the_earlier_fit(data, bad):
-    X, y, groups = data
-    model = MixedLogisticRegression().fit(X, y, groups=groups)
-    before, state = model.predict_proba(X, groups=groups), vars(model).copy()
-    with pytest.raises((ValueError, TypeError)):
-        if bad == "X":
-            model.fit(_with(X, 0, np.nan).to_numpy()[:, :2], y, groups=groups)
-        elif bad == "y":
-            model.fit(X[["age"]], np.arange(300) % 3, groups=groups)
-        elif bad == "groups":
-            model.fit(X.rename(columns={"age": "years"}), y, groups=groups[1:])
-        elif bad == "names":
-            model.fit(X.assign(more=1.0).set_axis(["a", 1, "c", "d"], axis=1), y, groups=groups)
-        elif bad == "weights":
-            model.fit(X.iloc[:, :1], y, groups=groups, sample_weight=-np.ones(300))
-        else:
-            model.set_params(random_effects="1 + nothing | clinic").fit(X.to_numpy(), y, groups=groups)
-    model.set_params(random_effects=None)
-    assert vars(model) == state
-    np.testing.assert_array_equal(model.predict_proba(X, groups=groups), before)
-
-
-def test_warning_turned_into_an_error_leaves_the_earlier_fit(data):
-    X, y, groups = data
-    model = MixedLogisticRegression().fit(X, y, groups=groups)
-    before = model.coef_
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", SklmmWarning)
-        with pytest.raises(AliasedFeaturesWarning):
-            model.fit(X.assign(c=1.0), y, groups=groups)
-    assert model.coef_ is before
-    assert model.n_features_in_ == 3
 
 
 # Warnings ---------------------------------------------------------------------------------------------------
@@ -432,42 +162,6 @@ def test_more_coefficients_than_rows(data):
     assert np.isfinite(model.coef_).all()
 
 
-def test_separation(data):
-    X, _, groups = data
-    y = (X["dose"] > 0.2).astype(int)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with pytest.warns(SeparationWarning, match="separated by 'dose'"):
-            model = MixedLogisticRegression().fit(X, y, groups=groups)
-    assert np.isfinite(model.coef_).all()
-    assert -1 < model.log_likelihood_ <= 0
-    assert model.score(X, y, groups=groups) == 1.0
-    assert np.isfinite(model.predict_proba(X, groups=groups)).all()
-
-
-@pytest.mark.parametrize("door", [None, "clinic"])
-def test_constant_and_collinear_columns(data, door):
-    X, y, groups = data
-    more = X.assign(same=2.5, total=X["age"] + 2 * X["dose"])
-    arguments = {"groups": groups}
-    if door:
-        more, X, arguments = more.assign(clinic=groups), X.assign(clinic=groups), {}
-    model = MixedLogisticRegression(group_features=door)
-    with pytest.warns(
-        AliasedFeaturesWarning, match=r"constant: 'same'; collinear with other columns: 'total'"
-    ):
-        model.fit(more, y, **arguments)
-    clean = MixedLogisticRegression(group_features=door).fit(X, y, **arguments)
-    assert model.log_likelihood_ == pytest.approx(clean.log_likelihood_, rel=1e-10)
-    np.testing.assert_allclose(model.coef_[0, :3], clean.coef_[0], rtol=1e-5)
-    np.testing.assert_array_equal(model.coef_[0, 3:], 0)
-    se = np.sqrt(np.diagonal(model.vcov_))
-    names = model.vcov_.index.tolist()
-    assert [name for name, value in zip(names, se, strict=True) if np.isnan(value)] == ["same", "total"]
-    np.testing.assert_allclose(se[:4], np.sqrt(np.diagonal(clean.vcov_)), rtol=1e-4)
-    assert model.aic_ == pytest.approx(clean.aic_)
-
-
 def test_singular_fit_says_so_and_nothing_else():
     rng = np.random.default_rng(0)
     X, groups = rng.normal(size=(400, 2)), np.repeat(np.arange(40), 10)
@@ -478,23 +172,6 @@ def test_singular_fit_says_so_and_nothing_else():
     assert model.is_singular_
     assert model.converged_
     assert model.covariance_["group"].iloc[0, 0] == 0
-
-
-def test_no_convergence_is_scikit_learns_warning(data):
-    X, y, groups = data
-    with pytest.warns(ConvergenceWarning, match="did not converge"):
-        model = MixedLogisticRegression(max_iter=1).fit(X, y, groups=groups)
-    assert not model.converged_
-    assert np.isfinite(model.coef_).all()
-
-
-def test_warnings_point_at_the_caller(data):
-    X, y, groups = data
-    with pytest.warns(NoGroupsWarning) as record:
-        model = MixedLogisticRegression().fit(X, y)
-    with pytest.warns(AliasedFeaturesWarning) as aliased:
-        model.fit(X.assign(c=0.0), y, groups=groups)
-    assert record[0].filename == aliased[0].filename == __file__
 
 
 # Variances without bound ------------------------------------------------------------------------------------------

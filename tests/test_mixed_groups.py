@@ -5,8 +5,6 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.compose import make_column_selector
-from sklearn.preprocessing import StandardScaler
 
 from sklmm import MixedLogisticRegression
 from sklmm.datasets import make_clustered_classification
@@ -65,91 +63,6 @@ def test_features_beside_the_groups_are_a_view(data):
     single = X.astype(np.float32)
     rows, _, _ = read_rows(MixedLogisticRegression(), single, groups, None, reset=True)
     assert rows.X is single or np.shares_memory(rows.X, single)
-
-
-@pytest.mark.parametrize(
-    "labels",
-    [
-        lambda g: pd.Series(g, name="group"),
-        lambda g: pd.Series(g, name="group").astype("category"),
-        lambda g: pd.Series(g.astype(str), name="group", dtype="string"),
-        lambda g: pd.DataFrame({"group": g}),
-        lambda g: [f"{label:03d}" for label in g],
-        lambda g: g.astype(float),
-        lambda g: g.astype(np.uint8),
-        lambda g: np.datetime64("2020-01-01") + g,
-    ],
-    ids=["series", "categorical", "string", "frame", "list", "float", "uint8", "dates"],
-)
-def test_kinds_of_labels(data, by_metadata, labels):
-    X, y, groups = data
-    model = MixedLogisticRegression("1 + x0 | group").fit(X, y, groups=labels(groups))
-    assert model.n_groups_ == {"group": 25}
-    assert model.log_likelihood_ == pytest.approx(by_metadata.log_likelihood_, rel=1e-10)
-    expected = by_metadata.predict_proba(X[:40], groups=groups[:40])
-    np.testing.assert_allclose(model.predict_proba(X[:40], groups=labels(groups[:40])), expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "spec", ["g", ["g"], 1, [-3], ("g",), make_column_selector(pattern="^g$"), lambda X: "g", np.array(["g"])]
-)
-def test_ways_to_name_the_column(data, by_metadata, spec):
-    X, y, groups = data
-    frame = pd.DataFrame({"x0": X[:, 0], "g": groups, "x1": X[:, 1], "x2": X[:, 2]})
-    model = MixedLogisticRegression("1 + x0 | g", group_features=spec).fit(frame, y)
-    _same_fit(model, by_metadata)
-    assert model.feature_names_in_.tolist() == ["x0", "g", "x1", "x2"]
-    assert model.n_features_in_ == 4
-    assert list(model.random_effects_) == ["g"]
-
-
-def test_polars(data, by_metadata):
-    pl = pytest.importorskip("polars")
-    X, y, groups = data
-    frame = pl.DataFrame({"x0": X[:, 0], "g": groups.astype(str), "x1": X[:, 1], "x2": X[:, 2]})
-    if not hasattr(StandardScaler().fit(frame.drop("g")), "feature_names_in_"):
-        pytest.skip("this scikit-learn does not know the columns of this polars")
-    model = MixedLogisticRegression("1 + x0 | g", group_features="g").fit(frame, pl.Series(y))
-    assert model.log_likelihood_ == pytest.approx(by_metadata.log_likelihood_, rel=1e-10)
-    expected = by_metadata.predict_proba(X, groups=groups)
-    np.testing.assert_allclose(model.predict_proba(frame), expected, rtol=1e-6)
-    apart = MixedLogisticRegression("1 + x0 | g").fit(frame.drop("g"), y, groups=frame["g"])
-    np.testing.assert_allclose(apart.predict_proba(frame.drop("g"), groups=frame["g"]), expected, rtol=1e-6)
-
-
-def test_frame_of_several_types(data, by_metadata):
-    """Integers, booleans and floats side by side are numbers; the labels are categories."""
-    X, y, groups = data
-    frame = pd.DataFrame(
-        {
-            "x0": X[:, 0],
-            "count": np.round(X[:, 1] * 10).astype(int),
-            "flag": X[:, 2] > 0,
-            "g": pd.Categorical(groups),
-        }
-    )
-    model = MixedLogisticRegression(group_features="g").fit(frame, y)
-    numbers = frame.drop(columns="g").to_numpy(dtype=float)
-    expected = MixedLogisticRegression().fit(numbers, y, groups=groups)
-    _same_fit(model, expected)
-
-
-def test_nested_lists_of_labels_and_numbers(data, by_metadata):
-    X, y, groups = data
-    rows = [[*row, f"g{label:02d}"] for row, label in zip(X.tolist(), groups, strict=True)]
-    model = MixedLogisticRegression("1 + x0 | x3", group_features=-1).fit(rows, y.tolist())
-    _same_fit(model, by_metadata)
-    np.testing.assert_allclose(
-        model.predict_proba(rows), by_metadata.predict_proba(X, groups=groups), rtol=1e-6
-    )
-
-
-def test_names_of_factors(data):
-    X, y, groups = data
-    assert list(MixedLogisticRegression().fit(X, y, groups=groups).n_groups_) == ["group"]
-    assert list(MixedLogisticRegression().fit(X, y, groups=groups[:, None]).n_groups_) == ["group0"]
-    named = pd.Series(groups, name="district")
-    assert list(MixedLogisticRegression().fit(X, y, groups=named).n_groups_) == ["district"]
 
 
 def test_fitted_tables(data):
@@ -257,44 +170,12 @@ def test_unknown_label_in_X(data):
     np.testing.assert_allclose(found[3], model.predict_proba(frame)[3], rtol=1e-8)
 
 
-def test_prediction_without_groups_warns_once_a_call(data, by_metadata):
+def test_predictions_that_need_no_groups(data, by_metadata):
     X, _, _ = data
-    for method in ("predict", "predict_proba", "predict_log_proba", "decision_function"):
-        with pytest.warns(NoGroupsWarning, match="unknown group") as record:
-            getattr(by_metadata, method)(X)
-        assert len(record) == 1
-    with pytest.warns(NoGroupsWarning) as record:
-        by_metadata.score(X, data[1])
-    assert len(record) == 1
-    with warnings.catch_warnings():  # nobody needs groups for these
+    with warnings.catch_warnings():
         warnings.simplefilter("error")
         by_metadata.predict_proba(X, predict_effects="zero")
         by_metadata.predict_proba(X, predict_effects="marginal")
-
-
-def test_without_any_groups_it_is_logistic_regression(data):
-    from sklearn.linear_model import LogisticRegression
-
-    X, y, groups = data
-    with pytest.warns(NoGroupsWarning, match="plain logistic regression"):
-        model = MixedLogisticRegression().fit(X, y)
-    plain = LogisticRegression(C=1e12, solver="newton-cholesky", tol=1e-10).fit(X, y)
-    np.testing.assert_allclose(model.coef_, plain.coef_, rtol=1e-5)
-    np.testing.assert_allclose(model.predict_proba(X), plain.predict_proba(X), rtol=1e-5)
-    assert model.random_effects_ == model.covariance_ == model.n_groups_ == {}
-    assert not model.is_singular_
-    with pytest.warns(NoGroupsWarning, match="ignored"):
-        model.predict_proba(X, groups=groups)
-
-
-def test_groups_alone(data):
-    """A model without features: the null model that a variance partition starts from."""
-    _, y, groups = data
-    model = MixedLogisticRegression().fit(np.empty((500, 0)), y, groups=groups)
-    assert model.coef_.shape == (1, 0)
-    assert model.predict_proba(np.empty((2, 0)), groups=groups[:2]).shape == (2, 2)
-    in_X = MixedLogisticRegression(group_features=0).fit(groups[:, None], y)
-    assert in_X.log_likelihood_ == pytest.approx(model.log_likelihood_, rel=1e-12)
 
 
 # update_groups ----------------------------------------------------------------------------------------------

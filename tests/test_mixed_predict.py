@@ -155,35 +155,6 @@ def test_far_from_the_data(model):
         assert ((proba >= 0) & (proba <= 1)).all()
 
 
-def test_many_rows_are_as_few(data, model):
-    """Rows are worked through in chunks; where one ends makes no difference."""
-    X, _, groups = data
-    times = 2**17 // len(X) + 1
-    many, labels = np.tile(X, (times, 1)), np.tile(groups, times)
-    found = model.predict_proba(many, groups=labels).reshape(times, len(X), 2)
-    expected = model.predict_proba(X, groups=groups)
-    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=1e-8)
-
-
-def test_single_precision(data, model):
-    X, _, groups = data
-    found = model.predict_proba(X.astype(np.float32), groups=groups)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, model.predict_proba(X, groups=groups), rtol=1e-5)
-
-
-def test_labels_of_any_kind(data):
-    X, y, groups = data
-    numbers = MixedLogisticRegression().fit(X, y, groups=groups)
-    for low, high in [("no", "yes"), (-1.0, 1.0), (1, 2), (False, True), (np.int8(3), np.int8(7))]:
-        labels = np.where(y == 1, high, low)
-        model = MixedLogisticRegression().fit(X, labels, groups=groups)
-        assert model.classes_.tolist() == [low, high]
-        assert model.classes_.dtype == labels.dtype
-        np.testing.assert_array_equal(model.coef_, numbers.coef_)
-        assert set(model.predict(X, groups=groups)) == {low, high}
-
-
 def _calibration_slope(probability, y):
     """Slope of a logistic regression of y on the predicted logit: below 1 where predictions are too sure."""
     x = logit(probability)
