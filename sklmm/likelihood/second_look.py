@@ -20,7 +20,7 @@ FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times
 FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is looked for twice as far
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
-FEW_NODES = 7  # with so few, several maxima: the sum over a grid of nodes depends on the grid's directions
+FEW_NODES, FEW_NODES_OF_SEVERAL = 3, 7  # of one or several coefficients: the sum over so few has maxima of its own
 SPREAD = (0.3, 3.0, 10.0)  # standard deviations of all, tried where several coefficients may have several maxima
 ANYWHERE = (1.0, 3.0, 10.0, 30.0) * 2  # standard deviations of random ones after them, always the same
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
@@ -142,8 +142,8 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
             yield OtherStart(x, stay)
     n_least = TINY_GROUPS * np.max(engine.n_levels)
     tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
-    few_nodes = 1 < getattr(engine, "n_quadrature", 1) <= FEW_NODES
-    if covariance.q > 1 and n_obs < CHEAP_ROWS and (few_nodes or zero or small or tiny):
+    few_nodes = 1 < getattr(engine, "n_quadrature", 1) <= (FEW_NODES_OF_SEVERAL if covariance.q > 1 else FEW_NODES)
+    if n_obs < CHEAP_ROWS and (few_nodes or (covariance.q > 1 and (zero or small or tiny))):
         for tried in _spread_out(theta, covariance, n_obs < FEW_ROWS):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k), held)
     far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
