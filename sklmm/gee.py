@@ -20,6 +20,7 @@ from sklmm.estimators.marginal_inference import GEEInference
 from sklmm.estimators.reading import check_number
 from sklmm.estimators.running import Progress, with_callbacks
 from sklmm.exceptions import NoGroupsWarning
+from sklmm.fitted import FittedMarginal
 from sklmm.inference import criteria
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.inference.sandwich import Meats, check_cov_type, covariance
@@ -264,11 +265,10 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             design.group_names = []  # a marginal model predicts without them
         progress = Progress(self, X, y, dict(groups=groups, sample_weight=sample_weight, time=time), "quasi_likelihood")
 
-        rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight, time)
+        rows, target, weights, state, columns = self._read_training_rows(X, y, groups, sample_weight, time)
         codes, levels = self._read_clusters(rows, correlation)
         factors = {} if codes is None else {next(iter(rows.groups)): (codes, levels)}
         times = None if rows.time is None or not correlation.uses_time else read_times(rows.time)
-        n_obs = float(target.size) if weights is None else float(weights.sum())
         with progress.iterations() as told:
             fit = fit_gee(
                 rows.X,
@@ -296,15 +296,36 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             "bread": fit.bread,
             "dispersion": fit.dispersion,
             "meats": Meats(*fit.meats),
-            "n_obs": n_obs,
+            "n_obs": state["n_obs_"],
             "n_clusters": n_clusters,
             "n_coefficients": n_coefficients,
         }
         covariance(self.cov_type, **sandwich)  # an error comes before an earlier fit is lost
         robust, A = covariance("robust", **sandwich), fit.independence_information
         quasi_likelihood, slopes = fit.quasi_likelihood, int(bool(self.fit_intercept))
+        fitted = FittedMarginal(
+            fixed_names=["intercept"] * slopes + rows.names,
+            fit_intercept=bool(slopes),
+            value=quasi_likelihood,
+            separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
+            formula=design,
+            levels=levels,
+            influence=fit.influence,
+            level_rows=None if levels is None else rows_by_level(codes, weights, fit.level_rows),
+            n_groups={} if levels is None else {next(iter(rows.groups)): n_clusters},
+            **columns,
+            **self._kept_of_rows(rows, rows.names, target, weights, factors, fit.aliased),
+            correlation=correlation,
+            cov_type=self.cov_type,
+            sandwich=sandwich,
+            coordinates=fit.coordinates,
+            aliased=[j + slopes for j in fit.aliased],
+            dispersion_is_fixed=self.dispersion != "estimate",
+            ddof_correction=bool(self.ddof_correction),
+            had_times=times is not None,
+            trouble=fit.trouble,
+        )
         state.update(
-            classes_=classes,
             coef_=fit.beta[None, slopes:].copy(),
             intercept_=fit.beta[:1].copy() if slopes else np.zeros(1),
             correlation_params_=fit.alpha,
@@ -319,26 +340,11 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             n_iter_=fit.report.n_iter,
             fit_report_=fit.report,
             converged_=bool(fit.report.converged),
-            n_groups_={} if levels is None else {next(iter(rows.groups)): n_clusters},
+            n_groups_=dict(fitted.n_groups),
             cluster_sizes_=fit.cluster_sizes,
-            n_obs_=n_obs,
             df_resid_=n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
-            **self._kept_of_rows(rows, rows.names, target, weights, factors, fit.aliased),
-            _correlation=correlation,
-            _fixed_names=["intercept"] * slopes + rows.names,
-            _sandwich=sandwich,
-            _coordinates=fit.coordinates,
-            _aliased=[j + slopes for j in fit.aliased],
-            _separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
-            _dispersion_is_fixed=self.dispersion != "estimate",
-            _ddof_correction=bool(self.ddof_correction),
-            _had_times=times is not None,
-            _trouble=fit.trouble,
-            _levels=levels,
-            _influence=fit.influence,
-            _level_rows=None if levels is None else rows_by_level(codes, weights, fit.level_rows),
         )
-        self._set_fitted(state, design)
+        self._set_fitted(fitted, state)
         progress.finish()
         return self
 
@@ -460,26 +466,22 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
             correct.
         """
         check_is_fitted(self)
-        return self._vcov(self.cov_type_ if cov_type is None else cov_type)
-
-    def _vcov(self, cov_type):
-        inner = covariance(cov_type, **self._sandwich)
-        vcov = self._coordinates @ inner @ self._coordinates.T
-        vcov[self._aliased, :] = vcov[:, self._aliased] = np.nan
-        return pd.DataFrame(vcov, index=self._fixed_names, columns=self._fixed_names)
+        names = self._fitted.fixed_names
+        return pd.DataFrame(self._fitted.covariance(cov_type), index=names, columns=names)
 
     @property
     def vcov_(self):
         """Covariance of the coefficients, of the kind that was asked for."""
-        return self._vcov(self._fitted("cov_type_"))
+        names = self._state.fixed_names
+        return pd.DataFrame(self._fitted.covariance(), index=names, columns=names)
 
     @property
     def working_correlation_(self):
         """Working correlation matrix."""
-        times, alpha = self._fitted("correlation_times_"), self._fitted("correlation_params_")
-        if len(times) == 1 or (alpha.size == 0 and self._correlation.moments is not None):
+        correlation, times, alpha = self._state.correlation, self.correlation_times_, self.correlation_params_
+        if len(times) == 1 or (alpha.size == 0 and correlation.moments is not None):
             return np.eye(len(times))
-        return self._correlation.matrix(alpha, times)
+        return correlation.matrix(alpha, times)
 
     def _inference_df(self):
         return self.df_resid_

@@ -27,6 +27,7 @@ from sklmm.estimators.mixed_prediction import MixedPrediction
 from sklmm.estimators.reading import check_number
 from sklmm.estimators.running import Progress, with_callbacks
 from sklmm.exceptions import NoGroupsWarning
+from sklmm.fitted import FittedMixed
 from sklmm.inference import criteria
 from sklmm.likelihood.base import FactorDesign, fit_mixed
 from sklmm.passes.threads import effective_threads
@@ -282,7 +283,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         design, (X, y, groups, sample_weight, _) = self._through_formula(X, y, groups, sample_weight)
         progress = Progress(self, X, y, {"groups": groups, "sample_weight": sample_weight})
 
-        rows, target, classes, weights, state = self._read_training_rows(X, y, groups, sample_weight)
+        rows, target, weights, state, columns = self._read_training_rows(X, y, groups, sample_weight)
         random_effects = self.random_effects if design is None else design.random_effects or None
         factors, products = self._plan_factors(rows, random_effects)
         rows.add_products(products)
@@ -292,7 +293,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         for factor in factors:
             code, factor.levels = encode_groups(factor.labels(rows.column), factor.name)
             codes.append(code)
-        n_obs = float(target.size) if weights is None else float(weights.sum())
+        n_obs = state["n_obs_"]
         if n_obs < FEWEST_ROWS:
             raise ValueError(
                 f"sample_weight counts rows, and these add up to {n_obs:.3g}; fewer than {FEWEST_ROWS:g} are too few "
@@ -318,8 +319,9 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
                 compare=True,
             )
         n_fixed = len(names) + bool(self.fit_intercept)
-        slopes, columns = fit.beta[n_fixed - len(names) :], [factor.columns for factor in factors]
-        logits = np.empty(target.size) if columns == [[-1]] else None  # of a random intercept alone
+        slopes = fit.beta[n_fixed - len(names) :]
+        random_intercept_alone = [factor.columns for factor in factors] == [[-1]]
+        logits = np.empty(target.size) if random_intercept_alone else None
         moments = row_moments(rows.X, slopes, fit.effect_units, weights, out=logits)
         large = large_variances(fit, designs, moments.random_moments, target, weights)
         fixed_names = ["intercept"] * bool(self.fit_intercept) + names
@@ -332,50 +334,48 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         level_logits = None if logits is None else LevelLogits(codes[0], logits, weights, level_rows)
         del logits  # as many numbers as rows
         n_parameters = n_fixed - len(fit.aliased) + sum(len(theta) for theta in fit.theta)
+        coded = {factor.name: (code, factor.levels) for factor, code in zip(factors, codes, strict=True)}
+        n_groups = {factor.name: len(factor.levels) for factor in factors}
+        fitted = FittedMixed(
+            fixed_names=fixed_names,
+            fit_intercept=bool(self.fit_intercept),
+            value=float(fit.log_likelihood),
+            separated=["the intercept" if j < 0 else names[j] for j in fit.separated],
+            formula=design,
+            levels=factors[0].levels if len(factors) == 1 else None,
+            influence=fit.influence,
+            level_rows=level_rows,
+            **columns,
+            **self._kept_of_rows(rows, names, target, weights, coded, fit.aliased),
+            factors=factors,
+            products=products,
+            theta=fit.theta,
+            vcov=fit.vcov,
+            robust_vcov=fit.robust_vcov,
+            posterior=fit.posterior,
+            units=fit.units,
+            nesting=nested_pairs(designs),
+            row_moments=moments,
+            level_logits=level_logits,
+            n_groups=n_groups,
+            n_successes=float(target.sum() if weights is None else weights @ target),
+            large_variances=large,
+            approximation=approximation,
+        )
         state.update(
-            classes_=classes,
             coef_=slopes[None].copy(),
             intercept_=fit.beta[:1].copy() if self.fit_intercept else np.zeros(1),
-            log_likelihood_=float(fit.log_likelihood),
-            aic_=criteria.aic(float(fit.log_likelihood), n_parameters),
-            bic_=criteria.bic(float(fit.log_likelihood), n_parameters, n_obs),
+            log_likelihood_=fitted.value,
+            aic_=criteria.aic(fitted.value, n_parameters),
+            bic_=criteria.bic(fitted.value, n_parameters, n_obs),
             n_iter_=int(fit.report.n_iter),
             fit_report_=fit.report,
             converged_=bool(fit.report.converged),
             is_singular_=bool(fit.is_singular),
-            n_groups_={factor.name: len(factor.levels) for factor in factors},
-            _n_groups_of_fit={factor.name: len(factor.levels) for factor in factors},  # update_groups learns more
-            n_obs_=n_obs,
-            _factors=factors,
-            _fixed_names=fixed_names,
-            _products=products,
-            _n_successes=float(target.sum() if weights is None else weights @ target),
-            **self._kept_of_rows(
-                rows,
-                names,
-                target,
-                weights,
-                {factor.name: (code, factor.levels) for factor, code in zip(factors, codes, strict=True)},
-                fit.aliased,
-            ),
-            # What the summary says must be what was fitted, whatever set_params has changed since.
             n_quadrature_=int(fit.n_quadrature),
-            _approximation=approximation,
-            _separated=["the intercept" if j < 0 else names[j] for j in fit.separated],
-            _theta=fit.theta,
-            _vcov=fit.vcov,
-            _robust_vcov=fit.robust_vcov,
-            _influence=fit.influence,
-            _level_rows=level_rows,
-            _levels=factors[0].levels if len(factors) == 1 else None,
-            _posterior=fit.posterior,
-            _units=fit.units,
-            _nesting=nested_pairs(designs),
-            _row_moments=moments,
-            _level_logits=level_logits,
-            _large_variances=large,
+            n_groups_=dict(n_groups),
         )
-        self._set_fitted(state, design)
+        self._set_fitted(fitted, state)
         progress.finish()
         return self
 
@@ -459,9 +459,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
     @property
     def vcov_(self):
         """Covariance of the fixed effects."""
-        names = self._fitted("_fixed_names")
-        n = len(names)
-        return pd.DataFrame(self._vcov[:n, :n], index=names, columns=names, copy=True)
+        names = self._state.fixed_names
+        return pd.DataFrame(self._fitted.covariance(), index=names, columns=names)
 
     @property
     def random_effects_(self):
@@ -478,13 +477,13 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         """Covariance of the random coefficients by term."""
         return {
             name: pd.DataFrame(factor.covariance[part, part], index=coefficients, columns=coefficients, copy=True)
-            for factor in self._fitted("_factors")
+            for factor in self._state.factors
             for name, coefficients, part in factor.term_slices()
         }
 
     def _tables(self, values_of):
         tables = {}
-        for factor in self._fitted("_factors"):
+        for factor in self._state.factors:
             values = values_of(factor)
             for name, coefficients, part in factor.term_slices():
                 tables[name] = pd.DataFrame(values[:, part], index=factor.levels, columns=coefficients, copy=True)

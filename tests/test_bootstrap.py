@@ -1,6 +1,7 @@
 """The bootstrap: reproducible whatever n_jobs, in agreement with the likelihood, and right about what it draws."""
 
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -231,7 +232,7 @@ def test_columns_that_share_a_name():
     rows = dict(zip("Xy", make_clustered_classification(300, 2, n_groups=20, random_state=0)[:2], strict=True))
     rows["groups"] = np.repeat(np.arange(20), 15)
     model = MixedLogisticRegression(n_threads=1).fit(**rows)
-    model._fixed_names = ["intercept", "x", "x"]
+    model._fitted = replace(model._fitted, fixed_names=["intercept", "x", "x"])
     found = model.conf_int(method="bootstrap", **rows, n_resamples=20, random_state=0)
     assert found.index.tolist() == ["intercept", "x", "x", "sd_intercept|group"]
     profile = model.conf_int(method="profile", **rows)

@@ -1,10 +1,10 @@
 """compare_models: mixed models fitted to real data; marginal models by stand-ins with their fitted attributes."""
 
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from imagined_fits import imagined
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 import sklmm
 from sklmm import GEELogisticRegression, MixedLogisticRegression, compare_models
 from sklmm.datasets import load_contraception, load_ohio
+from sklmm.fitted import FittedMarginal
 
 
 def marginal(qic=100.0, **changes):
@@ -27,7 +28,7 @@ def marginal(qic=100.0, **changes):
         "n_groups_": {"ward": 20},
         "_fixed_effects": lambda: (["intercept", "x", "z"], np.zeros(3), np.eye(3)),
     }
-    return SimpleNamespace(**(model | changes))
+    return imagined(FittedMarginal, {"converged_": True, **model, **changes})
 
 
 @pytest.fixture(scope="module")

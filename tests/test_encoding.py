@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -176,9 +177,9 @@ def test_a_row_is_encoded_by_the_other_folds(data, output):
     for train, test in cv.split(X):
         # The model whose groups are known from the other folds alone, intercept and variance being those of all rows.
         fold = model.update_groups(np.empty((len(train), 0)), y[train], groups=X["shop"].iloc[train])
-        fold._factors = [
-            factor_without(factor, set(X["shop"]) - set(X["shop"].iloc[train])) for factor in fold._factors
-        ]
+        others = set(X["shop"]) - set(X["shop"].iloc[train])
+        (factor,) = fold._fitted.factors
+        fold._fitted = replace(fold._fitted, factors=[factor_without(factor, others)])
         rows = np.empty((len(test), 0))
         if output == "logit":
             expected = fold.decision_function(rows, X["shop"].iloc[test], predict_effects="mode")

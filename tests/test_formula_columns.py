@@ -321,7 +321,7 @@ def both(holes, kept):
 
 def test_terms_that_are_not_defined(holes, kept, both):
     dropped, complete = both
-    assert dropped.n_obs_ == kept.sum() and dropped._formula.n_dropped == 500 - kept.sum()
+    assert dropped.n_obs_ == kept.sum() and dropped._fitted.formula.n_dropped == 500 - kept.sum()
     assert dropped.log_likelihood_ == complete.log_likelihood_
     assert dropped.classes_.tolist() == [0, 1]
     assert f"{500 - kept.sum()} more are left out" in str(dropped.summary())

@@ -12,7 +12,7 @@ LAYERS = [
     {"_kernels", "exceptions", "messages"},
     {"design", "passes", "optimize"},
     {"likelihood", "estimating"},
-    {"inference"},
+    {"inference", "fitted"},
     {"prediction"},
     {"estimators", "diagnostics", "reporting"},
     {"mixed", "gee"},

@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import warnings
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sklearn.base import clone
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.estimators.grouped import GroupedClassifier
 from sklmm.exceptions import AliasedFeaturesWarning, ConvergenceWarning, SeparationWarning
+from sklmm.fitted import FittedMixed
 from sklmm.inference.criteria import aic, bic, cic, deviance, qic, qicu
 from sklmm.inference.wald import (
     check_level,
@@ -245,8 +247,10 @@ def test_an_estimator_says_which_distribution_its_methods_use(df):
             return df
 
     model = Model()
-    model.intercept_, model.coef_ = COEF[:1], COEF[None, 1:]
-    model.vcov_ = pd.DataFrame(VCOV, NAMES, NAMES)
+    model.intercept_, model.coef_, model.converged_ = COEF[:1], COEF[None, 1:], True
+    state = {field.name: None for field in fields(FittedMixed)}
+    about = {"fixed_names": NAMES, "fit_intercept": True, "vcov": VCOV, "separated": [], "group_columns": []}
+    model._fitted = FittedMixed(**(state | about))
     np.testing.assert_array_equal(model.conf_int(0.8), conf_int(NAMES, COEF, VCOV, 0.8, df=df))
     np.testing.assert_array_equal(model.odds_ratios(0.8), odds_ratios(NAMES, COEF, VCOV, 0.8, df=df))
     assert repr(model.wald_test(["age", "urban"])) == repr(wald_test(NAMES, COEF, VCOV, ["age", "urban"], df=df))

@@ -41,26 +41,26 @@ def gee(data):
 def _moved(model, parameter, step):
     """A copy of a mixed model with one of its parameters (beta, theta) moved, and the covariance with it."""
     moved = copy.copy(model)
-    n_fixed = len(model._fixed_names)
+    n_fixed = len(model._fitted.fixed_names)
     beta = np.concatenate([model.intercept_, model.coef_[0]])
-    theta = model._theta[0].copy()
+    theta = model._fitted.theta[0].copy()
     if parameter < n_fixed:
         beta[parameter] += step
     else:
         theta[parameter - n_fixed] += step
-    moved.intercept_, moved.coef_, moved._theta = beta[:1], beta[None, 1:], [theta]
+    moved.intercept_, moved.coef_ = beta[:1], beta[None, 1:]
     factor = np.zeros((2, 2))
     factor[[0, 1, 1], [0, 0, 1]] = theta[[0, 1, 2]]
-    moved._factors = [copy.copy(model._factors[0])]
-    moved._factors[0].covariance = factor @ factor.T
-    units = model._factors[0].units
-    moved._factors[0].units = replace(units, Lambda=np.linalg.solve(units.to_natural, factor))
+    grouping = copy.copy(model._fitted.factors[0])
+    grouping.covariance = factor @ factor.T
+    grouping.units = replace(grouping.units, Lambda=np.linalg.solve(grouping.units.to_natural, factor))
+    moved._fitted = replace(model._fitted, theta=[theta], factors=[grouping])
     return moved
 
 
 def _numerical_errors(model, quantities, step=1e-4):
     """Delta-method errors of quantities(model) with the gradient by differences."""
-    vcov = np.nan_to_num(model._vcov)
+    vcov = np.nan_to_num(model._fitted.vcov)
     up, down = (np.column_stack([quantities(_moved(model, k, s)) for k in range(len(vcov))]) for s in (step, -step))
     J = (up - down) / (2 * step)
     return np.sqrt(np.diag(J @ vcov @ J.T))
@@ -74,7 +74,7 @@ def _population(model, X):
 def test_order_of_theta(slopes):
     """The helper above knows in which order the entries of the covariance factor are stored."""
     np.testing.assert_allclose(
-        _moved(slopes, 0, 0.0)._factors[0].covariance, slopes.covariance_["clinic"], rtol=1e-10
+        _moved(slopes, 0, 0.0)._fitted.factors[0].covariance, slopes.covariance_["clinic"], rtol=1e-10
     )
 
 
@@ -85,8 +85,9 @@ def test_probability_is_the_integral(slopes, sd):
     def at(sd):
         """The model with a random intercept alone, at the mean of the slope's feature, where the fit counts it from."""
         model = copy.copy(slopes)
-        model._factors = [copy.copy(slopes._factors[0])]
-        model._factors[0].units = replace(slopes._factors[0].units, Lambda=np.diag([sd, 0.0]))
+        factor = copy.copy(slopes._fitted.factors[0])
+        factor.units = replace(factor.units, Lambda=np.diag([sd, 0.0]))
+        model._fitted = replace(slopes._fitted, factors=[factor])
         return model
 
     model = at(sd)

@@ -1,8 +1,10 @@
 """MixedLogisticRegression with several grouping factors: published fits, predictions, updates."""
 
+import copy
 import json
 import pickle
 import warnings
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -130,7 +132,7 @@ def dense_posterior(model, X, y, groups):
     """Modes and covariance of all random coefficients of persons and items, from the model's parameters alone; where
     they stand; and the mean and covariance that predictions take."""
     Z, blocks, columns = [], [], {}
-    for factor in model._factors:
+    for factor in model._fitted.factors:
         z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in factor.columns])
         for level in factor.levels:
             columns[factor.name, level] = np.arange(sum(a.shape[1] for a in Z), sum(a.shape[1] for a in Z) + z.shape[1])
@@ -178,7 +180,7 @@ def expected_probability(model, posterior, x, known):
     _, _, columns, (b, Sigma) = posterior
     mean, variance = float(x @ model.coef_[0] + model.intercept_[0]), 0.0
     index, weights = [], []
-    for factor in model._factors:
+    for factor in model._fitted.factors:
         z = np.array([1.0 if c < 0 else x[c] for c in factor.columns])
         if factor.name not in known:
             variance += z @ factor.covariance @ z
@@ -225,7 +227,7 @@ def sampled_probabilities(model, X, y, groups, n_draws=60_000):
     b, Sigma, columns, (mean, _) = dense_posterior(model, X, y, groups)
     D = np.zeros((b.size, b.size))
     Z = np.zeros((len(X), b.size))
-    for factor in model._factors:
+    for factor in model._fitted.factors:
         z = np.column_stack([np.ones(len(X)) if c < 0 else X.iloc[:, c] for c in factor.columns])
         for level in factor.levels:
             index = columns[factor.name, level]
@@ -260,7 +262,7 @@ def test_posterior_means_of_brute_force(factors, bound):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SingularFitWarning)
         model = MixedLogisticRegression(factors).fit(X, y, groups=groups)
-    assert all(np.linalg.eigvalsh(factor.covariance)[0] > 1e-3 for factor in model._factors)
+    assert all(np.linalg.eigvalsh(factor.covariance)[0] > 1e-3 for factor in model._fitted.factors)
     labels = groups.assign(**{"a:b": groups["a"].astype(str) + ":" + groups["b"].astype(str)})
     exact = sampled_probabilities(model, X, y, labels)
     found = model.predict_proba(X, groups=groups)[:, 1]
@@ -272,9 +274,9 @@ def test_covariance_across_factors_matters(small):
     """Persons and items that met are negatively correlated: leaving that out would change predictions."""
     model, X, y, groups, _ = small
     joint = model.predict_proba(X, groups=groups)[:, 1]
-    posterior, model._posterior = model._posterior, None
-    apart = model.predict_proba(X, groups=groups)[:, 1]
-    model._posterior = posterior
+    without = copy.copy(model)
+    without._fitted = replace(model._fitted, posterior=None)
+    apart = without.predict_proba(X, groups=groups)[:, 1]
     assert np.abs(joint - apart).max() > 1e-4
 
 
@@ -369,7 +371,7 @@ def test_update_learns_new_levels_and_keeps_the_others(small):
     # a new person with an old item: learnt from different rows, so independent
     mixed = groups.assign(id=renamed["id"])
     m, v = [], []
-    for f, column in zip(both._factors, ("id", "item"), strict=True):
+    for f, column in zip(both._fitted.factors, ("id", "item"), strict=True):
         code = f.levels.get_indexer(mixed[column])
         t = f.units.loadings(X.to_numpy())
         m.append(np.einsum("na,na->n", t, f.posterior.mean[code]))
@@ -386,9 +388,8 @@ def test_update_of_some_levels(small):
     part = (groups["id"] <= 10).to_numpy()
     updated = model.update_groups(X[part], y[part], groups=groups[part])
     alone = dense_posterior(
-        type("", (), {"_factors": [f for f in updated._factors], "coef_": model.coef_, "intercept_": model.intercept_}),
-        X[part], y[part], groups[part],
-    )  # fmt: skip
+        updated, X[part], y[part], groups[part]
+    )
     b, _, columns, _ = alone
     for term in ("id", "item"):
         table, old = updated.random_effects_[term], model.random_effects_[term]

@@ -33,7 +33,7 @@ def estimates(model):
 
 def errors(model):
     """Standard errors of the same, of a model with a random intercept."""
-    return np.sqrt(np.diagonal(model._vcov))
+    return np.sqrt(np.diagonal(model._fitted.vcov))
 
 
 def silent_fit(model, *args, **kwargs):
@@ -67,7 +67,7 @@ def test_random_slopes():
     auto = silent_fit(MixedLogisticRegression("1 + x0 | group", n_quadrature="auto"), x[:, None], y, groups=groups)
     exact = MixedLogisticRegression("1 + x0 | group", n_quadrature=31).fit(x[:, None], y, groups=groups)
     assert auto.n_quadrature_ > 1
-    moved = np.abs(auto._theta[0] - exact._theta[0]) / errors(exact)[2:]
+    moved = np.abs(auto._fitted.theta[0] - exact._fitted.theta[0]) / errors(exact)[2:]
     assert moved.max() < 0.01
     np.testing.assert_allclose(auto.coef_, exact.coef_, atol=0.01 * errors(exact)[1])
 
@@ -78,7 +78,7 @@ def test_ordinary_data_are_silent(n_quadrature):
     model = MixedLogisticRegression.from_formula(
         "use ~ age + urban + livch + (1 | district)", women, n_quadrature=n_quadrature
     )
-    assert model._approximation is None
+    assert model._fitted.approximation is None
     X, y, groups = make_clustered_classification(3000, 2, n_groups=100, covariance=0.25, random_state=0)
     silent_fit(MixedLogisticRegression(n_quadrature=n_quadrature), X, y, groups=groups)
 

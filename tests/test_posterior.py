@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -176,7 +177,7 @@ def test_predictions_are_means_over_the_posterior(data, model):
     """Rows of the fit, whatever units the fit has: the intercept, slopes and covariance are those it reports."""
     X, y, groups = data
     covariance = model.covariance_["group"].to_numpy() + 1e-9 * np.eye(len(model.covariance_["group"]))
-    Z = np.column_stack([np.ones(len(X)) if c < 0 else X[:, c] for c in model._factors[0].columns])
+    Z = np.column_stack([np.ones(len(X)) if c < 0 else X[:, c] for c in model._fitted.factors[0].columns])
     eta = model.intercept_[0] + X @ model.coef_[0]
     p = model.predict_proba(X, groups=groups)[:, 1]
     for group in (0, 1, 17, 149):
@@ -190,9 +191,10 @@ def test_the_posterior_does_not_depend_on_how_the_likelihood_is_approximated(dat
     X, y, groups = data
     laplace, nodes = (MixedLogisticRegression(n_quadrature=k).fit(X, y, groups=groups) for k in (1, 7))
     expected = laplace.predict_proba(X, groups=groups)
-    for name in ("coef_", "intercept_", "_units"):
+    for name in ("coef_", "intercept_"):
         setattr(nodes, name, getattr(laplace, name))
-    nodes._factors[0].units = laplace._factors[0].units
+    nodes._fitted = replace(nodes._fitted, units=laplace._fitted.units)
+    nodes._fitted.factors[0].units = laplace._fitted.factors[0].units
     with pytest.warns(ForgottenGroupsWarning):
         again = nodes.update_groups(X, y, groups=groups)
     np.testing.assert_allclose(again.predict_proba(X, groups=groups), expected, atol=1e-7)
@@ -231,7 +233,7 @@ def test_methods_agree_where_the_posterior_is_skewed():
     )
     np.testing.assert_array_equal(model.predict(X, groups=labels), (proba[:, 1] > 0.5).astype(int))
     shifts = np.linspace(-8, 8, 4001)
-    posterior, Lambda = model._factors[0].posterior, model._factors[0].units.Lambda
+    posterior, Lambda = model._fitted.factors[0].posterior, model._fitted.factors[0].units.Lambda
     small, positive = posterior.tails(shifts, np.full((4001, 1), Lambda[0, 0]), np.zeros(4001, dtype=int), 1)
     assert (small <= 0.5).all() and (np.diff(positive.astype(int)) >= 0).all()
     at_mode = shifts + Lambda[0, 0] * posterior.modes[0, 0] > 0
@@ -277,7 +279,7 @@ def test_size_of_the_model():
     groups = np.repeat(np.arange(20_000), 3)
     y = (rng.random(60_000) < expit(0.8 * rng.normal(size=20_000)[groups])).astype(int)
     model = MixedLogisticRegression(n_quadrature=5).fit(np.empty((60_000, 0)), y, groups=groups)
-    posterior = model._factors[0].posterior
+    posterior = model._fitted.factors[0].posterior
     assert posterior.weights.shape == (20_000, 8) and posterior.weights.dtype == np.float32
     assert len(pickle.dumps(posterior)) < 60 * 20_000
 
@@ -308,7 +310,7 @@ def test_rows_in_two_halves_are_all_rows_at_once(data, model, share):
         halves = halves.update_groups(X[~first], y[~first], groups=labels[~first], keep=True)
     once = model.update_groups(X, y, groups=labels)
     difference = np.abs(halves.predict_proba(X, groups=labels) - once.predict_proba(X, groups=labels))
-    several = len(model._factors[0].columns) > 1
+    several = len(model._fitted.factors[0].columns) > 1
     assert difference.max() < (0.015 if several else 2e-4) and difference.mean() < (6e-4 if several else 1e-5)
     modes, expected = (m.random_effects_["group"].sort_index().to_numpy() for m in (halves, once))
     np.testing.assert_allclose(modes, expected, atol=0.15 if several else 0.02)
@@ -327,8 +329,9 @@ def test_one_row_more(sd):
     X = rng.normal(size=(200, 2))
     y = np.tile([0, 1], 100)
     model = MixedLogisticRegression().fit(X, y, groups=np.tile(labels[:10], 20))
-    factor = model._factors[0]
-    model.coef_, model.intercept_, model._units = groups.beta[None], np.array([groups.intercept]), groups.units
+    factor = model._fitted.factors[0]
+    model.coef_, model.intercept_ = groups.beta[None], np.array([groups.intercept])
+    model._fitted = replace(model._fitted, units=groups.units)
     factor.units.Lambda[:] = sd
     factor.levels, factor.posterior, factor.mode_cov = pd.Index(labels), groups.posterior(), np.zeros((24, 1, 1))
     rows_X, rows_y, rows_g = [groups.X], [groups.y], [groups.codes]
@@ -339,8 +342,8 @@ def test_one_row_more(sd):
             kept.append(more)
     groups.X, groups.y, groups.codes = np.concatenate(rows_X), np.concatenate(rows_y), np.concatenate(rows_g)
     groups.eta = groups.intercept + groups.X @ groups.beta
-    at = model._factors[0].levels.get_indexer(labels)
-    assert largest_error(groups, model._factors[0].posterior.take(at), range(groups.n_groups)) < 1e-3
+    at = model._fitted.factors[0].levels.get_indexer(labels)
+    assert largest_error(groups, model._fitted.factors[0].posterior.take(at), range(groups.n_groups)) < 1e-3
 
 
 def test_forty_rows_are_not_forgotten():

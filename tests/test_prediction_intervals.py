@@ -29,7 +29,7 @@ def _sd(model, X, groups):
 def _exact(model, X, y, groups, row, step=1e-3):
     """Points and weights of the row's linear predictor over its group's posterior; and the variance that the errors of
     the fixed effects add, which move the posterior's mean, too."""
-    (factor,) = model._factors
+    (factor,) = model._fitted.factors
     own = groups == groups[row]
     Z = np.column_stack([np.ones(len(X)) if c < 0 else X[:, c] for c in factor.columns])
     design, beta = np.column_stack([np.ones(len(X)), X]), np.r_[model.intercept_, model.coef_[0]]

@@ -2,6 +2,7 @@
 
 import tracemalloc
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -97,7 +98,7 @@ def test_batches_of_clusters(monkeypatch):
 
 
 def _design(model, data):
-    factor = model._factors[0]
+    factor = model._fitted.factors[0]
     codes = pd.Index(factor.levels).get_indexer(data.groups).astype(np.intp)
     return FactorDesign(codes, len(factor.levels), factor.columns, factor.blocks, factor.name)
 
@@ -111,7 +112,7 @@ def test_robust_covariance_is_the_sandwich():
     y = data.y.to_numpy().astype(np.uint8)
     scores = MixedObjective(
         data.X.to_numpy(), y, factors=[_design(model, data)], sample_weight=None, fit_intercept=True,
-        n_quadrature=1, n_threads=1, beta=np.append(model.intercept_, model.coef_[0]), theta=model._theta,
+        n_quadrature=1, n_threads=1, beta=np.append(model.intercept_, model.coef_[0]), theta=model._fitted.theta,
     )  # fmt: skip
     influence, _ = scores.influence()
     natural = influence[:, : scores.n_fixed] @ scores._engine._fixed_map().T
@@ -164,7 +165,8 @@ def test_errors_and_warnings():
         model.vcov("hc3")
     with pytest.warns(FewClustersWarning, match="5 groups for 5 coefficients"):
         model.vcov("robust")
-    model._factors = model._factors * 2
+    doubled = {**model._fitted.n_groups, "other": 5}
+    model._fitted = replace(model._fitted, factors=model._fitted.factors * 2, n_groups=doubled)
     with pytest.raises(ValueError, match="independent clusters, but the model has several grouping factors: group"):
         model.vcov("robust")
 

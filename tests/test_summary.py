@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from imagined_fits import imagined
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.datasets import load_ohio
 from sklmm.exceptions import SeparationWarning
+from sklmm.fitted import FittedMarginal, FittedMixed
 from sklmm.inference.sandwich import COV_TYPES
 from sklmm.inference.variance_partition import VariancePartition
 from sklmm.inference.wald import wald_table
@@ -38,8 +40,9 @@ def fitted(**changes):
         "_approximation": None,
         "_separated": [],
         "variance_partition_": VariancePartition(0.4, pd.Series({"district": 0.25})),
+        "_fit_intercept": True,
     }
-    return SimpleNamespace(**(model | changes))
+    return imagined(FittedMixed, model | changes)
 
 
 def square(values, *names):
@@ -174,7 +177,7 @@ def test_separation_of_a_fitted_model():
 
 
 def test_without_an_intercept():
-    model = fitted(vcov_=fitted().vcov_.iloc[1:, 1:], intercept_=np.zeros(1))
+    model = fitted(_fit_intercept=False, vcov_=fitted().vcov_.iloc[1:, 1:], intercept_=np.zeros(1))
     summary = summary_of_mixed(model)
     assert list(summary.coefficients.index) == ["age", "urban"]
     assert summary.coefficients["estimate"].tolist() == [-0.0265, 0.71]
@@ -226,7 +229,7 @@ def test_verdicts():
     report = SimpleNamespace(verdict="stopped after 100 iterations")
     text = str(summary_of_mixed(fitted(converged_=False, fit_report_=report)))
     assert text.endswith("NOT CONVERGED: stopped after 100 iterations.")
-    assert str(summary_of_mixed(fitted(fit_report_=SimpleNamespace()))).endswith("\n\nConverged.")
+    assert str(summary_of_mixed(fitted(fit_report_=SimpleNamespace(verdict="")))).endswith("\n\nConverged.")
 
 
 def _cells(text, name):
@@ -449,7 +452,7 @@ def marginal(cov_type="robust", df=None, vcov=None, coef=(-1.88, -0.1134, 0.2651
         "_inference_df": lambda: df,
         "_fixed_effects": lambda: (names, np.array(coef), vcov),
     }
-    return SimpleNamespace(**(model | changes))
+    return imagined(FittedMarginal, model | changes)
 
 
 def facts_of(model):

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from sklmm.fitted import FittedMixed
+
 
 def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None):
     """What each cluster does to the fixed effects: the change when it is left out, without refits.
@@ -41,15 +43,15 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
             "with several grouping factors the likelihood is no sum over clusters: there is none to leave out alone"
         )
     if X is None:
-        change = -estimator._influence[:, : len(names)].astype(float)
-    elif hasattr(estimator, "_factors"):
+        change = -estimator._fitted.influence[:, : len(names)].astype(float)
+    elif isinstance(estimator._fitted, FittedMixed):
         change = estimator._without_clusters("this step", X, y, groups, sample_weight)[0] - beta
     else:
         raise ValueError("a marginal model keeps what this needs: leave out the rows")
     kept = np.isfinite(np.diagonal(vcov))
     change[:, ~kept] = 0.0
     solved = np.linalg.solve(vcov[np.ix_(kept, kept)], change[:, kept].T).T
-    table = pd.DataFrame(change, index=estimator._levels, columns=names)
+    table = pd.DataFrame(change, index=estimator._fitted.levels, columns=names)
     table.insert(0, "cooks_distance", np.sum(change[:, kept] * solved, axis=1) / kept.sum())
-    table.insert(0, "n_rows", estimator._level_rows.copy())
+    table.insert(0, "n_rows", estimator._fitted.level_rows.copy())
     return table

@@ -25,6 +25,7 @@ from sklmm.design.columns import is_frame, rows_where
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.grouping import lookup_known_codes
 from sklmm.design.observations import read_weights
+from sklmm.fitted import FittedMixed, fitted_of
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.predictor import normal_tails, probabilities
 
@@ -101,12 +102,12 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
     >>> log_loss(y, model.predict_proba(X, groups=groups)) < log_loss(y, left_out.probabilities)
     True
     """
-    if not hasattr(estimator, "_fixed_effects"):
+    check_is_fitted(estimator)
+    if fitted_of(estimator) is None:
         raise TypeError(
             "approximate_leave_group_out needs a MixedLogisticRegression or GEELogisticRegression (of a pipeline the "
             f"last step, with X as that step gets it); got {type(estimator).__name__}"
         )
-    check_is_fitted(estimator)
     if not estimator.n_groups_:
         raise ValueError("the model was fitted without groups: there are none to leave out")
     if len(estimator.n_groups_) > 1:
@@ -115,38 +116,39 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
             "alone. Fit a model with one of them, or fit again without each group"
         )
     names, full, _ = estimator._fixed_effects()
-    recipe, formula = estimator._recipe, estimator._formula
+    recipe, formula = estimator._recipe, estimator._fitted.formula
     kept = np.ones(len(X), dtype=bool)
     if formula is not None and is_frame(X):
         y, groups, sample_weight, _ = recipe.found_in(formula, X, y, groups, sample_weight, None)
         kept = recipe.kept_rows(formula, X, y, groups, sample_weight)
         X, y, groups, sample_weight = (rows_where(kept, values) for values in (X, y, groups, sample_weight))
     covariances = Lambda = None
-    if hasattr(estimator, "_factors"):
-        factor = estimator._factors[0]
+    if isinstance(estimator._fitted, FittedMixed):
+        factor = estimator._fitted.factors[0]
         beta, Lambda = estimator._without_clusters("approximate_leave_group_out", X, y, groups, sample_weight)
         covariances = Lambda @ np.swapaxes(Lambda, 1, 2)
     else:
-        beta = full - estimator._influence.astype(float)
+        beta = full - estimator._fitted.influence.astype(float)
     rows = estimator._read_new_rows(X, groups)
     if not rows.groups:
         raise ValueError("approximate_leave_group_out needs the groups of the rows: pass groups, as to fit")
     labels = factor.labels(rows.column) if covariances is not None else next(iter(rows.groups.values()))
     weights = read_weights(sample_weight, rows.X.shape[0])
     counted = None if weights is None else weights > 0
-    code = lookup_known_codes(estimator._levels, labels, "approximate_leave_group_out", counted)
+    code = lookup_known_codes(estimator._fitted.levels, labels, "approximate_leave_group_out", counted)
     # a group that has no weight at all was left out from the start
     beta_of = np.concatenate([beta, full[None]])
     features = np.asarray(rows.X, dtype=np.float64)
     n_slopes = estimator.coef_.size  # of the first columns; others have random slopes only
     mean = np.einsum("ij,ij->i", features[:, :n_slopes], beta_of[code, len(names) - n_slopes :])
-    if len(names) > n_slopes:
+    if estimator._fitted.fit_intercept:
         mean += beta_of[code, 0]
     sd = None
     if covariances is not None and estimator.predict_effects in ("posterior", "marginal"):
         Z = np.column_stack([np.ones(len(mean)) if column < 0 else features[:, column] for column in factor.columns])
-        factor_of = np.concatenate([Lambda, RelativeCovariance(factor.blocks).lambda_(estimator._theta[0])[None]])
+        of_all = RelativeCovariance(factor.blocks).lambda_(estimator._fitted.theta[0])
+        factor_of = np.concatenate([Lambda, of_all[None]])
         sd = np.linalg.norm(np.einsum("ia,iab->ib", Z, factor_of[code]), axis=1)
     found = np.full((len(kept), 2), np.nan)
     found[kept] = probabilities(*normal_tails(mean, sd, effective_threads(estimator.n_threads, len(mean))))
-    return LeaveGroupOut(found, pd.DataFrame(beta, index=estimator._levels, columns=names), covariances)
+    return LeaveGroupOut(found, pd.DataFrame(beta, index=estimator._fitted.levels, columns=names), covariances)

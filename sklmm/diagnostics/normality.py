@@ -19,6 +19,7 @@ from scipy import stats
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.estimators.rows_of_fit import FittedRows
+from sklmm.fitted import FittedMixed, fitted_of
 from sklmm.inference.bootstrap import ParametricDraw, seed_sequence
 from sklmm.inference.tables import Table
 from sklmm.likelihood.base import FactorDesign, fit_mixed
@@ -66,11 +67,11 @@ def random_effects_normality(
         If the rows are needed and not there, or if the model has learnt of other groups since its fit.
     """
     check_is_fitted(estimator)
-    if not hasattr(estimator, "random_effects_"):
+    if not isinstance(fitted_of(estimator), FittedMixed):
         raise TypeError(f"a {type(estimator).__name__} has no random effects; this is for MixedLogisticRegression")
     if isinstance(n_simulations, bool) or not isinstance(n_simulations, (int, np.integer)) or n_simulations < 19:
         raise ValueError(f"n_simulations must be an integer >= 19, got {n_simulations!r}")
-    factors = estimator._factors
+    factors = estimator._fitted.factors
     kept = ([getattr(factor, name) for factor in factors] for name in ("covariance", "modes", "mode_cov"))
     observed = _standardised(_terms(factors), *kept)
     simulated = {key: [] for key in observed}
@@ -134,13 +135,13 @@ def simulated_effects(estimator, what, X, y, groups, sample_weight, n, random_st
     n : int
     random_state : int, SeedSequence, Generator, RandomState or None
     """
-    factors = estimator._factors
-    if len(factors) == 1 and factors[0].levels is not estimator._levels:
+    factors = estimator._fitted.factors
+    if len(factors) == 1 and factors[0].levels is not estimator._fitted.levels:
         raise ValueError(f"the model has learnt of other groups since its fit: {what} needs the one that was fitted")
     _, beta, _ = estimator._fixed_effects()
-    fit_intercept = len(beta) > estimator.coef_.size
-    if X is None and estimator._level_logits is not None:
-        rows_of, slopes_only = estimator._level_logits.rows, 0
+    fit_intercept = estimator._fitted.fit_intercept
+    if X is None and estimator._fitted.level_logits is not None:
+        rows_of, slopes_only = estimator._fitted.level_logits.rows, 0
         beta, fit_intercept = np.array([estimator.intercept_[0], 1.0]), True
     else:
         rows = estimator._rows_of_fit(what, X, y, groups, sample_weight)
@@ -161,7 +162,7 @@ def simulated_effects(estimator, what, X, y, groups, sample_weight, n, random_st
     }
     for _ in range(n):
         if draw is None or X is None:
-            draw = ParametricDraw(rows_of(rng), beta, estimator._theta, fit_intercept)
+            draw = ParametricDraw(rows_of(rng), beta, estimator._fitted.theta, fit_intercept)
         drawn = draw(rng)
         if drawn.y.min() == drawn.y.max():
             continue

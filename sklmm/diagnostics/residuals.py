@@ -21,6 +21,7 @@ from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_weights
 from sklmm.diagnostics.normality import random_effects_normality, standardised_effects
 from sklmm.estimators.rows_of_fit import read_target, weights_of_rows
+from sklmm.fitted import FittedMixed
 from sklmm.prediction.population import normal_rule
 from sklmm.prediction.predictor import Predictor
 from sklmm.prediction.simulation import simulate_codes
@@ -93,7 +94,7 @@ def residuals_and_predictions(
     check_is_fitted(estimator)
     random = check_random_state(random_state)
     X, y, groups, sample_weight, by = estimator._complete_rows(X, y, groups, sample_weight, by)
-    mixed = hasattr(estimator, "simulate")
+    mixed = isinstance(estimator._fitted, FittedMixed)
     if by is not None and not mixed:
         raise ValueError(
             "a marginal model does not say how the rows of a group are distributed together, so that their sums have "
@@ -187,7 +188,7 @@ def _cdf_of_counts(estimator, X, codes, successes, trials, effects):
     if nodes is None:
         return _binomial_cdf(successes, trials, mean, sd)
     known, t, levels = nodes
-    eta, weights = estimator._factors[0].posterior.predictors(mean[known], t, levels)
+    eta, weights = estimator._fitted.factors[0].posterior.predictors(mean[known], t, levels)
     weights /= weights.sum(axis=1, keepdims=True)
     out = np.empty((2, len(mean)))
     for at, k in enumerate((successes - 1, successes)):
@@ -216,7 +217,7 @@ def _binomial_cdf(successes, trials, mean, sd):
 
 
 def _probability(estimator, X, groups, effects):
-    if hasattr(estimator, "simulate"):
+    if isinstance(estimator._fitted, FittedMixed):
         return estimator.predict_proba(X, groups=groups, predict_effects=effects)[:, 1]
     return estimator.predict_proba(X)[:, 1]
 
@@ -225,7 +226,7 @@ def labels_of_rows(estimator, rows, by):
     """Codes and levels of the labels that `by` stands for."""
     if not isinstance(by, str):
         return encode_groups(one_dimensional(by, "by", rows.X.shape[0]), "by")
-    for factor in estimator._factors:
+    for factor in estimator._fitted.factors:
         if factor.name == by:
             if not rows.groups:
                 raise ValueError(f"by={by!r} needs the groups of the rows: pass groups, as to fit")

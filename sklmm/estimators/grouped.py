@@ -16,8 +16,7 @@ from sklmm.design.values import two_values
 from sklmm.estimators.reading import check_number, read_rows
 from sklmm.estimators.running import CallbackSupportMixin
 from sklmm.estimators.selectors import refuse_coefficients_by_position, refuse_leaving_out_groups
-from sklmm.inference import wald as intervals
-from sklmm.inference import wald as tests
+from sklmm.inference import wald
 from sklmm.inference.estimability import dependences
 from sklmm.inference.same_rows import row_signature
 from sklmm.inference.verdict import not_estimated, warn_of_blanks, with_reason
@@ -34,9 +33,9 @@ def nan_where_incomplete(predict):
     @functools.wraps(predict)
     def predict_complete_rows(self, X, groups=None, *args, **kwargs):
         check_is_fitted(self)
-        if self._formula is None or self._recipe.missing != "drop" or not is_frame(X):
+        if self._fitted.formula is None or self._recipe.missing != "drop" or not is_frame(X):
             return predict(self, X, groups, *args, **kwargs)
-        mask = self._formula.defined_rows(X)
+        mask = self._fitted.formula.defined_rows(X)
         if mask.all():
             return predict(self, X, groups, *args, **kwargs)
         out = np.full(len(mask) if predict.__name__ == "decision_function" else (len(mask), 2), np.nan)
@@ -52,10 +51,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     __metadata_request__fit = {"groups": True}
 
-    _formula = None  # the FormulaDesign of a model made by from_formula
-    _recipe = None  # its FormulaRecipe, which clones have, too
-    _products = None  # random slopes that are products of features
-    _group_columns, _time_column = (), None  # positions in X
+    _recipe = None  # the FormulaRecipe of a model made by from_formula, which clones have, too
+    _fitted = None  # what the fit left behind, a `Fitted`
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -134,10 +131,11 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         rows : Rows
         target : ndarray of uint8
-        classes : ndarray
         weights : ndarray of float64 or None
         header : dict
             The fitted attributes that describe X.
+        columns : dict
+            What `Fitted` says of its columns.
         """
         if self.group_features is not None and groups is not None:
             raise ValueError(
@@ -177,27 +175,32 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         header = {
             "n_features_in_": probe.n_features_in_,
             "feature_names_in_": getattr(probe, "feature_names_in_", None),
-            "_group_columns": group_columns,
-            "_group_names": list(rows.groups),
-            "_time_column": time_column,
-            "_n_weighted_rows": n_rows if is_weighted else None,
+            "classes_": classes,
+            "n_obs_": float(target.size) if weights is None else float(weights.sum()),
         }
-        return rows, target, classes, weights, header
+        columns = {
+            "group_columns": group_columns,
+            "group_names": list(rows.groups),
+            "time_column": time_column,
+            "n_weighted_rows": n_rows if is_weighted else None,
+        }
+        return rows, target, weights, header, columns
 
     def _read_new_rows(self, X, groups):
         """Validate X and groups against those of fit."""
-        if self._formula is not None:
-            X, groups = self._formula.new_rows(X, groups)
-        if self._group_columns and groups is not None:
+        if self._fitted.formula is not None:
+            X, groups = self._fitted.formula.new_rows(X, groups)
+        if self._fitted.group_columns and groups is not None:
             raise ValueError(
                 "groups came through both doors: the model takes its groups from X (group_features), "
                 "and groups= was passed too"
             )
-        rows, _, _ = read_rows(self, X, groups, self._group_columns or None, self._time_column, reset=False)
-        rows.add_products(self._products)
-        if groups is not None and self._group_names:
-            rows.groups = match_group_names(rows.groups, self._group_names)
-            rows.absent_groups = [name for name in self._group_names if name not in rows.groups]
+        columns = self._fitted.group_columns or None
+        rows, _, _ = read_rows(self, X, groups, columns, self._fitted.time_column, reset=False)
+        rows.add_products(self._fitted.products)
+        if groups is not None and self._fitted.group_names:
+            rows.groups = match_group_names(rows.groups, self._fitted.group_names)
+            rows.absent_groups = [name for name in self._fitted.group_names if name not in rows.groups]
             missing = np.full(rows.X.shape[0], None)  # a label that is missing is one of an unknown group
             rows.groups |= dict.fromkeys(rows.absent_groups, missing)
         return rows
@@ -206,50 +209,49 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _complete_rows(self, X, *arrays):
         """X and arrays by row without the rows that the fit of a formula with missing="drop" would leave out."""
-        if self._formula is None or not is_frame(X):
+        if self._fitted.formula is None or not is_frame(X):
             return X, *arrays
-        kept = self._recipe.kept_rows(self._formula, X, *arrays)
+        kept = self._recipe.kept_rows(self._fitted.formula, X, *arrays)
         return tuple(rows_where(kept, values) for values in (X, *arrays))
+
     def _kept_of_rows(self, rows, names, target, weights, factors, aliased):
-        """Fitted attributes that stand for the rows of a fit: by which they are known again, and their columns.
+        """What `Fitted` has of the rows of a fit: by what they are known again, and their columns.
 
         `names` are those of the fixed effects, the first columns.
         """
         signature = row_signature(rows.X, rows.names, is_frame(rows.raw), target, weights, factors)
         return {
-            "_row_signature": signature,
-            "_spreads": dict(zip(rows.names, signature.columns[:, 1], strict=True)),
-            "_two_values": {n: two for j, n in enumerate(rows.names) if (two := two_values(rows.X[:, j])) is not None},
-            "_dependences": dependences(rows.X[:, : len(names)], names, aliased, weights, bool(self.fit_intercept)),
+            "row_signature": signature,
+            "spreads": dict(zip(rows.names, signature.columns[:, 1], strict=True)),
+            "two_values": {n: two for j, n in enumerate(rows.names) if (two := two_values(rows.X[:, j])) is not None},
+            "dependences": dependences(rows.X[:, : len(names)], names, aliased, weights, bool(self.fit_intercept)),
         }
 
-    def _set_fitted(self, state, formula=None):
+    def _set_fitted(self, fitted, state):
         """Replace an earlier fit by a new one, in one go; without a formula an earlier one is left behind."""
-        if formula is None:
+        if fitted.formula is None:
             self.__dict__.pop("_recipe", None)
-            self.__dict__.pop("_formula", None)
-        else:
-            self._formula = formula
+        self._fitted = fitted
         if state["feature_names_in_"] is None:
             del state["feature_names_in_"]
             self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(state)
 
-    def _fitted(self, attribute):
-        """A stored attribute; before fit an AttributeError, so that hasattr tells the truth."""
-        try:
-            return self.__dict__[attribute]
-        except KeyError:
-            raise AttributeError(f"this {type(self).__name__} is not fitted yet") from None
+    @property
+    def _state(self):
+        """What the fit left behind; before it an AttributeError, so that hasattr tells the truth of properties."""
+        if self._fitted is None:
+            raise AttributeError(f"this {type(self).__name__} is not fitted yet")
+        return self._fitted
 
     @property
     def coef_(self):
         """Coefficients of the features, of shape (1, n_fixed)."""
-        coef = self._fitted("coef_")
-        columns = [*self._group_columns, *([] if self._time_column is None else [self._time_column])]
+        fitted = self._state
+        columns = [*fitted.group_columns, *([] if fitted.time_column is None else [fitted.time_column])]
         if columns:
             refuse_coefficients_by_position(self, sorted(columns))
-        return coef
+        return self.__dict__["coef_"]
 
     @coef_.setter
     def coef_(self, value):
@@ -260,10 +262,9 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _fixed_effects(self):
         """Names, estimates and covariance of the fixed effects, the intercept first."""
         check_is_fitted(self)
-        vcov = self.vcov_
         slopes = self.coef_[0]
-        coef = np.concatenate([self.intercept_, slopes]) if len(vcov) > slopes.size else slopes
-        return vcov.index.tolist(), coef, vcov.to_numpy(copy=True)
+        coef = np.concatenate([self.intercept_, slopes]) if self._fitted.fit_intercept else slopes
+        return list(self._fitted.fixed_names), coef, self._fitted.covariance()
 
     def _estimated_effects(self):
         """`_fixed_effects` with NaN in place of what was not estimated, and the mask of that."""
@@ -291,7 +292,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             the classes, and for all of a fit that did not converge.
         """
         effects, blank = self._estimated_effects()
-        table = intervals.conf_int(*effects, level=level, method=method, df=self._inference_df())
+        table = wald.conf_int(*effects, level=level, method=method, df=self._inference_df())
         return with_reason(self, table, blank)
 
     def odds_ratios(self, level=0.95):
@@ -308,7 +309,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             that separate the classes, and for all of a fit that did not converge.
         """
         effects, blank = self._estimated_effects()
-        return with_reason(self, intervals.odds_ratios(*effects, level=level, df=self._inference_df()), blank)
+        return with_reason(self, wald.odds_ratios(*effects, level=level, df=self._inference_df()), blank)
 
     def wald_test(self, contrast):
         """Test that coefficients, or linear combinations of them, are all 0.
@@ -330,8 +331,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """
         names, coef, vcov = self._fixed_effects()
         blank = not_estimated(self, names)
-        options = {"df": self._inference_df(), "formula": self._formula, "blank": blank}
-        test = tests.wald_test(names, coef, vcov, contrast, **options)
+        options = {"df": self._inference_df(), "formula": self._fitted.formula, "blank": blank}
+        test = wald.wald_test(names, coef, vcov, contrast, **options)
         warn_of_blanks(self, blank & np.isnan(test.statistic))
         return test
 

@@ -97,10 +97,10 @@ class GEEInference:
         rows = self._rows_of_fit(X, y, groups, sample_weight, time)
         names, beta, vcov = self._fixed_effects()
         settings = {
-            "correlation": self._correlation,
-            "fit_intercept": len(beta) > self.coef_.size,
-            "dispersion": float(self.dispersion_) if self._dispersion_is_fixed else None,
-            "ddof_correction": self._ddof_correction,
+            "correlation": self._fitted.correlation,
+            "fit_intercept": self._fitted.fit_intercept,
+            "dispersion": float(self.dispersion_) if self._fitted.dispersion_is_fixed else None,
+            "ddof_correction": self._fitted.ddof_correction,
             "tol": float(self.tol),
             "max_iter": int(self.max_iter),
             "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
@@ -122,12 +122,12 @@ class GEEInference:
 
     def _rows_of_fit(self, X, y, groups, sample_weight, time):
         """The rows of the fit, passed once more: checked and coded as `fit` did."""
-        needs_time = self._correlation.uses_time and self._time_column is None and self._had_times
+        needs_time = self._fitted.correlation.uses_time and self._fitted.time_column is None and self._fitted.had_times
         rows, target, weights = read_rows_of_fit(self, "bootstrap", X, y, groups, sample_weight, time, needs_time)
         designs = []
         if self.n_groups_:
             name, labels = next(iter(rows.groups.items()))
             codes, levels = encode_groups(labels, name)
             designs.append(FactorDesign(codes, len(levels), [], [], name))
-        times = None if rows.time is None or not self._correlation.uses_time else read_times(rows.time)
+        times = None if rows.time is None or not self._fitted.correlation.uses_time else read_times(rows.time)
         return FittedRows(rows.X, target, designs, weights, times)

@@ -37,8 +37,8 @@ class MixedInference:
     @property
     def variance_partition_(self):
         """Variances on the latent scale: of the fixed effects, of each factor's random effects, of the error."""
-        factors = self._fitted("_factors")
-        return variance_partition(self._row_moments, {factor.name: factor.units.Lambda for factor in factors})
+        factors = self._state.factors
+        return variance_partition(self._fitted.row_moments, {factor.name: factor.units.Lambda for factor in factors})
 
     @property
     def icc_(self):
@@ -81,13 +81,13 @@ class MixedInference:
             raise ValueError(f"cov_type must be 'model' or 'robust', got {cov_type!r}")
         if cov_type == "model":
             return self.vcov_
-        if len(self._factors) > 1:
+        if len(self._fitted.factors) > 1:
             raise ValueError(
                 "cov_type='robust' sums over independent clusters, but the model has several grouping factors: "
-                f"{', '.join(factor.name for factor in self._factors)}. Fit one of them, the coarsest of nested ones"
+                f"{', '.join(self._fitted.n_groups)}. Fit one of them, the coarsest of nested ones"
             )
-        names = self._fixed_names
-        n, n_clusters = len(names), next(iter(self._n_groups_of_fit.values()), self.n_obs_)
+        names = self._fitted.fixed_names
+        n, n_clusters = len(names), next(iter(self._fitted.n_groups.values()), self.n_obs_)
         if n_clusters <= n:
             warnings.warn(
                 f"there are {n_clusters:g} groups for {n} coefficients: a robust covariance needs more groups "
@@ -95,7 +95,7 @@ class MixedInference:
                 FewClustersWarning,
                 stacklevel=2,
             )
-        return pd.DataFrame(self._robust_vcov[:n, :n], index=names, columns=names, copy=True)
+        return pd.DataFrame(self._fitted.robust_vcov[:n, :n], index=names, columns=names, copy=True)
 
     def conf_int(
         self,
@@ -215,7 +215,7 @@ class MixedInference:
         objective = self._objective(rows)
         parameters = self._parameters()
         _, beta, _ = self._fixed_effects()
-        fit_intercept = len(beta) > self.coef_.size
+        fit_intercept = self._fitted.fit_intercept
         estimates_of = Estimates(parameters, fit_intercept)
         settings = {
             "fit_intercept": fit_intercept,
@@ -226,7 +226,7 @@ class MixedInference:
             "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
         }
         if resampling == "parametric":
-            draw = ParametricDraw(rows, beta, self._theta, fit_intercept)
+            draw = ParametricDraw(rows, beta, self._fitted.theta, fit_intercept)
         else:
             draw = ClusterDraw(rows)
         found = resample(
@@ -239,11 +239,11 @@ class MixedInference:
         )
         n_failed = warn_of_failures(found)
         names = [parameter.name for parameter in parameters]
-        original = estimates_of.of(beta, [factor.covariance for factor in self._factors])
+        original = estimates_of.of(beta, [factor.covariance for factor in self._fitted.factors])
         original[[not parameter.identified for parameter in parameters]] = np.nan
         estimates = pd.DataFrame(found, columns=names)
         accelerations = None
-        if len(self._factors) <= 1:
+        if len(self._fitted.factors) <= 1:
             influence, counts = objective.influence()
             gradients = (parameter.quantity(objective).at(objective.x)[1] for parameter in parameters)
             values = [acceleration(influence @ np.nan_to_num(gradient), counts) for gradient in gradients]
@@ -256,12 +256,12 @@ class MixedInference:
         """The rows of the fit, passed once more: checked and coded as `fit` did."""
         rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight)
         designs = []
-        for factor in self._factors:
+        for factor in self._fitted.factors:
             labels = factor.labels(rows.column)
-            if self._levels is None:
+            if self._fitted.levels is None:
                 codes, levels = encode_groups(labels, factor.name)
             else:  # results by group are in the order of the fit's levels, however these labels would be sorted
-                codes, levels = lookup_known_codes(self._levels, labels, what), self._levels
+                codes, levels = lookup_known_codes(self._fitted.levels, labels, what), self._fitted.levels
             designs.append(FactorDesign(codes, len(levels), factor.columns, factor.blocks, factor.name))
         return FittedRows(rows.X, target, designs, weights)
 
@@ -273,11 +273,11 @@ class MixedInference:
             rows.y,
             factors=rows.designs,
             sample_weight=rows.weights,
-            fit_intercept=len(beta) > self.coef_.size,
+            fit_intercept=self._fitted.fit_intercept,
             n_quadrature=self.n_quadrature_,
             n_threads=effective_threads(self.n_threads),
             beta=beta,
-            theta=self._theta,
+            theta=self._fitted.theta,
         )
         if abs(objective.value - self.log_likelihood_) > SAME_ROWS * (1 + abs(self.log_likelihood_)):
             raise ValueError(
@@ -300,7 +300,7 @@ class MixedInference:
             Parameter(str(name), "fixed", (i,), not np.isnan(vcov[i, i])) for i, name in enumerate(names)
         ]
         start = 0
-        for factor in self._factors:
+        for factor in self._fitted.factors:
             for (term, coefficients, part), (_, correlated) in zip(factor.term_slices(), factor.blocks, strict=True):
                 for a, name in enumerate(coefficients, start + part.start):
                     found.append(Parameter(f"sd_{name}|{term}", "random", (a,)))

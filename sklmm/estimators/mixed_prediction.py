@@ -1,6 +1,7 @@
 """Prediction and simulation of the mixed model: the methods that `MixedLogisticRegression` gets from here."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 from sklearn.metrics import accuracy_score
@@ -62,54 +63,57 @@ class MixedPrediction:
         of those that they give at once.
         """
         check_is_fitted(self)
-        if not self._factors:
+        if not self._fitted.factors:
             raise ValueError("the model was fitted without groups, so that there are no groups to update")
-        if groups is None and not self._group_columns and self._formula is None:
+        if groups is None and not self._fitted.group_columns and self._fitted.formula is None:
             raise ValueError("update_groups needs groups, as fit did")
         X, y, groups, sample_weight = self._complete_rows(X, y, groups, sample_weight)
         rows = self._read_new_rows(X, groups)
         target, weights = read_observations(self, rows, y, sample_weight)
-        labels = [factor.labels(rows.column) for factor in self._factors]
-        for factor, column in zip(self._factors, labels, strict=True):
+        factors = self._fitted.factors
+        labels = [factor.labels(rows.column) for factor in factors]
+        for factor, column in zip(factors, labels, strict=True):
             difference = other_type(factor.levels, column)
             if difference is not None:
                 raise ValueError(
                     f"labels of {factor.name!r} would be groups of their own beside those of the model: {difference}; "
                     "give labels of the type of the fit"
                 )
-        encoded = [encode_groups(column, factor.name) for factor, column in zip(self._factors, labels, strict=True)]
+        encoded = [encode_groups(column, factor.name) for factor, column in zip(factors, labels, strict=True)]
         known = [
-            lookup_codes(factor.levels, levels) for factor, (_, levels) in zip(self._factors, encoded, strict=True)
+            lookup_codes(factor.levels, levels) for factor, (_, levels) in zip(factors, encoded, strict=True)
         ]
         if not keep:
-            _warn_of_forgotten(self._factors, encoded, known)
-        on_nodes = isinstance(self._factors[0].posterior, NodePosterior)
+            _warn_of_forgotten(factors, encoded, known)
+        on_nodes = isinstance(factors[0].posterior, NodePosterior)
         _, mode_cov, posteriors, joint = posteriors_given_fit(
             rows.X,
             target,
             factors=[
                 FactorDesign(code, len(levels), factor.columns, factor.blocks, factor.name)
-                for factor, (code, levels) in zip(self._factors, encoded, strict=True)
+                for factor, (code, levels) in zip(factors, encoded, strict=True)
             ],
-            units=self._units,
+            units=self._fitted.units,
             sample_weight=weights,
             n_threads=effective_threads(self.n_threads),
-            priors=None if on_nodes or not keep else [*map(_prior, self._factors, known)],
+            priors=None if on_nodes or not keep else [*map(_prior, factors, known)],
         )
-        updated = copy.copy(self)
-        updated._factors = [
+        changed = [
             _with_levels(factor, levels, posterior, cov, at if keep and on_nodes else None)
             for factor, (_, levels), posterior, cov, at in zip(
-                self._factors, encoded, posteriors, mode_cov, known, strict=True
+                factors, encoded, posteriors, mode_cov, known, strict=True
             )
         ]
-        if len(self._factors) > 1:
+        joint_posterior = None
+        if len(factors) > 1:
             kept = [
                 lookup_codes(levels, factor.levels) < 0
-                for factor, (_, levels) in zip(self._factors, encoded, strict=True)
+                for factor, (_, levels) in zip(factors, encoded, strict=True)
             ]
-            updated._posterior = self._posterior.updated(kept, joint)
-        updated.n_groups_ = {factor.name: len(factor.levels) for factor in updated._factors}
+            joint_posterior = self._fitted.posterior.updated(kept, joint)
+        updated = copy.copy(self)
+        updated._fitted = replace(self._fitted, factors=changed, posterior=joint_posterior)
+        updated.n_groups_ = {factor.name: len(factor.levels) for factor in changed}
         return updated
 
     @nan_where_incomplete
@@ -175,7 +179,7 @@ class MixedPrediction:
 
     def _lookup(self, rows):
         """For each factor the level of each row, -1 where it is unknown."""
-        if not self._factors:
+        if not self._fitted.factors:
             if rows.groups:
                 warn(
                     "the model was fitted without groups: those given are ignored",
@@ -188,14 +192,14 @@ class MixedPrediction:
                 "group. Pass groups=, or ask for predict_effects='marginal'",
                 NoGroupsWarning,
             )
-            return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._factors)
+            return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._fitted.factors)
         codes = []
-        for factor in self._factors:
+        for factor in self._fitted.factors:
             labels = factor.labels(rows.column)
             codes.append(lookup_codes(factor.levels, labels))
             consequence = "Every row is predicted as one of an unknown group"
             warn_of_label_type(factor.name, factor.levels, labels, codes[-1], consequence)
-        absent = [factor.name for factor in self._factors if set(factor.sources) & set(rows.absent_groups)]
+        absent = [factor.name for factor in self._fitted.factors if set(factor.sources) & set(rows.absent_groups)]
         if absent:
             warn(
                 f"there is no column {listed(map(repr, rows.absent_groups))}: every row is predicted as one of an "

@@ -56,7 +56,7 @@ def read_observations(estimator, rows, y, sample_weight):
 def weights_of_rows(estimator, X, sample_weight):
     """The same, and an error if there are none for as many rows as a fit had that counted them by weights."""
     sample_weight = weights_by_formula(estimator, X, sample_weight)
-    if sample_weight is None and len(X) == getattr(estimator, "_n_weighted_rows", None):
+    if sample_weight is None and len(X) == estimator._fitted.n_weighted_rows:
         raise ValueError(
             f"the fit counted its rows by sample_weight, and here are {len(X):,} rows, as many as it had: pass "
             "sample_weight, too (1 for rows that count once)"
@@ -88,11 +88,11 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, time=None, ne
     ValueError
         If something is missing, or the number of rows is not that of the fit.
     """
-    formula = estimator._formula
+    formula = estimator._fitted.formula
     if formula is not None and is_frame(X):
         X, y, groups, sample_weight, time = estimator._recipe.rows_of_fit(formula, X, y, groups, sample_weight, time)
     needed = {"X": X, "y": y}
-    if estimator.n_groups_ and not (estimator._group_columns or (formula is not None and formula.group_names)):
+    if estimator.n_groups_ and not (estimator._fitted.group_columns or (formula is not None and formula.group_names)):
         needed["groups"] = groups
     if needs_time:
         needed["time"] = time

@@ -9,6 +9,7 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
+from sklmm.fitted import FittedMarginal, fitted_of
 from sklmm.inference.likelihood_ratio import likelihood_ratio_test
 from sklmm.inference.same_rows import check_rows
 from sklmm.inference.tables import Table
@@ -100,7 +101,7 @@ def compare_models(models, likelihood_ratio=False):
 def _test_or_why(models, name, its):
     """Statistic, degrees of freedom and p-value of the test of one model against a larger one, or why there is none."""
     smaller, larger = models[name], models[its]
-    if smaller._factors and smaller.n_quadrature_ != larger.n_quadrature_:
+    if smaller._fitted.factors and smaller.n_quadrature_ != larger.n_quadrature_:
         return np.nan, np.nan, np.nan, f"n_quadrature differs: {smaller.n_quadrature_} and {larger.n_quadrature_}"
     try:
         with warnings.catch_warnings():
@@ -113,9 +114,9 @@ def _test_or_why(models, name, its):
 def _remarks(models):
     """What to know before criteria are compared."""
     for name, model in models.items():
-        if not getattr(model, "converged_", True):
+        if not model.converged_:
             yield f"{name!r} did not converge: its criteria are those of where it stopped."
-    nodes = {name: model.n_quadrature_ for name, model in models.items() if getattr(model, "_factors", ())}
+    nodes = {name: model.n_quadrature_ for name, model in models.items() if model._fitted.factors}
     if len(set(nodes.values())) > 1:
         each = ", ".join(f"{name!r} {number}" for name, number in nodes.items())
         yield (
@@ -126,10 +127,8 @@ def _remarks(models):
 
 def _is_marginal(name, model):
     """Whether a model is marginal, else it is a mixed one; an error if it is neither or not fitted."""
-    if hasattr(model, "quasi_likelihood_"):
-        return True
-    if hasattr(model, "log_likelihood_"):
-        return False
+    if fitted_of(model) is not None:
+        return isinstance(fitted_of(model), FittedMarginal)
     try:
         check_is_fitted(model)
     except NotFittedError:

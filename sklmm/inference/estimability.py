@@ -108,7 +108,7 @@ def dependences(X, names, aliased, sample_weight, fit_intercept):
 
 def warn_of_rows(estimator, X):
     """Warn of rows whose predictions are not estimable; their mask."""
-    found = getattr(estimator, "_dependences", None)
+    found = estimator._fitted.dependences
     if found is None:
         return np.zeros(X.shape[0], dtype=bool)
     departs = np.concatenate(

@@ -27,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.exceptions import ConvergenceWarning, NestingWarning
+from sklmm.fitted import FittedMarginal, fitted_of
 from sklmm.inference.same_rows import check_rows
 from sklmm.messages import listed
 
@@ -140,12 +141,12 @@ def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000,
 
 def _check_models(smaller, larger):
     for name, model in (("smaller", smaller), ("larger", larger)):
-        if hasattr(model, "quasi_likelihood_"):
+        if isinstance(fitted_of(model), FittedMarginal):
             raise TypeError(
                 f"{name} is a marginal model: estimating equations have no likelihood. Compare marginal models by "
                 "wald_test, or by QICu with compare_models"
             )
-        if not hasattr(model, "log_likelihood_"):
+        if fitted_of(model) is None:
             try:
                 check_is_fitted(model)
             except NotFittedError:
@@ -159,15 +160,15 @@ def _check_same_rows(smaller, larger, nested):
     facts = [
         ("number of rows", [f"{model.n_obs_:.10g}" for model in (smaller, larger)]),
         ("classes", [str(model.classes_.tolist()) for model in (smaller, larger)]),
-        ("number of rows of the second class", [f"{model._n_successes:.10g}" for model in (smaller, larger)]),
+        ("number of rows of the second class", [f"{model._fitted.n_successes:.10g}" for model in (smaller, larger)]),
     ]
     nodes = [model.n_quadrature_ for model in (smaller, larger)]
-    if smaller._factors and nodes[0] != nodes[1]:  # without random effects there is nothing to integrate
+    if smaller._fitted.factors and nodes[0] != nodes[1]:  # without random effects there is nothing to integrate
         raise ValueError(
             f"likelihoods of {nodes[0]} and {nodes[1]} quadrature nodes differ by the error of the approximation, too: "
             f"fit both models with n_quadrature={max(nodes)}"
         )
-    counts = [model._n_groups_of_fit for model in (smaller, larger)]
+    counts = [model._fitted.n_groups for model in (smaller, larger)]
     both = [name for name in counts[0] if name in counts[1]]
     facts += [(f"number of groups of {name}", [str(n[name]) for n in counts]) for name in both]
     for what, (one, other) in facts:
@@ -240,7 +241,7 @@ class _Cone:
 def _coefficient_terms(model):
     """For each factor and coefficient name its position and its term's; coefficients in several terms are refused."""
     table = {}
-    for f, factor in enumerate(model._factors):
+    for f, factor in enumerate(model._fitted.factors):
         own, position = {}, 0
         for t, ((_, names), (_, correlated)) in enumerate(zip(factor.terms, factor.blocks, strict=True)):
             for name in names:
@@ -332,16 +333,16 @@ def _covariance_of_entries(model, entries):
     if model.is_singular_:
         return None
     n_fixed = model._fixed_effects()[2].shape[0]
-    structures = [RelativeCovariance(factor.blocks) for factor in model._factors]
+    structures = [RelativeCovariance(factor.blocks) for factor in model._fitted.factors]
     first = n_fixed + np.concatenate([[0], np.cumsum([structure.m for structure in structures])])
-    jacobian = np.zeros((len(entries), model._vcov.shape[0]))
+    jacobian = np.zeros((len(entries), model._fitted.vcov.shape[0]))
     for i, (f, a, b) in enumerate(entries):
-        structure, L = structures[f], structures[f].lambda_(model._theta[f])
+        structure, L = structures[f], structures[f].lambda_(model._fitted.theta[f])
         for entry in range(structure.m):
             row, col = structure.row[entry], structure.col[entry]
             jacobian[i, first[f] + entry] = (row == a) * L[b, col] + (row == b) * L[a, col]
     theta = slice(n_fixed, None)
-    spread = jacobian[:, theta] @ model._vcov[theta, theta] @ jacobian[:, theta].T
+    spread = jacobian[:, theta] @ model._fitted.vcov[theta, theta] @ jacobian[:, theta].T
     if not np.isfinite(spread).all():
         return None
     scale = np.sqrt(np.diagonal(spread))

@@ -211,7 +211,7 @@ def check_rows(one, other, name, its):
     changed : list of str
         Columns that hold other values, although the rows are the same.
     """
-    signatures = [getattr(model, "_row_signature", None) for model in (one, other)]
+    signatures = [model._fitted.row_signature for model in (one, other)]
     if None in signatures:
         return []
     both = f"only models of the same rows and outcomes can be compared: {name} and {its}"

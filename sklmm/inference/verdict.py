@@ -8,6 +8,7 @@ nothing, however precise they look.
 import numpy as np
 
 from sklmm.exceptions import ConvergenceWarning, SeparationWarning
+from sklmm.fitted import FittedMixed
 from sklmm.inference.tables import Table
 from sklmm.messages import listed, warn
 
@@ -22,11 +23,10 @@ def not_estimated(estimator, names):
 
     Where columns predict every row, nothing of the likelihood is left that could tell of any coefficient.
     """
-    if not getattr(estimator, "converged_", True):
+    if not estimator.converged_:
         return np.ones(len(names), dtype=bool)
-    separated = set(getattr(estimator, "_separated", ()))
-    value = getattr(estimator, "log_likelihood_", getattr(estimator, "quasi_likelihood_", -np.inf))
-    if separated and value > -_NOTHING_LEFT:
+    separated = set(estimator._fitted.separated)
+    if separated and estimator._fitted.value > -_NOTHING_LEFT:
         return np.ones(len(names), dtype=bool)
     return np.array([("the intercept" if name == "intercept" else name) in separated for name in names], dtype=bool)
 
@@ -34,14 +34,14 @@ def not_estimated(estimator, names):
 def reason_of_blanks(estimator):
     """Why something is blank, and the class of warnings that this is of."""
     if not estimator.converged_:
-        verdict = str(getattr(estimator.fit_report_, "verdict", "")).strip() or "the iterations stopped early"
+        verdict = estimator.fit_report_.verdict.strip() or "the iterations stopped early"
         return f"the fit did not converge ({verdict}): there are {NO_INFERENCE}", ConvergenceWarning
     advice = "Fit without these columns, or with fewer categories"
-    if hasattr(estimator, "log_likelihood_"):
+    if isinstance(estimator._fitted, FittedMixed):
         advice += "; likelihood_ratio_test and conf_int(method='profile') hold under separation, too"
     return (
-        f"the classes are separated by {listed(map(repr, estimator._separated))}: there are {NO_INFERENCE} of what has "
-        f"no finite estimate. {advice}"
+        f"the classes are separated by {listed(map(repr, estimator._fitted.separated))}: there are {NO_INFERENCE} of "
+        f"what has no finite estimate. {advice}"
     ), SeparationWarning
 
 

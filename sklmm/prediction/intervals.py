@@ -48,9 +48,9 @@ def prediction_interval(estimator, X, codes, cumulants, level):
     """
     level = check_level(level)
     names, _, vcov = estimator._fixed_effects()
-    units, X = estimator._units, np.asarray(X, dtype=np.float64)
+    units, X = estimator._fitted.units, np.asarray(X, dtype=np.float64)
     d, V = units.design(X), units.covariance[: len(names), : len(names)]
-    varying = [pair for pair in zip(estimator._factors, codes, strict=True) if pair[0].covariance.any()]
+    varying = [pair for pair in zip(estimator._fitted.factors, codes, strict=True) if pair[0].covariance.any()]
     if len(varying) == 1:
         ((factor, code),) = varying
         known, effects = np.flatnonzero(code >= 0), factor.units

@@ -53,10 +53,10 @@ class _Parameters:
 
     def __init__(self, estimator):
         names, self.beta, vcov = estimator._fixed_effects()
-        self.has_intercept = len(names) > estimator.coef_.size
+        self.has_intercept = estimator._fitted.fit_intercept
         self.kept = np.isfinite(np.diagonal(vcov))
-        self.units = getattr(estimator, "_units", None)
-        self.factors = getattr(estimator, "_factors", [])
+        self.units = estimator._fitted.units
+        self.factors = estimator._fitted.factors
         self.covariance, self.natural_map = np.nan_to_num(vcov, nan=0.0), np.eye(len(names))
         if self.units is not None:
             self.covariance = self.units.covariance
@@ -203,7 +203,7 @@ def _from_moments(estimator, parameters):
     Were the linear predictor normal over the rows, the regression's slopes would be those of the mixed model times the
     mean slope of the averaged logit (Stein's lemma).
     """
-    moments, beta, variance, moves = estimator._row_moments, parameters.beta, 0.0, []
+    moments, beta, variance, moves = estimator._fitted.row_moments, parameters.beta, 0.0, []
     for factor, second in zip(parameters.factors, moments.random_moments, strict=True):
         structure = RelativeCovariance(factor.blocks)
         image = second @ factor.units.Lambda
@@ -293,9 +293,9 @@ def _mean_change(estimator, upper, lower, weights, effects):
 
 def two_values_of_fit(estimator, name):
     """The values of a variable of numbers that took exactly two in the fit; else None."""
-    formula = getattr(estimator, "_formula", None)
+    formula = estimator._fitted.formula
     if formula is None:
-        return estimator._two_values.get(name)
+        return estimator._fitted.two_values.get(name)
     return formula.numbers[name].two if name in formula.numbers else None
 
 
@@ -308,7 +308,7 @@ class _Variables:
 
     def __init__(self, estimator, X):
         self.estimator = estimator
-        self.formula = getattr(estimator, "_formula", None)
+        self.formula = estimator._fitted.formula
         rows = estimator._read_new_rows(X, None)
         self.n_rows = rows.X.shape[0]
         if self.n_rows == 0:
@@ -316,7 +316,7 @@ class _Variables:
         if self.formula is not None:
             self.frame = self.formula.variables(X)
         else:
-            own = len(rows.names) - len(estimator._products or ())  # the model makes products itself
+            own = len(rows.names) - len(estimator._fitted.products or ())  # the model makes products itself
             array = np.asarray(rows.X[:, :own], dtype=np.float64)
             self.frame = pd.DataFrame(array, columns=pd.Index(rows.names[:own], dtype=object), copy=False)
         errors = _slope_errors(estimator)
@@ -376,14 +376,14 @@ class _Variables:
             yield called, self.design(name, level), before, np.ones(self.n_rows)
 
     def _step(self, name):
-        spread = self.estimator._spreads[name] if self.formula is None else self.formula.numbers[name].spread
+        spread = self.estimator._fitted.spreads[name] if self.formula is None else self.formula.numbers[name].spread
         return _STEP * (spread or 1.0)
 
     def not_estimable(self, name, upper, lower, distance, weights):
         """The columns that were left out of the fit and that a change takes out of line with those in it."""
         if self.formula is None and name in self.aliased:
             return [name]
-        found = self.estimator._dependences
+        found = self.estimator._fitted.dependences
         if found is None:
             return []
         counted = weights > 0
@@ -396,7 +396,7 @@ class _Variables:
         if self.formula is None:
             out = self.frame.to_numpy(copy=True)
             out[:, list(self.frame.columns).index(name)] = values
-            return with_products(out, self.estimator._products)
+            return with_products(out, self.estimator._fitted.products)
         column = self.frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             values = pd.Categorical([values] * self.n_rows, dtype=column.dtype)

@@ -49,9 +49,8 @@ class Predictor:
     @classmethod
     def of(cls, estimator, n_threads):
         """The predictor of a fitted `MixedLogisticRegression`."""
-        return cls(
-            estimator.coef_[0], estimator.intercept_[0], estimator._factors, estimator._posterior, n_threads
-        )
+        fitted = estimator._fitted
+        return cls(estimator.coef_[0], estimator.intercept_[0], fitted.factors, fitted.posterior, n_threads)
 
     def fixed(self, X):
         """Fixed part of the linear predictor."""

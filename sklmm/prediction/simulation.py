@@ -33,10 +33,10 @@ def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
     check_effects(effects)
     random = check_random_state(random_state)
     drawn = effects in ("marginal", "posterior")
-    draws = [_Effects(factor, rows, effects) for factor in estimator._factors if drawn]
+    draws = [_Effects(factor, rows, effects) for factor in estimator._fitted.factors if drawn]
     codes = []
     if effects == "mode":
-        codes = [_known(factor, rows) for factor in estimator._factors]
+        codes = [_known(factor, rows) for factor in estimator._fitted.factors]
     eta = Predictor.of(estimator, 1).means(rows.X, codes, "zero" if drawn else effects)
     for _ in range(n):
         logit = eta + sum(effect.draw(random) for effect in draws)
@@ -93,7 +93,7 @@ def simulate(estimator, X, groups, n, random_state, effects):
     rows = estimator._read_new_rows(X, groups)
     warn_of_rows(estimator, rows.X)
     of = f" of {', '.join(map(repr, rows.absent_groups))}" if rows.absent_groups else ""
-    if estimator._factors and effects != "zero" and (not rows.groups or rows.absent_groups):
+    if estimator._fitted.factors and effects != "zero" and (not rows.groups or rows.absent_groups):
         warnings.warn(
             f"the model was fitted with groups and got none{of}: every row is simulated as a group of its own. Pass "
             "groups=, or ask for predict_effects='zero'",

@@ -35,7 +35,7 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
     """
     names = [str(name) for name in estimator.vcov_.index]
     slopes = np.ravel(estimator.coef_)
-    coef = np.concatenate([np.ravel(estimator.intercept_), slopes]) if len(names) > slopes.size else slopes
+    coef = np.concatenate([np.ravel(estimator.intercept_), slopes]) if estimator._fitted.fit_intercept else slopes
     coefficients = wald_table(names, coef, estimator.vcov_.to_numpy(), level, blank=not_estimated(estimator, names))
 
     covariance = estimator.covariance_
@@ -58,8 +58,8 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
             + (f" ({where})" if where else "")
             + ". The fit is valid; fewer random coefficients would fit as well."
         )
-    if estimator._approximation is not None:
-        notes.append(f"{estimator._approximation}.")
+    if estimator._fitted.approximation is not None:
+        notes.append(f"{estimator._fitted.approximation}.")
     title = "Mixed-effects logistic regression" if covariance else "Logistic regression, no random effects"
     return FitSummary(
         title=title,
@@ -94,7 +94,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
     df = estimator._inference_df()
     names = [str(name) for name in names]
     coefficients = wald_table(names, coef, vcov, level, df=df, blank=not_estimated(estimator, names))
-    estimated = "fixed" if estimator._dispersion_is_fixed else "estimated"
+    estimated = "fixed" if estimator._fitted.dispersion_is_fixed else "estimated"
     facts = [
         *_outcome_and_rows(estimator),
         ("Clusters", _clusters(estimator)),
@@ -104,8 +104,8 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         ("Tests", _reference(df)),
     ]
     notes = _notes_on_fit(estimator, names, vcov)
-    if estimator._trouble:
-        notes.append(f"The working correlation {estimator._trouble}.")
+    if estimator._fitted.trouble:
+        notes.append(f"The working correlation {estimator._fitted.trouble}.")
     notes.append("Coefficients and probabilities are population-averaged: over all clusters, not within one.")
     return FitSummary(
         title="Marginal logistic regression (generalized estimating equations)",
@@ -137,13 +137,12 @@ def _outcome_and_rows(estimator):
 
 
 def _rows_left_out(estimator):
-    dropped = getattr(getattr(estimator, "_formula", None), "n_dropped", 0)
+    dropped = 0 if (formula := estimator._fitted.formula) is None else formula.n_dropped
     return f" ({dropped:,} more are left out: values are missing)" if dropped else ""
 
 
 def _group_counts(estimator):
-    within = dict(getattr(estimator, "_nesting", ()))
-    counts = getattr(estimator, "_n_groups_of_fit", estimator.n_groups_)  # the other numbers are the fit's, too
+    within, counts = dict(estimator._fitted.nesting), estimator._fitted.n_groups  # which the other numbers are of
     return ", ".join(f"{count:,} of {_nested(factor, within)}" for factor, count in counts.items())
 
 
@@ -160,21 +159,21 @@ def _verdict(estimator, names):
     blank = not_estimated(estimator, names)
     if blank.any():
         which = "any coefficient, as every outcome is predicted" if blank.all() else "these"
-        return [f"SEPARATED by {listed(estimator._separated)}: there are {NO_INFERENCE} of {which}."]
+        return [f"SEPARATED by {listed(estimator._fitted.separated)}: there are {NO_INFERENCE} of {which}."]
     return []
 
 
 def _notes_on_fit(estimator, names, vcov):
     notes = []
-    verdict = str(getattr(estimator.fit_report_, "verdict", "")).strip()
+    verdict = estimator.fit_report_.verdict.strip()
     if estimator.converged_:
         verdict = verdict or "converged"
         notes.append(f"{verdict[0].upper()}{verdict[1:]}.")
     else:
         notes.append(f"NOT CONVERGED: {verdict or 'the iterations stopped early'}.")
-    if estimator._separated:
+    if estimator._fitted.separated:
         notes.append(
-            f"The classes are separated by {listed(estimator._separated)}: coefficients run off to infinity. "
+            f"The classes are separated by {listed(estimator._fitted.separated)}: coefficients run off to infinity. "
             "The estimates are where the fit stopped, and their standard errors mean nothing."
         )
     without = np.isnan(standard_errors(vcov))
@@ -235,7 +234,7 @@ def _partition_table(partition):
 
 def _unbounded(estimator):
     """Variances that are too large to be estimates."""
-    return [f"LARGE VARIANCE: {sentence}." for sentence in getattr(estimator, "_large_variances", ())]
+    return [f"LARGE VARIANCE: {sentence}." for sentence in estimator._fitted.large_variances]
 
 
 def _boundary(covariance):

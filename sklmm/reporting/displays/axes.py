@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklmm.design.columns import column_names, is_frame
 from sklmm.design.formula import weights_by_formula
 from sklmm.design.observations import read_weights
+from sklmm.fitted import FittedMixed, fitted_of
 from sklmm.inference import wald as intervals
 
 
@@ -35,7 +36,7 @@ def check_level(level):
 def check_mixed(display, estimator):
     """Raise unless the estimator is fitted and a mixed model."""
     check_is_fitted(estimator)
-    if not hasattr(estimator, "random_effects_"):
+    if not isinstance(fitted_of(estimator), FittedMixed):
         raise TypeError(
             f"{display.__name__} draws random effects, which a {type(estimator).__name__} does not have; it is for "
             "MixedLogisticRegression"
@@ -64,7 +65,7 @@ def odds_ratio_ticks(axis):
 
 def probability_label(estimator):
     """Label of an axis of probabilities: the response by its name, where a formula gave it one."""
-    formula = getattr(estimator, "_formula", None)
+    formula = fitted_of(estimator).formula
     return f"P({'y' if formula is None else formula.response} = {as_text(estimator.classes_[1])})"
 
 
@@ -101,7 +102,7 @@ class TypicalRows:
         X, sample_weight = estimator._complete_rows(X, sample_weight)
         self.weights = read_weights(weights_by_formula(estimator, X, sample_weight), len(X))
         self.as_array = not is_frame(X)
-        self.formula = getattr(estimator, "_formula", None)
+        self.formula = estimator._fitted.formula
         if self.as_array:
             X = np.asarray(X)
             if X.ndim != 2:

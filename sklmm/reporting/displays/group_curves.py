@@ -123,7 +123,7 @@ class GroupCurvesDisplay:
         if population not in ("marginal", "zero"):
             raise ValueError(f"population must be 'marginal' or 'zero', got {population!r}")
 
-        levels = estimator._factors[which].levels
+        levels = estimator._fitted.factors[which].levels
         chosen = np.arange(len(levels)) if groups is None else lookup_codes(levels, list(groups))
         if (chosen < 0).any():
             unknown = [label for label, code in zip(groups, chosen, strict=True) if code < 0]

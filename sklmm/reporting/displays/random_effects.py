@@ -105,7 +105,7 @@ class RandomEffectsDisplay:
         coefficient = _chosen(coefficient, list(tables[term].columns), f"random coefficient of {term!r}")
         variance = estimator.covariance_[term].loc[coefficient, coefficient]
         simulated = None
-        if kind == "qq" and (X is not None or estimator._level_logits is not None):
+        if kind == "qq" and (X is not None or estimator._fitted.level_logits is not None):
             draws = simulated_effects(
                 estimator, "kind='qq'", X, y, groups, sample_weight, int(n_simulations), random_state
             )

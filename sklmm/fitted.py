@@ -1,0 +1,162 @@
+"""What a fit leaves behind: one frozen object, which inference, prediction and reports read in place of the estimator.
+
+It holds no rows. The kind of a model is asked here: a `FittedMixed` has groups with random effects, a `FittedMarginal`
+estimating equations. What a user may see of it, `coef_` and its like, the estimators keep themselves.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sklmm.inference.sandwich import covariance
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """What all fits have.
+
+    Attributes
+    ----------
+    fixed_names : list of str
+        Of the coefficients, the intercept first if there is one.
+    fit_intercept : bool
+    value : float
+        The log-likelihood; the quasi-likelihood of a marginal model.
+    separated : list of str
+        Coefficients that separate the classes.
+    formula : FormulaDesign or None
+        Of a model made by `from_formula`.
+    group_columns, time_column : list of int, int or None
+        Positions in X.
+    group_names : list of str
+    levels : Index or None
+        Labels of the one factor's groups; None without groups and for several factors.
+    influence : ndarray of shape (n_levels, n_params), float32, or None
+        What each of its groups adds to the estimates, to first order.
+    n_groups : dict of str -> int
+        Levels of each factor in the fit; `update_groups` learns more.
+    level_rows : ndarray of shape (n_levels,) or None
+        Its groups' rows, or sums of weights.
+    n_weighted_rows : int or None
+        Number of rows passed, where weights counted them.
+    row_signature : RowSignature
+        By which the rows are known again.
+    spreads : dict of str -> float
+        Standard deviations of the features.
+    two_values : dict of str -> pair
+        The values of features that have but two.
+    dependences : Dependences or None
+        Of collinear columns.
+    """
+
+    fixed_names: list
+    fit_intercept: bool
+    value: float
+    separated: list
+    formula: object
+    group_columns: list
+    time_column: int | None
+    group_names: list
+    levels: object
+    influence: np.ndarray | None
+    level_rows: np.ndarray | None
+    n_groups: dict
+    n_weighted_rows: int | None
+    row_signature: object
+    spreads: dict
+    two_values: dict
+    dependences: object
+
+    # What marginal models do not have.
+    factors, products, units, nesting, large_variances, approximation = (), None, None, (), (), None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedMixed(Fitted):
+    """A mixed model's fit.
+
+    Attributes
+    ----------
+    factors : list of Factor
+        Grouping factors: terms, levels, covariance, posterior of each level.
+    products : dict of str -> list of int
+        Features that are products of columns, for random slopes.
+    theta : list of ndarray
+        Relative covariance factors, an entry a factor.
+    vcov : ndarray
+        Covariance of (beta, theta).
+    robust_vcov : ndarray or None
+        Likewise, the cluster sandwich.
+    posterior : JointPosterior or None
+        Covariances across several factors.
+    units : FitUnits
+    nesting : list of pairs
+        Factors that are nested in others.
+    row_moments : RowMoments
+    level_logits : LevelLogits or None
+    n_successes : float
+    large_variances, approximation
+        What was unusual, as the summary says it.
+    """
+
+    factors: list
+    products: dict
+    theta: list
+    vcov: np.ndarray
+    robust_vcov: np.ndarray | None
+    posterior: object
+    units: object
+    nesting: list
+    row_moments: object
+    level_logits: object
+    n_successes: float
+    large_variances: list
+    approximation: object
+
+    def covariance(self, cov_type=None):
+        """Covariance of the coefficients."""
+        n = len(self.fixed_names)
+        return self.vcov[:n, :n].copy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedMarginal(Fitted):
+    """A marginal model's fit.
+
+    Attributes
+    ----------
+    correlation : WorkingCorrelation
+    cov_type : str
+        The kind of covariance that was asked for.
+    sandwich : dict
+        What `sklmm.inference.sandwich.covariance` makes covariances of any kind from.
+    coordinates : ndarray
+        Coefficients from those of the equations.
+    aliased : list of int
+        Positions of coefficients that are not identified.
+    dispersion_is_fixed, ddof_correction, had_times : bool
+    trouble : str or None
+        What the working correlation could not be.
+    """
+
+    correlation: object
+    cov_type: str
+    sandwich: dict
+    coordinates: np.ndarray
+    aliased: list
+    dispersion_is_fixed: bool
+    ddof_correction: bool
+    had_times: bool
+    trouble: object
+
+    def covariance(self, cov_type=None):
+        """Covariance of the coefficients, of a kind; None is that of the fit."""
+        inner = covariance(self.cov_type if cov_type is None else cov_type, **self.sandwich)
+        vcov = self.coordinates @ inner @ self.coordinates.T
+        vcov[self.aliased, :] = vcov[:, self.aliased] = np.nan
+        return vcov
+
+
+def fitted_of(model):
+    """The fit of one of this package's estimators; None for other models, and before the fit."""
+    return getattr(model, "_fitted", None)
