@@ -18,6 +18,7 @@ DOUBTFUL = 4.0  # standard errors from 0
 LARGE, TINY_GROUPS = 3.0, 3.0  # standard deviations above it, rows a level below it: there may be a maximum farther out
 FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times what was found
 FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is looked for twice as far
+VERY_FEW_ROWS = 1_000  # up to here a doubtful variance is reason enough to look for maxima elsewhere
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
 FEW_NODES, FEW_NODES_OF_SEVERAL = 3, 7  # of one or several coefficients: the sum over so few has maxima of its own
@@ -143,8 +144,9 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
     n_least = TINY_GROUPS * np.max(engine.n_levels)
     tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
     few_nodes = 1 < getattr(engine, "n_quadrature", 1) <= (FEW_NODES_OF_SEVERAL if covariance.q > 1 else FEW_NODES)
-    if n_obs < CHEAP_ROWS and (few_nodes or (covariance.q > 1 and (zero or small or tiny))):
-        for tried in _spread_out(theta, covariance, n_obs < FEW_ROWS):
+    several = covariance.q > 1 and (zero or tiny or (small and engine.n_rows < VERY_FEW_ROWS))
+    if engine.n_rows < FEW_ROWS and (few_nodes or several):
+        for tried in _spread_out(theta, covariance):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k), held)
     far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
     several = np.ndim(engine.n_levels) > 0  # nothing better decides there: what is found farther out is told of
@@ -155,8 +157,8 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
         yield OtherStart(x if several and not tiny else _rescaled(x, optimum.x, k), held, beyond)
 
 
-def _spread_out(theta, covariance, anywhere):
-    """The same variances without correlations or with the opposite ones; small and large ones; some `anywhere`."""
+def _spread_out(theta, covariance):
+    """The same variances without correlations or with the opposite ones; small and large ones; some anywhere."""
     diagonal = covariance.diagonal
     size = np.sqrt([theta[covariance.row == row] @ theta[covariance.row == row] for row in range(covariance.q)])
     if not diagonal.all():
@@ -164,9 +166,8 @@ def _spread_out(theta, covariance, anywhere):
         yield np.where(diagonal, theta, -theta)
     for size in SPREAD:
         yield size * covariance.start()
-    if anywhere:
-        random = np.random.default_rng(0)
-        yield from (random.normal(scale=sd, size=covariance.m) for sd in ANYWHERE)
+    random = np.random.default_rng(0)
+    yield from (random.normal(scale=sd, size=covariance.m) for sd in ANYWHERE)
 
 
 def _rescaled(x, before, k):
