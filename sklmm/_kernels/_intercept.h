@@ -75,11 +75,18 @@ SKLMM_INLINE double intercept_sums_of(const sklmm_block *b, ptrdiff_t i, double 
     return v8_sum(value);
 }
 
-SKLMM_INLINE double intercept_sums(const sklmm_block *b, ptrdiff_t i, double B, double shift, double *R, double *V,
-                                   double *V1, const int likelihood)
+SKLMM_RARE double intercept_sums_far(const sklmm_block *b, ptrdiff_t i, double shift, double *R, double *V, double *V1,
+                                     int likelihood)
 {
-    if (b->far) return intercept_sums_of(b, i, B, shift, R, V, V1, 1, likelihood);
-    return intercept_sums_of(b, i, B, shift, R, V, V1, 0, likelihood);
+    return intercept_sums_of(b, i, 0.0, shift, R, V, V1, 1, likelihood);
+}
+
+SKLMM_APART double intercept_sums(const sklmm_block *b, ptrdiff_t i, double B, double shift, double *R, double *V,
+                                  double *V1, int likelihood)
+{
+    if (b->far) return intercept_sums_far(b, i, shift, R, V, V1, likelihood);
+    if (likelihood) return intercept_sums_of(b, i, B, shift, R, V, V1, 0, 1);
+    return intercept_sums_of(b, i, B, shift, R, V, V1, 0, 0);
 }
 
 /* Eight clusters of up to this many rows are summed with a lane each; in longer ones lanes are rows. */
@@ -135,7 +142,7 @@ SKLMM_INLINE int intercept_modes_of_eight(const sklmm_block *b, const sklmm_mode
         }
         if (!rows) {
             for (ptrdiff_t l = 0; l < k; l++)
-                if (!done[l]) intercept_sums_of(b, i + l, B[l], shift[l], r_sum + l, v_sum + l, v1_sum + l, far, 0);
+                if (!done[l]) intercept_sums(b, i + l, B[l], shift[l], r_sum + l, v_sum + l, v1_sum + l, 0);
             R = v8_load(r_sum);
             V = v8_load(v_sum);
             V1 = v8_load(v1_sum);
@@ -163,6 +170,12 @@ SKLMM_INLINE int intercept_modes_of_eight(const sklmm_block *b, const sklmm_mode
     return 1;
 }
 
+SKLMM_RARE int intercept_modes_far(const sklmm_block *b, const sklmm_modes *m, ptrdiff_t i, ptrdiff_t k, ptrdiff_t rows,
+                                   double theta, double tol)
+{
+    return intercept_modes_of_eight(b, m, i, k, rows, theta, tol, 1);
+}
+
 /* Conditional modes: on return R, V, V1 and B belong to u, and `next` holds u after the last Newton step, which was below
  * tol: a better start for next time. */
 SKLMM_CLONES int intercept_modes(sklmm_block *b, const sklmm_modes *m, double theta, double tol)
@@ -179,7 +192,7 @@ SKLMM_CLONES int intercept_modes(sklmm_block *b, const sklmm_modes *m, double th
         int failed = b->far ? SKLMM_FAR : intercept_modes_of_eight(b, m, i, k, rows, theta, tol, 0);
         if (failed == SKLMM_FAR) {
             b->far = 1;
-            failed = intercept_modes_of_eight(b, m, i, k, rows, theta, tol, 1);
+            failed = intercept_modes_far(b, m, i, k, rows, theta, tol);
         }
         if (failed) return 1;
     }
@@ -250,10 +263,16 @@ SKLMM_INLINE double intercept_rows_of(const sklmm_block *b, const sklmm_modes *m
     return v8_sum(value);
 }
 
+SKLMM_RARE double intercept_rows_far(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values,
+                                     double theta, double *v_out, double *v1_out, double *omega, double *g, double *q)
+{
+    return intercept_rows_of(b, m, values, theta, v_out, v1_out, omega, g, q, 1);
+}
+
 SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values,
                                    double theta, double *v_out, double *v1_out, double *omega, double *g, double *q)
 {
-    if (b->far) return intercept_rows_of(b, m, values, theta, v_out, v1_out, omega, g, q, 1);
+    if (b->far) return intercept_rows_far(b, m, values, theta, v_out, v1_out, omega, g, q);
     return intercept_rows_of(b, m, values, theta, v_out, v1_out, omega, g, q, 0);
 }
 

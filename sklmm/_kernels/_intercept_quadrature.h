@@ -43,9 +43,18 @@ SKLMM_INLINE v8d node_sums(const sklmm_block *b, ptrdiff_t i, v8d B, v8d shift, 
     return products ? shift * wy_sum + linear + (l - v8_log(product)) : l;
 }
 
+SKLMM_RARE void node_sums_far(const sklmm_block *b, ptrdiff_t i, const double *shift, double *sums, ptrdiff_t K, double *r_out,
+                              double *v_out)
+{
+    v8d r, v;
+    v8_store(sums, node_sums(b, i, v8_set(0.0), v8_load(shift), 0.0, 0.0, 1, &r, &v, K, r_out, v_out, 1));
+    v8_store(sums + 8, r);
+    v8_store(sums + 16, v);
+}
+
 /* Means over the nodes of what cluster i's rows first .. first + n - 1 hold; without kept r and v they are found again, and r
  * written to `again` (n x padded) unless that is NULL. */
-SKLMM_INLINE void node_row_means(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n, const sklmm_nodes *nodes,
+SKLMM_APART void node_row_means(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n, const sklmm_nodes *nodes,
                                  const sklmm_node_values *values, double theta, double *again)
 {
     const ptrdiff_t K = nodes->padded;
@@ -208,6 +217,13 @@ SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes 
     return v8_sum(v8_keep(here, top + 0.5 * v8_log(v8_select(here, total * total / H, v8_set(1.0)))));
 }
 
+SKLMM_RARE double quadrature_of_eight_far(const sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
+                                          const sklmm_node_values *values, ptrdiff_t i, ptrdiff_t k, ptrdiff_t rows,
+                                          double theta)
+{
+    return quadrature_of_eight(b, m, nodes, values, i, k, rows, theta, 1);
+}
+
 /* Adaptive Gauss-Hermite: nodes u_k = u + sqrt(2) zeta_k / sqrt(H), their posterior weights pi_k, the means and the adjoints.
  * Returns the sum of the clusters' log-likelihoods. */
 SKLMM_CLONES double intercept_quadrature(sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
@@ -225,7 +241,7 @@ SKLMM_CLONES double intercept_quadrature(sklmm_block *b, const sklmm_modes *m, c
             rows = n > rows ? n : rows;
         }
         if (k) {
-            value += b->far ? quadrature_of_eight(b, m, nodes, values, i, k, rows, theta, 1)
+            value += b->far ? quadrature_of_eight_far(b, m, nodes, values, i, k, rows, theta)
                             : quadrature_of_eight(b, m, nodes, values, i, k, rows, theta, 0);
             i += k - 1;
             continue;
@@ -247,9 +263,15 @@ SKLMM_CLONES double intercept_quadrature(sklmm_block *b, const sklmm_modes *m, c
             const v8d uk = u + spread * v8_load(nodes->zeta + a);
             const v8d shift = theta * uk, B = v8_exp(shift);
             double *r_out = values->r ? values->r + first * K + a : NULL, *v_out = values->v + first * K + a;
-            v8d r, v;
-            const v8d l = b->far ? node_sums(b, i, B, shift, wy_sum, linear, limit, &r, &v, K, r_out, v_out, 1)
-                                 : node_sums(b, i, B, shift, wy_sum, linear, limit, &r, &v, K, r_out, v_out, 0);
+            v8d r, v, l;
+            if (b->far) {
+                double sums[24];
+                v8_store(B_k + a, shift);
+                node_sums_far(b, i, B_k + a, sums, K, r_out, v_out);
+                l = v8_load(sums);
+                r = v8_load(sums + 8);
+                v = v8_load(sums + 16);
+            } else l = node_sums(b, i, B, shift, wy_sum, linear, limit, &r, &v, K, r_out, v_out, 0);
             const v8d F = l - 0.5 * uk * uk + v8_load(nodes->log_w + a);
             v8_store(u_k + a, uk);
             v8_store(B_k + a, B);

@@ -95,8 +95,7 @@ SKLMM_INLINE double slopes_sums_q(const sklmm_cluster *c, const double *b, const
     return v8_sum(value);
 }
 
-SKLMM_INLINE double slopes_sums(const sklmm_cluster *c, const double *b, ptrdiff_t q, double *R, double *M,
-                                int likelihood)
+SKLMM_APART double slopes_sums(const sklmm_cluster *c, const double *b, ptrdiff_t q, double *R, double *M, int likelihood)
 {
     switch (q) { /* the common sizes with their accumulators in registers */
     case 1: return slopes_sums_q(c, b, 1, R, M, likelihood);

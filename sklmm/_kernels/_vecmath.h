@@ -27,16 +27,20 @@ typedef double v8d_unaligned __attribute__((vector_size(64), aligned(8), may_ali
 
 #define SKLMM_INLINE static inline __attribute__((always_inline, unused))
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12 && !SKLMM_DEBUG
-#define SKLMM_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), unused))
-#define SKLMM_WIDE __attribute__((target("arch=x86-64-v4"), unused)) /* eight doubles are one register there */
+#define SKLMM_CLONES static __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), unused))
+#define SKLMM_WIDE static __attribute__((target("arch=x86-64-v4"), unused)) /* eight doubles are one register there */
 #define SKLMM_HAS_WIDE                                                                                               \
     (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && \
      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd"))
 #else
-#define SKLMM_CLONES __attribute__((unused))
-#define SKLMM_WIDE __attribute__((unused))
+#define SKLMM_CLONES static __attribute__((unused))
+#define SKLMM_WIDE static __attribute__((unused))
 #define SKLMM_HAS_WIDE 0
 #endif
+
+/* Compiled apart from its callers: inlined into each, it would take most of their compile time and no less of their run time. */
+#define SKLMM_APART SKLMM_CLONES __attribute__((noinline))
+#define SKLMM_RARE static __attribute__((noinline, cold, unused)) /* and once, for little code: extreme data alone takes it */
 
 /* Half as wide: where eight doubles are two registers GCC keeps them in memory, so that long sums are in these. */
 typedef double v4d __attribute__((vector_size(32)));
