@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logsumexp
 
-from ._kernels._links import logistic_normal_mean
+from ._kernels._expectations import logistic_normal_mean
 from .likelihood.posterior import NodePosterior
 
 EFFECTS = ("posterior", "mode", "zero", "marginal")

@@ -1,7 +1,8 @@
 /* Clusters with a random intercept, a block of clusters at a time: eta = x'beta + theta u, one exp a row.
  *
- * exp(eta + theta u) = E * B with E = exp(x'beta) by row and B = exp(theta u) by cluster (and by node), so Newton steps and
- * quadrature nodes cost a division, not an exponential. That needs both exponents within +-350; a block where one is
+ * This knows the logit, and gains by it: exp(eta + theta u) = E * B with E = exp(x'beta) by row and B = exp(theta u) by cluster
+ * (and by node), so Newton steps and quadrature nodes cost a division, not an exponential. _slopes.h with one
+ * coefficient finds the same for any family. Both exponents must be within +-350; a block where one is
  * beyond is `far`, and takes the exponential of each sum.
  *
  * Names follow ARCHITECTURE.md, "Derivatives of a cluster": w weight, wy = w y, mu probability, r = w (y - mu),
@@ -11,7 +12,7 @@
 #ifndef SKLMM_INTERCEPT_H
 #define SKLMM_INTERCEPT_H
 
-#include "_rows.h"
+#include "_response.h"
 #include <math.h>
 
 #define SKLMM_CLAMP 350.0
@@ -25,7 +26,7 @@ typedef struct { /* the rows of a block */
 
 /* Means over the nodes of one cluster with their posterior weights: of r, zeta r, v, zeta v, zeta^2 v, zeta, zeta^2, r u. */
 typedef struct {
-    double r0, r1, v0, v1, v2, z1, z2, ru;
+    double r, zr, v, zv, zzv, z, zz, ru;
 } sklmm_node_means;
 
 typedef struct { /* by cluster */
@@ -67,7 +68,7 @@ SKLMM_INLINE double intercept_sums_of(const sklmm_block *b, ptrdiff_t i, double 
         sr += success * inv - (weight - success) * mu; /* not wy - w mu, which cancels where mu is near 1 */
         sv += v;
         s1 += v * (1.0 - 2.0 * mu);
-        if (likelihood) value += v8_log_likelihood(v8_load(b->eta + j) + shift, weight, success, v8_max(mu, inv));
+        if (likelihood) value += logit_log_density(v8_load(b->eta + j) + shift, weight, success, v8_max(mu, inv));
     }
     *R = v8_sum(sr);
     *V = v8_sum(sv);
@@ -294,7 +295,7 @@ SKLMM_CLONES double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slo
         const double ih = 1.0 / m->H[i], D = m->C[i] * theta, rho = c * V1 - m->k[i] * V;
         const double du_theta = (R - theta * V * u) * ih, spread = M_SQRT2 * sqrt(ih), half_n = 0.5 * m->N[i];
         const sklmm_node_means *mean = m->means ? m->means + i : NULL;
-        const double residual = (mean ? mean->r0 : R) + rho, half_xi = 0.5 * m->xi[i];
+        const double residual = (mean ? mean->r : R) + rho, half_xi = 0.5 * m->xi[i];
         double *l = left + pairs * i * ld, *r = right + pairs * i * ld;
         for (ptrdiff_t a = 0; a < ld; a += 8) {
             const v8l here = v8_first(slot + 1 - a);
@@ -309,12 +310,12 @@ SKLMM_CLONES double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slo
             v8d partner = v8_load(O + a) + half_n * Q, with_u = -0.5 * du;
             if (mean) {
                 const v8d dz = (-0.5 * spread) * A, Q1 = theta * dz + spread * K; /* d (u_k - u) = zeta_k dz */
-                const v8d partner1 = v8_load(Z + a) - (0.5 * mean->v2) * Q1;
-                partner -= mean->v1 * Q1;
-                with_u -= mean->z1 * dz;
-                row += mean->r1 * dz + spread * partner1;
+                const v8d partner1 = v8_load(Z + a) - (0.5 * mean->zzv) * Q1;
+                partner -= mean->zv * Q1;
+                with_u -= mean->z * dz;
+                row += mean->zr * dz + spread * partner1;
                 v8_store(l + 2 * ld + a, dz);
-                v8_store(r + 2 * ld + a, theta * partner1 - (0.5 * mean->z2) * dz);
+                v8_store(r + 2 * ld + a, theta * partner1 - (0.5 * mean->zz) * dz);
                 v8_store(moves + 2 * i * ld + a, v8_keep(here, du));
                 v8_store(moves + (2 * i + 1) * ld + a, dz);
             }

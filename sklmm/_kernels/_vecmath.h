@@ -144,12 +144,4 @@ SKLMM_INLINE v8d v8_log(v8d x)
     return kd * 6.93147180369123816490e-01 + (2.0 * s + (2.0 * s * z * tail + kd * 1.90821492927058770002e-10));
 }
 
-/* Log-likelihood wy log mu + (w - wy) log(1 - mu) of rows with the linear predictor x, `larger` being max(mu, 1 - mu): without
- * wy x - w log(1 + exp(x)), whose rounding error is that of w x. */
-SKLMM_INLINE v8d v8_log_likelihood(v8d x, v8d w, v8d wy, v8d larger)
-{
-    const v8d zero = v8_set(0.0);
-    return wy * v8_min(x, zero) - (w - wy) * v8_max(x, zero) + w * v8_log(larger);
-}
-
 #endif
