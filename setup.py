@@ -1,7 +1,7 @@
 """Build of the compiled kernels; everything else is declared in pyproject.toml.
 
-Every ``sklmm/_kernels/*.pyx`` becomes one extension. What Cython writes for memoryviews is compiled once, into an extension
-of its own: left in each of the others it takes a third of the build. Two things vary:
+Every ``sklmm/_kernels/*.pyx`` becomes one extension. What Cython writes for memoryviews is compiled once, into an
+extension of its own: in each of the others it would take a third of the build. Two things vary:
 
 * ``SKLMM_CYTHON_DEBUG=1`` builds with bounds checks and the C macro ``SKLMM_DEBUG=1``, and ``SKLMM_SANITIZE=1`` with
   AddressSanitizer as well (gcc or clang; see "make sanitize"), each in a build folder of its own, so that no object of

@@ -1,11 +1,12 @@
 /* The response: the log density of a row's outcome at its linear predictor, and the derivatives of it.
  *
- * The formulas of every model need no more of a family than what stands here, at the end of an if; a new one joins here, and in
+ * The formulas of every model need no more of a family than what stands here. A new one joins `probabilities`, `respond` and
  * SKLMM_BY_FAMILY. With y the outcome, w its weight, l = w log p(y | eta):
  *     r = l', v = -l'' (the observed one), v1 = v' = -l''', v2 = v'' = -l''''.
  * v must be positive: conditional modes are then unique.
  *
- * _intercept.h (with its quadrature and _nested.h), _gee.h, _posterior.h and _expectations.h know the logit, and say what they gain.
+ * _intercept.h (with its quadrature and _nested.h), _gee.h, _posterior.h and _expectations.h know the logit, and say what they
+ * gain by it.
  */
 #ifndef SKLMM_RESPONSE_H
 #define SKLMM_RESPONSE_H
@@ -32,8 +33,8 @@ SKLMM_INLINE v8d probabilities(const int family, v8d eta, v8d *mu, v8d *rest)
     return inv;
 }
 
-/* The logit's wy log mu + (w - wy) log(1 - mu), `larger` being max(mu, 1 - mu): without wy eta - w log(1 + exp(eta)), whose rounding
- * error is that of w eta. */
+/* The logit's wy log mu + (w - wy) log(1 - mu), `larger` being max(mu, 1 - mu): without wy eta - w log(1 + exp(eta)), whose
+ * rounding error is that of w eta. */
 SKLMM_INLINE v8d logit_log_density(v8d eta, v8d w, v8d wy, v8d larger)
 {
     const v8d zero = v8_set(0.0);
