@@ -49,6 +49,7 @@ $(VENV)/.tools: $(VENV)/.created pyproject.toml
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.tools $(SOURCES)
+	@[ -e $@ ] || echo "Compiling the kernels, once: about 80 s of processor time (measured), over all processors"
 	$(PIP) --no-build-isolation .
 	@touch $@
 

@@ -1,9 +1,6 @@
 """One grouping factor: value, gradient and Hessian of the Laplace or adaptive Gauss-Hermite log-likelihood.
 
-A *block* is a run of whole clusters of about a tile of rows; its rows are loaded once, and everything that needs them (linear
-predictor, conditional modes, row weights, sums by cluster, rank update) happens while they are in cache. A *chunk* is a
-run of blocks with accumulators of its own; chunks are summed in a fixed order, so results are bitwise the same for any
-number of threads.
+Rows come in blocks of whole clusters, see _pass.pyx.
 """
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t, uint8_t
@@ -27,19 +24,20 @@ from sklmm._kernels._intercept cimport (
     sklmm_node_values,
     sklmm_nodes,
 )
-from sklmm._kernels._rows cimport (
-    rows_ahead,
+from sklmm._kernels._pass cimport (
+    RowKernel,
+    Rows,
+    add_second_order,
+    hessian_of,
+    load_block,
     rows_cluster_sums,
-    rows_dot,
     rows_exp,
     rows_load,
-    rows_second_order,
     rows_square,
     rows_update,
-    sklmm_ahead,
-    sklmm_source,
 )
 from sklmm._kernels._slopes cimport (
+    SKLMM_LOGIT,
     SKLMM_MAX_Q,
     sklmm_cluster,
     sklmm_factor,
@@ -58,18 +56,23 @@ from sklmm._kernels._slopes cimport (
 
 
 cdef struct Problem:
-    sklmm_source source
-    const uint8_t *y             # in cluster order
-    const double *w              # in cluster order, or NULL
-    const int64_t *start         # first row of each cluster
-    const int64_t *block         # first cluster of each block
+    const Rows *rows
     sklmm_nodes nodes            # padded = 0: Laplace
     sklmm_grid grid              # k = 1: Laplace
-    ptrdiff_t n_params, ld, slot, tile
+    ptrdiff_t n_params, slot
     ptrdiff_t q, m               # q = 0: a random intercept
     const int64_t *entry_row
     const int64_t *entry_col
+
+
+cdef struct State:               # what a pass is evaluated at
+    const double *beta
+    const double *theta
+    const double *Lambda
+    double *u                    # modes of all clusters
+    double *H                    # their curvatures
     double mode_tol
+    float *gradients             # receives those of the clusters, or NULL
 
 
 cdef enum: NODE_ROWS = 256  # rows of node gradients that are summed up together
@@ -96,7 +99,7 @@ cdef struct Scratch:
     double *vz                   # q x tile
     double *work
     double *pi                   # weights of those rows
-    ptrdiff_t rows, clusters, tile_rows, node_batch
+    ptrdiff_t node_batch
     sklmm_mode mode
     sklmm_quadrature quadrature
     sklmm_block block
@@ -113,83 +116,82 @@ cdef struct Totals:
     float *gradients             # clusters x n_params: those gradients, if there are products
 
 
-cdef ptrdiff_t lay_out(Scratch *s, double *base, const Problem *p, ptrdiff_t rows, ptrdiff_t clusters) noexcept nogil:
+cdef ptrdiff_t lay_out(Scratch *s, double *base, const Problem *p, ptrdiff_t clusters) noexcept nogil:
     """Points a thread's scratch into its arena at `base` (NULL: nowhere yet); returns how many doubles it takes."""
     cdef sklmm_arena arena
     arena.base, arena.used = base, 0
-    # a vector store may run past the last row of one array of a family into the next, hence the rounding
-    s.rows, s.tile_rows, s.clusters = (rows + 15) // 8 * 8, (min(rows, p.tile) + 15) // 8 * 8, clusters
-    s.tile = arena_cut(&arena, s.tile_rows * p.ld)
-    s.eta = arena_cut(&arena, s.rows)
-    s.w = arena_cut(&arena, s.rows)
-    s.wy = arena_cut(&arena, s.rows)
-    s.gradients = arena_cut(&arena, clusters * p.ld)
+    s.tile = arena_cut(&arena, p.rows.tile_rows * p.rows.ld)
+    s.eta = arena_cut(&arena, p.rows.rows)
+    s.w = arena_cut(&arena, p.rows.rows)
+    s.wy = arena_cut(&arena, p.rows.rows)
+    s.gradients = arena_cut(&arena, clusters * p.rows.ld)
     s.block.start, s.block.eta, s.block.w, s.block.wy = s.start, s.eta, s.w, s.wy
-    s.block.unweighted = p.w == NULL
+    s.block.unweighted = p.rows.w == NULL
     if p.q:
         lay_out_slopes(s, &arena, p)
     else:
-        lay_out_intercept(s, &arena, p)
+        lay_out_intercept(s, &arena, p, clusters)
     return arena.used
 
 
-cdef void lay_out_intercept(Scratch *s, sklmm_arena *arena, const Problem *p) noexcept nogil:
-    cdef ptrdiff_t ld = p.ld, K = p.nodes.padded, pairs = 3 if K else 2
-    s.E = arena_cut(arena, s.rows)
+cdef void lay_out_intercept(Scratch *s, sklmm_arena *arena, const Problem *p, ptrdiff_t clusters) noexcept nogil:
+    cdef ptrdiff_t ld = p.rows.ld, rows = p.rows.rows, tile_rows = p.rows.tile_rows, K = p.nodes.padded, pairs = 3 if K else 2
+    s.E = arena_cut(arena, rows)
     s.block.E = s.E
-    s.W = arena_cut(arena, (pairs + 1) * s.rows)
-    s.g = arena_cut(arena, s.rows)
-    s.q = arena_cut(arena, s.rows)
-    s.sums = arena_cut(arena, (pairs + 1) * s.clusters * ld)
-    s.left = arena_cut(arena, pairs * s.clusters * ld)
-    s.right = arena_cut(arena, pairs * s.clusters * ld)
-    s.modes.u = arena_cut(arena, s.clusters)
-    s.modes.B = arena_cut(arena, s.clusters)
-    s.modes.R = arena_cut(arena, s.clusters)
-    s.modes.V = arena_cut(arena, s.clusters)
-    s.modes.V1 = arena_cut(arena, s.clusters)
-    s.modes.H = arena_cut(arena, s.clusters)
-    s.modes.C = arena_cut(arena, s.clusters)
-    s.modes.c = arena_cut(arena, s.clusters)
-    s.modes.k = arena_cut(arena, s.clusters)
-    s.modes.kappa = arena_cut(arena, s.clusters)
-    s.modes.xi = arena_cut(arena, s.clusters)
-    s.modes.N = arena_cut(arena, s.clusters)
-    s.modes.next = arena_cut(arena, s.clusters)
+    s.W = arena_cut(arena, (pairs + 1) * rows)
+    s.g = arena_cut(arena, rows)
+    s.q = arena_cut(arena, rows)
+    s.sums = arena_cut(arena, (pairs + 1) * clusters * ld)
+    s.left = arena_cut(arena, pairs * clusters * ld)
+    s.right = arena_cut(arena, pairs * clusters * ld)
+    s.modes.u = arena_cut(arena, clusters)
+    s.modes.B = arena_cut(arena, clusters)
+    s.modes.R = arena_cut(arena, clusters)
+    s.modes.V = arena_cut(arena, clusters)
+    s.modes.V1 = arena_cut(arena, clusters)
+    s.modes.H = arena_cut(arena, clusters)
+    s.modes.C = arena_cut(arena, clusters)
+    s.modes.c = arena_cut(arena, clusters)
+    s.modes.k = arena_cut(arena, clusters)
+    s.modes.kappa = arena_cut(arena, clusters)
+    s.modes.xi = arena_cut(arena, clusters)
+    s.modes.N = arena_cut(arena, clusters)
+    s.modes.next = arena_cut(arena, clusters)
     s.modes.means = NULL
     if K:
-        s.modes.means = <sklmm_node_means *> arena_cut(arena, s.clusters * (sizeof(sklmm_node_means) // sizeof(double)))
-        s.moves = arena_cut(arena, 2 * s.clusters * ld)
-        s.node_rows = arena_cut(arena, s.tile_rows * K)
-        s.values.v = arena_cut(arena, s.tile_rows * K)
-        s.values.r_mean = arena_cut(arena, s.rows)
-        s.values.v_mean = arena_cut(arena, s.rows)
-        s.values.vz = s.W + 3 * s.rows
-        s.node_batch = min(s.clusters, max(1, NODE_ROWS // p.nodes.k))
+        s.modes.means = <sklmm_node_means *> arena_cut(arena, clusters * (sizeof(sklmm_node_means) // sizeof(double)))
+        s.moves = arena_cut(arena, 2 * clusters * ld)
+        s.node_rows = arena_cut(arena, tile_rows * K)
+        s.values.v = arena_cut(arena, tile_rows * K)
+        s.values.r_mean = arena_cut(arena, rows)
+        s.values.v_mean = arena_cut(arena, rows)
+        s.values.vz = s.W + 3 * rows
+        s.node_batch = min(clusters, max(1, NODE_ROWS // p.nodes.k))
         s.node_sums = arena_cut(arena, s.node_batch * p.nodes.k * ld)
         s.pi = arena_cut(arena, s.node_batch * p.nodes.k)
-        s.values.u = arena_cut(arena, s.clusters * K)
-        s.values.B = arena_cut(arena, s.clusters * K)
-        s.values.R = arena_cut(arena, s.clusters * K)
-        s.values.V = arena_cut(arena, s.clusters * K)
-        s.values.s = arena_cut(arena, s.clusters * K)
-        s.values.pi = arena_cut(arena, s.clusters * K)
+        s.values.u = arena_cut(arena, clusters * K)
+        s.values.B = arena_cut(arena, clusters * K)
+        s.values.R = arena_cut(arena, clusters * K)
+        s.values.V = arena_cut(arena, clusters * K)
+        s.values.s = arena_cut(arena, clusters * K)
+        s.values.pi = arena_cut(arena, clusters * K)
 
 
 cdef void lay_out_slopes(Scratch *s, sklmm_arena *arena, const Problem *p) noexcept nogil:
-    cdef ptrdiff_t ld = p.ld, k = p.grid.k, q = p.q, d = q * (q + 1) // 2, q1 = 1 if k == 1 else q + 1
-    s.z = arena_cut(arena, q * s.rows)
-    s.W = arena_cut(arena, (q + d + q1 * q) * s.tile_rows)
-    s.g = arena_cut(arena, s.tile_rows)
-    s.q = arena_cut(arena, s.tile_rows)
+    cdef ptrdiff_t ld = p.rows.ld, tile_rows = p.rows.tile_rows, k = p.grid.k, q = p.q, d = q * (q + 1) // 2
+    cdef ptrdiff_t q1 = 1 if k == 1 else q + 1
+    s.z = arena_cut(arena, q * p.rows.rows)
+    s.W = arena_cut(arena, (q + d + q1 * q) * tile_rows)
+    s.g = arena_cut(arena, tile_rows)
+    s.q = arena_cut(arena, tile_rows)
     s.sums = arena_cut(arena, (q + d + q1 * q) * ld)
     s.left = arena_cut(arena, (2 * q1 * q + d) * ld)
     s.right = arena_cut(arena, (2 * q1 * q + d) * ld)
     s.moves = arena_cut(arena, q1 * q * ld)
     s.work = arena_cut(arena, (q1 * q + 2 * d + 1) * ld)
     if k > 1:
-        s.vz = arena_cut(arena, q * s.tile_rows)
-        s.node_rows = arena_cut(arena, 8 * s.tile_rows)
+        s.vz = arena_cut(arena, q * tile_rows)
+        s.node_rows = arena_cut(arena, 8 * tile_rows)
         s.node_sums = arena_cut(arena, k * ld)
         s.quadrature.u = arena_cut(arena, k * q)
         s.quadrature.s = arena_cut(arena, k * q)
@@ -203,81 +205,63 @@ cdef void lay_out_slopes(Scratch *s, sklmm_arena *arena, const Problem *p) noexc
         s.quadrature.Lt = arena_cut(arena, q * q)
 
 
-cdef void load_block(const Problem *p, Scratch *s, const double *beta, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
-    """Responses and linear predictors of clusters c0 .. c1 - 1; the tile holds the rows if they fit."""
-    cdef ptrdiff_t first = p.start[c0], n = p.start[c1] - first, i, a, r = 0, k
-    s.block.nc = c1 - c0
-    for i in range(c1 - c0 + 1):
-        s.start[i] = p.start[c0 + i] - first
-    for i in range(n):
-        s.w[i] = p.w[first + i] if p.w != NULL else 1.0
-        s.wy[i] = s.w[i] if p.y[first + i] else 0.0
-    while r < n:
-        k = min(p.tile, n - r)
-        rows_load(s.tile, p.ld, &p.source, first + r, k)
-        rows_dot(s.eta + r, s.tile, p.ld, beta, k)
-        for a in range(p.q):
-            for i in range(k):
-                s.z[a * s.rows + r + i] = s.tile[i * p.ld + p.source.z_slot + a]
-        r += k
-
-
 cdef void keep_gradients(const Problem *p, const Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t nc) noexcept nogil:
     """Adds the products of the block's gradients, and keeps the gradients."""
     cdef ptrdiff_t i, a
-    rows_square(t.products, p.ld, p.n_params, s.gradients, NULL, nc)
+    rows_square(t.products, p.rows.ld, p.n_params, s.gradients, NULL, nc)
     for i in range(nc):
         for a in range(p.n_params):
-            t.gradients[(c0 + i) * p.n_params + a] = <float> s.gradients[i * p.ld + a]
+            t.gradients[(c0 + i) * p.n_params + a] = <float> s.gradients[i * p.rows.ld + a]
 
 
-cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *beta, double theta, double *u_all,
-                         double *H_all, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t n_ahead) noexcept nogil:
+cdef int intercept_block(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t c1,
+                         ptrdiff_t n_ahead) noexcept nogil:
     cdef:
-        sklmm_ahead ahead
-        ptrdiff_t nc = c1 - c0, first = p.start[c0], n = p.start[c1] - first, i, r, k, ld = p.ld, K = p.nodes.padded
+        ptrdiff_t nc = c1 - c0, first = p.rows.start[c0], n = p.rows.start[c1] - first, i, r, k, ld = p.rows.ld
+        ptrdiff_t K = p.nodes.padded, tile = p.rows.tile, apart = p.rows.rows
         int nw = 4 if K else 3
-        double *omega = s.W + 2 * s.rows
-    load_block(p, s, beta, c0, c1)
+        double theta = x.theta[0]
+        double *omega = s.W + 2 * apart
+    load_block(p.rows, c0, c1, x.beta, s.tile, s.start, s.w, s.wy, s.eta, NULL)
+    s.block.nc = nc
     s.block.far = rows_exp(s.E, s.eta, SKLMM_CLAMP, n)
     for i in range(nc):
-        s.modes.u[i] = u_all[c0 + i]
-    if intercept_modes(&s.block, &s.modes, theta, p.mode_tol):
+        s.modes.u[i] = x.u[c0 + i]
+    if intercept_modes(&s.block, &s.modes, theta, x.mode_tol):
         return 1
     if K:
-        s.values.r = s.node_rows if n <= p.tile else NULL
+        s.values.r = s.node_rows if n <= tile else NULL
         t.value[0] += intercept_quadrature(&s.block, &s.modes, &p.nodes, &s.values, theta)
     else:
         t.value[0] += intercept_laplace(nc, &s.modes, theta)
-    t.value[0] += intercept_rows(&s.block, &s.modes, &s.values if K else NULL, theta, s.W, s.W + s.rows, omega, s.g, s.q)
+    t.value[0] += intercept_rows(&s.block, &s.modes, &s.values if K else NULL, theta, s.W, s.W + apart, omega, s.g, s.q)
     for i in range(nc):
-        u_all[c0 + i] = s.modes.next[i]
-        H_all[c0 + i] = s.modes.H[i]
+        x.u[c0 + i] = s.modes.next[i]
+        x.H[c0 + i] = s.modes.H[i]
     if n == 0:  # clusters without rows, whose derivatives are 0
         return 0
-    if n > p.tile:  # one cluster longer than a tile: its rows come by again, tile by tile
+    if n > tile:  # one cluster longer than a tile: its rows come by again, tile by tile
         memset(s.sums, 0, nw * ld * sizeof(double))
         memset(s.gradients, 0, ld * sizeof(double))
         if K:
             memset(s.node_sums, 0, p.nodes.k * ld * sizeof(double))
     r = 0
     while r < n:
-        k = min(p.tile, n - r)
-        if n > p.tile:
-            rows_load(s.tile, ld, &p.source, first + r, k)
-        if K and n > p.tile:
+        k = min(tile, n - r)
+        if n > tile:
+            rows_load(s.tile, ld, &p.rows.source, first + r, k)
+        if K and n > tile:
             intercept_node_residuals(&s.block, 0, r, k, &p.nodes, &s.values, theta, s.node_rows)
             rows_update(s.node_sums, ld, s.node_rows, K, 1, p.nodes.k, s.tile, k)
-        if n > p.tile:
-            rows_update(s.sums, ld, s.W + r, 1, s.rows, nw, s.tile, k)
+        if n > tile:
+            rows_update(s.sums, ld, s.W + r, 1, apart, nw, s.tile, k)
             if t.products != NULL:
-                rows_update(s.gradients, ld, s.g + r, 1, s.rows, 1, s.tile, k)
+                rows_update(s.gradients, ld, s.g + r, 1, apart, 1, s.tile, k)
         else:
-            rows_cluster_sums(s.sums, ld, nc, s.start, s.W, 1, s.rows, nw, s.tile)
+            rows_cluster_sums(s.sums, ld, nc, s.start, s.W, 1, apart, nw, s.tile)
             if t.products != NULL:
-                rows_cluster_sums(s.gradients, ld, nc, s.start, s.g, 1, s.rows, 1, s.tile)
-        ahead = rows_ahead(&p.source, first + r + k, n_ahead)
-        rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega + r, s.g + r, k, &ahead)
+                rows_cluster_sums(s.gradients, ld, nc, s.start, s.g, 1, apart, 1, s.tile)
+        add_second_order(p.rows, t.symmetric, t.gradient, p.n_params, s.tile, omega + r, s.g + r, first + r, k, n_ahead)
         r += k
     for i in range(nc):
         s.modes.N[i] = 0.0
@@ -291,7 +275,7 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
     i = 0
     while K and i < nc:
         k = min(nc, i + s.node_batch)
-        if n <= p.tile:
+        if n <= tile:
             rows_cluster_sums(s.node_sums, ld, k - i, s.start + i, s.node_rows, K, 1, p.nodes.k, s.tile)
         intercept_node_gradients(i, k, ld, p.slot, &p.nodes, &s.values, s.moves, s.node_sums, s.pi)
         rows_square(t.symmetric, ld, p.n_params, s.node_sums, s.pi, (k - i) * p.nodes.k)
@@ -299,13 +283,13 @@ cdef int intercept_block(const Problem *p, Scratch *s, Totals *t, const double *
     return 0
 
 
-cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *beta, const double *Lambda, double *u_all,
-                      double *H_all, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t n_ahead) noexcept nogil:
+cdef int slopes_block(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t c1,
+                      ptrdiff_t n_ahead) noexcept nogil:
     cdef:
-        sklmm_ahead ahead
-        ptrdiff_t q = p.q, d = q * (q + 1) // 2, q1 = 1 if p.grid.k == 1 else q + 1, nw = q + d + q1 * q, ld = p.ld
-        ptrdiff_t first = p.start[c0], n_block = p.start[c1] - first, i, a, b, e, r, n, k, at, rows, apart = s.tile_rows
-        bint laplace = p.grid.k == 1, long_cluster = n_block > p.tile
+        ptrdiff_t q = p.q, d = q * (q + 1) // 2, q1 = 1 if p.grid.k == 1 else q + 1, nw = q + d + q1 * q, ld = p.rows.ld
+        ptrdiff_t first = p.rows.start[c0], n_block = p.rows.start[c1] - first, tile = p.rows.tile, apart = p.rows.tile_rows
+        ptrdiff_t i, a, b, e, r, n, k, at, rows
+        bint laplace = p.grid.k == 1, long_cluster = n_block > tile
         sklmm_factor f
         sklmm_cluster whole, part
         sklmm_quadrature *v = NULL if p.grid.k == 1 else &s.quadrature
@@ -313,21 +297,21 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
         double *own = NULL
         double *gradient = NULL
         int64_t span[2]
-    f.q, f.d, f.m, f.entry_row, f.entry_col, f.Lambda = q, d, p.m, p.entry_row, p.entry_col, Lambda
-    load_block(p, s, beta, c0, c1)
-    whole.stride = s.rows
+    f.q, f.d, f.m, f.entry_row, f.entry_col, f.Lambda = q, d, p.m, p.entry_row, p.entry_col, x.Lambda
+    load_block(p.rows, c0, c1, x.beta, s.tile, s.start, s.w, s.wy, s.eta, s.z)
+    whole.stride, whole.family = p.rows.rows, SKLMM_LOGIT
     for i in range(c1 - c0):
         at = s.start[i]
         whole.n = s.start[i + 1] - at
         whole.eta, whole.w, whole.wy, whole.z = s.eta + at, s.w + at, s.wy + at, s.z + at
         for a in range(q):
-            s.mode.u[a] = u_all[(c0 + i) * q + a]
-        if slopes_mode(&whole, &f, &s.mode, p.mode_tol):
+            s.mode.u[a] = x.u[(c0 + i) * q + a]
+        if slopes_mode(&whole, &f, &s.mode, x.mode_tol):
             return 1
         for a in range(q):
-            u_all[(c0 + i) * q + a] = s.mode.next[a]
+            x.u[(c0 + i) * q + a] = s.mode.next[a]
             for b in range(a + 1):
-                H_all[(c0 + i) * d + a * (a + 1) // 2 + b] = s.mode.H[a * q + b]
+                x.H[(c0 + i) * d + a * (a + 1) // 2 + b] = s.mode.H[a * q + b]
         if laplace:
             t.value[0] += slopes_laplace(&whole, &f, &s.mode)
         else:
@@ -339,9 +323,9 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
         memset(gradient, 0, ld * sizeof(double))
         r = 0
         while r < whole.n:
-            n = min(p.tile, whole.n - r)
+            n = min(tile, whole.n - r)
             if long_cluster:  # its rows come by again, tile by tile
-                rows_load(s.tile, ld, &p.source, first + r, n)
+                rows_load(s.tile, ld, &p.rows.source, first + r, n)
                 at = 0
             part = whole
             part.n = n
@@ -369,10 +353,9 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
             else:
                 rows_cluster_sums(s.sums, ld, 1, span, own, 1, apart, nw, s.tile + at * ld)
             if long_cluster:
-                ahead = rows_ahead(&p.source, first + r + n, n_ahead)
-                rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega, s.g, n, &ahead)
+                add_second_order(p.rows, t.symmetric, t.gradient, p.n_params, s.tile, omega, s.g, first + r, n, n_ahead)
             r += n
-        rows = slopes_assemble(&f, &s.mode, v, ld, p.slot, p.source.z_slot, s.sums, s.left, s.right,
+        rows = slopes_assemble(&f, &s.mode, v, ld, p.slot, p.rows.source.z_slot, s.sums, s.left, s.right,
                                t.half + p.slot * ld, s.moves, s.work, gradient)
         rows_update(t.half, ld, s.left, ld, 1, p.n_params, s.right, rows)
         if not laplace:
@@ -383,69 +366,53 @@ cdef int slopes_block(const Problem *p, Scratch *s, Totals *t, const double *bet
     if t.products != NULL:
         keep_gradients(p, s, t, c0, c1 - c0)
     if not long_cluster:
-        ahead = rows_ahead(&p.source, first + n_block, n_ahead)
-        rows_second_order(t.symmetric, t.gradient, ld, p.n_params, s.tile, omega, s.g, n_block, &ahead)
+        add_second_order(p.rows, t.symmetric, t.gradient, p.n_params, s.tile, omega, s.g, first, n_block, n_ahead)
     return 0
 
 
-cdef class ClusterKernel:
+cdef class ClusterKernel(RowKernel):
     """Rows grouped by cluster, ready for passes; see `sklmm.likelihood.clustered` for the meaning of the arguments."""
-    cdef:
-        Problem p
-        object keep                # every array that the pointers above look into
-        readonly ptrdiff_t n_clusters, n_blocks, n_chunks, rows, clusters
-        readonly int n_threads
-        const int64_t[::1] chunk
-        double[:, ::1] arena
-        int64_t[:, ::1] start_arena
+    cdef Problem p
+    cdef readonly ptrdiff_t n_clusters
 
     def __init__(self, X, const double[::1] center, const double[::1] inv_scale,
                  bint intercept, const int64_t[::1] z_column, const double[::1] z_center, const double[::1] z_inv_scale,
                  const int64_t[::1] entry_row, const int64_t[::1] entry_col, const uint8_t[::1] y,
                  const double[::1] w, const int64_t[::1] start, const int64_t[::1] block, const int64_t[::1] chunk,
                  const double[:, ::1] zeta, const double[::1] log_w, ptrdiff_t tile, int n_threads):
-        cdef sklmm_source *s = &self.p.source
         cdef ptrdiff_t i, q = z_column.shape[0], n_nodes = np.count_nonzero(np.isfinite(log_w))
-        cdef size_t address = X.__array_interface__["data"][0]
         cdef Scratch scratch
         if q > SKLMM_MAX_Q:
             raise ValueError(f"{q} random coefficients for one grouping factor; the kernels hold at most {SKLMM_MAX_Q}")
-        s.data = <const void *> address
-        s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
-        s.n, s.p = X.shape
-        s.is_float32 = X.dtype == np.float32
-        s.center, s.inv_scale = &center[0], &inv_scale[0]
-        s.intercept = intercept
+        self.read(X, center, inv_scale, intercept, y, w, start, block, chunk, tile, n_threads)
+        self.keep += [z_column, z_center, z_inv_scale, entry_row, entry_col, zeta, log_w]
+        self.n_clusters = start.shape[0] - 1
+        s = &self.data.source
         # a random intercept has kernels of its own, which need no z
         self.p.q = s.q = 0 if q == 1 and z_column[0] < 0 else q
         s.z_column, s.z_center, s.z_inv_scale = &z_column[0], &z_center[0], &z_inv_scale[0]
+        self.p.rows = &self.data
         self.p.m, self.p.entry_row, self.p.entry_col = entry_row.shape[0], &entry_row[0], &entry_col[0]
         self.p.slot = s.p + intercept
-        self.p.n_params = self.p.slot + self.p.m
-        s.z_slot = self.p.n_params
-        self.p.ld = (self.p.n_params + s.q + 7) // 8 * 8
-        self.p.y, self.p.w = &y[0], NULL if w is None else &w[0]
-        self.p.start, self.p.block = &start[0], &block[0]
-        self.p.tile = tile
+        self.p.n_params = s.z_slot = self.p.slot + self.p.m
+        self.data.ld = (self.p.n_params + s.q + 7) // 8 * 8
         if self.p.q:
             self.p.grid.k, self.p.grid.zeta, self.p.grid.log_w = n_nodes, &zeta[0, 0], &log_w[0]
         else:
             self.p.nodes.k, self.p.nodes.padded = n_nodes, 0 if n_nodes < 2 else zeta.shape[0]
             self.p.nodes.zeta, self.p.nodes.log_w = &zeta[0, 0], &log_w[0]
-        self.keep = (X, center, inv_scale, z_column, z_center, z_inv_scale, entry_row, entry_col, y, w, start, block, zeta,
-                     log_w)
-        self.n_clusters, self.n_blocks, self.n_chunks = start.shape[0] - 1, block.shape[0] - 1, chunk.shape[0] - 1
-        self.chunk, self.n_threads = chunk, n_threads
-        for i in range(self.n_blocks):
-            self.clusters = max(self.clusters, block[i + 1] - block[i])
-            self.rows = max(self.rows, start[block[i + 1]] - start[block[i]])
-        self.start_arena = np.zeros((n_threads, self.clusters + 1), dtype=np.int64)
         scratch.start = NULL
-        self.arena = np.zeros((n_threads, lay_out(&scratch, NULL, &self.p, self.rows, self.clusters)))
+        self.allocate(lay_out(&scratch, NULL, &self.p, self.most_clusters), sizeof(Scratch))
+        for i in range(n_threads):
+            self.scratch(i).start = &self.starts[i, 0]
+            lay_out(self.scratch(i), &self.arenas[i, 0], &self.p, self.most_clusters)
+
+    cdef Scratch *scratch(self, int thread) noexcept nogil:
+        return <Scratch *> &self.scratches[thread, 0]
 
     @property
     def ld(self):
-        return self.p.ld
+        return self.data.ld
 
     @property
     def n_params(self):
@@ -462,98 +429,60 @@ cdef class ClusterKernel:
         their outer products, on and right of the diagonal.
         """
         cdef:
-            ptrdiff_t P = self.p.n_params, ld = self.p.ld, i
-            ptrdiff_t size = 8 + ld + (2 if gradients is None else 3) * P * ld
-            double[:, ::1] totals = np.zeros((self.n_chunks, size))
-            int[::1] status = np.zeros(self.n_chunks, dtype=np.intc)
-            float *kept = NULL
-            const int64_t *ranks = NULL
-        if rank is not None:
-            if rank.shape[0] != self.n_blocks:
-                raise ValueError("rank must have an entry a block")
-            ranks = &rank[0]
+            ptrdiff_t P = self.p.n_params, ld = self.data.ld
+            State x = State(&beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], mode_tol, NULL)
         if gradients is not None:
             if gradients.shape[0] != self.n_clusters or gradients.shape[1] != P:
                 raise ValueError("gradients must have a row a cluster and a column a parameter")
-            kept = &gradients[0, 0]
-        self.p.mode_tol = mode_tol
-        for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            status[i] = self.run_chunk(i, &totals[i, 0], &beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], kept, ranks,
-                                       n_sampled)
-        if np.any(status):
-            raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
-        total = np.add.reduce(np.asarray(totals), axis=0)
-        found = total[0], total[8:8 + P].copy(), self.hessian(total)
+            x.gradients = &gradients[0, 0]
+        cdef double[::1] total = self.sums(8 + ld + (2 if gradients is None else 3) * P * ld, &x, rank, n_sampled)
+        found = self.numbers(&total[0])
         if gradients is None:
             return found
-        return *found, total[8 + ld + 2 * P * ld:].reshape(P, ld)[:, :P]
+        return *found, np.asarray(total)[8 + ld + 2 * P * ld:].reshape(P, ld)[:, :P]
 
-    cdef hessian(self, double[::1] total):
-        """The Hessian from its symmetric part and the half of the rest."""
-        cdef ptrdiff_t P = self.p.n_params, ld = self.p.ld, a, b, symmetric = 8 + ld, half = 8 + ld + P * ld
-        hessian = np.empty((P, P))
-        cdef double[:, ::1] h = hessian
-        for a in range(P):
-            for b in range(a, P):
-                h[a, b] = h[b, a] = total[symmetric + a * ld + b] + (total[half + a * ld + b] + total[half + b * ld + a])
-        return hessian
+    cdef numbers(self, double *total):
+        """Value, gradient and Hessian."""
+        cdef Totals t = self.totals(total)
+        return total[0], np.array(<double[:self.p.n_params]> t.gradient), hessian_of(t.symmetric, t.half, self.p.n_params,
+                                                                                     self.data.ld)
 
     def by_cluster(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda, double[:, ::1] u,
                    double[:, ::1] H, double mode_tol, ptrdiff_t first, ptrdiff_t last):
         """As `evaluate`, for each of the clusters first .. last - 1 alone: values (n,), gradients (n, n_params) and Hessians
         (n, n_params, n_params)."""
         cdef:
-            ptrdiff_t P = self.p.n_params, ld = self.p.ld, i, n = last - first
-            double[:, ::1] totals = np.zeros((n, 8 + ld + 2 * P * ld))
+            ptrdiff_t P = self.p.n_params, i, n = last - first
+            double[:, ::1] totals = np.zeros((n, 8 + self.data.ld + 2 * P * self.data.ld))
             int[::1] status = np.zeros(n, dtype=np.intc)
+            State x = State(&beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], mode_tol, NULL)
         if not 0 <= first <= last <= self.n_clusters:
             raise ValueError("there are no such clusters")
-        self.p.mode_tol = mode_tol
         for i in prange(n, nogil=True, schedule="static", num_threads=self.n_threads):
-            status[i] = self.run_cluster(first + i, &totals[i, 0], &beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0])
+            status[i] = self.add_clusters(first + i, first + i + 1, &totals[i, 0], &x, 0)
         if np.any(status):
             raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
-        found = np.asarray(totals)
-        hessians = np.empty((n, P, P))
+        values, gradients, hessians = np.empty(n), np.empty((n, P)), np.empty((n, P, P))
         for i in range(n):
-            hessians[i] = self.hessian(totals[i])
-        return found[:, 0].copy(), found[:, 8:8 + P].copy(), hessians
+            values[i], gradients[i], hessians[i] = self.numbers(&totals[i, 0])
+        return values, gradients, hessians
 
-    cdef void begin(self, Scratch *s, Totals *t, double *total) noexcept nogil:
-        """A thread's scratch, and totals that begin at `total`."""
-        cdef int thread = threadid()
-        s.start = &self.start_arena[thread, 0]
-        lay_out(s, &self.arena[thread, 0], &self.p, self.rows, self.clusters)
+    cdef Totals totals(self, double *total) noexcept nogil:
+        cdef Totals t
         t.value = total
         t.gradient = total + 8
-        t.symmetric = t.gradient + self.p.ld
-        t.half = t.symmetric + self.p.n_params * self.p.ld
+        t.symmetric = t.gradient + self.data.ld
+        t.half = t.symmetric + self.p.n_params * self.data.ld
         t.products, t.gradients = NULL, NULL
+        return t
 
-    cdef int run_block(self, Scratch *s, Totals *t, const double *beta, const double *theta, const double *Lambda, double *u,
-                       double *H, ptrdiff_t c0, ptrdiff_t c1, ptrdiff_t n_ahead) noexcept nogil:
+    cdef int add_clusters(self, ptrdiff_t c0, ptrdiff_t c1, double *total, const State *x, ptrdiff_t n_ahead) noexcept nogil:
+        cdef Totals t = self.totals(total)
+        if x.gradients != NULL:
+            t.products, t.gradients = t.half + self.p.n_params * self.data.ld, x.gradients
         if self.p.q:
-            return slopes_block(&self.p, s, t, beta, Lambda, u, H, c0, c1, n_ahead)
-        return intercept_block(&self.p, s, t, beta, theta[0], u, H, c0, c1, n_ahead)
+            return slopes_block(&self.p, x, self.scratch(threadid()), &t, c0, c1, n_ahead)
+        return intercept_block(&self.p, x, self.scratch(threadid()), &t, c0, c1, n_ahead)
 
-    cdef int run_chunk(self, ptrdiff_t i, double *total, const double *beta, const double *theta, const double *Lambda,
-                       double *u, double *H, float *gradients, const int64_t *rank, ptrdiff_t n_sampled) noexcept nogil:
-        cdef Scratch s
-        cdef Totals t
-        cdef ptrdiff_t b
-        cdef ptrdiff_t n_ahead = self.p.tile if rank == NULL else 0  # the next block's rows are fetched ahead
-        cdef int status = 0
-        self.begin(&s, &t, total)
-        if gradients != NULL:
-            t.products, t.gradients = t.half + self.p.n_params * self.p.ld, gradients
-        for b in range(self.chunk[i], self.chunk[i + 1]):
-            if rank == NULL or rank[b] < n_sampled:
-                status |= self.run_block(&s, &t, beta, theta, Lambda, u, H, self.p.block[b], self.p.block[b + 1], n_ahead)
-        return status
-
-    cdef int run_cluster(self, ptrdiff_t c, double *total, const double *beta, const double *theta, const double *Lambda,
-                         double *u, double *H) noexcept nogil:
-        cdef Scratch s
-        cdef Totals t
-        self.begin(&s, &t, total)
-        return self.run_block(&s, &t, beta, theta, Lambda, u, H, c, c + 1, 0)
+    cdef int add_block(self, ptrdiff_t i, double *totals, const void *at, ptrdiff_t n_ahead) noexcept nogil:
+        return self.add_clusters(self.block[i], self.block[i + 1], totals, <const State *> at, n_ahead)

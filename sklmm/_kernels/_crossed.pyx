@@ -15,8 +15,9 @@ import numpy as np
 
 
 cdef extern from "_crossed.h" nogil:
-    void crossed_link(double *r, double *v, double *d, const double *eta, const double *w, const uint8_t *y, ptrdiff_t n,
-                      double *values)
+    int SKLMM_LOGIT
+    void crossed_response(int family, double *r, double *v, double *v1, const double *eta, const double *w, const uint8_t *y,
+                          ptrdiff_t n, double *values)
 
 
 cdef extern from "_search.h" nogil:
@@ -173,7 +174,7 @@ cdef class CrossedRows:
         ptrdiff_t n, q, T, n_leaves, n_border, n_chunks
         int n_threads
         bint weighted
-        readonly object eta, r, v, d, c
+        readonly object eta, r, v, v1, c
         readonly double moved, bent
 
     def __init__(self, y, w, start, chunk, column, ptrdiff_t q, ptrdiff_t n_border, int n_threads):
@@ -183,11 +184,11 @@ cdef class CrossedRows:
         self.n, self.q, self.T = y.shape[0], q, q + column.shape[0]
         self.n_leaves, self.n_border, self.n_chunks = start.shape[0] - 1, n_border, chunk.shape[0] - 1
         self.n_threads = n_threads
-        self.eta, self.r, self.v, self.d, self.c = (np.zeros(self.n) for _ in range(5))
+        self.eta, self.r, self.v, self.v1, self.c = (np.zeros(self.n) for _ in range(5))
 
     def state(self, const double[::1] fixed, list t, const double[:, ::1] u, const double[::1] u_border,
               double[:, ::1] s, double[::1] s_border):
-        """Log-likelihood at eta = fixed + t'u; fills eta, r, v, d and the sums of r t by level.
+        """Log-likelihood at eta = fixed + t'u; fills eta, r, v, v1 and the sums of r t by level.
 
         `moved` and `bent` are the largest abs(change) of eta since the last call, and the sum of v change^2.
         """
@@ -195,18 +196,18 @@ cdef class CrossedRows:
             Columns T = columns_of(t, self.q, self.n)
             double[:, ::1] values = np.zeros((self.n_chunks, 3))
             double[:, ::1] border = np.zeros((self.n_chunks, self.n_border + 1))
-            double[::1] eta = self.eta, r = self.r, v = self.v, d = self.d
+            double[::1] eta = self.eta, r = self.r, v = self.v, v1 = self.v1
             ptrdiff_t k
         for k in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
             self.state_chunk(k, &T, &fixed[0], &u[0, 0], &u_border[0] if self.n_border else NULL, &s[0, 0], &border[k, 0],
-                             &eta[0], &r[0], &v[0], &d[0], &values[k, 0])
+                             &eta[0], &r[0], &v[0], &v1[0], &values[k, 0])
         np.add.reduce(np.asarray(border)[:, :self.n_border], axis=0, out=np.asarray(s_border))
         value, self.bent, _ = np.add.reduce(np.asarray(values), axis=0)
         self.moved = np.max(values[:, 2])
         return float(value)
 
     cdef void state_chunk(self, ptrdiff_t k, const Columns *t, const double *fixed, const double *u, const double *u_border,
-                          double *s, double *border, double *eta, double *r, double *v, double *d,
+                          double *s, double *border, double *eta, double *r, double *v, double *v1,
                           double *values) noexcept nogil:
         cdef ptrdiff_t i, j, a, q = t.q, T = t.T, first = self.start[self.chunk[k]], last = self.start[self.chunk[k + 1]]
         cdef double total
@@ -217,10 +218,10 @@ cdef class CrossedRows:
                     total += at(t, a, j) * u[i * q + a]
                 for a in range(q, T):
                     total += at(t, a, j) * u_border[self.column[a - q, j]]
-                d[j], eta[j] = total - eta[j], total
+                v1[j], eta[j] = total - eta[j], total
         if last > first:
-            crossed_link(r + first, v + first, d + first, eta + first, &self.w[first] if self.weighted else NULL,
-                         &self.y[first], last - first, values)
+            crossed_response(SKLMM_LOGIT, r + first, v + first, v1 + first, eta + first, &self.w[first] if self.weighted else NULL,
+                             &self.y[first], last - first, values)
         for i in range(self.chunk[k], self.chunk[k + 1]):
             for a in range(q):
                 total = 0.0
@@ -311,7 +312,7 @@ cdef class CrossedRows:
 
         Either `path` (n_leaves, T, T) holds it by leaf, or `own` (n_leaves, q, q), `first`, `cell`, X (entries, q) with
         Sigma[leaf, border] = -X, and Sinv (n_border, n_border) do. Fills c, adds 2 sum v z_a y_b to theta (T, T), where
-        y = -Sigma t / 2, and puts sum d c t into m by level.
+        y = -Sigma t / 2, and puts sum v1 c t into m by level.
         """
         cdef:
             Columns ct = columns_of(t, self.q, self.n), cz = columns_of(z, self.q, self.n)
@@ -322,19 +323,19 @@ cdef class CrossedRows:
             const double[:, ::1] inverse = Sinv if path is None else np.zeros((1, 1))
             double[:, ::1] thetas = np.zeros((self.n_chunks, self.T * self.T))
             double[:, ::1] border = np.zeros((self.n_chunks, self.n_border + 1))
-            double[::1] v = self.v, d = self.d, c = self.c
+            double[::1] v = self.v, v1 = self.v1, c = self.c
             bint nested = path is not None
             ptrdiff_t k, n_border = self.n_border
         for k in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
             self.leverages_chunk(k, &ct, &cz, nested, &blocks[0, 0, 0], &lists[0], &cells[0, 0] if cells.shape[0] else NULL,
-                                 &across[0, 0] if across.shape[0] else NULL, &inverse[0, 0], &v[0], &d[0], &c[0],
+                                 &across[0, 0] if across.shape[0] else NULL, &inverse[0, 0], &v[0], &v1[0], &c[0],
                                  &thetas[k, 0], &m[0, 0], &border[k, 0])
         np.asarray(theta).ravel()[:] += np.add.reduce(np.asarray(thetas), axis=0)
         np.add.reduce(np.asarray(border)[:, :n_border], axis=0, out=np.asarray(m_border))
 
     cdef void leverages_chunk(self, ptrdiff_t k, const Columns *t, const Columns *z, bint nested, const double *blocks,
                               const int64_t *first, const int32_t *cell, const double *X, const double *Sinv, const double *v,
-                              const double *d, double *c, double *theta, double *m, double *border) noexcept nogil:
+                              const double *v1, double *c, double *theta, double *m, double *border) noexcept nogil:
         cdef:
             ptrdiff_t i, j, a, b, q = t.q, T = t.T, n = t.n, nb = self.n_border
             double y[MAX_T]
@@ -369,7 +370,7 @@ cdef class CrossedRows:
                     y[a] *= -0.5
                     total += tj[a] * y[a]
                 c[j] = total
-                f = d[j] * total
+                f = v1[j] * total
                 for a in range(q):
                     m[i * q + a] += f * tj[a]
                 for a in range(q, T):
@@ -381,22 +382,22 @@ cdef class CrossedRows:
 
     def gradients(self, list t, list z, const double[:, ::1] u, const double[::1] u_border, const double[:, ::1] kappa,
                   const double[::1] kappa_border, double[::1] g, double[:, ::1] theta):
-        """g_j = r + d c - v t'kappa; adds sum z_a (g u_b + r kappa_b) to theta."""
+        """g_j = r + v1 c - v t'kappa; adds sum z_a (g u_b + r kappa_b) to theta."""
         cdef:
             Columns ct = columns_of(t, self.q, self.n), cz = columns_of(z, self.q, self.n)
             double[:, ::1] thetas = np.zeros((self.n_chunks, self.T * self.T))
-            double[::1] r = self.r, v = self.v, d = self.d, c = self.c
+            double[::1] r = self.r, v = self.v, v1 = self.v1, c = self.c
             ptrdiff_t k
             const double *ub = &u_border[0] if self.n_border else NULL
             const double *kb = &kappa_border[0] if self.n_border else NULL
         for k in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            self.gradients_chunk(k, &ct, &cz, &u[0, 0], ub, &kappa[0, 0], kb, &r[0], &v[0], &d[0], &c[0], &g[0],
+            self.gradients_chunk(k, &ct, &cz, &u[0, 0], ub, &kappa[0, 0], kb, &r[0], &v[0], &v1[0], &c[0], &g[0],
                                  &thetas[k, 0])
         np.asarray(theta).ravel()[:] += np.add.reduce(np.asarray(thetas), axis=0)
 
     cdef void gradients_chunk(self, ptrdiff_t k, const Columns *t, const Columns *z, const double *u, const double *u_border,
                               const double *kappa, const double *kappa_border, const double *r, const double *v,
-                              const double *d, const double *c, double *g, double *theta) noexcept nogil:
+                              const double *v1, const double *c, double *g, double *theta) noexcept nogil:
         cdef:
             ptrdiff_t i, j, a, b, q = t.q, T = t.T
             double uj[MAX_T]
@@ -411,7 +412,7 @@ cdef class CrossedRows:
                 total = 0.0
                 for a in range(T):
                     total += at(t, a, j) * kj[a]
-                total = r[j] + d[j] * c[j] - v[j] * total
+                total = r[j] + v1[j] * c[j] - v[j] * total
                 g[j] = total
                 for a in range(T):
                     f = at(z, a, j)

@@ -3,10 +3,13 @@
  * A tile row is [x standardised (p) | 1 if intercept | e | 0 ...]: the covariates with the Pearson residual beside them. Scaled by
  * s = sqrt(w mu (1 - mu)) and multiplied by the inverse root of their cluster's working correlation, the rows X* of all
  * clusters give the sensitivity X*'X* and, in the column of the residuals, the estimating function X*'e*: one rank update has both.
+ *
+ * gee_rows knows the logit, and gains by it: s and the residual are powers of exp(eta / 2).
  */
 #ifndef SKLMM_GEE_H
 #define SKLMM_GEE_H
 
+#include "_response.h"
 #include "_rows.h"
 #include <math.h>
 
@@ -23,7 +26,7 @@ SKLMM_CLONES double gee_rows(const double *half, const double *h, const double *
         const v8l here = v8_first(n - r);
         const v8d a = v8_load(h + r), hit = v8_load(y + r), q = root_w ? v8_load(root_w + r) : v8_set(1.0);
         const v8d square = a * a, rest = 1.0 / (1.0 + square), inverse = 1.0 / a;
-        const v8d log_p = v8_log_likelihood(2.0 * v8_load(half + r), v8_set(1.0), hit, v8_max(rest, square * rest));
+        const v8d log_p = logit_log_density(2.0 * v8_load(half + r), v8_set(1.0), hit, v8_max(rest, square * rest));
         unweighted += v8_keep(here, log_p);
         value += v8_keep(here, q * q * log_p);
         v8_store(s + r, q * a * rest);

@@ -1,9 +1,8 @@
 """Generalized estimating equations: estimating function, sensitivity, residual moments and leverage corrections by cluster.
 
-Blocks, chunks and threads are those of `_cluster.pyx`: a block's rows are loaded once, scaled and whitened in place, and results are
-bitwise the same for any number of threads.
+Rows come in blocks of whole clusters, see _pass.pyx, and are scaled and whitened in place.
 """
-from cython.parallel cimport prange, threadid
+from cython.parallel cimport threadid
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memset
@@ -11,17 +10,18 @@ from libc.string cimport memset
 import numpy as np
 
 from sklmm._kernels._arena cimport arena_cut, sklmm_arena
-from sklmm._kernels._rows cimport (
+from sklmm._kernels._pass cimport (
+    RowKernel,
+    Rows,
+    add_second_order,
     rows_ahead,
     rows_dot,
     rows_exp,
     rows_load,
-    rows_second_order,
     rows_square,
     rows_update,
-    sklmm_ahead,
-    sklmm_source,
 )
+from sklmm._kernels._rows cimport sklmm_ahead
 
 
 cdef extern from "_gee.h" nogil:
@@ -65,13 +65,9 @@ cdef enum: VALUE = 0, SQUARES = 1, MEAN_SQUARES = 2, PLAIN_VALUE = 3
 
 
 cdef struct Problem:
-    sklmm_source source
-    const uint8_t *y             # in cluster order
-    const double *root_w         # in cluster order, or NULL
+    const Rows *rows             # their weights are roots
     bint counts                  # weights are counts of rows
-    const int64_t *start         # first row of each cluster
-    const int64_t *block         # first cluster of each block
-    ptrdiff_t m, ld, tile        # coefficients, padded length of a tile's row, rows of a tile
+    ptrdiff_t m                  # coefficients
     int whitening, moments
     const int32_t *gap           # AUTOREGRESSIVE: which gap lies before each row, or NULL: one gap
     const int32_t *position      # by row: place on the grid of lags, or number of the time
@@ -79,7 +75,7 @@ cdef struct Problem:
     const int64_t *pattern       # DENSE: pattern of each cluster
     const int64_t *code_start    # DENSE: first code of each pattern
     const int64_t *factor_start  # DENSE: first entry of its factor
-    ptrdiff_t n_times, n_moments
+    ptrdiff_t n_patterns, n_times, n_moments
 
 
 cdef struct State:               # what one pass is evaluated at
@@ -89,6 +85,9 @@ cdef struct State:               # what one pass is evaluated at
     const double *rho            # AUTOREGRESSIVE: correlation over each gap, and 1 / sqrt(1 - rho^2)
     const double *inverse
     const double *factor         # DENSE
+    const sklmm_bread *bread     # corrections of scores for leverage, or NULL
+    double *trace                # receive what `correct` says, by cluster
+    float *without
 
 
 cdef struct Scratch:
@@ -103,7 +102,6 @@ cdef struct Scratch:
     double *M                    # m x ld
     double *scores               # 4 x clusters x ld: plain and corrected
     double *work                 # 4 x ld
-    ptrdiff_t rows, tile_rows, clusters
 
 
 cdef struct Totals:
@@ -113,22 +111,22 @@ cdef struct Totals:
     double *meats                # 4 x m x ld: of the robust, Kauermann-Carroll, Mancl-DeRouen, Fay-Graubard covariances
 
 
-cdef ptrdiff_t lay_out(Scratch *s, double *base, const Problem *p, ptrdiff_t rows, ptrdiff_t clusters) noexcept nogil:
+cdef ptrdiff_t lay_out(Scratch *s, double *base, const Problem *p, ptrdiff_t clusters) noexcept nogil:
     """Points a thread's scratch into its arena at `base` (NULL: nowhere yet); returns how many doubles it takes."""
+    cdef ptrdiff_t ld = p.rows.ld, rows = p.rows.rows
     cdef sklmm_arena arena
     arena.base, arena.used = base, 0
-    s.rows, s.tile_rows, s.clusters = (rows + 15) // 8 * 8, (min(rows, p.tile) + 15) // 8 * 8, clusters
-    s.tile = arena_cut(&arena, s.tile_rows * p.ld)
-    s.half = arena_cut(&arena, s.rows)
-    s.h = arena_cut(&arena, s.rows)
-    s.y = arena_cut(&arena, s.rows)
-    s.s = arena_cut(&arena, s.rows)
-    s.e = arena_cut(&arena, s.rows)
-    s.sum = arena_cut(&arena, p.ld)
-    s.carry = arena_cut(&arena, 2 * p.ld)
-    s.M = arena_cut(&arena, p.m * p.ld)
-    s.scores = arena_cut(&arena, 4 * clusters * p.ld)
-    s.work = arena_cut(&arena, 4 * p.ld)
+    s.tile = arena_cut(&arena, p.rows.tile_rows * ld)
+    s.half = arena_cut(&arena, rows)
+    s.h = arena_cut(&arena, rows)
+    s.y = arena_cut(&arena, rows)
+    s.s = arena_cut(&arena, rows)
+    s.e = arena_cut(&arena, rows)
+    s.sum = arena_cut(&arena, ld)
+    s.carry = arena_cut(&arena, 2 * ld)
+    s.M = arena_cut(&arena, p.m * ld)
+    s.scores = arena_cut(&arena, 4 * clusters * ld)
+    s.work = arena_cut(&arena, 4 * ld)
     return arena.used
 
 
@@ -138,16 +136,16 @@ cdef ptrdiff_t lay_out(Scratch *s, double *base, const Problem *p, ptrdiff_t row
 cdef void add_moments(const Problem *p, Totals *t, const double *e, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
     """Sums of products of the residuals e = sqrt(w) (y - mu) / sqrt(mu (1 - mu)) of clusters c0 .. c1 - 1; e[0] is the first row's."""
     cdef:
-        ptrdiff_t i, j, k, n, first, base = p.start[c0], T = p.n_times
+        ptrdiff_t i, j, k, n, first, base = p.rows.start[c0], T = p.n_times
         double total, squares, products, one
         const double *r
         const double *q
         const int32_t *at
         double *to
     for i in range(c0, c1):
-        first, n = p.start[i], p.start[i + 1] - p.start[i]
+        first, n = p.rows.start[i], p.rows.start[i + 1] - p.rows.start[i]
         r = e + (first - base)
-        q = p.root_w + first if p.root_w != NULL else NULL
+        q = p.rows.w + first if p.rows.w != NULL else NULL
         squares = 0.0
         for j in range(n):
             squares += r[j] * r[j]
@@ -197,25 +195,25 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
     Of a cluster longer than a tile `sum` holds what exchangeability needs of all its rows.
     """
     cdef:
-        ptrdiff_t first = p.start[c0], n = p.start[c1] - first, r = 0, k, i
-        bint long_cluster = n > p.tile
+        ptrdiff_t first = p.rows.start[c0], n = p.rows.start[c1] - first, r = 0, k, i
+        bint long_cluster = n > p.rows.tile
         sklmm_ahead ahead
         const double *q
     for i in range(n):
-        s.y[i] = p.y[first + i]
+        s.y[i] = p.rows.y[first + i]
     if long_cluster:
-        memset(s.sum, 0, p.ld * sizeof(double))
+        memset(s.sum, 0, p.rows.ld * sizeof(double))
     while r < n:
-        k = min(p.tile, n - r)
-        q = p.root_w + first + r if p.root_w != NULL else NULL
-        rows_load(s.tile, p.ld, &p.source, first + r, k)
-        rows_dot(s.half, s.tile, p.ld, x.half_beta, k)
+        k = min(p.rows.tile, n - r)
+        q = p.rows.w + first + r if p.rows.w != NULL else NULL
+        rows_load(s.tile, p.rows.ld, &p.rows.source, first + r, k)
+        rows_dot(s.half, s.tile, p.rows.ld, x.half_beta, k)
         rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
         t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
-        ahead = rows_ahead(&p.source, first + r + k, n_ahead)
-        gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k, &ahead)
+        ahead = rows_ahead(&p.rows.source, first + r + k, n_ahead)
+        gee_scale(s.tile, p.rows.ld, p.m, s.s + r, s.e + r, k, &ahead)
         if long_cluster and x.whitening == EXCHANGEABLE:
-            gee_cluster_sum(s.sum, s.tile, p.ld, q if p.counts else NULL, k)
+            gee_cluster_sum(s.sum, s.tile, p.rows.ld, q if p.counts else NULL, k)
         r += k
     add_moments(p, t, s.e, c0, c1)
 
@@ -223,9 +221,9 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
 cdef void whiten(const Problem *p, const State *x, Scratch *s, double *T, ptrdiff_t i, ptrdiff_t r, ptrdiff_t n) noexcept nogil:
     """Rows r .. r + n - 1 of cluster i, scaled, in T; all of its rows, or a tile of a long cluster whose `sum` is known."""
     cdef:
-        ptrdiff_t first = p.start[i], size = p.start[i + 1] - first, j
+        ptrdiff_t first = p.rows.start[i], size = p.rows.start[i + 1] - first, j
         double total = size
-        const double *q = p.root_w + first if p.root_w != NULL and p.counts else NULL
+        const double *q = p.rows.w + first if p.rows.w != NULL and p.counts else NULL
         const int32_t *gap
     if x.whitening == EXCHANGEABLE:
         if q != NULL:
@@ -233,111 +231,96 @@ cdef void whiten(const Problem *p, const State *x, Scratch *s, double *T, ptrdif
             for j in range(size):
                 total += q[j] * q[j]
         if n == size:
-            memset(s.sum, 0, p.ld * sizeof(double))
-            gee_cluster_sum(s.sum, T, p.ld, q, n)
-        gee_exchangeable(T, p.ld, q + r if q != NULL else NULL, n, s.sum,
+            memset(s.sum, 0, p.rows.ld * sizeof(double))
+            gee_cluster_sum(s.sum, T, p.rows.ld, q, n)
+        gee_exchangeable(T, p.rows.ld, q + r if q != NULL else NULL, n, s.sum,
                          (1.0 - sqrt((1.0 - x.alpha) / (1.0 - x.alpha + x.alpha * total))) / total,
                          1.0 / sqrt(1.0 - x.alpha))
     elif x.whitening == AUTOREGRESSIVE:
         gap = p.gap + first + r if p.gap != NULL else NULL
-        gee_ar1(T, p.ld, n, gap, x.rho, x.inverse, s.carry if r else NULL, s.carry)
+        gee_ar1(T, p.rows.ld, n, gap, x.rho, x.inverse, s.carry if r else NULL, s.carry)
     elif x.whitening == DENSE:
-        gee_solve(T, p.ld, n, x.factor + p.factor_start[p.pattern[i]])
+        gee_solve(T, p.rows.ld, n, x.factor + p.factor_start[p.pattern[i]])
 
 
 cdef void gee_block(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t c1,
                     ptrdiff_t n_ahead) noexcept nogil:
     """Adds the sensitivity and the estimating function of clusters c0 .. c1 - 1."""
     cdef:
-        sklmm_ahead ahead, nothing = rows_ahead(&p.source, p.source.n, 0)
-        ptrdiff_t first = p.start[c0], n = p.start[c1] - first, r = 0, k, i
+        sklmm_ahead nothing = rows_ahead(&p.rows.source, p.rows.source.n, 0)
+        ptrdiff_t first = p.rows.start[c0], n = p.rows.start[c1] - first, r = 0, k, i
     prepare(p, x, s, t, c0, c1, 0)
     while r < n:
-        k = min(p.tile, n - r)
-        if n > p.tile:  # one cluster longer than a tile: its rows come by again
-            rows_load(s.tile, p.ld, &p.source, first + r, k)
-            gee_scale(s.tile, p.ld, p.m, s.s + r, s.e + r, k, &nothing)
+        k = min(p.rows.tile, n - r)
+        if n > p.rows.tile:  # one cluster longer than a tile: its rows come by again
+            rows_load(s.tile, p.rows.ld, &p.rows.source, first + r, k)
+            gee_scale(s.tile, p.rows.ld, p.m, s.s + r, s.e + r, k, &nothing)
             whiten(p, x, s, s.tile, c0, r, k)
         elif x.whitening != INDEPENDENT:
             for i in range(c0, c1):
-                whiten(p, x, s, s.tile + (p.start[i] - first) * p.ld, i, 0, p.start[i + 1] - p.start[i])
-        ahead = rows_ahead(&p.source, first + r + k, n_ahead)
-        rows_second_order(t.S, NULL, p.ld, p.m, s.tile, NULL, NULL, k, &ahead)
+                whiten(p, x, s, s.tile + (p.rows.start[i] - first) * p.rows.ld, i, 0, p.rows.start[i + 1] - p.rows.start[i])
+        add_second_order(p.rows, t.S, NULL, p.m, s.tile, NULL, NULL, first + r, k, n_ahead)
         r += k
 
 
 cdef void cluster_matrix(const Problem *p, const State *x, Scratch *s, ptrdiff_t i, ptrdiff_t at) noexcept nogil:
     """M = X*'X* of cluster i, whose block is prepared, with its rows from `at` on in the tile; column m holds the scores X*'e*."""
-    cdef ptrdiff_t first = p.start[i], n = p.start[i + 1] - first, r = 0, k
-    cdef double *T = s.tile + at * p.ld
-    cdef sklmm_ahead nothing = rows_ahead(&p.source, p.source.n, 0)
-    memset(s.M, 0, p.m * p.ld * sizeof(double))
+    cdef ptrdiff_t first = p.rows.start[i], n = p.rows.start[i + 1] - first, r = 0, k
+    cdef double *T = s.tile + at * p.rows.ld
+    cdef sklmm_ahead nothing = rows_ahead(&p.rows.source, p.rows.source.n, 0)
+    memset(s.M, 0, p.m * p.rows.ld * sizeof(double))
     while r < n:
-        k = min(p.tile, n - r)
-        if n > p.tile:
-            rows_load(T, p.ld, &p.source, first + r, k)
-            gee_scale(T, p.ld, p.m, s.s + r, s.e + r, k, &nothing)
+        k = min(p.rows.tile, n - r)
+        if n > p.rows.tile:
+            rows_load(T, p.rows.ld, &p.rows.source, first + r, k)
+            gee_scale(T, p.rows.ld, p.m, s.s + r, s.e + r, k, &nothing)
         whiten(p, x, s, T, i, r, k)
-        rows_update(s.M, p.ld, T, p.ld, 1, p.m, T, k)
+        rows_update(s.M, p.rows.ld, T, p.rows.ld, 1, p.m, T, k)
         r += k
 
 
-cdef void correct_block(const Problem *p, const State *x, const sklmm_bread *b, Scratch *s, Totals *t, double *trace,
-                        float *without, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
+cdef void correct_block(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
     """Adds the sums of products of the scores, plain and corrected for leverage, of clusters c0 .. c1 - 1."""
     cdef:
-        ptrdiff_t nc = c1 - c0, i, a, ld = p.ld
+        ptrdiff_t nc = c1 - c0, i, a, ld = p.rows.ld
         double *u
         double *kc
         double *md
         double *fg
-    prepare(p, x, s, t, c0, c1, p.tile)
+    prepare(p, x, s, t, c0, c1, p.rows.tile)
     for i in range(nc):
         u, kc, md, fg = s.scores + i * ld, s.scores + (nc + i) * ld, s.scores + (2 * nc + i) * ld, s.scores + (3 * nc + i) * ld
-        cluster_matrix(p, x, s, c0 + i, p.start[c0 + i] - p.start[c0])
+        cluster_matrix(p, x, s, c0 + i, p.rows.start[c0 + i] - p.rows.start[c0])
         gee_add(t.S, u, s.M, ld, p.m, p.m)
         memset(kc, 0, ld * sizeof(double))
         memset(md, 0, ld * sizeof(double))
-        trace[c0 + i] = gee_correct(b, s.M, u, md, kc, fg, s.work)
-        for a in range(p.m if without != NULL else 0):
-            without[(c0 + i) * p.m + a] = <float> md[a]
+        x.trace[c0 + i] = gee_correct(x.bread, s.M, u, md, kc, fg, s.work)
+        for a in range(p.m if x.without != NULL else 0):
+            x.without[(c0 + i) * p.m + a] = <float> md[a]
     for a in range(4):
         rows_square(t.meats + a * p.m * ld, ld, p.m, s.scores + a * nc * ld, NULL, nc)
 
 
-cdef class GEEKernel:
+cdef class GEEKernel(RowKernel):
     """Rows grouped by cluster, ready for passes; see `sklmm.estimating.equations` for the meaning of the arguments."""
-    cdef:
-        Problem p
-        object keep                # every array that the pointers above look into
-        readonly ptrdiff_t n_clusters, n_blocks, n_chunks, rows, clusters
-        readonly int n_threads
-        const int64_t[::1] chunk
-        double[:, ::1] arena
+    cdef Problem p
+    cdef readonly ptrdiff_t n_clusters
 
     def __init__(self, X, const double[::1] center, const double[::1] inv_scale, bint intercept, const uint8_t[::1] y,
                  const double[::1] root_w, bint counts, const int64_t[::1] start, const int64_t[::1] block,
                  const int64_t[::1] chunk, ptrdiff_t tile, int n_threads, int whitening, int moments, ptrdiff_t n_moments,
                  const int32_t[::1] gap=None, const int32_t[::1] position=None, ptrdiff_t n_times=0,
                  const int32_t[::1] codes=None, const int64_t[::1] code_start=None, const int64_t[::1] pattern=None):
-        cdef sklmm_source *s = &self.p.source
-        cdef ptrdiff_t i
-        cdef size_t address = X.__array_interface__["data"][0]
         cdef const int64_t[::1] factor_start = np.zeros(1, dtype=np.int64)
         cdef Scratch scratch
+        cdef ptrdiff_t i
         if root_w is not None:
             root_w = np.append(root_w, np.zeros(8))  # room for reads past the end
-        s.data = <const void *> address
-        s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
-        s.n, s.p = X.shape
-        s.is_float32 = X.dtype == np.float32
-        s.center, s.inv_scale = &center[0], &inv_scale[0]
-        s.intercept = intercept
-        s.q, s.z_slot, s.z_column, s.z_center, s.z_inv_scale = 0, 0, NULL, NULL, NULL
-        self.p.m = s.p + intercept
-        self.p.ld = (self.p.m + 8) // 8 * 8
-        self.p.y, self.p.root_w, self.p.counts = &y[0], NULL if root_w is None else &root_w[0], counts
-        self.p.start, self.p.block, self.p.tile = &start[0], &block[0], tile
+        self.read(X, center, inv_scale, intercept, y, root_w, start, block, chunk, tile, n_threads)
+        self.n_clusters = start.shape[0] - 1
+        self.p.rows, self.p.counts = &self.data, counts
+        self.p.m = self.data.source.p + intercept
+        self.data.ld = (self.p.m + 8) // 8 * 8
         self.p.whitening, self.p.moments, self.p.n_moments = whitening, moments, n_moments
         self.p.n_times = n_times
         self.p.gap = NULL if gap is None else &gap[0]
@@ -347,27 +330,28 @@ cdef class GEEKernel:
             factor_start = np.concatenate([[0], np.cumsum(sizes * sizes)]).astype(np.int64)
             self.p.codes, self.p.code_start, self.p.pattern = &codes[0], &code_start[0], &pattern[0]
             self.p.factor_start = &factor_start[0]
-        self.keep = (X, center, inv_scale, y, root_w, start, block, gap, position, codes, code_start, pattern, factor_start)
-        self.n_clusters, self.n_blocks, self.n_chunks = start.shape[0] - 1, block.shape[0] - 1, chunk.shape[0] - 1
-        self.chunk, self.n_threads = chunk, n_threads
-        for i in range(self.n_blocks):
-            self.clusters = max(self.clusters, block[i + 1] - block[i])
-            self.rows = max(self.rows, start[block[i + 1]] - start[block[i]])
-        self.arena = np.zeros((n_threads, lay_out(&scratch, NULL, &self.p, self.rows, self.clusters)))
+            self.p.n_patterns = sizes.size
+        self.keep += [gap, position, codes, code_start, pattern, factor_start]
+        self.allocate(lay_out(&scratch, NULL, &self.p, self.most_clusters), sizeof(Scratch))
+        for i in range(n_threads):
+            lay_out(self.scratch(i), &self.arenas[i, 0], &self.p, self.most_clusters)
+
+    cdef Scratch *scratch(self, int thread) noexcept nogil:
+        return <Scratch *> &self.scratches[thread, 0]
 
     @property
     def ld(self):
-        return self.p.ld
+        return self.data.ld
 
     def factor(self, const double[:, ::1] R):
         """Cholesky factors of every pattern's part of R (n_times, n_times), or the pattern whose part is not positive definite."""
-        cdef const int64_t[::1] code_start = self.keep[10], factor_start = self.keep[12]
         cdef ptrdiff_t i, failed = -1
-        cdef double[::1] factors = np.zeros(max(1, factor_start[factor_start.shape[0] - 1]))
+        cdef const int64_t *start = self.p.code_start
+        cdef double[::1] factors = np.zeros(max(1, self.p.factor_start[self.p.n_patterns]))
         with nogil:
-            for i in range(code_start.shape[0] - 1):
-                if gee_factor(&factors[factor_start[i]], &R[0, 0], self.p.n_times, self.p.codes + code_start[i],
-                              code_start[i + 1] - code_start[i]):
+            for i in range(self.p.n_patterns):
+                if gee_factor(&factors[self.p.factor_start[i]], &R[0, 0], self.p.n_times, self.p.codes + start[i],
+                              start[i + 1] - start[i]):
                     failed = i
                     break
         return failed if failed >= 0 else np.asarray(factors)
@@ -381,6 +365,7 @@ cdef class GEEKernel:
         x.rho = NULL if rho is None else &rho[0]
         x.inverse = NULL if inverse is None else &inverse[0]
         x.factor = NULL if factor is None else &factor[0]
+        x.bread = NULL
         return x
 
     def evaluate(self, const double[::1] half_beta, const int64_t[::1] rank, ptrdiff_t n_sampled, *, bint whiten=True,
@@ -395,33 +380,29 @@ cdef class GEEKernel:
         S, U : sensitivity (m, m) and estimating function (m,), without the dispersion.
         """
         cdef:
-            ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments, i
-            double[:, ::1] totals = np.zeros((self.n_chunks, N_SCALARS + n_moments + m * ld))
+            ptrdiff_t m = self.p.m, ld = self.data.ld, n_moments = self.p.n_moments
             State x = self.state(half_beta, whiten, alpha, rho, inverse, factor)
-        if rank.shape[0] != self.n_blocks:
-            raise ValueError("every block must have a rank")
-        for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            self.run_chunk(i, &totals[i, 0], &x, &rank[0], n_sampled)
-        out = np.add.reduce(np.asarray(totals), axis=0)
+        out = self.sums(N_SCALARS + n_moments + m * ld, &x, rank, n_sampled)
         scalars, moments, rest = np.split(out, [N_SCALARS, N_SCALARS + n_moments])
         S = rest.reshape(m, ld)
         return scalars, moments, mirrored(S[:, :m]), S[:, m].copy()
 
-    cdef void run_chunk(self, ptrdiff_t i, double *total, const State *x, const int64_t *rank, ptrdiff_t n_sampled) noexcept nogil:
-        cdef Scratch s
+    cdef int add_block(self, ptrdiff_t i, double *totals, const void *at, ptrdiff_t n_ahead) noexcept nogil:
+        cdef const State *x = <const State *> at
+        cdef Scratch *s = self.scratch(threadid())
         cdef Totals t
-        cdef ptrdiff_t b, n_ahead = self.p.tile if n_sampled == self.n_blocks else 0  # the next block's rows are fetched ahead
-        lay_out(&s, &self.arena[threadid(), 0], &self.p, self.rows, self.clusters)
-        self.point(&t, total)
-        for b in range(self.chunk[i], self.chunk[i + 1]):
-            if rank[b] < n_sampled:
-                gee_block(&self.p, x, &s, &t, self.p.block[b], self.p.block[b + 1], n_ahead)
+        self.point(&t, totals)
+        if x.bread == NULL:
+            gee_block(&self.p, x, s, &t, self.block[i], self.block[i + 1], n_ahead)
+        else:
+            correct_block(&self.p, x, s, &t, self.block[i], self.block[i + 1])
+        return 0
 
     cdef void point(self, Totals *t, double *total) noexcept nogil:
         t.scalars = total
         t.moments = t.scalars + N_SCALARS
         t.S = t.moments + self.p.n_moments
-        t.meats = t.S + self.p.m * self.p.ld
+        t.meats = t.S + self.p.m * self.data.ld
 
     def correct(self, const double[::1] half_beta, const double[:, ::1] bread, const double[::1] origin, double bound,
                 float[:, ::1] without=None, *, bint whiten=True, double alpha=0.0, const double[::1] rho=None,
@@ -439,64 +420,50 @@ cdef class GEEKernel:
         trace : (n_clusters,), of each cluster's leverage. Those with 1/2 or more are not in the second and third meat.
         """
         cdef:
-            ptrdiff_t m = self.p.m, ld = self.p.ld, n_moments = self.p.n_moments, i
-            double[:, ::1] totals = np.zeros((self.n_chunks, N_SCALARS + n_moments + 5 * m * ld))
+            ptrdiff_t m = self.p.m, ld = self.data.ld, n_moments = self.p.n_moments
             double[::1] trace = np.zeros(self.n_clusters)
-            float *kept = NULL
             State x = self.state(half_beta, whiten, alpha, rho, inverse, factor)
             sklmm_bread b
         b.ld, b.m, b.bread, b.bound = ld, m, &bread[0, 0], bound
         b.origin = NULL if origin is None else &origin[0]
+        x.bread, x.trace, x.without = &b, &trace[0], NULL
         if without is not None:
             if without.shape[0] != self.n_clusters or without.shape[1] != m:
                 raise ValueError("without must have a row a cluster and a column a coefficient")
-            kept = &without[0, 0]
-        for i in prange(self.n_chunks, nogil=True, schedule="dynamic", num_threads=self.n_threads):
-            self.correct_chunk(i, &totals[i, 0], &x, &b, &trace[0], kept)
-        out = np.add.reduce(np.asarray(totals), axis=0)
+            x.without = &without[0, 0]
+        out = self.sums(N_SCALARS + n_moments + 5 * m * ld, &x, None, 0)
         scalars, moments, rest = np.split(out, [N_SCALARS, N_SCALARS + n_moments])
         squares = rest.reshape(5, m, ld)
         meats = np.stack([mirrored(meat[:, :m]) for meat in squares[1:]])
         S, U = mirrored(squares[0, :, :m]), squares[0, :, m].copy()
         return scalars, moments, S, U, meats, np.asarray(trace)
 
-    cdef void correct_chunk(self, ptrdiff_t i, double *total, const State *x, const sklmm_bread *b, double *trace,
-                            float *without) noexcept nogil:
-        cdef Scratch s
-        cdef Totals t
-        cdef ptrdiff_t k
-        lay_out(&s, &self.arena[threadid(), 0], &self.p, self.rows, self.clusters)
-        self.point(&t, total)
-        for k in range(self.chunk[i], self.chunk[i + 1]):
-            correct_block(&self.p, x, b, &s, &t, trace, without, self.p.block[k], self.p.block[k + 1])
-
     def cluster(self, ptrdiff_t i, const double[::1] half_beta, *, bint whiten=True, double alpha=0.0,
                 const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None):
         """Sensitivity (m, m) and scores (m,) of one cluster."""
         cdef:
-            ptrdiff_t m = self.p.m, ld = self.p.ld
+            ptrdiff_t m = self.p.m, ld = self.data.ld
             double[::1] total = np.zeros(N_SCALARS + self.p.n_moments + 5 * m * ld)
             State x = self.state(half_beta, whiten, alpha, rho, inverse, factor)
-            Scratch s
+            Scratch *s = self.scratch(0)
             Totals t
-        lay_out(&s, &self.arena[0, 0], &self.p, self.rows, self.clusters)
         self.point(&t, &total[0])
-        prepare(&self.p, &x, &s, &t, i, i + 1, 0)
-        cluster_matrix(&self.p, &x, &s, i, 0)
+        prepare(&self.p, &x, s, &t, i, i + 1, 0)
+        cluster_matrix(&self.p, &x, s, i, 0)
         M = np.asarray(<double[:m, :ld]> s.M).copy()
         return M[:, :m], M[:, m].copy()
 
     def count(self):
         """The moments where every residual is 1: what sums of products are divided by."""
         cdef:
-            double[::1] total = np.zeros(N_SCALARS + self.p.n_moments + 5 * self.p.m * self.p.ld)
-            double[::1] ones = np.ones(self.p.source.n)
-            ptrdiff_t i, n = self.p.source.n
+            double[::1] total = np.zeros(N_SCALARS + self.p.n_moments + 5 * self.p.m * self.data.ld)
+            double[::1] ones = np.ones(self.data.source.n)
+            ptrdiff_t i, n = self.data.source.n
             Totals t
         self.point(&t, &total[0])
-        if self.p.root_w != NULL:
+        if self.data.w != NULL:
             for i in range(n):
-                ones[i] = self.p.root_w[i]
+                ones[i] = self.data.w[i]
         with nogil:
             add_moments(&self.p, &t, &ones[0], 0, self.n_clusters)
         return np.array(total[N_SCALARS:N_SCALARS + self.p.n_moments])

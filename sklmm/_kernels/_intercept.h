@@ -1,7 +1,8 @@
 /* Clusters with a random intercept, a block of clusters at a time: eta = x'beta + theta u, one exp a row.
  *
- * exp(eta + theta u) = E * B with E = exp(x'beta) by row and B = exp(theta u) by cluster (and by node), so Newton steps and
- * quadrature nodes cost a division, not an exponential. That needs both exponents within +-350; a block where one is
+ * This knows the logit, and gains by it: exp(eta + theta u) = E * B with E = exp(x'beta) by row and B = exp(theta u) by cluster
+ * (and by node), so Newton steps and quadrature nodes cost a division, not an exponential. _slopes.h with one
+ * coefficient finds the same for any family. Both exponents must be within +-350; a block where one is
  * beyond is `far`, and takes the exponential of each sum.
  *
  * Names follow docs/mathematics/clustered.md: w weight, wy = w y, mu probability, r = w (y - mu),
@@ -11,7 +12,7 @@
 #ifndef SKLMM_INTERCEPT_H
 #define SKLMM_INTERCEPT_H
 
-#include "_rows.h"
+#include "_response.h"
 #include <math.h>
 
 #define SKLMM_CLAMP 350.0
@@ -25,7 +26,7 @@ typedef struct { /* the rows of a block */
 
 /* Means over the nodes of one cluster with their posterior weights: of r, zeta r, v, zeta v, zeta^2 v, zeta, zeta^2, r u. */
 typedef struct {
-    double r0, r1, v0, v1, v2, z1, z2, ru;
+    double r, zr, v, zv, zzv, z, zz, ru;
 } sklmm_node_means;
 
 typedef struct { /* by cluster */
@@ -67,7 +68,7 @@ SKLMM_INLINE double intercept_sums_of(const sklmm_block *b, ptrdiff_t i, double 
         sr += success * inv - (weight - success) * mu; /* not wy - w mu, which cancels where mu is near 1 */
         sv += v;
         s1 += v * (1.0 - 2.0 * mu);
-        if (likelihood) value += v8_log_likelihood(v8_load(b->eta + j) + shift, weight, success, v8_max(mu, inv));
+        if (likelihood) value += logit_log_density(v8_load(b->eta + j) + shift, weight, success, v8_max(mu, inv));
     }
     *R = v8_sum(sr);
     *V = v8_sum(sv);
@@ -75,11 +76,18 @@ SKLMM_INLINE double intercept_sums_of(const sklmm_block *b, ptrdiff_t i, double 
     return v8_sum(value);
 }
 
-SKLMM_INLINE double intercept_sums(const sklmm_block *b, ptrdiff_t i, double B, double shift, double *R, double *V,
-                                   double *V1, const int likelihood)
+SKLMM_RARE double intercept_sums_far(const sklmm_block *b, ptrdiff_t i, double shift, double *R, double *V, double *V1,
+                                     int likelihood)
 {
-    if (b->far) return intercept_sums_of(b, i, B, shift, R, V, V1, 1, likelihood);
-    return intercept_sums_of(b, i, B, shift, R, V, V1, 0, likelihood);
+    return intercept_sums_of(b, i, 0.0, shift, R, V, V1, 1, likelihood);
+}
+
+SKLMM_APART double intercept_sums(const sklmm_block *b, ptrdiff_t i, double B, double shift, double *R, double *V,
+                                  double *V1, int likelihood)
+{
+    if (b->far) return intercept_sums_far(b, i, shift, R, V, V1, likelihood);
+    if (likelihood) return intercept_sums_of(b, i, B, shift, R, V, V1, 0, 1);
+    return intercept_sums_of(b, i, B, shift, R, V, V1, 0, 0);
 }
 
 /* Eight clusters of up to this many rows are summed with a lane each; in longer ones lanes are rows. */
@@ -135,7 +143,7 @@ SKLMM_INLINE int intercept_modes_of_eight(const sklmm_block *b, const sklmm_mode
         }
         if (!rows) {
             for (ptrdiff_t l = 0; l < k; l++)
-                if (!done[l]) intercept_sums_of(b, i + l, B[l], shift[l], r_sum + l, v_sum + l, v1_sum + l, far, 0);
+                if (!done[l]) intercept_sums(b, i + l, B[l], shift[l], r_sum + l, v_sum + l, v1_sum + l, 0);
             R = v8_load(r_sum);
             V = v8_load(v_sum);
             V1 = v8_load(v1_sum);
@@ -163,6 +171,12 @@ SKLMM_INLINE int intercept_modes_of_eight(const sklmm_block *b, const sklmm_mode
     return 1;
 }
 
+SKLMM_RARE int intercept_modes_far(const sklmm_block *b, const sklmm_modes *m, ptrdiff_t i, ptrdiff_t k, ptrdiff_t rows,
+                                   double theta, double tol)
+{
+    return intercept_modes_of_eight(b, m, i, k, rows, theta, tol, 1);
+}
+
 /* Conditional modes: on return R, V, V1 and B belong to u, and `next` holds u after the last Newton step, which was below
  * tol: a better start for next time. */
 SKLMM_CLONES int intercept_modes(sklmm_block *b, const sklmm_modes *m, double theta, double tol)
@@ -179,7 +193,7 @@ SKLMM_CLONES int intercept_modes(sklmm_block *b, const sklmm_modes *m, double th
         int failed = b->far ? SKLMM_FAR : intercept_modes_of_eight(b, m, i, k, rows, theta, tol, 0);
         if (failed == SKLMM_FAR) {
             b->far = 1;
-            failed = intercept_modes_of_eight(b, m, i, k, rows, theta, tol, 1);
+            failed = intercept_modes_far(b, m, i, k, rows, theta, tol);
         }
         if (failed) return 1;
     }
@@ -250,10 +264,16 @@ SKLMM_INLINE double intercept_rows_of(const sklmm_block *b, const sklmm_modes *m
     return v8_sum(value);
 }
 
+SKLMM_RARE double intercept_rows_far(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values,
+                                     double theta, double *v_out, double *v1_out, double *omega, double *g, double *q)
+{
+    return intercept_rows_of(b, m, values, theta, v_out, v1_out, omega, g, q, 1);
+}
+
 SKLMM_CLONES double intercept_rows(const sklmm_block *b, const sklmm_modes *m, const sklmm_node_values *values,
                                    double theta, double *v_out, double *v1_out, double *omega, double *g, double *q)
 {
-    if (b->far) return intercept_rows_of(b, m, values, theta, v_out, v1_out, omega, g, q, 1);
+    if (b->far) return intercept_rows_far(b, m, values, theta, v_out, v1_out, omega, g, q);
     return intercept_rows_of(b, m, values, theta, v_out, v1_out, omega, g, q, 0);
 }
 
@@ -275,7 +295,7 @@ SKLMM_CLONES double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slo
         const double ih = 1.0 / m->H[i], D = m->C[i] * theta, rho = c * V1 - m->k[i] * V;
         const double du_theta = (R - theta * V * u) * ih, spread = M_SQRT2 * sqrt(ih), half_n = 0.5 * m->N[i];
         const sklmm_node_means *mean = m->means ? m->means + i : NULL;
-        const double residual = (mean ? mean->r0 : R) + rho, half_xi = 0.5 * m->xi[i];
+        const double residual = (mean ? mean->r : R) + rho, half_xi = 0.5 * m->xi[i];
         double *l = left + pairs * i * ld, *r = right + pairs * i * ld;
         for (ptrdiff_t a = 0; a < ld; a += 8) {
             const v8l here = v8_first(slot + 1 - a);
@@ -290,12 +310,12 @@ SKLMM_CLONES double intercept_assemble(ptrdiff_t nc, ptrdiff_t ld, ptrdiff_t slo
             v8d partner = v8_load(O + a) + half_n * Q, with_u = -0.5 * du;
             if (mean) {
                 const v8d dz = (-0.5 * spread) * A, Q1 = theta * dz + spread * K; /* d (u_k - u) = zeta_k dz */
-                const v8d partner1 = v8_load(Z + a) - (0.5 * mean->v2) * Q1;
-                partner -= mean->v1 * Q1;
-                with_u -= mean->z1 * dz;
-                row += mean->r1 * dz + spread * partner1;
+                const v8d partner1 = v8_load(Z + a) - (0.5 * mean->zzv) * Q1;
+                partner -= mean->zv * Q1;
+                with_u -= mean->z * dz;
+                row += mean->zr * dz + spread * partner1;
                 v8_store(l + 2 * ld + a, dz);
-                v8_store(r + 2 * ld + a, theta * partner1 - (0.5 * mean->z2) * dz);
+                v8_store(r + 2 * ld + a, theta * partner1 - (0.5 * mean->zz) * dz);
                 v8_store(moves + 2 * i * ld + a, v8_keep(here, du));
                 v8_store(moves + (2 * i + 1) * ld + a, dz);
             }

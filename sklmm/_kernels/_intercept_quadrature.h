@@ -28,7 +28,7 @@ SKLMM_INLINE v8d node_sums(const sklmm_block *b, ptrdiff_t i, v8d B, v8d shift, 
             v8_store(v_out + j * K, vj);
         }
         if (!products) {
-            l += v8_log_likelihood(eta[j] + shift, v8_set(w[j]), v8_set(wy[j]), v8_max(mu, inv));
+            l += logit_log_density(eta[j] + shift, v8_set(w[j]), v8_set(wy[j]), v8_max(mu, inv));
             continue;
         }
         product *= q;
@@ -43,15 +43,24 @@ SKLMM_INLINE v8d node_sums(const sklmm_block *b, ptrdiff_t i, v8d B, v8d shift, 
     return products ? shift * wy_sum + linear + (l - v8_log(product)) : l;
 }
 
+SKLMM_RARE void node_sums_far(const sklmm_block *b, ptrdiff_t i, const double *shift, double *sums, ptrdiff_t K, double *r_out,
+                              double *v_out)
+{
+    v8d r, v;
+    v8_store(sums, node_sums(b, i, v8_set(0.0), v8_load(shift), 0.0, 0.0, 1, &r, &v, K, r_out, v_out, 1));
+    v8_store(sums + 8, r);
+    v8_store(sums + 16, v);
+}
+
 /* Means over the nodes of what cluster i's rows first .. first + n - 1 hold; without kept r and v they are found again, and r
  * written to `again` (n x padded) unless that is NULL. */
-SKLMM_INLINE void node_row_means(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n, const sklmm_nodes *nodes,
+SKLMM_APART void node_row_means(const sklmm_block *b, ptrdiff_t i, ptrdiff_t first, ptrdiff_t n, const sklmm_nodes *nodes,
                                  const sklmm_node_values *values, double theta, double *again)
 {
     const ptrdiff_t K = nodes->padded;
     const double *B_k = values->B + i * K, *u_k = values->u + i * K, *pi_k = values->pi + i * K;
     for (ptrdiff_t j = first; j < first + n; j++) {
-        v8d v0 = v8_set(0.0), v1 = v0, r0 = v0;
+        v8d v_mean = v8_set(0.0), zv_mean = v_mean, r_mean = v_mean;
         for (ptrdiff_t a = 0; a < K; a += 8) {
             const v8d pi = v8_load(pi_k + a);
             v8d r, v;
@@ -65,13 +74,13 @@ SKLMM_INLINE void node_row_means(const sklmm_block *b, ptrdiff_t i, ptrdiff_t fi
                 v = b->w[j] * mu * inv;
                 if (again) v8_store(again + (j - first) * K + a, r);
             }
-            r0 += pi * r;
-            v0 += pi * v;
-            v1 += pi * v * v8_load(nodes->zeta + a);
+            r_mean += pi * r;
+            v_mean += pi * v;
+            zv_mean += pi * v * v8_load(nodes->zeta + a);
         }
-        values->v_mean[j] = v8_sum(v0);
-        values->r_mean[j] = v8_sum(r0);
-        values->vz[j] = -v8_sum(v1);
+        values->v_mean[j] = v8_sum(v_mean);
+        values->r_mean[j] = v8_sum(r_mean);
+        values->vz[j] = -v8_sum(zv_mean);
     }
 }
 
@@ -127,7 +136,7 @@ SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes 
             const v8d e = far ? v8_exp(xj) : v8_load(E + 8 * j) * B, q = 1.0 + e, inv = 1.0 / q, mu = e * inv;
             r_sum += r[a * rows + j] = success * inv - (weight - success) * mu;
             v_sum += v[a * rows + j] = weight * mu * inv;
-            if (!products) logs += v8_log_likelihood(xj, weight, success, v8_max(mu, inv));
+            if (!products) logs += logit_log_density(xj, weight, success, v8_max(mu, inv));
             else {
                 product *= q;
                 if ((j + 1) % limit == 0) {
@@ -145,18 +154,20 @@ SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes 
         top = v8_max(top, pi_k[a]);
     }
     for (ptrdiff_t a = 0; a < n_nodes; a++) total += pi_k[a] = v8_exp(pi_k[a] - top);
-    v8d r0 = v8_set(0.0), r1 = r0, v0 = r0, v1 = r0, v2 = r0, z1 = r0, z2 = r0, ru = r0, s0 = r0, s1 = r0;
+    const v8d zero = v8_set(0.0);
+    v8d r_mean = zero, zr_mean = zero, v_mean = zero, zv_mean = zero, zzv_mean = zero, z_mean = zero, zz_mean = zero;
+    v8d ru_mean = zero, s0 = zero, s1 = zero;
     const v8d scale = 1.0 / total;
     for (ptrdiff_t a = 0; a < n_nodes; a++) {
         const v8d pi = pi_k[a] *= scale, pz = pi * nodes->zeta[a];
-        r0 += pi * R_k[a];
-        r1 += pz * R_k[a];
-        v0 += pi * V_k[a];
-        v1 += pz * V_k[a];
-        v2 += pz * nodes->zeta[a] * V_k[a];
-        z1 += pz;
-        z2 += pz * nodes->zeta[a];
-        ru += pi * R_k[a] * u_k[a];
+        r_mean += pi * R_k[a];
+        zr_mean += pz * R_k[a];
+        v_mean += pi * V_k[a];
+        zv_mean += pz * V_k[a];
+        zzv_mean += pz * nodes->zeta[a] * V_k[a];
+        z_mean += pz;
+        zz_mean += pz * nodes->zeta[a];
+        ru_mean += pi * R_k[a] * u_k[a];
         s0 += pi * s_k[a];
         s1 += pz * s_k[a];
     }
@@ -170,7 +181,8 @@ SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes 
     v8_store(m->k + i, theta * kappa);
     v8_store(m->xi + i, xi);
     for (ptrdiff_t l = 0; l < k; l++)
-        m->means[i + l] = (sklmm_node_means){r0[l], r1[l], v0[l], v1[l], v2[l], z1[l], z2[l], ru[l]};
+        m->means[i + l] = (sklmm_node_means){r_mean[l], zr_mean[l], v_mean[l], zv_mean[l],
+                                             zzv_mean[l], z_mean[l], zz_mean[l], ru_mean[l]};
     for (ptrdiff_t j = 0; j < rows; j++) {
         v8d rj = v8_set(0.0), vj = rj, zj = rj;
         for (ptrdiff_t a = 0; a < n_nodes; a++) {
@@ -208,6 +220,13 @@ SKLMM_INLINE double quadrature_of_eight(const sklmm_block *b, const sklmm_modes 
     return v8_sum(v8_keep(here, top + 0.5 * v8_log(v8_select(here, total * total / H, v8_set(1.0)))));
 }
 
+SKLMM_RARE double quadrature_of_eight_far(const sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
+                                          const sklmm_node_values *values, ptrdiff_t i, ptrdiff_t k, ptrdiff_t rows,
+                                          double theta)
+{
+    return quadrature_of_eight(b, m, nodes, values, i, k, rows, theta, 1);
+}
+
 /* Adaptive Gauss-Hermite: nodes u_k = u + sqrt(2) zeta_k / sqrt(H), their posterior weights pi_k, the means and the adjoints.
  * Returns the sum of the clusters' log-likelihoods. */
 SKLMM_CLONES double intercept_quadrature(sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
@@ -225,7 +244,7 @@ SKLMM_CLONES double intercept_quadrature(sklmm_block *b, const sklmm_modes *m, c
             rows = n > rows ? n : rows;
         }
         if (k) {
-            value += b->far ? quadrature_of_eight(b, m, nodes, values, i, k, rows, theta, 1)
+            value += b->far ? quadrature_of_eight_far(b, m, nodes, values, i, k, rows, theta)
                             : quadrature_of_eight(b, m, nodes, values, i, k, rows, theta, 0);
             i += k - 1;
             continue;
@@ -247,9 +266,15 @@ SKLMM_CLONES double intercept_quadrature(sklmm_block *b, const sklmm_modes *m, c
             const v8d uk = u + spread * v8_load(nodes->zeta + a);
             const v8d shift = theta * uk, B = v8_exp(shift);
             double *r_out = values->r ? values->r + first * K + a : NULL, *v_out = values->v + first * K + a;
-            v8d r, v;
-            const v8d l = b->far ? node_sums(b, i, B, shift, wy_sum, linear, limit, &r, &v, K, r_out, v_out, 1)
-                                 : node_sums(b, i, B, shift, wy_sum, linear, limit, &r, &v, K, r_out, v_out, 0);
+            v8d r, v, l;
+            if (b->far) {
+                double sums[24];
+                v8_store(B_k + a, shift);
+                node_sums_far(b, i, B_k + a, sums, K, r_out, v_out);
+                l = v8_load(sums);
+                r = v8_load(sums + 8);
+                v = v8_load(sums + 16);
+            } else l = node_sums(b, i, B, shift, wy_sum, linear, limit, &r, &v, K, r_out, v_out, 0);
             const v8d F = l - 0.5 * uk * uk + v8_load(nodes->log_w + a);
             v8_store(u_k + a, uk);
             v8_store(B_k + a, B);
@@ -267,24 +292,26 @@ SKLMM_CLONES double intercept_quadrature(sklmm_block *b, const sklmm_modes *m, c
             sum += pi;
         }
         const double total = v8_sum(sum);
-        v8d r0 = v8_set(0.0), r1 = r0, v0 = r0, v1 = r0, v2 = r0, z1 = r0, z2 = r0, ru = r0, s0 = r0, s1 = r0;
+        const v8d zero = v8_set(0.0);
+        v8d r_mean = zero, zr_mean = zero, v_mean = zero, zv_mean = zero, zzv_mean = zero, z_mean = zero, zz_mean = zero;
+        v8d ru_mean = zero, s0 = zero, s1 = zero;
         for (ptrdiff_t a = 0; a < K; a += 8) {
             const v8d pi = v8_load(pi_k + a) / total, z = v8_load(nodes->zeta + a);
             const v8d r = pi * v8_load(R_k + a), v = pi * v8_load(V_k + a), s = pi * v8_load(s_k + a);
             v8_store(pi_k + a, pi);
-            r0 += r;
-            r1 += r * z;
-            v0 += v;
-            v1 += v * z;
-            v2 += v * z * z;
-            z1 += pi * z;
-            z2 += pi * z * z;
-            ru += r * v8_load(u_k + a);
+            r_mean += r;
+            zr_mean += r * z;
+            v_mean += v;
+            zv_mean += v * z;
+            zzv_mean += v * z * z;
+            z_mean += pi * z;
+            zz_mean += pi * z * z;
+            ru_mean += r * v8_load(u_k + a);
             s0 += s;
             s1 += s * z;
         }
-        m->means[i] = (sklmm_node_means){v8_sum(r0), v8_sum(r1), v8_sum(v0), v8_sum(v1),
-                                         v8_sum(v2), v8_sum(z1), v8_sum(z2), v8_sum(ru)};
+        m->means[i] = (sklmm_node_means){v8_sum(r_mean), v8_sum(zr_mean), v8_sum(v_mean), v8_sum(zv_mean),
+                                         v8_sum(zzv_mean), v8_sum(z_mean), v8_sum(zz_mean), v8_sum(ru_mean)};
         v8d C, c, kappa, xi;
         node_adjoints(v8_set(v8_sum(s0)), v8_set(v8_sum(s1)), v8_set(H), v8_set(m->V1[i]), theta, &C, &c, &kappa, &xi);
         m->C[i] = C[0];

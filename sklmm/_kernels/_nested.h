@@ -31,7 +31,7 @@ typedef struct {
 
 /* H^-1 s for trees whose nodes at depth f are lo[f] .. hi[f] - 1 of the block: `s` is overwritten, `x` receives. O of a leaf
  * ends as the sum of theta x along its path. */
-SKLMM_INLINE void nested_solve(sklmm_forest *t, const ptrdiff_t *lo, const ptrdiff_t *hi, int eliminate)
+SKLMM_APART void nested_solve(sklmm_forest *t, const ptrdiff_t *lo, const ptrdiff_t *hi, int eliminate)
 {
     for (ptrdiff_t f = 0; f < t->depths; f++) {
         sklmm_depth *a = t->at + f, *up = a + 1;
@@ -63,8 +63,8 @@ SKLMM_INLINE void nested_solve(sklmm_forest *t, const ptrdiff_t *lo, const ptrdi
 
 /* Offsets theta'u of the leaves' paths into O, R, V, V1 of the leaves and R above at them, and s = theta R - u. Returns h(u)
  * if asked for, else -u'u/2. */
-SKLMM_INLINE double nested_state(sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, const ptrdiff_t *lo, const ptrdiff_t *hi,
-                                 const int likelihood)
+SKLMM_APART double nested_state(sklmm_block *b, sklmm_forest *t, const sklmm_modes *m, const ptrdiff_t *lo, const ptrdiff_t *hi,
+                                int likelihood)
 {
     double value = 0.0;
     for (ptrdiff_t f = t->depths - 1; f >= 0; f--) {
@@ -138,8 +138,7 @@ SKLMM_INLINE int nested_mode(sklmm_block *b, sklmm_forest *t, const sklmm_modes 
                 sklmm_depth *a = t->at + f;
                 for (ptrdiff_t i = lo[f]; i < hi[f]; i++) a->u[i] = a->base[i] + search.share * a->d[i];
             }
-            if (is_long) h = nested_state(b, t, m, lo, hi, 1);
-            else h = nested_state(b, t, m, lo, hi, 0);
+            h = nested_state(b, t, m, lo, hi, is_long);
             if (!is_long) break;
             for (ptrdiff_t f = 0; f < t->depths; f++)
                 for (ptrdiff_t i = lo[f]; i < hi[f]; i++) along += t->at[f].s[i] * t->at[f].d[i];

@@ -1,14 +1,17 @@
 /* Posteriors of groups on nodes: for each group the weights of a few values of its random effects, and means of the logistic
  * function over them.
  *
+ * This knows the logit, and gains by it: log(1 + exp(eta + t u)) of many rows are one logarithm of a product, and for an
+ * intercept exp(eta + t u) = exp(eta) exp(t u).
+ *
  * u are the effects as independent standard normals, t = Lambda'z a row's loadings: eta = x'beta + t'u. Lanes are nodes, so
  * that a group of any size fills them.
  */
 #ifndef SKLMM_POSTERIOR_H
 #define SKLMM_POSTERIOR_H
 
+#include "_response.h"
 #include "_smallmat.h"
-#include "_vecmath.h"
 #include <math.h>
 
 #define SKLMM_NODE_Q 4     /* random coefficients of a group, at most */

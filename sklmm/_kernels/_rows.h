@@ -190,7 +190,7 @@ SKLMM_INLINE void tile_narrow(const sklmm_update *u, double *F, double *G, const
     } while (0)
 
 /* F (na x nc), nc a multiple of 8, in tiles of 8 rows and 16 columns. */
-SKLMM_WIDE static void update_wide(const sklmm_update *u, ptrdiff_t na, ptrdiff_t nc)
+SKLMM_WIDE void update_wide(const sklmm_update *u, ptrdiff_t na, ptrdiff_t nc)
 {
     for (ptrdiff_t a = 0; a < na; a += 8)
         for (ptrdiff_t c = 0; c < nc; c += 16)

@@ -2,7 +2,8 @@
 from libc.stdint cimport int64_t
 
 
-cdef extern from "_slopes.h" nogil:
+cdef extern from "_slopes_derivatives.h" nogil:
+    int SKLMM_LOGIT
     int SKLMM_MAX_Q
     ctypedef struct sklmm_factor:
         ptrdiff_t q, d, m
@@ -15,6 +16,7 @@ cdef extern from "_slopes.h" nogil:
         const double *w
         const double *wy
         const double *z
+        int family
     ctypedef struct sklmm_grid:
         ptrdiff_t k
         const double *zeta

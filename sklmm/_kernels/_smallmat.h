@@ -9,7 +9,7 @@
 
 SKLMM_INLINE ptrdiff_t packed(ptrdiff_t a, ptrdiff_t b) { return a >= b ? a * (a + 1) / 2 + b : b * (b + 1) / 2 + a; }
 
-SKLMM_INLINE int cholesky(ptrdiff_t q, const double *A, double *L)
+SKLMM_APART int cholesky(ptrdiff_t q, const double *A, double *L)
 {
     for (ptrdiff_t a = 0; a < q; a++)
         for (ptrdiff_t b = 0; b <= a; b++) {
@@ -27,7 +27,7 @@ SKLMM_INLINE int cholesky(ptrdiff_t q, const double *A, double *L)
 }
 
 /* x <- L^-1 x and x <- L'^-1 x for nrhs columns apart by 1 (x is q x nrhs). */
-SKLMM_INLINE void solve_lower(ptrdiff_t q, const double *L, double *x, ptrdiff_t nrhs)
+SKLMM_APART void solve_lower(ptrdiff_t q, const double *L, double *x, ptrdiff_t nrhs)
 {
     for (ptrdiff_t a = 0; a < q; a++) {
         const double inv = 1.0 / L[a * q + a];
@@ -37,7 +37,7 @@ SKLMM_INLINE void solve_lower(ptrdiff_t q, const double *L, double *x, ptrdiff_t
     }
 }
 
-SKLMM_INLINE void solve_upper(ptrdiff_t q, const double *L, double *x, ptrdiff_t nrhs)
+SKLMM_APART void solve_upper(ptrdiff_t q, const double *L, double *x, ptrdiff_t nrhs)
 {
     for (ptrdiff_t a = q - 1; a >= 0; a--) {
         const double inv = 1.0 / L[a * q + a];
@@ -48,7 +48,7 @@ SKLMM_INLINE void solve_upper(ptrdiff_t q, const double *L, double *x, ptrdiff_t
 }
 
 /* C = op(A) B, op the transpose if `ta`; square. */
-SKLMM_INLINE void multiply(ptrdiff_t q, const double *A, int ta, const double *B, int tb, double *C)
+SKLMM_APART void multiply(ptrdiff_t q, const double *A, int ta, const double *B, int tb, double *C)
 {
     for (ptrdiff_t a = 0; a < q; a++)
         for (ptrdiff_t b = 0; b < q; b++) {

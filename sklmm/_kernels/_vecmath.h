@@ -27,16 +27,20 @@ typedef double v8d_unaligned __attribute__((vector_size(64), aligned(8), may_ali
 
 #define SKLMM_INLINE static inline __attribute__((always_inline, unused))
 #if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__) && __GNUC__ >= 12 && !SKLMM_DEBUG
-#define SKLMM_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), unused))
-#define SKLMM_WIDE __attribute__((target("arch=x86-64-v4"), unused)) /* eight doubles are one register there */
+#define SKLMM_CLONES static __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), unused))
+#define SKLMM_WIDE static __attribute__((target("arch=x86-64-v4"), unused)) /* eight doubles are one register there */
 #define SKLMM_HAS_WIDE                                                                                               \
     (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && \
      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd"))
 #else
-#define SKLMM_CLONES __attribute__((unused))
-#define SKLMM_WIDE __attribute__((unused))
+#define SKLMM_CLONES static __attribute__((unused))
+#define SKLMM_WIDE static __attribute__((unused))
 #define SKLMM_HAS_WIDE 0
 #endif
+
+/* Compiled apart from its callers: inlined into each, it would take most of their compile time and no less of their run time. */
+#define SKLMM_APART SKLMM_CLONES __attribute__((noinline))
+#define SKLMM_RARE static __attribute__((noinline, cold, unused)) /* and once, for little code: extreme data alone takes it */
 
 /* Half as wide: where eight doubles are two registers GCC keeps them in memory, so that long sums are in these. */
 typedef double v4d __attribute__((vector_size(32)));
@@ -138,14 +142,6 @@ SKLMM_INLINE v8d v8_log(v8d x)
     v8d top = 1.0 / 19 + z * (1.0 / 21);
     v8d tail = lo + (z2 * z2) * (hi + (z2 * z2) * top);
     return kd * 6.93147180369123816490e-01 + (2.0 * s + (2.0 * s * z * tail + kd * 1.90821492927058770002e-10));
-}
-
-/* Log-likelihood wy log mu + (w - wy) log(1 - mu) of rows with the linear predictor x, `larger` being max(mu, 1 - mu): without
- * wy x - w log(1 + exp(x)), whose rounding error is that of w x. */
-SKLMM_INLINE v8d v8_log_likelihood(v8d x, v8d w, v8d wy, v8d larger)
-{
-    const v8d zero = v8_set(0.0);
-    return wy * v8_min(x, zero) - (w - wy) * v8_max(x, zero) + w * v8_log(larger);
 }
 
 #endif

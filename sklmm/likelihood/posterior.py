@@ -12,7 +12,7 @@ A fitted model has no rows, so these are made once, at the end of the fit: a few
 
 import numpy as np
 
-from sklmm._kernels._links import logistic_normal_mean
+from sklmm._kernels._expectations import logistic_normal_mean
 from sklmm._kernels._posterior import tails, weigh_nodes
 from sklmm.likelihood.quadrature import hermite_grid
 from sklmm.passes.tables import CHUNK

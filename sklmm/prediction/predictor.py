@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logsumexp
 
-from sklmm._kernels._links import logistic_normal_mean
+from sklmm._kernels._expectations import logistic_normal_mean
 from sklmm.likelihood.posterior import NodePosterior
 
 EFFECTS = ("posterior", "mode", "zero", "marginal")

@@ -6,7 +6,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import expit
 
-from sklmm._kernels._links import logistic_normal_mean
+from sklmm._kernels._expectations import logistic_normal_mean
 
 ROOT = np.sqrt(2 * np.pi)
 

@@ -1,6 +1,7 @@
-/* Mean of a logistic function of a normal variable, eight rows at a time. */
-#ifndef SKLMM_LINKS_H
-#define SKLMM_LINKS_H
+/* Mean of the logit's probability of a normal linear predictor, eight rows at a time: the poles of the logistic function decide
+ * how fine the rule must be. */
+#ifndef SKLMM_EXPECTATIONS_H
+#define SKLMM_EXPECTATIONS_H
 
 #include "_vecmath.h"
 

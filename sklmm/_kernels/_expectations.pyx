@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ndtr
 
 
-cdef extern from "_links.h" nogil:
+cdef extern from "_expectations.h" nogil:
     int logistic_normal_rows(double *out, double *slope, const double *m, const double *s, ptrdiff_t n, const double *reach,
                              ptrdiff_t rules, const int64_t *first, const double *z, const double *w)
 
