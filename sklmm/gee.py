@@ -5,34 +5,31 @@ from numbers import Real
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.formula import FormulaRecipe
 from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_times, rows_by_level
-from sklmm.design.outcomes import plain_labels
 from sklmm.estimating.correlation import resolve_correlation
 from sklmm.estimating.scoring import fit_gee
 from sklmm.estimators.fit_warnings import warn_of_labels, warn_of_marginal_fit, warn_of_row_order
-from sklmm.estimators.grouped import GroupedClassifier, nan_where_incomplete
-from sklmm.estimators.marginal_inference import GEEInference
+from sklmm.estimators.grouped import GroupedClassifier
+from sklmm.estimators.marginal_inference import MarginalInference
+from sklmm.estimators.marginal_prediction import MarginalPrediction
 from sklmm.estimators.reading import check_number
 from sklmm.estimators.running import Progress, with_callbacks
 from sklmm.exceptions import NoGroupsWarning
 from sklmm.fitted import FittedMarginal
 from sklmm.inference import criteria
-from sklmm.inference.estimability import warn_of_rows
 from sklmm.inference.sandwich import Meats, check_cov_type, covariance
 from sklmm.messages import shown_label
 from sklmm.passes.threads import effective_threads
-from sklmm.prediction.predictor import Predictor, log_probabilities, normal_tails, probabilities
 from sklmm.reporting.summary import summary_of_gee
 
 FEW_CLUSTERS = 50  # below this many, tests and intervals use t
 
 
-class GEELogisticRegression(GEEInference, GroupedClassifier):
+class GEELogisticRegression(MarginalPrediction, MarginalInference, GroupedClassifier):
     """Marginal logistic regression by generalized estimating equations (GEE).
 
     The coefficients describe the average over the population, not a member of it; rows of a group may be correlated
@@ -147,6 +144,12 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
     """
 
     __metadata_request__fit = {"groups": True, "time": True}
+    # Averages over the population need no groups; scorers that are handed some leave them where they are.
+    __metadata_request__predict = {"groups": False}
+    __metadata_request__predict_proba = {"groups": False}
+    __metadata_request__predict_log_proba = {"groups": False}
+    __metadata_request__decision_function = {"groups": False}
+    __metadata_request__score = {"groups": False}
 
     def __init__(
         self,
@@ -367,8 +370,6 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
                 f"{', '.join(map(repr, rows.groups))}: rows of different groups must be independent. Name that one "
                 "alone (nested groups are inside it); for crossed factors use MixedLogisticRegression"
             )
-        if not self.fit_intercept and not rows.names:
-            raise ValueError("there is nothing to fit: X has no features, and fit_intercept is False")
         if not rows.groups:
             warnings.warn(
                 "fit got no groups: every row is one of its own, as in plain logistic regression. Name the grouping "
@@ -386,63 +387,6 @@ class GEELogisticRegression(GEEInference, GroupedClassifier):
                 "Give more groups, or cov_type='naive'"
             )
         return codes, levels
-
-    # Prediction ---------------------------------------------------------------------------------------------
-
-    @nan_where_incomplete
-    def predict_proba(self, X, groups=None):
-        """Population-averaged probabilities of the classes.
-
-        Parameters
-        ----------
-        X : {array-like, dataframe} of shape (n_samples, n_features)
-        groups : array-like, default=None
-            Not needed; ignored.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, 2)
-        """
-        return probabilities(*normal_tails(self._linear_predictor(X)))
-
-    @nan_where_incomplete
-    def predict_log_proba(self, X, groups=None):
-        """Logarithms of `predict_proba`, with the same arguments."""
-        return log_probabilities(*normal_tails(self._linear_predictor(X), log=True))
-
-    @nan_where_incomplete
-    def decision_function(self, X, groups=None):
-        """Logit of the probability of the second class, with the arguments of `predict_proba`."""
-        return self._linear_predictor(X)
-
-    def predict(self, X, groups=None):
-        """The more likely class, with the arguments of `predict_proba`."""
-        is_second = self._linear_predictor(X) > 0
-        return self.classes_[is_second.astype(np.intp)]
-
-    def score(self, X, y, sample_weight=None, *, groups=None):
-        """Accuracy of `predict`.
-
-        Parameters
-        ----------
-        X, y
-            As in `fit`.
-        sample_weight : array-like of shape (n_samples,), default=None
-        groups
-            Not needed; ignored.
-
-        Returns
-        -------
-        score : float
-        """
-        X, y, sample_weight = self._complete_rows(X, y, sample_weight)
-        return accuracy_score(plain_labels(y), self.predict(X), sample_weight=sample_weight)
-
-    def _linear_predictor(self, X):
-        check_is_fitted(self)
-        rows = self._read_new_rows(X, None)
-        warn_of_rows(self, rows.X)
-        return Predictor(self.coef_[0], self.intercept_[0], []).means(rows.X, [], "zero")
 
     # What the fit says, made when it is asked for -----------------------------------------------------------
 

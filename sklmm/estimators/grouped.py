@@ -158,6 +158,8 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 "a column of X is named 'intercept', as the model's own intercept is: rename it, or leave it out if it "
                 "is constant; or set fit_intercept=False"
             )
+        if not self.fit_intercept and not rows.names:
+            raise ValueError("there is nothing to fit: X has no features, and fit_intercept is False")
         if n_rows == 0:
             raise ValueError("Found array with 0 sample(s): X has no rows, while a minimum of 1 is required")
         if y is None:

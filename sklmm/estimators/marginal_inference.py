@@ -20,7 +20,7 @@ from sklmm.likelihood.base import FactorDesign
 from sklmm.passes.threads import effective_threads
 
 
-class GEEInference:
+class MarginalInference:
     """Mixin: the bootstrap of clusters, which takes the rows of the fit."""
 
     def conf_int(

@@ -57,8 +57,6 @@ def test_routing_reaches_fit_and_score(entry, data, routing, cv):
     frame, y = data
     X = frame[FEATURES]
     model = entry.estimator(**entry.all_used)
-    if not entry.predicts_groups:  # their score has no use for groups, but takes them
-        model.set_score_request(groups=False)
     found = cross_validate(model, X, y, params=entry.given(frame), cv=cv, return_estimator=True)
     for score, model, (train, test) in zip(
         found["test_score"], found["estimator"], cv.split(X, y, frame["g"]), strict=True
