@@ -18,10 +18,11 @@ from sklmm.design.units import FitUnits
 from sklmm.estimators.fit_warnings import warn_of_label_type
 from sklmm.estimators.reading import as_table, check_number
 from sklmm.exceptions import SeparationWarning
+from sklmm.families import LOGIT
 from sklmm.likelihood.base import FactorDesign, fit_mixed, posteriors_given_fit
 from sklmm.messages import listed
 from sklmm.passes.threads import effective_threads
-from sklmm.prediction.predictor import normal_tails, probabilities
+from sklmm.prediction.predictor import probabilities
 
 OUTPUTS = ("logit", "probability")
 
@@ -305,7 +306,7 @@ def _encodings(cells, intercept, sd, output):
     if output == "logit":
         return intercept + np.append(modes[:, 0], 0.0)
     known = np.flatnonzero(cells.any(axis=1))
-    encoded = np.full(len(cells) + 1, probabilities(*normal_tails(np.array([intercept]), np.array([sd])))[0, 1])
+    encoded = np.full(len(cells) + 1, probabilities(*LOGIT.tails(np.array([intercept]), np.array([sd])))[0, 1])
     tails = posterior.tails(np.full(known.size, intercept), np.full((known.size, 1), sd), known, 1)
     encoded[known] = probabilities(*tails)[:, 1]
     return encoded

@@ -20,6 +20,7 @@ class Fitted:
     fixed_names : list of str
         Of the coefficients, the intercept first if there is one.
     fit_intercept : bool
+    family : Bernoulli
     value : float
         The log-likelihood; the quasi-likelihood of a marginal model.
     separated : list of str
@@ -51,6 +52,7 @@ class Fitted:
 
     fixed_names: list
     fit_intercept: bool
+    family: object
     value: float
     separated: list
     formula: object

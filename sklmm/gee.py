@@ -19,6 +19,7 @@ from sklmm.estimators.marginal_prediction import MarginalPrediction
 from sklmm.estimators.reading import check_number
 from sklmm.estimators.running import Progress, with_callbacks
 from sklmm.exceptions import NoGroupsWarning
+from sklmm.families import LOGIT
 from sklmm.fitted import FittedMarginal
 from sklmm.inference import criteria
 from sklmm.inference.sandwich import Meats, check_cov_type, covariance
@@ -309,6 +310,7 @@ class GEELogisticRegression(MarginalPrediction, MarginalInference, GroupedClassi
         fitted = FittedMarginal(
             fixed_names=["intercept"] * slopes + rows.names,
             fit_intercept=bool(slopes),
+            family=LOGIT,
             value=quasi_likelihood,
             separated=["the intercept" if j < 0 else rows.names[j] for j in fit.separated],
             formula=design,

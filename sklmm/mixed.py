@@ -27,6 +27,7 @@ from sklmm.estimators.mixed_prediction import MixedPrediction
 from sklmm.estimators.reading import check_number
 from sklmm.estimators.running import Progress, with_callbacks
 from sklmm.exceptions import NoGroupsWarning
+from sklmm.families import LOGIT
 from sklmm.fitted import FittedMixed
 from sklmm.inference import criteria
 from sklmm.likelihood.base import FactorDesign, fit_mixed
@@ -339,6 +340,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         fitted = FittedMixed(
             fixed_names=fixed_names,
             fit_intercept=bool(self.fit_intercept),
+            family=LOGIT,
             value=float(fit.log_likelihood),
             separated=["the intercept" if j < 0 else names[j] for j in fit.separated],
             formula=design,

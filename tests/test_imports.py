@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sklmm"
 LAYERS = [
     {"_kernels", "exceptions", "messages"},
     {"design", "passes", "optimize"},
+    {"families"},
     {"likelihood", "estimating"},
     {"inference", "fitted"},
     {"prediction"},

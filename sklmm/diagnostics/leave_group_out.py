@@ -27,7 +27,7 @@ from sklmm.design.grouping import lookup_known_codes
 from sklmm.design.observations import read_weights
 from sklmm.fitted import FittedMixed, fitted_of
 from sklmm.passes.threads import effective_threads
-from sklmm.prediction.predictor import normal_tails, probabilities
+from sklmm.prediction.predictor import probabilities
 
 __all__ = ["LeaveGroupOut", "approximate_leave_group_out"]
 
@@ -150,5 +150,6 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
         factor_of = np.concatenate([Lambda, of_all[None]])
         sd = np.linalg.norm(np.einsum("ia,iab->ib", Z, factor_of[code]), axis=1)
     found = np.full((len(kept), 2), np.nan)
-    found[kept] = probabilities(*normal_tails(mean, sd, effective_threads(estimator.n_threads, len(mean))))
+    n_threads = effective_threads(estimator.n_threads, len(mean))
+    found[kept] = probabilities(*estimator._fitted.family.tails(mean, sd, n_threads))
     return LeaveGroupOut(found, pd.DataFrame(beta, index=estimator._fitted.levels, columns=names), covariances)

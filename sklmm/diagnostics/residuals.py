@@ -12,7 +12,6 @@ Preisser JS, Qaqish BF (1996). Deletion diagnostics for generalised estimating e
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import expit
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,8 +20,8 @@ from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_weights
 from sklmm.diagnostics.normality import random_effects_normality, standardised_effects
 from sklmm.estimators.rows_of_fit import read_target, weights_of_rows
+from sklmm.families import normal_rule
 from sklmm.fitted import FittedMixed
-from sklmm.prediction.population import normal_rule
 from sklmm.prediction.predictor import Predictor
 from sklmm.prediction.simulation import simulate_codes
 
@@ -139,7 +138,7 @@ def residuals_and_predictions(
         lower, upper = _cdf_of_counts(estimator, rows.X[first], own, successes, trials, predict_effects)
     else:
         logits = estimator.decision_function(X)[mask][first]
-        lower, upper = _binomial_cdf(successes, trials, logits, None)
+        lower, upper = _binomial_cdf(successes, trials, logits, None, estimator._fitted.family)
     residuals = lower + (upper - lower) * random.uniform(size=len(first))
     return pd.Series(residuals, index=labels[first], name="quantile_residual"), p[first], "observations"
 
@@ -186,31 +185,32 @@ def _cdf_of_counts(estimator, X, codes, successes, trials, effects):
     predictor = Predictor.of(estimator, 1)
     mean, sd, nodes = predictor.linear_predictor(np.asarray(X, dtype=np.float64), codes, effects)
     if nodes is None:
-        return _binomial_cdf(successes, trials, mean, sd)
+        return _binomial_cdf(successes, trials, mean, sd, predictor.family)
     known, t, levels = nodes
     eta, weights = estimator._fitted.factors[0].posterior.predictors(mean[known], t, levels)
     weights /= weights.sum(axis=1, keepdims=True)
     out = np.empty((2, len(mean)))
     for at, k in enumerate((successes - 1, successes)):
-        cdf = stats.binom.cdf(k[known, None], trials[known, None], expit(eta))
+        cdf = stats.binom.cdf(k[known, None], trials[known, None], predictor.family.mean(eta))
         out[at, known] = np.einsum("nk,nk->n", cdf, weights)
     unknown = np.ones(len(mean), dtype=bool)
     unknown[known] = False
-    out[:, unknown] = _binomial_cdf(successes[unknown], trials[unknown], mean[unknown], sd[unknown])
+    left = (values[unknown] for values in (successes, trials, mean, sd))
+    out[:, unknown] = _binomial_cdf(*left, predictor.family)
     return out
 
 
-def _binomial_cdf(successes, trials, mean, sd):
-    """P(K < k) and P(K <= k) for binomial K, its logit normal with these means and standard deviations."""
+def _binomial_cdf(successes, trials, mean, sd, family):
+    """P(K < k) and P(K <= k) for binomial K, its linear predictor normal with these means and standard deviations."""
     if sd is None:
-        p = expit(mean)
+        p = family.mean(mean)
         return stats.binom.cdf(successes - 1, trials, p), stats.binom.cdf(successes, trials, p)
     out = np.empty((2, len(mean)))
     order = np.argsort(sd * np.sqrt(trials))  # rows that need as fine a rule
     for part in np.array_split(order, max(1, len(order) // 256)) if len(order) else ():
         # A distribution function of n trials rises within about 2 / sqrt(n) of a logit, and nodes must be as near.
         z, w = normal_rule(max(sd[part].max(), 0.3 * (sd[part] * np.sqrt(trials[part])).max()), most=600.0)
-        p = expit(mean[part, None] + sd[part, None] * z)
+        p = family.mean(mean[part, None] + sd[part, None] * z)
         for at, k in enumerate((successes[part] - 1, successes[part])):
             out[at, part] = stats.binom.cdf(k[:, None], trials[part, None], p) @ w
     return out

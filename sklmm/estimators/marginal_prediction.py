@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklmm.design.outcomes import plain_labels
 from sklmm.estimators.grouped import nan_where_incomplete
 from sklmm.inference.estimability import warn_of_rows
-from sklmm.prediction.predictor import Predictor, log_probabilities, normal_tails, probabilities
+from sklmm.prediction.predictor import Predictor, log_probabilities, probabilities
 
 
 class MarginalPrediction:
@@ -27,12 +27,12 @@ class MarginalPrediction:
         -------
         probabilities : ndarray of shape (n_samples, 2)
         """
-        return probabilities(*normal_tails(self._linear_predictor(X)))
+        return probabilities(*self._fitted.family.tails(self._linear_predictor(X)))
 
     @nan_where_incomplete
     def predict_log_proba(self, X, groups=None):
         """Logarithms of `predict_proba`, with the same arguments."""
-        return log_probabilities(*normal_tails(self._linear_predictor(X), log=True))
+        return log_probabilities(*self._fitted.family.tails(self._linear_predictor(X), log=True))
 
     @nan_where_incomplete
     def decision_function(self, X, groups=None):

@@ -17,7 +17,6 @@ coefficient from generalized linear mixed-effects models revisited and expanded.
 14, 20170213.
 """
 
-import math
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -25,9 +24,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-__all__ = ["R2", "VariancePartition", "variance_partition"]
+from sklmm.families import LOGIT
 
-LOGISTIC_VARIANCE = math.pi**2 / 3
+__all__ = ["R2", "VariancePartition", "variance_partition"]
 
 R2 = namedtuple("R2", ["marginal", "conditional"])
 
@@ -48,7 +47,7 @@ class VariancePartition:
 
     fixed: float
     random: pd.Series
-    residual: float = LOGISTIC_VARIANCE
+    residual: float = LOGIT.latent_variance
 
     @property
     def icc(self):

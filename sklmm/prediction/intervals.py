@@ -25,7 +25,6 @@ Henderson CR (1975). Best linear unbiased estimation and prediction under a sele
 
 import numpy as np
 from scipy import stats
-from scipy.special import expit
 
 from sklmm.inference.wald import check_level
 
@@ -67,7 +66,7 @@ def prediction_interval(estimator, X, codes, cumulants, level):
         skewness, excess = np.nan_to_num(third / sd**3), np.nan_to_num(fourth / variance**2)
     z = stats.norm.ppf((1 + level) / 2) * np.array([-1.0, 1.0])[:, None]
     quantiles = z + (z**2 - 1) * skewness / 6 + (z**3 - 3 * z) * excess / 24 - (2 * z**3 - 5 * z) * skewness**2 / 36
-    return expit(mean + sd * quantiles).T
+    return estimator._fitted.family.mean(mean + sd * quantiles).T
 
 
 def _regressions(positions, V):

@@ -19,13 +19,13 @@ Biometrics 44, 1049-1060.
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 
 from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.formula import weights_by_formula
 from sklmm.design.observations import read_weights, with_products
 from sklmm.exceptions import NotEstimableWarning
+from sklmm.families import normal_rule
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.inference.tables import Table
 from sklmm.inference.verdict import not_estimated, with_reason
@@ -114,43 +114,8 @@ def probability_and_gradient(estimator, X, effects="marginal"):
             variance += np.sum(T * T, axis=1)
             moves[:, start : start + structure.m] = 2.0 * Z[:, structure.row] * T[:, structure.col]
             start += structure.m
-    p, logit, first, second = _logistic_normal(eta, variance)
+    p, logit, first, second = estimator._fitted.family.mean_derivatives(eta, variance)
     return p, logit, np.column_stack([first[:, None] * design, 0.5 * second[:, None] * moves])
-
-
-def _logistic_normal(eta, variance):
-    """E expit, its logit, E expit' and E expit'' of normal linear predictors."""
-    p, first, second = (np.empty_like(eta) for _ in range(3))
-    logit = np.empty_like(eta)
-    for begin in range(0, eta.size, _CHUNK):
-        part = slice(begin, begin + _CHUNK)
-        sd = np.sqrt(variance[part])
-        z, w = normal_rule(sd.max(initial=0.0))
-        at = eta[part, None] + sd[:, None] * z
-        mu = expit(at)
-        slope = mu * (1.0 - mu)
-        p[part], first[part] = mu @ w, slope @ w
-        second[part] = (slope * (1.0 - 2.0 * mu)) @ w
-        if z.size == 1:
-            logit[part] = eta[part]
-        else:
-            with np.errstate(divide="ignore"):  # beyond about 745 both are infinite
-                logit[part] = np.log(p[part]) - np.log(expit(-at) @ w)
-    return p, logit, first, second
-
-
-def normal_rule(sd, most=50.0):
-    """Nodes and weights of the standard normal for functions of expit(. + sd z): the trapezoidal rule.
-
-    Standard deviations beyond `most` get no finer one. The error is about exp(-2 pi d / h), d = pi / sd the distance of
-    the poles (Trefethen and Weideman, 2014).
-    """
-    if sd == 0:
-        return np.zeros(1), np.ones(1)
-    h = min(0.6, 0.6 / min(sd, most))
-    z = h * np.arange(-np.ceil(8.0 / h), np.ceil(8.0 / h) + 1)
-    w = np.exp(-0.5 * z * z)
-    return z, w / w.sum()
 
 
 def delta_errors(gradient, vcov):
@@ -213,7 +178,7 @@ def _from_moments(estimator, parameters):
     eta = estimator.intercept_[0] + moments.fixed_mean + np.sqrt(moments.fixed_variance) * z
 
     def coefficients(v):
-        p, logit, first, _ = _logistic_normal(eta, np.full(eta.size, v))
+        p, logit, first, _ = estimator._fitted.family.mean_derivatives(eta, np.full(eta.size, v))
         slope = w @ (first / (p * (1.0 - p)))
         out = beta * slope
         if parameters.has_intercept:

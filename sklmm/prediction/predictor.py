@@ -8,9 +8,8 @@ factors and random coefficients; the second is a weighted sum.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logsumexp
 
-from sklmm._kernels._expectations import logistic_normal_mean
+from sklmm.families import LOGIT
 from sklmm.likelihood.posterior import NodePosterior
 
 EFFECTS = ("posterior", "mode", "zero", "marginal")
@@ -38,6 +37,7 @@ class Predictor:
     joint : JointPosterior or None
         Covariances across factors, for rows whose groups are known in several.
     n_threads : int
+    family : Bernoulli
     """
 
     coef: np.ndarray
@@ -45,12 +45,13 @@ class Predictor:
     factors: list
     joint: object = None
     n_threads: int = 1
+    family: object = LOGIT
 
     @classmethod
     def of(cls, estimator, n_threads):
         """The predictor of a fitted `MixedLogisticRegression`."""
-        fitted = estimator._fitted
-        return cls(estimator.coef_[0], estimator.intercept_[0], fitted.factors, fitted.posterior, n_threads)
+        fit = estimator._fitted
+        return cls(estimator.coef_[0], estimator.intercept_[0], fit.factors, fit.posterior, n_threads, fit.family)
 
     def fixed(self, X):
         """Fixed part of the linear predictor."""
@@ -124,12 +125,12 @@ class Predictor:
         for part, rows, code in self.chunks(X, codes):
             mean, sd, nodes = self.linear_predictor(rows, code, effects)
             if nodes is None:
-                small[part], positive[part] = normal_tails(mean, sd, self.n_threads, log)
+                small[part], positive[part] = self.family.tails(mean, sd, self.n_threads, log)
                 continue
             known, t, levels = nodes
             if not isinstance(known, slice):
                 rest = ~known
-                small[part][rest], positive[part][rest] = normal_tails(mean[rest], sd[rest], self.n_threads, log)
+                small[part][rest], positive[part][rest] = self.family.tails(mean[rest], sd[rest], self.n_threads, log)
             small[part][known], positive[part][known] = self._node_tails(mean[known], t, levels, log)
         return small, positive
 
@@ -139,7 +140,7 @@ class Predictor:
         if log:
             small = np.log(np.maximum(small, 1e-300))
             far = np.flatnonzero(small < np.log(_UNDERFLOW))
-            small[far] = _far_log_tails(*posterior.predictors(fixed[far], t[far], levels[far]))
+            small[far] = self.family.log_tails(*posterior.predictors(fixed[far], t[far], levels[far]))
         return small, positive
 
     def means(self, X, codes, effects):
@@ -171,24 +172,6 @@ def _add(mean, code, loadings, effects):
     """Add t'u of the rows whose group is known."""
     known = np.flatnonzero(code >= 0)
     mean[known] += np.einsum("na,na->n", loadings[known], effects[code[known]])
-
-
-def normal_tails(mean, sd=None, n_threads=1, log=False):
-    """As `Predictor.tails`, of normal linear predictors; sd None is 0."""
-    lower, positive = -np.abs(mean), mean > 0  # averaging over a symmetric distribution does not cross 1/2
-    if sd is None:
-        return (-np.logaddexp(0.0, -lower) if log else expit(lower)), positive
-    small = logistic_normal_mean(lower, sd, n_threads)
-    if log:
-        # Far out, expit is exp and its mean that of a lognormal: the logarithm survives where the number underflows.
-        small = np.where(small > 1e-300, np.log(np.maximum(small, 1e-300)), sd**2 / 2 + lower)
-    return small, positive
-
-
-def _far_log_tails(eta, weights):
-    """Logarithms of the smaller means of expit(eta) and expit(-eta)."""
-    logs = [logsumexp(-np.logaddexp(0.0, sign * eta), b=weights, axis=1) for sign in (-1.0, 1.0)]
-    return np.minimum(*logs)
 
 
 def probabilities(small, positive):

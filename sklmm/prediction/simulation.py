@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from scipy.special import expit
 from sklearn.utils import check_random_state
 
 from sklmm.design.grouping import encode_groups, lookup_codes
@@ -40,10 +39,7 @@ def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
     eta = Predictor.of(estimator, 1).means(rows.X, codes, "zero" if drawn else effects)
     for _ in range(n):
         logit = eta + sum(effect.draw(random) for effect in draws)
-        if weights is None:
-            yield random.uniform(size=eta.size) < expit(logit)
-        else:
-            yield random.binomial(weights, expit(logit))
+        yield estimator._fitted.family.draw(random, logit, weights)
 
 
 class _Effects:
