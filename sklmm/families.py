@@ -11,8 +11,6 @@ from scipy.special import expit, logsumexp
 
 from sklmm._kernels._expectations import logistic_normal_mean
 
-__all__ = ["LOGIT", "Bernoulli", "normal_rule"]
-
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
 
 

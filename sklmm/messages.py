@@ -7,8 +7,6 @@ import warnings
 
 import numpy as np
 
-__all__ = ["display_width", "joined", "listed", "shown_label", "similar_names", "warn"]
-
 
 def display_width(text):
     """Number of columns of a fixed-width terminal that `text` takes.

@@ -19,8 +19,6 @@ from scipy.special import expit
 
 from sklmm.accuracy.calibration import fit_intercept, fit_slope
 
-__all__ = ["CalibrationOfCounts"]
-
 ORDER = 4
 TRUSTED = (5e-3, 5e-4)  # what the third and the fourth order may change, in standard errors
 MANY_ROWS = 50_000

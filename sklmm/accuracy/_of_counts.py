@@ -11,8 +11,6 @@ import numpy as np
 
 from sklmm.accuracy.metrics import metric_of
 
-__all__ = ["MetricsOfCounts", "Resamples"]
-
 
 class MetricsOfCounts:
     """Metrics of one estimator as functions of how often each group counts.

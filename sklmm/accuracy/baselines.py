@@ -15,8 +15,6 @@ from sklmm.accuracy.unpooled import GroupDummiesClassifier, PooledClassifier, Se
 from sklmm.gee import GEELogisticRegression
 from sklmm.mixed import MixedLogisticRegression
 
-__all__ = ["NAMES", "Candidate", "resolve_estimators"]
-
 NAMES = {
     "mixed": "mixed model: a random intercept for each grouping factor, unless random_effects says otherwise",
     "mixed, u = 0": "the same fit, predicting at random effects of zero: the typical group",

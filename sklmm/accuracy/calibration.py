@@ -12,8 +12,6 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-__all__ = ["N_BINS", "calibration_bins", "expected_calibration_error", "fit_intercept", "fit_slope", "logits"]
-
 N_BINS = 10
 _EPS = np.finfo(float).eps
 _MAX_ITER = 100

@@ -18,8 +18,6 @@ ACM SIGKDD Explorations 12, 49-57.
 
 import numpy as np
 
-__all__ = ["Ranks", "between_groups", "pair_concordance"]
-
 MOST_VALUES = 10_000  # distinct predictions that are told apart in ranks
 _BLOCK = 128  # of these at a time: times 64 resamples they fit the processor's cache
 

@@ -12,8 +12,6 @@ from sklmm.design.grouping import as_group_frame, encode_groups
 from sklmm.design.observations import read_weights
 from sklmm.design.outcomes import encode_target
 
-__all__ = ["GroupedData", "encode_features", "read_data"]
-
 _MOST_CATEGORIES = 1000
 
 

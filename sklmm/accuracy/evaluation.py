@@ -16,8 +16,6 @@ from threadpoolctl import threadpool_limits
 
 from sklmm.exceptions import ForgottenGroupsWarning
 
-__all__ = ["Evaluation", "evaluate"]
-
 # Errors that keep their class once it is said whose they are; others may not be made from a text.
 _AS_THEY_ARE = (ValueError, TypeError, MemoryError, NotImplementedError)
 

@@ -11,8 +11,6 @@ from sklmm.accuracy.reading import MEANINGS, read_report
 from sklmm.accuracy.text import number_writer, report_document
 from sklmm.reporting.displays.axes import percent
 
-__all__ = ["report_html"]
-
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --back: #ffffff; --line: #d1d9e0; --band: #f4f6f8;
   --accent: #0072B2; }

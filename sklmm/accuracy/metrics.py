@@ -13,8 +13,6 @@ from sklmm.accuracy.concordance import between_groups, pair_concordance
 from sklmm.accuracy.rows import read_rows
 from sklmm.messages import joined
 
-__all__ = ["METRICS", "Metric", "compute_metrics", "leading_column", "metric_columns", "metric_of"]
-
 
 class Metric:
     """What a report must know of a metric. A new one is a class with this, listed once in `OF_PROBABILITIES`.

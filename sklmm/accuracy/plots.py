@@ -11,8 +11,6 @@ from sklmm.accuracy.calibration import N_BINS, calibration_bins
 from sklmm.accuracy.metrics import metric_columns, metric_of
 from sklmm.reporting.displays.axes import check_level, percent, pyplot
 
-__all__ = ["calibration_curve", "plot_calibration", "plot_comparison", "plot_roc"]
-
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")

@@ -6,8 +6,6 @@ from sklmm.accuracy.metrics import METRICS, compute_metrics, leading_column, met
 from sklmm.messages import joined, shown_label
 from sklmm.reporting.displays.axes import percent
 
-__all__ = ["MEANINGS", "read_report"]
-
 MEANINGS = {
     "new groups": "Rows of groups that the models had not seen: how good are predictions for a new group?",
     "known groups": "Further rows of groups that the models were fitted to: how good are predictions for them?",

@@ -17,8 +17,6 @@ from sklmm.accuracy.scenarios import plan_scenarios
 from sklmm.accuracy.text import notes_on_rows, notes_on_warnings, report_document
 from sklmm.reporting import rendering
 
-__all__ = ["AccuracyReport", "accuracy_report"]
-
 DEFAULT_ESTIMATORS = ("mixed", "gee", "pooled", "dummies", "separate")
 
 

@@ -29,8 +29,6 @@ from sklmm.accuracy.rows import read_rows
 from sklmm.exceptions import FewClustersWarning
 from sklmm.inference.wald import check_level
 
-__all__ = ["resample_metrics"]
-
 FEW_GROUPS = 10
 _WIDTH = 64  # resamples at a time
 _MOST_COUNTS = 4_000_000  # counts at a time, where that is fewer resamples

@@ -9,8 +9,6 @@ from scipy import sparse
 
 from sklmm.accuracy.concordance import Ranks
 
-__all__ = ["PredictedRows", "read_rows"]
-
 
 @dataclass(eq=False)
 class PredictedRows:

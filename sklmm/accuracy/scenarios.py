@@ -14,8 +14,6 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils import check_random_state
 
-__all__ = ["SCENARIOS", "Fold", "Scenario", "plan_scenarios"]
-
 SCENARIOS = ("new groups", "known groups", "updated groups")
 N_FOLDS = 5
 

@@ -7,8 +7,6 @@ from sklmm.messages import shown_label
 from sklmm.reporting import numbers as _numbers
 from sklmm.reporting import rendering as _render
 
-__all__ = ["notes_on_rows", "notes_on_warnings", "report_document"]
-
 
 def report_document(report):
     """The document that a report prints, see `sklmm.reporting.rendering`."""

@@ -14,8 +14,6 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklmm.design.grouping import as_group_frame, encode_groups, lookup_codes
 from sklmm.design.outcomes import encode_target
 
-__all__ = ["GroupDummiesClassifier", "PooledClassifier", "SeparateClassifier"]
-
 # Precision of a prior that only makes the maximum exist where features are collinear or separate the classes.
 _NEXT_TO_NOTHING = 1e-6
 _MOST_COUPLINGS = 2 * 10**8

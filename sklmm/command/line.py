@@ -11,8 +11,6 @@ from pathlib import Path
 
 from sklmm import __version__
 
-__all__ = ["main"]
-
 ESTIMATORS = ("mixed", "gee", "pooled", "dummies", "separate", "mixed, u = 0")
 SCENARIOS = ("new groups", "known groups", "updated groups")
 CORRELATIONS = ("independence", "exchangeable", "ar1", "unstructured", "m-dependent")

@@ -25,8 +25,6 @@ from sklmm.gee import GEELogisticRegression
 from sklmm.mixed import MixedLogisticRegression
 from sklmm.reporting.rendering import to_html, to_text
 
-__all__ = ["Log", "report"]
-
 # Warnings that a summary repeats in its own words.
 _IN_SUMMARY = (
     ConvergenceWarning,

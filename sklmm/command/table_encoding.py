@@ -14,8 +14,6 @@ from sklmm.command.table_roles import over_encoded
 from sklmm.reporting.numbers import count
 from sklmm.reporting.rendering import Document, Table
 
-__all__ = ["ClusteredTable", "read_clustered_table"]
-
 MOST_LEVELS = 100  # of a column of labels; each level but one is a coefficient
 FEW_LEVELS = 10  # so few labels are meant as labels, though some look like numbers: "0", "1", "2", "3+"
 

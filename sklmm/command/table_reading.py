@@ -8,8 +8,6 @@ from pathlib import Path
 import pandas as pd
 from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
-__all__ = ["InputError", "TableFile", "listed", "plural", "unknown_column"]
-
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _KINDS = {  # first bytes of files that people take for tables of text
     b"PK\x03\x04": "an Excel workbook or another zip archive",

@@ -6,8 +6,6 @@ from itertools import product
 from sklmm.command.table_reading import InputError, listed, unknown_column
 from sklmm.design.random_effects import parse_random_effects, quoted, unknown_name_error
 
-__all__ = ["Roles", "over_encoded"]
-
 
 @dataclass
 class Roles:

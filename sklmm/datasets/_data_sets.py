@@ -11,8 +11,6 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
-__all__ = ["DATA_SETS", "DataSet", "description", "read_data_set"]
-
 _MODULE = "sklmm.datasets.data"
 _NO_YES = ("N", "Y")
 

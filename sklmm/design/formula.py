@@ -31,7 +31,6 @@ from sklmm.design.values import numbers_by_column
 from sklmm.exceptions import DroppedRowsWarning
 from sklmm.messages import listed, shown_label, warn
 
-__all__ = ["FormulaDesign", "FormulaRecipe"]
 
 @dataclass(frozen=True)
 class FormulaRecipe:

@@ -8,19 +8,6 @@ from sklmm.design.outcomes import plain_labels
 from sklmm.exceptions import NumbersAsLabelsWarning
 from sklmm.messages import listed, shown_label, similar_names, warn
 
-__all__ = [
-    "complete_rows",
-    "in_which_not_defined",
-    "is_number",
-    "plain_columns",
-    "refuse_dates",
-    "refuse_incomplete",
-    "refuse_infinite",
-    "take_columns",
-    "undefined_rows",
-    "warn_of_numbers",
-]
-
 FEW_LEVELS, NUMBERS = 10, 0.8  # with more levels, of which so many are numbers, text is a column of numbers gone wrong
 
 

@@ -3,8 +3,6 @@
 import keyword
 import re
 
-__all__ = ["StandIns", "quote_calls", "split_formula", "translate"]
-
 _STAND_IN = "column_"
 _TYPES = ("bool", "float", "int", "str")  # as in I(x.astype(int))
 _TOKEN = re.compile(

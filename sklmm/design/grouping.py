@@ -10,8 +10,6 @@ import pandas as pd
 
 from sklmm.messages import shown_label
 
-__all__ = ["as_group_frame", "encode_groups", "interact", "lookup_codes", "lookup_known_codes", "other_type"]
-
 # A table indexed by label beats a hash table as long as it stays in the cache or near the size of the data.
 _TABLE_MIN = 1 << 16
 _TABLE_PER_ROW = 4

@@ -20,8 +20,6 @@ from typing import NamedTuple
 
 from sklmm.messages import display_width, listed, similar_names
 
-__all__ = ["RandomTerm", "parse_random_effects", "term_names", "unknown_name_error"]
-
 _INTERCEPT = "intercept"  # the public name of the intercept among random coefficients
 
 

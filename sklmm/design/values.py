@@ -6,8 +6,6 @@ import numpy as np
 
 from sklmm.design.formula_columns import is_number
 
-__all__ = ["Numbers", "numbers_by_column", "two_values"]
-
 _FIRST = 256
 
 

@@ -29,8 +29,6 @@ from sklmm.fitted import FittedMixed, fitted_of
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.predictor import probabilities
 
-__all__ = ["LeaveGroupOut", "approximate_leave_group_out"]
-
 
 @dataclass
 class LeaveGroupOut:

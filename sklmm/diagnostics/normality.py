@@ -25,8 +25,6 @@ from sklmm.inference.tables import Table
 from sklmm.likelihood.base import FactorDesign, fit_mixed
 from sklmm.passes.threads import effective_threads
 
-__all__ = ["LevelLogits", "random_effects_normality", "simulated_effects", "standardised_effects"]
-
 MOST_SHAPIRO = 5000  # scipy's Shapiro-Wilk statistic is for samples up to this size
 FEWEST = 8  # groups
 _BINS = 200

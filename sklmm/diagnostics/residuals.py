@@ -18,15 +18,11 @@ from sklearn.utils.validation import check_is_fitted
 from sklmm.design.columns import one_dimensional, take_rows
 from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_weights
-from sklmm.diagnostics.normality import random_effects_normality, standardised_effects
 from sklmm.estimators.rows_of_fit import read_target, weights_of_rows
 from sklmm.families import normal_rule
 from sklmm.fitted import FittedMixed
 from sklmm.prediction.predictor import Predictor
 from sklmm.prediction.simulation import simulate_codes
-
-__all__ = ["quantile_residuals", "random_effects_normality", "standardised_effects"]
-
 
 # Quantile residuals ------------------------------------------------------------------------------------------
 

@@ -12,18 +12,6 @@ from numbers import Integral
 import numpy as np
 from scipy.optimize import brentq, minimize_scalar
 
-__all__ = [
-    "AR1",
-    "Exchangeable",
-    "Fixed",
-    "Independence",
-    "MDependent",
-    "ResidualMoments",
-    "Unstructured",
-    "WorkingCorrelation",
-    "resolve_correlation",
-]
-
 # How close to the end of its range a parameter is put where its estimate is outside.
 MARGIN = 1e-3
 

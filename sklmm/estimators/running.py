@@ -22,7 +22,6 @@ except ImportError:  # scikit-learn < 1.9 has no callbacks
         return called
 
 
-
 class Progress:
     """What a fit tells meanwhile: scikit-learn's callbacks that it begins and ends, them and the screen of its outer
     iterations.

@@ -25,8 +25,6 @@ from sklmm.exceptions import ConvergenceWarning
 from sklmm.inference.wald import check_level
 from sklmm.likelihood.base import FactorDesign, fit_mixed
 
-__all__ = ["BootstrapResult", "acceleration", "check_resampling", "resample", "warn_of_failures"]
-
 RESAMPLINGS = ("parametric", "cluster")
 KINDS = ("percentile", "basic", "bias-corrected", "bca")
 _TASK = 25  # resamples a process does before it reports: data travel once a task

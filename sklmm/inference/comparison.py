@@ -15,8 +15,6 @@ from sklmm.inference.same_rows import check_rows
 from sklmm.inference.tables import Table
 from sklmm.messages import listed
 
-__all__ = ["compare_models"]
-
 
 def compare_models(models, likelihood_ratio=False):
     """Compare models of the same rows by their information criteria, the best first.

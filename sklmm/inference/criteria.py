@@ -15,8 +15,6 @@ import math
 
 import numpy as np
 
-__all__ = ["aic", "bic", "cic", "deviance", "qic", "qicu"]
-
 
 def deviance(log_likelihood):
     """-2 times the log-likelihood."""

@@ -15,8 +15,6 @@ import numpy as np
 from sklmm.exceptions import NotEstimableWarning
 from sklmm.messages import listed, warn
 
-__all__ = ["Dependences", "dependences", "warn_of_rows"]
-
 _CHUNK = 1 << 13
 # Of a column's spread: far more than rounding, and more than what was left of columns that count as dependent.
 _DEPARTS = 1e-3

@@ -31,8 +31,6 @@ from sklmm.fitted import FittedMarginal, fitted_of
 from sklmm.inference.same_rows import check_rows
 from sklmm.messages import listed
 
-__all__ = ["LikelihoodRatioTest", "likelihood_ratio_test"]
-
 # Of twice the log-likelihood: so much lower may the larger model's be by rounding.
 _ROUNDING = 1e-6
 _PROJECTION_STEPS = 500

@@ -14,8 +14,6 @@ from scipy import stats
 
 from sklmm.optimize.trust_region import newton_step
 
-__all__ = ["profile_interval"]
-
 STIFFNESS = 20.0  # K, in units of the profile's curvature
 TOL = 1e-9  # of a constrained fit, in log-likelihood units
 NEAR = 1e-4  # so near to the quantile a last Newton step ends within its square

@@ -17,8 +17,6 @@ from sklmm._kernels._moments import add_products
 from sklmm.exceptions import DifferentRowsWarning
 from sklmm.messages import listed, warn
 
-__all__ = ["RowSignature", "check_rows", "compare_rows", "row_signature"]
-
 _CHUNK = 1 << 12  # rows whose features stay in cache, and for which BLAS wakes no threads
 _GOLDEN = 0.6180339887498949  # whose multiples' fractional parts are spread evenly, and repeat nowhere
 _SAME = 1e-8  # of a column's standard deviation: more than rounding, less than one row of ten million

@@ -28,8 +28,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["COV_TYPES", "Meats", "check_cov_type", "covariance"]
-
 COV_TYPES = ("robust", "naive", "kauermann-carroll", "mancl-derouen", "fay-graubard", "morel")
 
 

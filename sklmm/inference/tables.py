@@ -4,8 +4,6 @@ import html
 
 import pandas as pd
 
-__all__ = ["Table"]
-
 
 class Table(pd.DataFrame):
     """A data frame that shows all of its columns, however wide, and sentences below them.

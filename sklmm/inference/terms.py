@@ -11,8 +11,6 @@ from itertools import product
 
 from sklmm.messages import listed
 
-__all__ = ["Terms"]
-
 _TIMES = "\0"  # between the parts of a product, in place of the colon that level names may hold
 
 

@@ -26,8 +26,6 @@ from scipy import stats
 
 from sklmm.families import LOGIT
 
-__all__ = ["R2", "VariancePartition", "variance_partition"]
-
 R2 = namedtuple("R2", ["marginal", "conditional"])
 
 

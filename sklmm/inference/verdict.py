@@ -12,8 +12,6 @@ from sklmm.fitted import FittedMixed
 from sklmm.inference.tables import Table
 from sklmm.messages import listed, warn
 
-__all__ = ["NO_INFERENCE", "not_estimated", "reason_of_blanks", "warn_of_blanks", "with_reason"]
-
 NO_INFERENCE = "no standard errors, tests, intervals or odds ratios"
 _NOTHING_LEFT = 0.1  # of log-likelihood: one row of even odds has 0.69
 

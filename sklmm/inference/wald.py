@@ -10,19 +10,6 @@ from scipy import linalg, stats
 from sklmm.inference.terms import Terms
 from sklmm.messages import listed
 
-__all__ = [
-    "WaldTest",
-    "check_level",
-    "conf_int",
-    "contrast_matrix",
-    "correlation",
-    "odds_ratios",
-    "reference_distribution",
-    "standard_errors",
-    "wald_table",
-    "wald_test",
-]
-
 _RANK_TOLERANCE = 1e-10
 
 

@@ -28,8 +28,6 @@ from scipy import stats
 
 from sklmm.inference.wald import check_level
 
-__all__ = ["prediction_interval"]
-
 
 def prediction_interval(estimator, X, codes, cumulants, level):
     """Interval for the probability of the second class, (n, 2).

@@ -32,8 +32,6 @@ from sklmm.inference.verdict import not_estimated, with_reason
 from sklmm.inference.wald import check_level, reference_distribution
 from sklmm.messages import listed, warn
 
-__all__ = ["average_marginal_effects", "delta_errors", "marginal_coefficients", "probability_and_gradient"]
-
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
 _STEP = 1e-5  # of differences, in standard deviations of a feature: one-sided ones are wrong by about as much
 

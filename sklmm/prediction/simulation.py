@@ -11,8 +11,6 @@ from sklmm.exceptions import NoGroupsWarning
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.prediction.predictor import Predictor, check_effects
 
-__all__ = ["simulate", "simulate_codes"]
-
 
 def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
     """Yield n arrays of simulated outcomes, True for the second class; with weights how often a row has it.

@@ -6,8 +6,6 @@ import pandas as pd
 from sklmm.inference.tables import Table
 from sklmm.reporting import numbers, rendering
 
-__all__ = ["FitSummary"]
-
 
 class FitSummary:
     """Tables of a fitted model: ``print`` them, or take them as DataFrames.

@@ -4,8 +4,6 @@ from functools import partial
 
 import numpy as np
 
-__all__ = ["column_decimals", "count", "fixed", "p_value", "ratio", "writer"]
-
 
 def column_decimals(scales):
     """Decimals that show four digits of the smallest of some scales, between 2 and 5."""

@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 
 from sklmm.messages import display_width
 
-__all__ = ["Document", "Table", "to_html", "to_latex", "to_markdown", "to_text"]
-
 
 @dataclass(frozen=True)
 class Table:

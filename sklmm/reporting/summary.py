@@ -13,8 +13,6 @@ from sklmm.messages import listed, shown_label
 from sklmm.reporting import numbers, rendering
 from sklmm.reporting.fit_summary import FitSummary
 
-__all__ = ["FitSummary", "summary_of_gee", "summary_of_mixed"]
-
 
 def summary_of_mixed(estimator, level=0.95, correlation=False):
     """Summary of a fitted `MixedLogisticRegression`, from its fitted attributes.
