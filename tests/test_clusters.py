@@ -7,7 +7,8 @@ import pytest
 
 from sklmm._kernels._gee import Moments, Whitening
 from sklmm.estimating import AR1, Exchangeable, Fixed, Independence, MDependent, Unstructured, WorkingCorrelation
-from sklmm.estimating.clusters import MOST_SHOWN, Clusters, Timing, shown_label
+from sklmm.estimating.clusters import MOST_SHOWN, Clusters, Timing
+from sklmm.messages import shown_label
 
 
 def _clusters(codes, times=None, weights=None, labels=None):

@@ -17,7 +17,8 @@ from sklmm import (
     random_effects_normality,
 )
 from sklmm.datasets import load_contraception, load_ohio, make_clustered_classification
-from sklmm.diagnostics.residuals import _binomial_cdf, standardised_effects
+from sklmm.diagnostics.normality import standardised_effects
+from sklmm.diagnostics.residuals import _binomial_cdf
 from sklmm.exceptions import NoGroupsWarning, SingularFitWarning
 
 

@@ -17,7 +17,8 @@ from sklmm.inference.sandwich import COV_TYPES
 from sklmm.inference.variance_partition import VariancePartition
 from sklmm.inference.wald import wald_table
 from sklmm.messages import display_width
-from sklmm.reporting.summary import COVARIANCES, FitSummary, summary_of_gee, summary_of_mixed
+from sklmm.reporting.fit_summary import FitSummary
+from sklmm.reporting.summary import COVARIANCES, summary_of_gee, summary_of_mixed
 
 
 def fitted(**changes):
