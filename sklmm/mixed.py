@@ -13,6 +13,7 @@ from sklmm.design.formula import FormulaRecipe
 from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import rows_by_level
 from sklmm.design.row_moments import row_moments
+from sklmm.design.structure import Observations, Structure
 from sklmm.diagnostics.normality import LevelLogits
 from sklmm.estimators.fit_warnings import (
     error_of_approximation,
@@ -28,7 +29,7 @@ from sklmm.estimators.reading import check_number
 from sklmm.estimators.running import Progress, with_callbacks
 from sklmm.exceptions import NoGroupsWarning
 from sklmm.inference import criteria
-from sklmm.likelihood.base import FactorDesign, fit_mixed
+from sklmm.likelihood.fit import fit_mixed
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.population import marginal_coefficients
 from sklmm.prediction.predictor import check_effects
@@ -300,28 +301,28 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             )
         warn_of_many_effects(factors, n_obs)
 
-        designs = _designs(factors, codes)
-        warn_of_equal_partitions(designs, [factor.names_by_column() for factor in factors])
+        structure = Structure(
+            [factor.structure() for factor in factors],
+            bool(self.fit_intercept),
+            "auto" if self.n_quadrature == "auto" else int(self.n_quadrature),
+            slopes_only,
+        )
+        warn_of_equal_partitions(structure.factors, codes, [factor.names_by_column() for factor in factors])
         with progress.iterations() as told:
             fit = fit_mixed(
-                rows.X,
-                target,
-                factors=designs,
-                sample_weight=weights,
-                fit_intercept=bool(self.fit_intercept),
-                n_quadrature="auto" if self.n_quadrature == "auto" else int(self.n_quadrature),
+                Observations(rows.X, target, codes, weights),
+                structure,
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 n_threads=effective_threads(self.n_threads, target.size),
                 progress=told,
-                slopes_only=slopes_only,
                 compare=True,
             )
         n_fixed = len(names) + bool(self.fit_intercept)
         slopes, columns = fit.beta[n_fixed - len(names) :], [factor.columns for factor in factors]
         logits = np.empty(target.size) if columns == [[-1]] else None  # of a random intercept alone
         moments = row_moments(rows.X, slopes, fit.effect_units, weights, out=logits)
-        large = large_variances(fit, designs, moments.random_moments, target, weights)
+        large = large_variances(fit, structure.factors, codes, moments.random_moments, target, weights)
         fixed_names = ["intercept"] * bool(self.fit_intercept) + names
         approximation = error_of_approximation(fit, fixed_names, [name for f in factors for name in f.effect_names()])
         warn_of_fit(fit, rows.X, names, large, approximation)
@@ -370,7 +371,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             _levels=factors[0].levels if len(factors) == 1 else None,
             _posterior=fit.posterior,
             _units=fit.units,
-            _nesting=nested_pairs(designs),
+            _nesting=nested_pairs(structure.factors, codes),
             _row_moments=moments,
             _level_logits=level_logits,
             _large_variances=large,
@@ -489,10 +490,3 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             for name, coefficients, part in factor.term_slices():
                 tables[name] = pd.DataFrame(values[:, part], index=factor.levels, columns=coefficients, copy=True)
         return tables
-
-
-def _designs(factors, codes):
-    return [
-        FactorDesign(code, len(factor.levels), factor.columns, factor.blocks, factor.name)
-        for factor, code in zip(factors, codes, strict=True)
-    ]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from brute_force import GroupPosterior
+from designs import Coded, posteriors
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
@@ -14,7 +15,6 @@ from sklmm import MixedEffectEncoder, MixedLogisticRegression
 from sklmm.datasets import load_ohio, make_clustered_classification
 from sklmm.design.units import FitUnits
 from sklmm.exceptions import ForgottenGroupsWarning, SingularFitWarning
-from sklmm.likelihood.base import FactorDesign, posteriors_given_fit
 from sklmm.likelihood.posterior import MAX_NODES
 
 SIZES = [1, 1, 2, 3, 6, 12, 25, 50]  # rows of a group
@@ -56,9 +56,9 @@ class Groups:
 
     def posterior(self, rows=slice(None)):
         """What the package makes of these rows."""
-        factor = FactorDesign(self.codes[rows], self.n_groups, self.columns, [(len(self.columns), True)])
+        factor = Coded(self.codes[rows], self.n_groups, self.columns, [(len(self.columns), True)])
         w = None if self.w is None else self.w[rows]
-        (_, _, (posterior,), joint) = posteriors_given_fit(
+        (_, _, (posterior,), joint) = posteriors(
             self.X[rows], self.y[rows], factors=[factor], units=self.units, sample_weight=w
         )
         assert joint is None
@@ -143,8 +143,8 @@ def test_four_coefficients_are_normal():
     Lambda, theta = parameters([0.6] * 4, correlation=0.0)
     x = np.concatenate([np.zeros(3), [0.3], theta])
     units = FitUnits(np.zeros(8), np.r_[np.ones(3), np.zeros(5)], np.zeros(4), np.ones(4), x, x[:4], 3, True)
-    factor = FactorDesign(codes, int(codes.max()) + 1, columns, [(4, True)])
-    _, _, (posterior,), _ = posteriors_given_fit(X, y, factors=[factor], units=units)
+    factor = Coded(codes, int(codes.max()) + 1, columns, [(4, True)])
+    _, _, (posterior,), _ = posteriors(X, y, factors=[factor], units=units)
     for level in (5, 6, 7, 20):
         rows = codes == level
         exact = GroupPosterior(np.full(rows.sum(), 0.3), Z[rows], y[rows], 0.36 * np.eye(4))

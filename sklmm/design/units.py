@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.structure import FactorStructure
+
 SAMPLE_ROWS = 1024
 CHUNK_ROWS = 1 << 16
 
@@ -104,61 +107,111 @@ class FitUnits:
         return E
 
 
+@dataclass(frozen=True, eq=False)
 class Units:
-    """Base of the engines: translates between natural and internal parameters.
+    """Parameters as engines have them, and as users know them.
 
-    Internal parameters are the slopes, the intercept if there is one, and theta. An engine sets `p`, `fit_intercept`,
-    `n_fixed`, `n_params`, `columns` and `covariance`, and then calls `_scale_columns`.
+    Internal parameters are the slopes, the intercept if there is one, and theta, all of centred and scaled columns;
+    natural ones are the intercept if any, the slopes and theta, in the user's units. What the rows have to do with it
+    is in the centres and scales: parts of the rows, or other rows, can be given the units of all.
+
+    Attributes
+    ----------
+    p : int
+        Columns of X.
+    fit_intercept : bool
+    columns : ndarray of int
+        Column of X for each random coefficient, over all factors; -1 for the intercept.
+    covariance : RelativeCovariance
+        Of all factors; without factors that of an intercept, whose theta is held at 0.
+    center, inv_scale : ndarray
+        Of the columns of X, padded to whole vectors.
+    z_center, z_inv_scale : ndarray
+        Of the columns of all random coefficients.
     """
 
-    def _scale_columns(self, X, sample_weight, standardise, units=None):
-        """Choose the units: those of an earlier fit, if given."""
-        p = X.shape[1]
-        self._X = X
-        if units is not None:
-            self._center, self._inv_scale = units.center, units.inv_scale
-            self._z_center, self._z_inv_scale = units.z_center, units.z_inv_scale
-            return
-        self._z_center, self._z_inv_scale = np.zeros(self.columns.size), np.ones(self.columns.size)
-        if not standardise or p == 0:
-            padded = max(8, (p + 7) // 8 * 8)
-            self._center, self._inv_scale = np.zeros(padded), np.zeros(padded)
-            self._inv_scale[:p] = 1.0
-            return
-        sample, share = row_sample(X, sample_weight)
-        self._center, self._inv_scale = column_scales(sample, share, self.fit_intercept, X, sample_weight)
+    p: int
+    fit_intercept: bool
+    columns: np.ndarray
+    covariance: RelativeCovariance
+    center: np.ndarray
+    inv_scale: np.ndarray
+    z_center: np.ndarray
+    z_inv_scale: np.ndarray
+
+    @classmethod
+    def plain(cls, p, structure):
+        """The user's own units, for p columns of X."""
+        factors = structure.factors or [FactorStructure(1, [-1], [(1, True)])]
+        columns = np.array([column for factor in factors for column in factor.columns], dtype=np.int64)
+        covariance = RelativeCovariance([block for factor in factors for block in factor.blocks])
+        padded = max(8, (p + 7) // 8 * 8)
+        inv_scale = np.append(np.ones(p), np.zeros(padded - p))
+        own = np.zeros(padded), inv_scale, np.zeros(columns.size), np.ones(columns.size)
+        return cls(p, bool(structure.fit_intercept), columns, covariance, *own)
+
+    @classmethod
+    def of(cls, observations, structure):
+        """Units that suit these rows."""
+        X, weights = observations.X, observations.weights
+        plain = cls.plain(X.shape[1], structure)
+        if plain.p == 0:
+            return plain
+        sample, share = row_sample(X, weights)
+        scales = column_scales(sample, share, plain.fit_intercept, X, weights)
+        z_center, z_inv_scale = plain.z_center.copy(), plain.z_inv_scale.copy()
         size = np.sqrt(share @ sample**2)
-        for block, correlated in self.covariance.blocks:
-            columns = self.columns[block]
+        for block, correlated in plain.covariance.blocks:
+            columns = plain.columns[block]
             # beside a correlated intercept a slope may be counted from anywhere: it is the same model
             # (from the mean of all rows: quadrature's error, though not the model, depends on it)
             centred = correlated and (columns < 0).any()
             for a, column in enumerate(columns, start=block.start):
                 if column < 0:
                     continue
-                center = np.average(X[:, column], weights=sample_weight) if centred else 0.0
+                center = np.average(X[:, column], weights=weights) if centred else 0.0
                 scale = np.sqrt(share @ (sample[:, column] - center) ** 2)
                 if scale > 1e-12 * size[column]:
-                    self._z_center[a], self._z_inv_scale[a] = center, 1.0 / scale
+                    z_center[a], z_inv_scale[a] = center, 1.0 / scale
+        return replace(
+            plain, center=scales[0], inv_scale=scales[1], z_center=z_center, z_inv_scale=z_inv_scale
+        )
 
-    def farthest(self, step):
-        """How far a step in the fixed effects moves the linear predictor of some row at most."""
-        return largest_move(self._X, self._center, self._inv_scale, step)
+    @classmethod
+    def of_fit(cls, fit, structure):
+        """The units of an earlier fit, from its `FitUnits`."""
+        plain = cls.plain(0, structure)
+        return replace(
+            plain, p=len(fit.x) - plain.n_params, center=fit.center, inv_scale=fit.inv_scale, z_center=fit.z_center,
+            z_inv_scale=fit.z_inv_scale,
+        )  # fmt: skip
 
-    def spread(self, step):
-        """How far apart a step in the fixed effects moves linear predictors along each column."""
-        return np.ptp(self._X, axis=0) * np.abs(self._inv_scale[: self.p] * step[: self.p])
+    @property
+    def n_fixed(self):
+        return self.p + self.fit_intercept
 
-    def _fixed_map(self):
-        """d(natural)/d(internal) of the fixed effects; natural are the intercept, if any, and the slopes."""
-        return natural_map(self._center, self._inv_scale, self.p, self.fit_intercept)
+    @property
+    def n_params(self):
+        return self.n_fixed + self.covariance.m
+
+    def farthest(self, X, step):
+        """How far a step in the fixed effects moves the linear predictor of some row of X at most."""
+        return largest_move(X, self.center, self.inv_scale, step)
+
+    def spread(self, X, step):
+        """How far apart a step in the fixed effects moves linear predictors along each column of X."""
+        return np.ptp(X, axis=0) * np.abs(self.inv_scale[: self.p] * step[: self.p])
+
+    def fixed_map(self):
+        """d(natural)/d(internal) of the fixed effects."""
+        return natural_map(self.center, self.inv_scale, self.p, self.fit_intercept)
 
     def random_map(self):
         """Natural random coefficients from internal ones, (q, q)."""
-        T = np.diag(self._z_inv_scale)
+        T = np.diag(self.z_inv_scale)
         for block, _ in self.covariance.blocks:
             intercept = block.start + np.flatnonzero(self.columns[block] < 0)
-            T[intercept, block] -= (self._z_center * self._z_inv_scale)[block]
+            T[intercept, block] -= (self.z_center * self.z_inv_scale)[block]
         return T
 
     def standard_deviations(self, x):
@@ -168,7 +221,7 @@ class Units:
     def jacobian(self, x):
         """d(natural)/d(internal) at x; natural are the intercept if any, the slopes and theta, in the user's units."""
         J = np.zeros((self.n_params, self.n_params))
-        J[: self.n_fixed, : self.n_fixed] = self._fixed_map()
+        J[: self.n_fixed, : self.n_fixed] = self.fixed_map()
         T = self.random_map()
         factor = T @ self.covariance.lambda_(x[self.n_fixed :])
         for entry in range(self.covariance.m):
@@ -183,19 +236,19 @@ class Units:
         if np.triu(T, 1).any():  # quadrature's value depends on the factor, which `internal` is to find again
             Lambda = covariance.with_pivots(Lambda)
         Lambda = covariance.normal_form(T @ Lambda)
-        return self._fixed_map() @ x[: self.n_fixed], Lambda[covariance.row, covariance.col]
+        return self.fixed_map() @ x[: self.n_fixed], Lambda[covariance.row, covariance.col]
 
     def internal(self, beta, theta):
         """Internal parameters of (beta, theta)."""
         covariance = self.covariance
         Lambda = covariance.normal_form(np.linalg.solve(self.random_map(), covariance.lambda_(theta)))
-        return np.append(np.linalg.solve(self._fixed_map(), beta), Lambda[covariance.row, covariance.col])
+        return np.append(np.linalg.solve(self.fixed_map(), beta), Lambda[covariance.row, covariance.col])
 
     def fit_units(self, x, slopes_only=0):
         """What describes these units and parameters once the rows are gone."""
         beta = np.delete(x[: self.n_fixed], np.arange(self.p - slopes_only, self.p))
         return FitUnits(
-            self._center, self._inv_scale, self._z_center, self._z_inv_scale, np.array(x), beta, self.p - slopes_only,
+            self.center, self.inv_scale, self.z_center, self.z_inv_scale, np.array(x), beta, self.p - slopes_only,
             self.fit_intercept,
         )  # fmt: skip
 
@@ -204,7 +257,7 @@ class Units:
         Lambda, T, found, first = self.covariance.lambda_(x[self.n_fixed :]), self.random_map(), [], 0
         for size in sizes:
             own = slice(first, first + size)
-            scales = self._z_center[own], self._z_inv_scale[own]
+            scales = self.z_center[own], self.z_inv_scale[own]
             found.append(EffectUnits(self.columns[own].tolist(), *scales, T[own, own], Lambda[own, own]))
             first += size
         return found

@@ -18,7 +18,7 @@ from sklmm.design.units import column_scales, natural_map, row_sample
 from sklmm.estimating.clusters import Timing
 from sklmm.estimating.correlation import AR1, MARGIN, Exchangeable, ResidualMoments
 from sklmm.optimize.newton import FitReport
-from sklmm.passes.blocks import ACCUMULATOR_BYTES, MAX_CHUNKS, TILE_BYTES, block_ranks, sample_levels, sample_size
+from sklmm.passes.blocks import ACCUMULATOR_BYTES, MAX_CHUNKS, block_ranks, rows_of_tile, sample_size, sample_strides
 from sklmm.passes.tables import in_order
 
 FAY_GRAUBARD_BOUND = 0.75  # of a leverage, as Fay and Graubard (2001) propose
@@ -113,7 +113,7 @@ class Equations:
             self._diagonal = np.repeat(first, sizes) + row * (np.repeat(sizes, sizes) + 1)
         root_w = None if w is None else np.sqrt(w)
         ld = (self.m + 8) // 8 * 8
-        tile = int(np.clip(TILE_BYTES // (8 * ld), 64, 1024) // 8 * 8)
+        tile = rows_of_tile(ld)
         if self.whitening == Whitening.DENSE:  # a cluster is factored as a whole
             tile = max(tile, (clusters.largest + 7) // 8 * 8)
         block = whole_blocks(clusters.start, tile)
@@ -129,9 +129,9 @@ class Equations:
         self._first_row, self._rank = clusters.start[block], block_ranks(n_blocks)
         self._count_moments(w)
 
-    def sample_levels(self):
+    def sample_strides(self):
         """The samples of blocks to climb through, see `sklmm.passes.blocks`."""
-        return sample_levels(self.X, self.y, self._first_row, self._rank, self.clusters.sizes.size, self.m)
+        return sample_strides(self.X, self.y, self._first_row, self._rank, self.clusters.sizes.size, self.m)
 
     # Moments -----------------------------------------------------------------------------------------------
 
@@ -316,9 +316,9 @@ class Equations:
         half[: self.m] = 0.5 * beta
         return half
 
-    def evaluate(self, beta, alpha, level=1):
-        """Sums over all rows, or over a sample of one block in `level`."""
-        sampled = sample_size(self.kernel.n_blocks, level)
+    def evaluate(self, beta, alpha, stride=1):
+        """Sums over all rows, or over a sample of one block in `stride`."""
+        sampled = sample_size(self.kernel.n_blocks, stride)
         return self.kernel.evaluate(self._half(beta), self._rank, sampled, **self._whitener(alpha))
 
     def intercept_only(self):
@@ -329,19 +329,19 @@ class Equations:
             beta[-1] = np.log(share / (1.0 - share))
         return beta
 
-    def value_without_slopes(self, beta, level=1):
+    def value_without_slopes(self, beta, stride=1):
         """Log-likelihood of independent rows of the intercept alone."""
         w, log_odds = self.clusters.w, beta[self.p :].sum()
         rows = slice(None)
-        if level > 1:
-            rows = np.repeat(self._rank < sample_size(self.kernel.n_blocks, level), np.diff(self._first_row))
+        if stride > 1:
+            rows = np.repeat(self._rank < sample_size(self.kernel.n_blocks, stride), np.diff(self._first_row))
         y = self.y[rows] > 0
         successes, total = (y.sum(), y.size) if w is None else (w[rows][y].sum(), w[rows].sum())
         return -successes * np.logaddexp(0.0, -log_odds) - (total - successes) * np.logaddexp(0.0, log_odds)
 
-    def share(self, level):
+    def share(self, stride):
         """Of the blocks, in a sample."""
-        return sample_size(self.kernel.n_blocks, level) / self.kernel.n_blocks
+        return sample_size(self.kernel.n_blocks, stride) / self.kernel.n_blocks
 
     def correct(self, beta, alpha, bread):
         """One last pass: sensitivity, scores and sums of their products, plain and corrected for leverage.

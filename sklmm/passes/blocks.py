@@ -12,7 +12,7 @@ MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not dep
 ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
 POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
 
-LEVELS = (8, 64)  # a sample holds one block in so many
+STRIDES = (8, 64)  # a sample holds one block in so many
 MANY_BLOCKS = 80  # with fewer of them a sample of blocks is like the data only if clusters stand in no order
 MIN_ROWS, MIN_CLUSTERS = 1000, 10
 ROWS_PER_PARAMETER = 20
@@ -27,17 +27,29 @@ def block_ranks(n_blocks):
 def cluster_order(n_clusters, n_rows, tile):
     """A fixed pseudo-random order of the clusters, or None: where rows are few enough to copy and many enough for
     samples, and blocks so few that neighbours in the data should not stand in one."""
-    if LEVELS[0] * MIN_ROWS <= n_rows < MANY_BLOCKS * tile:
+    if STRIDES[0] * MIN_ROWS <= n_rows < MANY_BLOCKS * tile:
         return np.random.default_rng(0).permutation(n_clusters)
     return None
 
 
-def sample_size(n_blocks, level):
-    """How many blocks the sample of one block in `level` has."""
-    return -(-n_blocks // level)
+def rows_of_tile(n_numbers):
+    """Rows in a tile, a multiple of 8, where a row takes so many numbers."""
+    return int(np.clip(TILE_BYTES // (8 * n_numbers), 64, 1024) // 8 * 8)
 
 
-def sample_levels(X, y, first_row, rank, n_clusters, n_params):
+def chunks_of_blocks(n_blocks, n_params):
+    """First block of each chunk, and the end: a chunk has an accumulator of its own."""
+    accumulators = 2 * 8 * n_params * (n_params + 8)
+    n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
+    return np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64)
+
+
+def sample_size(n_blocks, stride):
+    """How many blocks the sample of one block in `stride` has."""
+    return -(-n_blocks // stride)
+
+
+def sample_strides(X, y, first_row, rank, n_clusters, n_params):
     """The samples to climb through, coarsest first, e.g. [64, 8, 1]; 1 is all blocks.
 
     Parameters
@@ -54,18 +66,18 @@ def sample_levels(X, y, first_row, rank, n_clusters, n_params):
 
     Returns
     -------
-    levels : list of int
+    strides : list of int
     """
-    levels, n_blocks = [1], len(rank)
+    strides, n_blocks = [1], len(rank)
     order = np.argsort(rank)
-    for level in LEVELS:
-        chosen = order[: sample_size(n_blocks, level)]
+    for stride in STRIDES:
+        chosen = order[: sample_size(n_blocks, stride)]
         n_rows = int((first_row[chosen + 1] - first_row[chosen]).sum())
-        enough = n_rows >= max(MIN_ROWS, ROWS_PER_PARAMETER * n_params) and n_clusters >= level * MIN_CLUSTERS
-        if not (enough and level <= n_blocks and _tells_of_all(X, y, first_row, chosen)):
+        enough = n_rows >= max(MIN_ROWS, ROWS_PER_PARAMETER * n_params) and n_clusters >= stride * MIN_CLUSTERS
+        if not (enough and stride <= n_blocks and _tells_of_all(X, y, first_row, chosen)):
             break
-        levels.insert(0, level)
-    return levels
+        strides.insert(0, stride)
+    return strides
 
 
 def _tells_of_all(X, y, first_row, chosen):
