@@ -275,13 +275,12 @@ def _count_classes(codes, n_categories, target, weights):
     return cells.reshape(n_categories, 2)
 
 
-def _as_rows(cells):
-    """Rows that are these counts, at most two weighted ones a category, and the factors of their model."""
+def _as_rows(cells, n_quadrature=1):
+    """Rows that are these counts, at most two weighted ones a category, and the structure of their model."""
     filled = np.flatnonzero(cells)
-    rows = Observations(
-        np.empty((filled.size, 0)), (filled % 2).astype(np.uint8), [filled // 2], cells.ravel()[filled]
-    )
-    return rows, [FactorStructure(len(cells), [-1], [(1, True)])]
+    X, y = np.empty((filled.size, 0)), (filled % 2).astype(np.uint8)
+    rows = Observations(X, y, [filled // 2], cells.ravel()[filled])
+    return rows, Structure([FactorStructure(len(cells), [-1], [(1, True)])], n_quadrature=n_quadrature)
 
 
 def _fit_counts(cells, n_quadrature):
@@ -291,9 +290,8 @@ def _fit_counts(cells, n_quadrature):
     if (cells.sum(axis=1) <= 1).all():  # one row a category fits any standard deviation as well: take none
         return overall, 0.0, False
     if (cells.min(axis=1) > 0).any():
-        rows, factors = _as_rows(cells)
-        structure = Structure(factors, n_quadrature=n_quadrature)
-        fit = fit_mixed(rows, structure, n_threads=effective_threads(None, rows.y.size))
+        n_threads = effective_threads(None, np.count_nonzero(cells))
+        fit = fit_mixed(*_as_rows(cells, n_quadrature), n_threads=n_threads)
         if (sd := abs(fit.theta[0][0])) <= LARGEST_SD:
             return fit.beta[0], sd, False
     return overall, LARGEST_SD, True
@@ -301,11 +299,8 @@ def _fit_counts(cells, n_quadrature):
 
 def _encodings(cells, intercept, sd, output):
     """The number for each category, given its counts; and last, that for unknown categories."""
-    rows, factors = _as_rows(cells)
-    (modes,), _, (posterior,), _ = posteriors_given_fit(
-        rows, Structure(factors), FitUnits.of_intercepts(intercept, sd),
-        n_threads=effective_threads(None, rows.y.size),
-    )  # fmt: skip
+    units, n_threads = FitUnits.of_intercepts(intercept, sd), effective_threads(None, np.count_nonzero(cells))
+    (modes,), _, (posterior,), _ = posteriors_given_fit(*_as_rows(cells), units, n_threads=n_threads)
     if output == "logit":
         return intercept + np.append(modes[:, 0], 0.0)
     known = np.flatnonzero(cells.any(axis=1))

@@ -301,12 +301,8 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             )
         warn_of_many_effects(factors, n_obs)
 
-        structure = Structure(
-            [factor.structure() for factor in factors],
-            bool(self.fit_intercept),
-            "auto" if self.n_quadrature == "auto" else int(self.n_quadrature),
-            slopes_only,
-        )
+        nodes = "auto" if self.n_quadrature == "auto" else int(self.n_quadrature)
+        structure = Structure([factor.structure() for factor in factors], bool(self.fit_intercept), nodes, slopes_only)
         warn_of_equal_partitions(structure.factors, codes, [factor.names_by_column() for factor in factors])
         with progress.iterations() as told:
             fit = fit_mixed(

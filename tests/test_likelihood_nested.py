@@ -107,7 +107,7 @@ def test_samples_of_blocks_add_up():
     engine = engine_of(case.X, case.y, factors, engine=NestedLikelihood)
     x = np.array([0.1, 0.2, 0.3, 0.1, 0.7, 0.7])
     beta, theta, state = np.append(x[:4], np.zeros(4)), x[4:][engine._coefficients], (engine.modes, engine.curvature)
-    blocks = np.arange(len(engine._rank))
+    blocks = np.arange(engine.blocks.n)
     parts = [engine.kernel.evaluate(beta, theta, *state, 1e-10, (blocks - k) % 3, 1) for k in range(3)]
     whole = engine.evaluate(x)
     assert sum(part[0] for part in parts) == pytest.approx(whole[0], abs=1e-9)

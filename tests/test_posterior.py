@@ -13,7 +13,8 @@ from sklearn.metrics import log_loss
 
 from sklmm import MixedEffectEncoder, MixedLogisticRegression
 from sklmm.datasets import load_ohio, make_clustered_classification
-from sklmm.design.units import FitUnits
+from sklmm.design.structure import FactorStructure, Structure
+from sklmm.design.units import FitUnits, Units
 from sklmm.exceptions import ForgottenGroupsWarning, SingularFitWarning
 from sklmm.likelihood.posterior import MAX_NODES
 
@@ -47,8 +48,8 @@ class Groups:
         self.y[(self.codes >= len(SIZES)) & (self.codes < 2 * len(SIZES))] = 0
         self.w = rng.integers(1, 6, n).astype(float) if weighted else None
         x = np.concatenate([self.beta, [self.intercept], theta])
-        z_units = np.zeros(len(sds)), np.ones(len(sds))
-        self.units = FitUnits(np.zeros(8), np.r_[1.0, 1.0, np.zeros(6)], *z_units, x, x[:3], 2, True)
+        structure = Structure([FactorStructure(sizes.size, columns, [(len(columns), True)])])
+        self.units = FitUnits(Units.plain(2, structure), x, 2)
         self.n_groups = sizes.size
 
     def design(self, X):
@@ -142,8 +143,8 @@ def test_four_coefficients_are_normal():
     y = (rng.random(len(X)) < expit(0.3 + np.sum(Z * b[codes], axis=1))).astype(np.uint8)
     Lambda, theta = parameters([0.6] * 4, correlation=0.0)
     x = np.concatenate([np.zeros(3), [0.3], theta])
-    units = FitUnits(np.zeros(8), np.r_[np.ones(3), np.zeros(5)], np.zeros(4), np.ones(4), x, x[:4], 3, True)
     factor = Coded(codes, int(codes.max()) + 1, columns, [(4, True)])
+    units = FitUnits(Units.plain(3, Structure([factor])), x, 3)
     _, _, (posterior,), _ = posteriors(X, y, factors=[factor], units=units)
     for level in (5, 6, 7, 20):
         rows = codes == level

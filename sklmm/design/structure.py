@@ -3,7 +3,7 @@
 What resamples, refits or cuts rows makes new observations; the structure stays, but for the numbers of levels.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,11 +33,10 @@ class Observations:
 
     def take(self, rows):
         """Some of the rows, or some of them several times."""
-        found = {part.name: getattr(self, part.name) for part in fields(self)}
-        codes = [code[rows] for code in found.pop("codes")]
-        return Observations(
-            codes=codes, **{name: None if part is None else part[rows] for name, part in found.items()}
+        X, y, weights, times = (
+            None if part is None else part[rows] for part in (self.X, self.y, self.weights, self.times)
         )
+        return Observations(X, y, [code[rows] for code in self.codes], weights, times)
 
     def aligned(self):
         """The same with an X that compiled code can read: a field of a structured array is copied."""

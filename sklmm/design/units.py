@@ -1,12 +1,12 @@
 """The user's parameters and the engines': columns of X are centred and scaled, random-effect columns scaled, so that
 neither conditioning nor starting values depend on units."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from sklmm.design.covariance import RelativeCovariance
-from sklmm.design.structure import FactorStructure
+from sklmm.design.structure import FactorStructure, Structure
 
 SAMPLE_ROWS = 1024
 CHUNK_ROWS = 1 << 16
@@ -53,58 +53,6 @@ class EffectUnits:
     def loadings(self, X):
         """t = Lambda'z of rows of X, (n, q)."""
         return self.design(X) @ self.Lambda
-
-
-@dataclass(frozen=True)
-class FitUnits:
-    """The units and the parameters of a fit, as the engines have them.
-
-    Attributes
-    ----------
-    center, inv_scale : ndarray
-        Of the columns of X, padded to whole vectors.
-    z_center, z_inv_scale : ndarray
-        Of the columns of all random coefficients.
-    x : ndarray
-        Slopes of all columns, the intercept if there is one, and theta.
-    beta : ndarray
-        Of x, the slopes of columns that are fixed effects, and the intercept.
-    n_slopes : int
-        Columns of X that are fixed effects: the first ones.
-    fit_intercept : bool
-    covariance : ndarray or None
-        Of x without the slopes of columns that are no fixed effects; 0 for parameters that are held.
-    """
-
-    center: np.ndarray
-    inv_scale: np.ndarray
-    z_center: np.ndarray
-    z_inv_scale: np.ndarray
-    x: np.ndarray
-    beta: np.ndarray
-    n_slopes: int
-    fit_intercept: bool
-    covariance: np.ndarray | None = field(default=None, repr=False)
-
-    @classmethod
-    def of_intercepts(cls, intercept, sd):
-        """Of a model of a random intercept without features."""
-        x = np.array([intercept, sd])
-        return cls(np.zeros(8), np.zeros(8), np.zeros(1), np.ones(1), x, x[:1], n_slopes=0, fit_intercept=True)
-
-    def with_covariance(self, covariance):
-        return replace(self, covariance=covariance)
-
-    def natural_map(self):
-        """d(natural)/d(internal) of the fixed effects; natural ones begin, internal ones end with the intercept."""
-        return natural_map(self.center, self.inv_scale, self.n_slopes, self.fit_intercept)
-
-    def design(self, X):
-        """Centred and scaled columns of rows of X that are fixed effects, and the intercept's."""
-        p = self.n_slopes
-        E = np.ones((X.shape[0], p + self.fit_intercept))
-        E[:, :p] = (X[:, :p] - self.center[:p]) * self.inv_scale[:p]
-        return E
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,18 +121,7 @@ class Units:
                 scale = np.sqrt(share @ (sample[:, column] - center) ** 2)
                 if scale > 1e-12 * size[column]:
                     z_center[a], z_inv_scale[a] = center, 1.0 / scale
-        return replace(
-            plain, center=scales[0], inv_scale=scales[1], z_center=z_center, z_inv_scale=z_inv_scale
-        )
-
-    @classmethod
-    def of_fit(cls, fit, structure):
-        """The units of an earlier fit, from its `FitUnits`."""
-        plain = cls.plain(0, structure)
-        return replace(
-            plain, p=len(fit.x) - plain.n_params, center=fit.center, inv_scale=fit.inv_scale, z_center=fit.z_center,
-            z_inv_scale=fit.z_inv_scale,
-        )  # fmt: skip
+        return cls(plain.p, plain.fit_intercept, plain.columns, plain.covariance, *scales, z_center, z_inv_scale)
 
     @property
     def n_fixed(self):
@@ -244,14 +181,6 @@ class Units:
         Lambda = covariance.normal_form(np.linalg.solve(self.random_map(), covariance.lambda_(theta)))
         return np.append(np.linalg.solve(self.fixed_map(), beta), Lambda[covariance.row, covariance.col])
 
-    def fit_units(self, x, slopes_only=0):
-        """What describes these units and parameters once the rows are gone."""
-        beta = np.delete(x[: self.n_fixed], np.arange(self.p - slopes_only, self.p))
-        return FitUnits(
-            self.center, self.inv_scale, self.z_center, self.z_inv_scale, np.array(x), beta, self.p - slopes_only,
-            self.fit_intercept,
-        )  # fmt: skip
-
     def effect_units(self, x, sizes):
         """`EffectUnits` of each factor; `sizes` are their numbers of coefficients."""
         Lambda, T, found, first = self.covariance.lambda_(x[self.n_fixed :]), self.random_map(), [], 0
@@ -261,6 +190,52 @@ class Units:
             found.append(EffectUnits(self.columns[own].tolist(), *scales, T[own, own], Lambda[own, own]))
             first += size
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class FitUnits:
+    """The units and the parameters of a fit, as the engines have them.
+
+    Attributes
+    ----------
+    units : Units
+    x : ndarray
+        Slopes of all columns, the intercept if there is one, and theta.
+    n_slopes : int
+        Columns of X that are fixed effects: the first ones.
+    covariance : ndarray or None
+        Of x without the slopes of columns that are no fixed effects; 0 for parameters that are held.
+    """
+
+    units: Units
+    x: np.ndarray
+    n_slopes: int
+    covariance: np.ndarray | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_intercepts(cls, intercept, sd):
+        """Of a model of a random intercept without features."""
+        return cls(Units.plain(0, Structure([])), np.array([intercept, sd]), 0)
+
+    @property
+    def fit_intercept(self):
+        return self.units.fit_intercept
+
+    @property
+    def beta(self):
+        """Of x, the slopes of columns that are fixed effects, and the intercept."""
+        return np.delete(self.x[: self.units.n_fixed], np.arange(self.n_slopes, self.units.p))
+
+    def natural_map(self):
+        """d(natural)/d(internal) of the fixed effects; natural ones begin, internal ones end with the intercept."""
+        return natural_map(self.units.center, self.units.inv_scale, self.n_slopes, self.fit_intercept)
+
+    def design(self, X):
+        """Centred and scaled columns of rows of X that are fixed effects, and the intercept's."""
+        p, units = self.n_slopes, self.units
+        E = np.ones((X.shape[0], p + self.fit_intercept))
+        E[:, :p] = (X[:, :p] - units.center[:p]) * units.inv_scale[:p]
+        return E
 
 
 def row_sample(X, sample_weight):

@@ -85,12 +85,10 @@ class MixedPrediction:
         if not keep:
             _warn_of_forgotten(self._factors, encoded, known)
         on_nodes = isinstance(self._factors[0].posterior, NodePosterior)
+        factors = [factor.structure(len(levels)) for factor, (_, levels) in zip(self._factors, encoded, strict=True)]
         _, mode_cov, posteriors, joint = posteriors_given_fit(
             Observations(rows.X, target, [code for code, _ in encoded], weights),
-            Structure(
-                [factor.structure(len(levels)) for factor, (_, levels) in zip(self._factors, encoded, strict=True)],
-                self._units.fit_intercept,
-            ),
+            Structure(factors, self._units.fit_intercept),
             self._units,
             n_threads=effective_threads(self.n_threads),
             priors=None if on_nodes or not keep else [*map(_prior, self._factors, known)],

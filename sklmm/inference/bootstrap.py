@@ -231,15 +231,8 @@ class MarginalRefit:
         rows = self.draw.observations.take(index)
         if rows.y.min() == rows.y.max():
             return None
-        fit = fit_gee(
-            rows.X,
-            rows.y,
-            codes=clusters.astype(np.intp) if self.has_groups else None,
-            n_clusters=self.draw.n_clusters if self.has_groups else None,
-            times=rows.times,
-            sample_weight=rows.weights,
-            **self.settings,
-        )
+        groups = {"codes": clusters.astype(np.intp), "n_clusters": self.draw.n_clusters} if self.has_groups else {}
+        fit = fit_gee(rows.X, rows.y, times=rows.times, sample_weight=rows.weights, **groups, **self.settings)
         beta = fit.beta.copy()
         beta[[j + int(self.settings["fit_intercept"]) for j in fit.aliased]] = np.nan
         return beta if fit.report.converged else None

@@ -8,21 +8,13 @@ import copy
 import numpy as np
 
 from sklmm._kernels._cluster import ClusterKernel
-from sklmm._kernels._grouping import gather_rows, group_rows, whole_blocks
+from sklmm._kernels._grouping import group_rows
 from sklmm.design.structure import Observations
 from sklmm.likelihood.crossed import CrossedLikelihood
 from sklmm.likelihood.posterior import MAX_Q, node_posterior
 from sklmm.likelihood.prepared import PreparedRows
 from sklmm.likelihood.quadrature import hermite_grid
-from sklmm.passes.blocks import (
-    POLISH_ROWS,
-    block_ranks,
-    chunks_of_blocks,
-    cluster_order,
-    rows_of_tile,
-    sample_size,
-    sample_strides,
-)
+from sklmm.passes.blocks import POLISH_ROWS, Blocks, cluster_order, rows_of_tile
 from sklmm.passes.tables import in_order
 
 MODE_TOL, ROUGH_MODE_TOL = 1e-10, 1e-4  # of the conditional modes, relative to 1 + |u|
@@ -55,7 +47,6 @@ class ClusteredLikelihood(PreparedRows):
 
     def __init__(self, observations, structure, n_threads=1, units=None):
         super().__init__(observations, structure, n_threads, units)
-        X, y, sample_weight = self.observations.X, observations.y, observations.weights
         self.has_clusters = bool(structure.factors)
         self.n_quadrature = structure.nodes
         self._n_levels = structure.factors[0].n_levels if self.has_clusters else 1
@@ -70,32 +61,26 @@ class ClusteredLikelihood(PreparedRows):
             order, start, self.level_of_cluster = group_rows(codes, self._n_levels)
             if place is not None:
                 self.level_of_cluster = np.argsort(place)[self.level_of_cluster]
-        if order is not None:
-            X, y = gather_rows(X, order), y[order]
-            sample_weight = None if sample_weight is None else sample_weight[order]
-        self.rows = X, y, sample_weight, start
-        self._block = whole_blocks(start, tile)
+        self.rows = X, y, _, _ = *self.sorted_rows(order), start
+        self.blocks = Blocks(start, tile, self.accumulator)
         self.kernel = self._make_kernel(self.n_quadrature)
         self.cluster_rows = np.diff(start)
         self.cluster_gradients = self._products = None
         self.modes = np.zeros((start.size - 1, q))
         self.curvature = np.zeros((start.size - 1, q * (q + 1) // 2))
-        self._rank = block_ranks(self._block.size - 1)
         n_clusters = len(self.modes) if self.has_clusters else n
-        self.strides = sample_strides(X, y, start[self._block], self._rank, n_clusters, self.n_params)
+        self.strides = self.blocks.strides(X, y, n_clusters, self.n_params)
         self._beta = np.zeros(self.kernel.ld)
 
     def _make_kernel(self, n_quadrature):
         (X, y, sample_weight, start), units = self.rows, self.units
         return ClusterKernel(
             X, units.center, units.inv_scale, units.fit_intercept, units.columns, units.z_center, units.z_inv_scale,
-            self.covariance.row, self.covariance.col, y, sample_weight, start, self._block,
-            chunks_of_blocks(self._block.size - 1, self.n_params), *self._nodes(n_quadrature), self._tile,
-            self.n_threads,
+            self.covariance.row, self.covariance.col, y, sample_weight, start,
+            self.blocks.first, self.blocks.chunk, *self._nodes(n_quadrature), self._tile, self.n_threads,
         )  # fmt: skip
 
     def with_nodes(self, n_quadrature):
-        """A likelihood of the same rows with other nodes, its modes those found here."""
         other = copy.copy(self)
         other.n_quadrature, other.kernel = n_quadrature, other._make_kernel(n_quadrature)
         other.modes, other.curvature = self.modes.copy(), self.curvature.copy()
@@ -104,9 +89,7 @@ class ClusteredLikelihood(PreparedRows):
         return other
 
     def sampled_rows(self, stride):
-        """Rows in the sample of one block of clusters in `stride`."""
-        chosen = self._rank < sample_size(len(self._rank), stride)
-        return int(np.diff(self.rows[3][self._block])[chosen].sum())
+        return np.count_nonzero(self.blocks.sampled_rows(stride))
 
     def _nodes(self, n_quadrature):
         q = self.covariance.q
@@ -121,7 +104,7 @@ class ClusteredLikelihood(PreparedRows):
         mode_tol = ROUGH_MODE_TOL if rough and self.n_rows > POLISH_ROWS else MODE_TOL
         state = *self._parameters(x), self.modes, self.curvature, mode_tol
         if stride > 1:
-            return self.kernel.evaluate(*state, self._rank, sample_size(len(self._rank), stride))
+            return self.kernel.evaluate(*state, *self.blocks.sample(stride))
         if not self.has_clusters or rough:
             return self.kernel.evaluate(*state)
         if self.cluster_gradients is None:

@@ -8,7 +8,7 @@ from scipy.special import xlogy
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.separation import separating_direction
-from sklmm.design.units import Units
+from sklmm.design.units import FitUnits
 from sklmm.likelihood.engine import make_engine
 from sklmm.likelihood.information import Information
 from sklmm.likelihood.more_nodes import STILL, next_nodes, shift
@@ -124,7 +124,7 @@ def posteriors_given_fit(observations, structure, units, *, n_threads=1, priors=
     posteriors : list
     posterior : JointPosterior or None
     """
-    engine = make_engine(observations, structure, n_threads, Units.of_fit(units, structure), priors)
+    engine = make_engine(observations, structure, n_threads, units.units, priors)
     engine.evaluate(units.x)
     return *engine.random_effects(units.x), *engine.posteriors(units.x)
 
@@ -275,6 +275,7 @@ def conclude(found):
     """
     engine, optimum, information, x = found.engine, found.optimum, found.information, found.optimum.x
     units, factors, slopes_only = engine.units, engine.structure.factors, engine.structure.slopes_only
+    n_slopes = units.p - slopes_only
     modes, mode_cov = engine.random_effects(x)
     posteriors, posterior = engine.posteriors(x)
     beta, theta = units.natural(x)
@@ -293,7 +294,7 @@ def conclude(found):
         vcov=_without(vcov, no_effect),
         modes=modes,
         mode_cov=mode_cov,
-        aliased=np.flatnonzero(engine.aliased[: units.p - slopes_only]).tolist(),
+        aliased=np.flatnonzero(engine.aliased[:n_slopes]).tolist(),
         unidentified=[-1 if j == units.p else int(j) for j in information.unidentified],
         separated=_separated(engine, optimum),
         report=optimum.report,
@@ -303,9 +304,7 @@ def conclude(found):
         n_quadrature=engine.n_quadrature,
         more_nodes=found.more_nodes,
         is_singular=bool(factors) and bool(engine.covariance.on_boundary(x[engine.n_fixed :]).any()),
-        units=units.fit_units(x, slopes_only).with_covariance(
-            _without(information.inverse, np.arange(units.p - slopes_only, units.p))
-        ),
+        units=FitUnits(units, x, n_slopes, _without(information.inverse, np.arange(n_slopes, units.p))),
         effect_units=units.effect_units(x, [len(factor.columns) for factor in factors]),
         posteriors=posteriors,
         posterior=posterior,
@@ -345,7 +344,8 @@ def _separated(engine, optimum):
     elif engine.n_rows * engine.n_fixed <= FEW_NUMBERS and np.abs(slopes).max(initial=0.0) > STEEP:
         counted = np.ones(len(rows.y), dtype=bool) if rows.weights is None else rows.weights > 0
         active = np.append(~engine.aliased, np.ones(int(units.fit_intercept), dtype=bool))
-        found = separating_direction(units.fit_units(optimum.x).design(rows.X[counted])[:, active], rows.y[counted])
+        design = FitUnits(units, optimum.x, units.p).design(rows.X[counted])
+        found = separating_direction(design[:, active], rows.y[counted])
         if found is None:
             return []
         direction = np.zeros(engine.n_fixed)

@@ -6,20 +6,12 @@ The common case of nested factors, and the fast one: Newton steps through sample
 
 import numpy as np
 
-from sklmm._kernels._grouping import gather_rows, whole_blocks
 from sklmm._kernels._nested import MAX_DEPTH, NestedKernel
 from sklmm.likelihood.clustered import MODE_TOL, ROUGH_MODE_TOL
 from sklmm.likelihood.factorization import TreeCholesky
 from sklmm.likelihood.layout import SeveralFactors, elimination_order
 from sklmm.likelihood.posterior import averaged_rows, pieces
-from sklmm.passes.blocks import (
-    POLISH_ROWS,
-    block_ranks,
-    chunks_of_blocks,
-    rows_of_tile,
-    sample_size,
-    sample_strides,
-)
+from sklmm.passes.blocks import POLISH_ROWS, Blocks, rows_of_tile
 from sklmm.passes.tables import CHUNK
 
 
@@ -45,14 +37,9 @@ class NestedLikelihood(SeveralFactors):
 
     def __init__(self, observations, structure, n_threads=1, units=None):
         super().__init__(observations, structure, n_threads, units)
-        X, y, sample_weight = self.observations.X, observations.y, observations.weights
         tile = rows_of_tile(self.n_params)
         self._order_factors(tile)
-        order = self._sort_rows()
-        if order is not None:
-            X, y = gather_rows(X, order), y[order]
-            sample_weight = None if sample_weight is None else sample_weight[order]
-        self.rows = X, y, sample_weight
+        self.rows = X, y, sample_weight = self.sorted_rows(self._sort_rows())
         parents = [np.ascontiguousarray(parent, dtype=np.int64) for parent in self.parents]
         # first node of each tree at each depth: a tree is a top level
         spans = [np.arange(self.n_levels[-1] + 1, dtype=np.int64)]
@@ -60,16 +47,14 @@ class NestedLikelihood(SeveralFactors):
             first = np.searchsorted(parent, np.arange(n_above + 1))
             spans.insert(0, first[spans[0]])
         tree = np.ascontiguousarray(self.start[spans[0]])  # first row of each
-        block = whole_blocks(tree, tile)
-        n_blocks = block.size - 1
+        self.blocks = Blocks(tree, tile, self.accumulator)
         self.kernel = NestedKernel(
             X, self.units.center, self.units.inv_scale, self.units.fit_intercept, y, sample_weight, self.start, parents,
-            spans, block, chunks_of_blocks(n_blocks, self.n_params), tile, n_threads,
+            spans, self.blocks.first, self.blocks.chunk, tile, n_threads,
         )  # fmt: skip
         self.modes = [np.zeros(n_levels) for n_levels in self.n_levels]
         self.curvature = [np.zeros(n_levels) for n_levels in self.n_levels]
-        self._rank = block_ranks(n_blocks)
-        self.strides = sample_strides(X, y, tree[block], self._rank, self.n_levels[-1], self.n_params)
+        self.strides = self.blocks.strides(X, y, self.n_levels[-1], self.n_params)
         self._beta = np.zeros(self.kernel.ld)
         # the kernel's parameters in the order of the factors given
         self._given = np.append(np.arange(self.n_fixed), self.n_fixed + self._place)
@@ -78,7 +63,7 @@ class NestedLikelihood(SeveralFactors):
         mode_tol = ROUGH_MODE_TOL if rough and self.n_rows > POLISH_ROWS else MODE_TOL
         self._beta[: self.n_fixed] = x[: self.n_fixed]
         theta = np.ascontiguousarray(x[self.n_fixed :][self._coefficients])
-        sample = (self._rank, sample_size(len(self._rank), stride)) if stride > 1 else ()
+        sample = self.blocks.sample(stride) if stride > 1 else ()
         value, gradient, hessian = self.kernel.evaluate(
             self._beta, theta, self.modes, self.curvature, mode_tol, *sample
         )

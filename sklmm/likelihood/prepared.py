@@ -1,5 +1,6 @@
 """What every engine begins with: the rows, the units of its parameters, and the columns that are held at 0."""
 
+from sklmm._kernels._grouping import gather_rows
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.units import Units
 
@@ -29,3 +30,11 @@ class PreparedRows:
             observations.X, units.center[:p], units.inv_scale[:p], observations.weights, units.fit_intercept
         )
         self.aliased[p - structure.slopes_only :] = True
+        self.accumulator = 2 * 8 * self.n_params * (self.n_params + 8)  # bytes that sums over rows take
+
+    def sorted_rows(self, order):
+        """X, y and weights in this order; as they are where there is none."""
+        X, y, weights = self.observations.X, self.observations.y, self.observations.weights
+        if order is None:
+            return X, y, weights
+        return gather_rows(X, order), y[order], None if weights is None else weights[order]

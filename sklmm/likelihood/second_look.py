@@ -104,13 +104,17 @@ def look_again(optimum, climb, engine, held, null, better=None):
         best, reached = last, (report.converged, report.decrement, report.verdict)
     report.converged, report.decrement, report.verdict = reached
     if higher(null[1]):
-        below = f"at a log-likelihood of {best.value:.6g}, below the intercept alone's {null[1]:.6g}"
-        report.verdict = f"stopped {below}" if report.converged else f"{report.verdict}; it is {below}"
-        report.converged = False
+        _tell_that_it_is_below(report, f"{best.value:.6g}", f"{null[1]:.6g}")
     if last is not best:
         engine.evaluate(best.x)  # the modes are those of the last evaluation
         report.n_full_passes += 1
     return best, rejected
+
+
+def _tell_that_it_is_below(report, value, null):
+    below = f"at a log-likelihood of {value}, below the intercept alone's {null}"
+    report.verdict = f"stopped {below}" if report.converged else f"{report.verdict}; it is {below}"
+    report.converged = False
 
 
 def _other_starts(optimum, engine, held, n_obs, n_rarer):

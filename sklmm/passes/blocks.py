@@ -7,6 +7,8 @@ sample knows with one outcome alone sends its coefficient to infinity.
 
 import numpy as np
 
+from sklmm._kernels._grouping import whole_blocks
+
 TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
 MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
 ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
@@ -17,11 +19,6 @@ MANY_BLOCKS = 80  # with fewer of them a sample of blocks is like the data only 
 MIN_ROWS, MIN_CLUSTERS = 1000, 10
 ROWS_PER_PARAMETER = 20
 MIN_OF_EITHER_OUTCOME = 10  # rows in which a column differs from its median, in a sample
-
-
-def block_ranks(n_blocks):
-    """A fixed pseudo-random order of the blocks: a sample of k blocks are those with a rank below k."""
-    return np.random.default_rng(0).permutation(n_blocks)
 
 
 def cluster_order(n_clusters, n_rows, tile):
@@ -37,47 +34,69 @@ def rows_of_tile(n_numbers):
     return int(np.clip(TILE_BYTES // (8 * n_numbers), 64, 1024) // 8 * 8)
 
 
-def chunks_of_blocks(n_blocks, n_params):
-    """First block of each chunk, and the end: a chunk has an accumulator of its own."""
-    accumulators = 2 * 8 * n_params * (n_params + 8)
-    n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
-    return np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64)
-
-
-def sample_size(n_blocks, stride):
-    """How many blocks the sample of one block in `stride` has."""
-    return -(-n_blocks // stride)
-
-
-def sample_strides(X, y, first_row, rank, n_clusters, n_params):
-    """The samples to climb through, coarsest first, e.g. [64, 8, 1]; 1 is all blocks.
+class Blocks:
+    """Blocks of whole clusters, and samples of them.
 
     Parameters
     ----------
-    X : ndarray of shape (n, p)
-        In the order of the clusters.
-    y : ndarray of shape (n,)
-        0 or 1.
-    first_row : ndarray of shape (n_blocks + 1,)
-        First row of each block.
-    rank : ndarray of shape (n_blocks,)
-        See `block_ranks`.
-    n_clusters, n_params : int
+    start : ndarray of shape (n_clusters + 1,)
+        First row of each cluster, and the end.
+    tile : int
+        Rows that are loaded at once.
+    accumulator : int
+        Bytes that a chunk of blocks sums up in.
 
-    Returns
-    -------
-    strides : list of int
+    Attributes
+    ----------
+    n : int
+    first, first_row : ndarray of shape (n + 1,)
+        First cluster and first row of each block.
+    chunk : ndarray
+        First block of each chunk, and the end.
+    rank : ndarray of shape (n,)
+        A fixed pseudo-random order: a sample of k blocks are those with a rank below k.
     """
-    strides, n_blocks = [1], len(rank)
-    order = np.argsort(rank)
-    for stride in STRIDES:
-        chosen = order[: sample_size(n_blocks, stride)]
-        n_rows = int((first_row[chosen + 1] - first_row[chosen]).sum())
-        enough = n_rows >= max(MIN_ROWS, ROWS_PER_PARAMETER * n_params) and n_clusters >= stride * MIN_CLUSTERS
-        if not (enough and stride <= n_blocks and _tells_of_all(X, y, first_row, chosen)):
-            break
-        strides.insert(0, stride)
-    return strides
+
+    def __init__(self, start, tile, accumulator):
+        self.first = whole_blocks(start, tile)
+        self.n, self.first_row = self.first.size - 1, start[self.first]
+        n_chunks = min(self.n, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulator))
+        self.chunk = np.linspace(0, self.n, n_chunks + 1).astype(np.int64)
+        self.rank = np.random.default_rng(0).permutation(self.n)
+
+    def sample(self, stride):
+        """The order of the blocks, and how many of them the sample of one in `stride` has."""
+        return self.rank, -(-self.n // stride)
+
+    def sampled_rows(self, stride):
+        """Mask of the rows in a sample."""
+        rank, size = self.sample(stride)
+        return np.repeat(rank < size, np.diff(self.first_row))
+
+    def strides(self, X, y, n_clusters, n_params):
+        """The samples to climb through, coarsest first, e.g. [64, 8, 1]; 1 is all blocks.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, p)
+            In the order of the clusters.
+        y : ndarray of shape (n,)
+            0 or 1.
+        n_clusters, n_params : int
+
+        Returns
+        -------
+        strides : list of int
+        """
+        strides, first_row, order = [1], self.first_row, np.argsort(self.rank)
+        for stride in STRIDES:
+            chosen = order[: self.sample(stride)[1]]
+            n_rows = int((first_row[chosen + 1] - first_row[chosen]).sum())
+            enough = n_rows >= max(MIN_ROWS, ROWS_PER_PARAMETER * n_params) and n_clusters >= stride * MIN_CLUSTERS
+            if not (enough and stride <= self.n and _tells_of_all(X, y, first_row, chosen)):
+                break
+            strides.insert(0, stride)
+        return strides
 
 
 def _tells_of_all(X, y, first_row, chosen):
