@@ -61,6 +61,18 @@ def test_no_import_points_up(name):
     assert not up, f"{name} imports from above"
 
 
+def test_private_names_stay_in_their_folder():
+    """But for modules of `_kernels`, which are private to the package as a whole."""
+    found = []
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sklmm"):
+                private = [alias.name for alias in node.names if alias.name.startswith("_") and alias.name != "__version__"]
+                here = node.module.rpartition(".")[0] == name.rpartition(".")[0]
+                found += [f"{name}: {node.module}.{one}" for one in private if not here]
+    assert not found
+
+
 def test_imports_do_not_go_round_in_circles():
     try:
         list(TopologicalSorter({name: imports(name) & set(MODULES) for name in MODULES}).static_order())
