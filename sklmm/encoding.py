@@ -14,12 +14,13 @@ from sklmm.design.columns import column_names, one_dimensional, take_columns, ta
 from sklmm.design.grouping import encode_groups, lookup_codes
 from sklmm.design.observations import read_weights
 from sklmm.design.outcomes import encode_target
+from sklmm.design.structure import FactorStructure, Observations, Structure
 from sklmm.design.units import FitUnits
 from sklmm.estimators.fit_warnings import warn_of_label_type
 from sklmm.estimators.reading import as_table, check_number
 from sklmm.exceptions import SeparationWarning
 from sklmm.families import LOGIT
-from sklmm.likelihood.base import FactorDesign, fit_mixed, posteriors_given_fit
+from sklmm.likelihood.fit import fit_mixed, posteriors_given_fit
 from sklmm.messages import listed
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.predictor import probabilities
@@ -275,16 +276,12 @@ def _count_classes(codes, n_categories, target, weights):
     return cells.reshape(n_categories, 2)
 
 
-def _as_rows(cells):
-    """The design whose rows are these counts: at most two weighted ones a category."""
+def _as_rows(cells, n_quadrature=1):
+    """Rows that are these counts, at most two weighted ones a category, and the structure of their model."""
     filled = np.flatnonzero(cells)
-    return dict(
-        X=np.empty((filled.size, 0)),
-        y=(filled % 2).astype(np.uint8),
-        factors=[FactorDesign(filled // 2, len(cells), [-1], [(1, True)])],
-        sample_weight=cells.ravel()[filled],
-        n_threads=effective_threads(None, filled.size),
-    )
+    X, y = np.empty((filled.size, 0)), (filled % 2).astype(np.uint8)
+    rows = Observations(X, y, [filled // 2], cells.ravel()[filled])
+    return rows, Structure([FactorStructure(len(cells), [-1], [(1, True)])], n_quadrature=n_quadrature)
 
 
 def _fit_counts(cells, n_quadrature):
@@ -294,7 +291,8 @@ def _fit_counts(cells, n_quadrature):
     if (cells.sum(axis=1) <= 1).all():  # one row a category fits any standard deviation as well: take none
         return overall, 0.0, False
     if (cells.min(axis=1) > 0).any():
-        fit = fit_mixed(n_quadrature=n_quadrature, **_as_rows(cells))
+        n_threads = effective_threads(None, np.count_nonzero(cells))
+        fit = fit_mixed(*_as_rows(cells, n_quadrature), n_threads=n_threads)
         if (sd := abs(fit.theta[0][0])) <= LARGEST_SD:
             return fit.beta[0], sd, False
     return overall, LARGEST_SD, True
@@ -302,7 +300,8 @@ def _fit_counts(cells, n_quadrature):
 
 def _encodings(cells, intercept, sd, output):
     """The number for each category, given its counts; and last, that for unknown categories."""
-    (modes,), _, (posterior,), _ = posteriors_given_fit(units=FitUnits.of_intercepts(intercept, sd), **_as_rows(cells))
+    units, n_threads = FitUnits.of_intercepts(intercept, sd), effective_threads(None, np.count_nonzero(cells))
+    (modes,), _, (posterior,), _ = posteriors_given_fit(*_as_rows(cells), units, n_threads=n_threads)
     if output == "logit":
         return intercept + np.append(modes[:, 0], 0.0)
     known = np.flatnonzero(cells.any(axis=1))

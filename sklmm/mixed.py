@@ -13,6 +13,7 @@ from sklmm.design.formula import FormulaRecipe
 from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import rows_by_level
 from sklmm.design.row_moments import row_moments
+from sklmm.design.structure import Observations, Structure
 from sklmm.diagnostics.normality import LevelLogits
 from sklmm.estimators.fit_warnings import (
     error_of_approximation,
@@ -30,7 +31,7 @@ from sklmm.exceptions import NoGroupsWarning
 from sklmm.families import LOGIT
 from sklmm.fitted import FittedMixed
 from sklmm.inference import criteria
-from sklmm.likelihood.base import FactorDesign, fit_mixed
+from sklmm.likelihood.fit import fit_mixed
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.population import marginal_coefficients
 from sklmm.prediction.predictor import check_effects
@@ -302,21 +303,17 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             )
         warn_of_many_effects(factors, n_obs)
 
-        designs = _designs(factors, codes)
-        warn_of_equal_partitions(designs, [factor.names_by_column() for factor in factors])
+        nodes = "auto" if self.n_quadrature == "auto" else int(self.n_quadrature)
+        structure = Structure([factor.structure() for factor in factors], bool(self.fit_intercept), nodes, slopes_only)
+        warn_of_equal_partitions(structure.factors, codes, [factor.names_by_column() for factor in factors])
         with progress.iterations() as told:
             fit = fit_mixed(
-                rows.X,
-                target,
-                factors=designs,
-                sample_weight=weights,
-                fit_intercept=bool(self.fit_intercept),
-                n_quadrature="auto" if self.n_quadrature == "auto" else int(self.n_quadrature),
+                Observations(rows.X, target, codes, weights),
+                structure,
                 tol=float(self.tol),
                 max_iter=int(self.max_iter),
                 n_threads=effective_threads(self.n_threads, target.size),
                 progress=told,
-                slopes_only=slopes_only,
                 compare=True,
             )
         n_fixed = len(names) + bool(self.fit_intercept)
@@ -324,7 +321,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         random_intercept_alone = [factor.columns for factor in factors] == [[-1]]
         logits = np.empty(target.size) if random_intercept_alone else None
         moments = row_moments(rows.X, slopes, fit.effect_units, weights, out=logits)
-        large = large_variances(fit, designs, moments.random_moments, target, weights)
+        large = large_variances(fit, structure.factors, codes, moments.random_moments, target, weights)
         fixed_names = ["intercept"] * bool(self.fit_intercept) + names
         approximation = error_of_approximation(fit, fixed_names, [name for f in factors for name in f.effect_names()])
         warn_of_fit(fit, rows.X, names, large, approximation)
@@ -356,7 +353,7 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             robust_vcov=fit.robust_vcov,
             posterior=fit.posterior,
             units=fit.units,
-            nesting=nested_pairs(designs),
+            nesting=nested_pairs(structure.factors, codes),
             row_moments=moments,
             level_logits=level_logits,
             n_groups=n_groups,
@@ -490,10 +487,3 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
             for name, coefficients, part in factor.term_slices():
                 tables[name] = pd.DataFrame(values[:, part], index=factor.levels, columns=coefficients, copy=True)
         return tables
-
-
-def _designs(factors, codes):
-    return [
-        FactorDesign(code, len(factor.levels), factor.columns, factor.blocks, factor.name)
-        for factor, code in zip(factors, codes, strict=True)
-    ]

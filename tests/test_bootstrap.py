@@ -2,20 +2,21 @@
 
 import warnings
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from designs import Coded
+from designs import model as model_of
 from reference_data import model_data
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import norm
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.datasets import load_ohio, make_clustered_classification
+from sklmm.design.structure import FactorStructure
 from sklmm.exceptions import ConvergenceWarning, NoGroupsWarning
 from sklmm.inference.bootstrap import BootstrapResult, ClusterDraw, ParametricDraw, acceleration, independent_clusters
-from sklmm.likelihood.base import FactorDesign
 
 
 def fit(dataset, name, **parameters):
@@ -115,49 +116,45 @@ def rows_of(n=12, weights=None):
     inner = np.array([0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 4], dtype=np.intp)
     outer = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2], dtype=np.intp)
     X = np.arange(n, dtype=float)[:, None]
-    designs = [FactorDesign(inner, 5, [-1], [(1, True)], "class"), FactorDesign(outer, 3, [-1], [(1, True)], "school")]
-    return SimpleNamespaceRows(X, np.arange(n, dtype=np.uint8) % 2, designs, weights)
-
-
-class SimpleNamespaceRows(SimpleNamespace):
-    def __init__(self, X, y, designs, weights):
-        super().__init__(X=X, y=y, designs=designs, weights=weights)
+    factors = [Coded(inner, 5, [-1], [(1, True)], "class"), Coded(outer, 3, [-1], [(1, True)], "school")]
+    return model_of(X, np.arange(n, dtype=np.uint8) % 2, factors, sample_weight=weights)
 
 
 def test_clusters_are_drawn_whole_with_their_inner_groups():
-    rows = rows_of(weights=np.arange(12.0))
-    drawn = ClusterDraw(rows)(np.random.default_rng(5))
-    inner, outer = drawn.designs
-    assert outer.n_levels == 3 and inner.n_levels == inner.codes.max() + 1
+    rows, structure = rows_of(weights=np.arange(12.0))
+    drawn, of_drawn = ClusterDraw(rows, structure)(np.random.default_rng(5))
+    inner, outer = drawn.codes
+    n_classes, n_schools = [factor.n_levels for factor in of_drawn.factors]
+    assert n_schools == 3 and n_classes == inner.max() + 1
     for level in range(3):
-        index = drawn.X[outer.codes == level, 0].astype(int)
-        original = rows.designs[1].codes[index]
+        index = drawn.X[outer == level, 0].astype(int)
+        original = rows.codes[1][index]
         assert len(set(original)) == 1  # one school, all of it, once
-        np.testing.assert_array_equal(np.sort(index), np.flatnonzero(rows.designs[1].codes == original[0]))
-        np.testing.assert_array_equal(drawn.weights[outer.codes == level], index)
-        np.testing.assert_array_equal(drawn.y[outer.codes == level], rows.y[index])
-        classes = pd.crosstab(inner.codes[outer.codes == level], rows.designs[0].codes[index])
+        np.testing.assert_array_equal(np.sort(index), np.flatnonzero(rows.codes[1] == original[0]))
+        np.testing.assert_array_equal(drawn.weights[outer == level], index)
+        np.testing.assert_array_equal(drawn.y[outer == level], rows.y[index])
+        classes = pd.crosstab(inner[outer == level], rows.codes[0][index])
         assert (np.count_nonzero(classes, axis=0) == 1).all() and (np.count_nonzero(classes, axis=1) == 1).all()
     # the same school drawn twice is two schools, and its classes are others
-    pairs = set(zip(inner.codes, outer.codes, strict=True))
-    assert len(pairs) == inner.n_levels
+    pairs = set(zip(inner, outer, strict=True))
+    assert len(pairs) == n_classes
 
 
 def test_crossed_factors_are_no_clusters():
-    rows = rows_of()
-    rows.designs[1] = FactorDesign(np.arange(12, dtype=np.intp) % 3, 3, [-1], [(1, True)], "rater")
+    rows, structure = rows_of()
+    rows.codes[1] = np.arange(12, dtype=np.intp) % 3
+    structure.factors[1] = FactorStructure(3, [-1], [(1, True)], "rater")
     with pytest.raises(ValueError, match="independent clusters, but the factors class and rater are crossed"):
-        independent_clusters(rows, "it")
+        independent_clusters(rows, structure, "it")
 
 
 def test_new_outcomes_have_the_distribution_of_the_model():
     rng = np.random.default_rng(0)
     codes = np.repeat(np.arange(2000), 5)
     X = np.tile(np.arange(5.0), 2000)[:, None] - 2
-    design = FactorDesign(codes, 2000, [-1, 0], [(2, True)])
-    rows = SimpleNamespaceRows(X, None, [design], None)
-    draw = ParametricDraw(rows, np.array([0.3, 0.5]), [np.array([1.0, -0.4, 0.3])], True)
-    y = draw(rng).y
+    design = Coded(codes, 2000, [-1, 0], [(2, True)])
+    draw = ParametricDraw(*model_of(X, None, [design]), np.array([0.3, 0.5]), [np.array([1.0, -0.4, 0.3])])
+    y = draw(rng)[0].y
     b = np.random.default_rng(1).multivariate_normal([0, 0], [[1.0, -0.4], [-0.4, 0.25]], 400_000)
     for x in range(5):
         eta = 0.3 + b[:, 0] + (0.5 + b[:, 1]) * (x - 2)
@@ -170,14 +167,14 @@ def test_new_outcomes_have_the_distribution_of_the_model():
 
 def test_counts_are_drawn_as_counts():
     weights = np.array([5.0, 3.0, 40.0])
-    design = FactorDesign(np.array([0, 0, 1]), 2, [-1], [(1, True)])
-    rows = SimpleNamespaceRows(np.zeros((3, 1)), None, [design], weights)
-    drawn = ParametricDraw(rows, np.array([0.0, 1.0]), [np.array([0.0])], True)(np.random.default_rng(0))
+    design = Coded(np.array([0, 0, 1]), 2, [-1], [(1, True)])
+    counted = model_of(np.zeros((3, 1)), np.zeros(3, dtype=np.uint8), [design], sample_weight=weights)
+    drawn, _ = ParametricDraw(*counted, np.array([0.0, 1.0]), [np.array([0.0])])(np.random.default_rng(0))
     for level in (0, 1):
-        assert drawn.weights[drawn.designs[0].codes == level].sum() == [8, 40][level]
+        assert drawn.weights[drawn.codes[0] == level].sum() == [8, 40][level]
     assert (drawn.weights > 0).all() and set(drawn.y) == {0, 1}
     with pytest.raises(ValueError, match="no whole numbers; use resampling='cluster'"):
-        ParametricDraw(SimpleNamespaceRows(np.zeros((1, 1)), None, [], np.array([0.5])), np.zeros(2), [], True)
+        ParametricDraw(*model_of(np.zeros((1, 1)), None, [], sample_weight=np.array([0.5])), np.zeros(2), [])
 
 
 def test_weighted_rows_of_a_fit():
@@ -268,7 +265,7 @@ def test_a_resample_is_a_fit_of_its_rows(marginal):
     found = model.bootstrap(**rows, n_resamples=2, random_state=3).estimates.iloc[0]
     plain = model._rows_of_fit(rows["X"], rows["y"], rows["groups"], None, rows["time"])
     seed = np.random.SeedSequence(3).spawn(2)[0]
-    index, clusters = ClusterDraw(plain).index(np.random.default_rng(seed))
+    index, clusters = ClusterDraw(*plain).index(np.random.default_rng(seed))
     again = GEELogisticRegression("ar1", n_threads=1)
     again.fit(rows["X"].iloc[index], rows["y"].iloc[index], groups=clusters, time=rows["time"].iloc[index])
     np.testing.assert_allclose(found, [*again.intercept_, *again.coef_[0]], rtol=1e-7)

@@ -20,6 +20,7 @@ from sklmm.datasets import load_contraception, load_ohio, make_clustered_classif
 from sklmm.diagnostics.normality import standardised_effects
 from sklmm.diagnostics.residuals import _binomial_cdf
 from sklmm.exceptions import NoGroupsWarning, SingularFitWarning
+from sklmm.families import LOGIT
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_counts_against_the_integral():
     """Binomial counts whose logit is normal: their distribution function by adaptive quadrature."""
     k, n = np.array([0, 3, 17, 400, 1]), np.array([1, 9, 20, 1000, 30])
     mean, sd = np.array([0.3, -1.0, 2.0, -0.5, -3.0]), np.array([1.0, 0.2, 3.0, 1.5, 0.0])
-    found = _binomial_cdf(k, n, mean, sd)
+    found = _binomial_cdf(k, n, mean, sd, LOGIT)
     for j in range(5):
         for at, value in ((0, k[j] - 1), (1, k[j])):
             if sd[j] == 0:
@@ -191,7 +192,7 @@ def test_counts_against_the_integral():
                 density = stats.norm.pdf(z)
                 expected = stats.binom.cdf(value, n[j], expit(mean[j] + sd[j] * z)) @ density / density.sum()
             assert found[at][j] == pytest.approx(expected, abs=1e-6)
-    np.testing.assert_allclose(_binomial_cdf(k, n, mean, None)[1], stats.binom.cdf(k, n, expit(mean)))
+    np.testing.assert_allclose(_binomial_cdf(k, n, mean, None, LOGIT)[1], stats.binom.cdf(k, n, expit(mean)))
 
 
 def test_residuals_of_counts_of_marginal_models(herds):

@@ -9,14 +9,13 @@ import copy
 import numpy as np
 import pandas as pd
 import pytest
+from designs import Coded, clustered, engine_of
 from scipy.special import expit, log_expit
 
 from sklmm import MixedLogisticRegression
 from sklmm.estimating import Independence
 from sklmm.estimating.clusters import Clusters
 from sklmm.estimating.equations import Equations
-from sklmm.likelihood.base import FactorDesign
-from sklmm.likelihood.clustered import ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
 from sklmm.likelihood.nested import NestedLikelihood
 
@@ -78,7 +77,7 @@ def test_modes_of_clusters(q, seed):
     Lambda = np.tril(rng.normal(size=(q, q))) * sd[:, None]
     Z = np.column_stack([np.ones(n), X[:, 1:]])
     for n_quadrature in (1, 3):
-        engine = ClusteredLikelihood(
+        engine = clustered(
             X, y, codes, 10, [-1, *range(1, q)], [(q, True)], sample_weight=w, fit_intercept=False,
             n_quadrature=n_quadrature, standardise=False,
         )  # fmt: skip
@@ -107,7 +106,7 @@ def test_laplace_value_does_not_cancel():
     X = np.column_stack([eta, rng.normal(size=n)])
     for columns, theta in (([-1], [0.0]), ([-1, 1], [0.0, 0.0, 0.0])):
         for n_quadrature in (1, 5):
-            engine = ClusteredLikelihood(
+            engine = clustered(
                 X, y, codes, 12, columns, [(len(columns), True)], sample_weight=w, fit_intercept=False,
                 n_quadrature=n_quadrature, standardise=False,
             )  # fmt: skip
@@ -124,9 +123,9 @@ def test_laplace_value_does_not_cancel():
 
 
 def several(kind, codes, X, y, w):
-    factors = [FactorDesign(c.astype(np.intp), int(c.max()) + 1, [-1], [(1, True)]) for c in codes]
+    factors = [Coded(c.astype(np.intp), int(c.max()) + 1, [-1], [(1, True)]) for c in codes]
     engine = CrossedLikelihood if kind == "crossed" else NestedLikelihood
-    return engine(X, y, factors, sample_weight=w, fit_intercept=False, standardise=False)
+    return engine_of(X, y, factors, sample_weight=w, fit_intercept=False, standardise=False, engine=engine)
 
 
 def modes_of(engine):
@@ -216,14 +215,14 @@ def assert_derivatives(engine, x, w):
         return engine.evaluate(x)  # from the modes there: without what their tolerance leaves
 
     steps = np.full(x.size, 2e-4)
-    value, gradient, *hessian = evaluate(x)
+    value, gradient, hessian = evaluate(x)
     unit = engine.n_rows if w is None else w.sum()
     found = differences(lambda x: evaluate(x)[0], x, steps)
     np.testing.assert_allclose(gradient / unit, found / unit, atol=2e-8)
-    if hessian:
+    if hessian is not None:
         found = differences(lambda x: evaluate(x)[1], x, steps)
-        scale = np.sqrt(np.maximum(np.abs(np.diag(hessian[0])), 1.0))
-        np.testing.assert_allclose(hessian[0] / np.outer(scale, scale), found / np.outer(scale, scale), atol=2e-4)
+        scale = np.sqrt(np.maximum(np.abs(np.diag(hessian)), 1.0))
+        np.testing.assert_allclose(hessian / np.outer(scale, scale), found / np.outer(scale, scale), atol=2e-4)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -234,7 +233,7 @@ def assert_derivatives(engine, x, w):
 def test_derivatives_of_one_factor(columns, n_quadrature, size, weighted):
     for spread in (0.8, 30.0):  # 30: modes that lead back to where outcomes are in the balance
         X, y, codes, w = far_rows(size, weighted)
-        engine = ClusteredLikelihood(
+        engine = clustered(
             X, y, codes, 14, columns, [(len(columns), True)], sample_weight=w, fit_intercept=False,
             n_quadrature=n_quadrature, standardise=False,
         )  # fmt: skip

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 from conditional_modes import conditional_modes
+from designs import Coded, clustered, fitted
 from reference_data import DATASETS, model_data, reference, reference_names
 from scipy.special import expit, log_expit, logit
 
 from sklmm.datasets import make_clustered_classification
-from sklmm.likelihood.base import FactorDesign, fit_mixed
-from sklmm.likelihood.clustered import ClusteredLikelihood
 
 # ---- references ------------------------------------------------------------------------------------------------
 
@@ -21,7 +20,7 @@ def _arrays(dataset, name):
     levels, codes = np.unique(data.groups.astype(str), return_inverse=True)
     slope, correlated = SLOPES.get(name.split("/")[0], (None, True))
     columns = [-1] if slope is None else [-1, data.X.columns.get_loc(slope)]
-    factor = FactorDesign(codes.astype(np.intp), levels.size, columns, [(len(columns), correlated)])
+    factor = Coded(codes.astype(np.intp), levels.size, columns, [(len(columns), correlated)])
     return data.X.to_numpy(dtype=float), data.y.to_numpy(dtype=np.uint8), factor, data.sample_weight, levels.tolist()
 
 
@@ -30,7 +29,7 @@ def test_mixed_models_of_lme4_and_glmmtmb(dataset, name):
     """As near as the reference is known itself: see tests/reference/README.md."""
     expected = reference(dataset, name)
     X, y, factor, w, levels = _arrays(dataset, name)
-    fit = fit_mixed(X, y, factors=[factor], sample_weight=w, n_quadrature=expected["n_quadrature"])
+    fit = fitted(X, y, factors=[factor], sample_weight=w, n_quadrature=expected["n_quadrature"])
     assert fit.report.converged and not fit.is_singular and fit.aliased == fit.separated == []
     exact_gradient = "glmmTMB" in name
     assert fit.log_likelihood == pytest.approx(expected["log_likelihood"], abs=5e-8)
@@ -60,7 +59,7 @@ def test_mixed_models_of_lme4_and_glmmtmb(dataset, name):
 def test_plain_models_of_r(dataset, name):
     expected = reference(dataset, name)
     X, y, _, w, _ = _arrays(dataset, name)
-    fit = fit_mixed(X, y, factors=[], sample_weight=w)
+    fit = fitted(X, y, factors=[], sample_weight=w)
     assert fit.log_likelihood == pytest.approx(expected["log_likelihood"], abs=1e-8)
     np.testing.assert_allclose(fit.beta, expected["coef"], rtol=1e-8)
     np.testing.assert_allclose(np.sqrt(np.diag(fit.vcov)), expected["se"], rtol=1e-7)
@@ -106,15 +105,15 @@ def large():
 
 
 def _fit(X, y, groups, columns, blocks, **keywords):
-    factor = FactorDesign(groups.astype(np.intp), int(groups.max()) + 1, columns, blocks)
-    return fit_mixed(X, y.astype(np.uint8), factors=[factor], **keywords)
+    factor = Coded(groups.astype(np.intp), int(groups.max()) + 1, columns, blocks)
+    return fitted(X, y.astype(np.uint8), factors=[factor], **keywords)
 
 
 def _engine_at(fit, X, y, groups, columns, blocks, **keywords):
-    engine = ClusteredLikelihood(
+    engine = clustered(
         X, y.astype(np.uint8), groups.astype(np.intp), int(groups.max()) + 1, columns, blocks, **keywords
     )
-    x = engine.internal(fit.beta, fit.theta[0])
+    x = engine.units.internal(fit.beta, fit.theta[0])
     engine.evaluate(x)
     return engine.evaluate(x)
 
@@ -200,7 +199,7 @@ def test_variance_zero_is_the_plain_model(alike, name):
     assert fit.is_singular and fit.report.converged
     assert fit.log_likelihood == pytest.approx(log_likelihood, abs=1e-9)
     np.testing.assert_allclose(fit.beta, beta, rtol=0, atol=1e-7)
-    plain = fit_mixed(alike[0], alike[1].astype(np.uint8), factors=[])
+    plain = fitted(alike[0], alike[1].astype(np.uint8), factors=[])
     assert plain.log_likelihood == pytest.approx(log_likelihood, abs=1e-9)
     np.testing.assert_allclose(plain.beta, beta, rtol=0, atol=1e-8)
     np.testing.assert_allclose(fit.vcov[:3, :3], plain.vcov, rtol=1e-6, atol=1e-12)
@@ -239,8 +238,8 @@ def test_perfect_correlation(correlation):
     assert covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]) == pytest.approx(correlation, abs=1e-12)
     assert fit.theta[0][2] == 0.0
     # a maximum: lower on both sides of the boundary, and in every other direction
-    engine = ClusteredLikelihood(X, y, groups, 30, **model, standardise=False)
-    x = engine.internal(fit.beta, fit.theta[0])
+    engine = clustered(X, y, groups, 30, **model, standardise=False)
+    x = engine.units.internal(fit.beta, fit.theta[0])
     assert fit.log_likelihood == pytest.approx(engine.evaluate(x)[0], abs=1e-8)
     for step in np.vstack([np.eye(x.size), -np.eye(x.size)]) * 0.02:
         assert engine.evaluate(x + step)[0] < fit.log_likelihood
@@ -282,7 +281,7 @@ def test_separation_with_groups(noise, n_quadrature, scale):
 
 def test_separation_without_groups(noise):
     X, _, _ = noise
-    fit = fit_mixed(X, (X[:, 2] > 0.1).astype(np.uint8), factors=[])
+    fit = fitted(X, (X[:, 2] > 0.1).astype(np.uint8), factors=[])
     assert fit.separated == [2] and np.all(np.isfinite(fit.beta))
     assert -1e-2 < fit.log_likelihood <= 0
 
@@ -294,8 +293,8 @@ def test_quasi_separation(noise, groups):
     X = X.copy()
     X[:, 2] = np.arange(400) < 30
     y = np.where(X[:, 2] == 1, 1, y).astype(np.uint8)
-    factors = [FactorDesign(codes, 20, [-1], [(1, True)])] if groups else []
-    fit = fit_mixed(X, y, factors=factors)
+    factors = [Coded(codes, 20, [-1], [(1, True)])] if groups else []
+    fit = fitted(X, y, factors=factors)
     assert fit.separated == [2] and np.isfinite(fit.beta).all() and fit.beta[3] > 8
     if not groups:
         beta, log_likelihood = _logistic_regression(X[30:, :2], y[30:])
@@ -308,7 +307,7 @@ def test_separation_by_the_intercept(noise):
     X, _, _ = noise
     y = np.ones(400, dtype=np.uint8)
     y[7] = 0
-    fit = fit_mixed(X[:, :0], y, factors=[])
+    fit = fitted(X[:, :0], y, factors=[])
     assert fit.separated == []
     assert fit.beta[0] == pytest.approx(logit(399 / 400), abs=1e-8)
 
@@ -317,7 +316,7 @@ def test_no_separation_is_reported_for_strong_effects(noise):
     X, _, groups = noise
     y = np.random.default_rng(0).random(400) < expit(6 * X[:, 1])
     assert _fit(X, y, groups, [-1], [(1, True)]).separated == []
-    assert fit_mixed(X, y.astype(np.uint8), factors=[]).separated == []
+    assert fitted(X, y.astype(np.uint8), factors=[]).separated == []
 
 
 # ---- aliased columns -------------------------------------------------------------------------------------------
@@ -326,10 +325,10 @@ def test_no_separation_is_reported_for_strong_effects(noise):
 @pytest.mark.parametrize("groups", [True, False])
 def test_aliased_columns_change_nothing(noise, groups):
     X, y, codes = noise
-    factors = [FactorDesign(codes, 20, [-1], [(1, True)])] if groups else []
-    expected = fit_mixed(X, y, factors=factors)
+    factors = [Coded(codes, 20, [-1], [(1, True)])] if groups else []
+    expected = fitted(X, y, factors=factors)
     more = np.column_stack([X[:, 0], np.full(400, 7.0), X[:, 1], X[:, 0] - 2 * X[:, 1] + 5, X[:, 2], np.zeros(400)])
-    fit = fit_mixed(more, y, factors=factors)
+    fit = fitted(more, y, factors=factors)
     assert fit.aliased == [1, 3, 5]
     assert fit.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-9)
     kept = [0, 1, 3, 5]  # with the intercept

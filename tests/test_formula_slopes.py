@@ -22,7 +22,7 @@ from sklmm import (
 )
 from sklmm.diagnostics import normality
 from sklmm.exceptions import AliasedFeaturesWarning, NotEstimableWarning
-from sklmm.likelihood.base import fit_mixed
+from sklmm.likelihood.fit import fit_mixed
 
 pytest.importorskip("formulaic")
 from_formula = MixedLogisticRegression.from_formula

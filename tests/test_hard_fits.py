@@ -1,17 +1,16 @@
 """Fits of data on which optimisers fail: they arrive, or say that they have not, and soon."""
 
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from designs import clustered, fitted
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 
 from sklmm import MixedLogisticRegression
 from sklmm.exceptions import LaplaceWarning, SeparationWarning, SingularFitWarning
-from sklmm.likelihood.base import _engine, fit_mixed
 from sklmm.likelihood.second_look import look_again
 from sklmm.optimize.newton import FitReport, Optimum
 
@@ -39,14 +38,14 @@ def _parameters(model):
 
 def _intercept_engine(X, y, groups, weights=None, nodes=1):
     n_levels = int(groups.max()) + 1
-    factor = SimpleNamespace(codes=groups, n_levels=n_levels, columns=[-1], blocks=[(1, True)], name="group")
-    return _engine(X, y.astype(np.uint8), [factor], weights, True, nodes, 1)
+    return clustered(X, y.astype(np.uint8), groups, n_levels, [-1], [(1, True)], sample_weight=weights,
+                     n_quadrature=nodes)  # fmt: skip
 
 
 def _check_maximum(model, X, y, groups, weights=None, nodes=1):
     """By the exact derivatives where the fit ended."""
     engine, at = _intercept_engine(X, y, groups, weights, nodes), _parameters(model)
-    x = engine.internal(at[:-1], at[-1:])
+    x = engine.units.internal(at[:-1], at[-1:])
     engine.evaluate(x)
     value, gradient, hessian = engine.evaluate(x)
     assert value == pytest.approx(model.log_likelihood_, abs=1e-6)
@@ -150,7 +149,7 @@ def test_a_rare_category_that_separates_is_named(seed):
     assert model.log_likelihood_ == pytest.approx(exact, abs=2e-3)  # of quadrature; of the point to rounding error:
     engine = _intercept_engine(X, y, groups, nodes=25)
     at = _parameters(model)
-    assert engine.evaluate(engine.internal(at[:-1], at[-1:]))[0] == pytest.approx(model.log_likelihood_, abs=1e-8)
+    assert engine.evaluate(engine.units.internal(at[:-1], at[-1:]))[0] == pytest.approx(model.log_likelihood_, abs=1e-8)
 
 
 # --- several maxima ---------------------------------------------------------------------------------------------------
@@ -213,7 +212,7 @@ def test_a_fit_below_the_intercept_alone_has_not_converged():
         report.n_iter += 1
         return low
 
-    found, _ = look_again(low, climb, engine, np.zeros(3, dtype=bool), null, 100)
+    found, _ = look_again(low, climb, engine, np.zeros(3, dtype=bool), null)
     assert any(x is null[0] for x in asked)
     assert not found.report.converged and "below" in found.report.verdict
 
@@ -231,7 +230,7 @@ def test_a_maximum_far_out_is_taken_only_if_a_better_approximation_confirms_it()
         assert give_up(near.x, -61.0) and not give_up(near.x, -59.0) and not give_up(far.x, -61.0)
         return far
 
-    settings = climb, engine, np.zeros(3, dtype=bool), (np.zeros(3), -70.0), 100
+    settings = climb, engine, np.zeros(3, dtype=bool), (np.zeros(3), -70.0)
     assert look_again(near, *settings, better=lambda x: abs(x[2])) == (far, None)
     assert look_again(near, *settings, better=lambda x: -abs(x[2])) == (near, far)
     assert look_again(near, *settings) == (near, far)
@@ -251,7 +250,7 @@ def test_what_another_start_finds_is_taken():
         return high
 
     report.converged, report.verdict = True, "converged"
-    found, _ = look_again(low, climb_well, engine, np.zeros(3, dtype=bool), null, 100)
+    found, _ = look_again(low, climb_well, engine, np.zeros(3, dtype=bool), null)
     assert found is high and found.report.converged
 
 
@@ -274,11 +273,11 @@ def test_large_variances_are_reached(seed):
         return [-part for part in engines[9].evaluate(x)[:2]]
 
     at = _parameters(model)
-    starts = [engines[9].internal(at[:-1], [sd]) for sd in (2.0, 20.0, 80.0)]
+    starts = [engines[9].units.internal(at[:-1], [sd]) for sd in (2.0, 20.0, 80.0)]
     ends = [minimize(fall, start, jac=True, options={"gtol": 1e-7}) for start in starts]
     highest = min(ends, key=lambda end: end.fun)
     if any(issubclass(w.category, LaplaceWarning) for w in caught):
-        here = engines[51].evaluate(engines[51].internal(at[:-1], at[-1:]))[0]
+        here = engines[51].evaluate(engines[51].units.internal(at[:-1], at[-1:]))[0]
         assert -highest.fun > model.log_likelihood_ and here > engines[51].evaluate(highest.x)[0]
     else:
         assert model.log_likelihood_ >= -highest.fun - 1e-6
@@ -329,7 +328,7 @@ def test_coefficients_that_the_information_does_not_tell_apart():
     far[:3] = [300.0, 400.0, 500.0]
     X = np.column_stack([x, far, x + 1e-9 * rng.normal(size=n) + far])
     y = (rng.random(n) < expit(x)).astype(np.uint8)
-    fit = fit_mixed(X, y, factors=[])
+    fit = fitted(X, y, factors=[])
     variances = np.diag(fit.vcov)
     lost = np.isnan(variances)
     assert lost.sum() == len(fit.unidentified) + len(fit.aliased) > 0

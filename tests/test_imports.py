@@ -62,6 +62,18 @@ def test_no_import_points_up(name):
     assert not up, f"{name} imports from above"
 
 
+def test_private_names_stay_in_their_folder():
+    """But for modules of `_kernels`, which are private to the package as a whole."""
+    found = []
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sklmm"):
+                names = {alias.name for alias in node.names} - {"__version__"}
+                if node.module.rpartition(".")[0] != name.rpartition(".")[0]:
+                    found += [f"{name}: {node.module}.{one}" for one in names if one.startswith("_")]
+    assert not found
+
+
 def test_imports_do_not_go_round_in_circles():
     try:
         list(TopologicalSorter({name: imports(name) & set(MODULES) for name in MODULES}).static_order())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import mpmath
 import numpy as np
 import pytest
+from designs import Coded, clustered, engine_of
 from scipy.special import log_expit
 
 from sklmm.likelihood.clustered import ClusteredLikelihood
@@ -71,7 +72,7 @@ def _differences(f, x, h=2e-3):
 
 @dataclass
 class Case:
-    """One model on one made-up data set; `theta` as in the engine, `blocks` and `columns` as in FactorDesign."""
+    """One model on one made-up data set; `theta` as in the engine, `blocks` and `columns` as in FactorStructure."""
 
     columns: list
     blocks: list
@@ -108,7 +109,7 @@ class Case:
 
     def engine(self, **keywords):
         X, y, codes, w, beta = self.data()
-        engine = ClusteredLikelihood(
+        engine = clustered(
             X, y, codes, len(self.sizes), self.columns, self.blocks, sample_weight=w,
             fit_intercept=self.fit_intercept, n_quadrature=self.k, standardise=False, **keywords,
         )  # fmt: skip
@@ -245,7 +246,9 @@ def test_bitwise_the_same_with_any_number_of_threads(case):
     for n_threads in (1, 2, 4):
         engine, x = case.engine(n_threads=n_threads)
         for _ in range(2):  # from modes of 0, and from warm ones
-            found = [*engine.evaluate(x), engine.modes, engine.curvature, *engine.random_effects(x)]
+            evaluated = engine.evaluate(x)
+            (modes,), (mode_cov,) = engine.random_effects(x)
+            found = [*evaluated, engine.modes, engine.curvature, modes, mode_cov]
         expected = expected or found
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -290,7 +293,7 @@ def test_modes_and_conditional_covariances(name):
     case = CASES[name]
     engine, x = case.engine()
     engine.evaluate(x)
-    b, cov = engine.random_effects(x)
+    (b,), (cov,) = engine.random_effects(x)
     X, y, codes, _, beta = case.data()
     Z = np.column_stack([np.ones(len(y)) if c < 0 else X[:, c] for c in case.columns])
     Lambda = engine.covariance.lambda_(np.array(case.theta))
@@ -316,13 +319,13 @@ def test_levels_without_rows(name, moved):
     n_levels = len(case.sizes)
     rows = np.arange(len(y)) if moved else np.argsort(codes, kind="stable")
     codes, occupied, empty = 2 * codes[rows] + 1, np.arange(1, 2 * n_levels, 2), np.arange(0, 2 * n_levels + 1, 2)
-    with_empty = ClusteredLikelihood(
+    with_empty = clustered(
         X[rows], y[rows], codes, 2 * n_levels + 1, case.columns, case.blocks, n_quadrature=case.k, standardise=False
     )
     for found, expected in zip(_settled(with_empty, x), _settled(engine, x), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-10 * np.abs(expected).max())
     Lambda = engine.covariance.lambda_(np.array(case.theta))
-    (b, cov), expected = with_empty.random_effects(x), engine.random_effects(x)
+    ((b,), (cov,)), expected = with_empty.random_effects(x), [table for (table,) in engine.random_effects(x)]
     np.testing.assert_array_equal(b[empty], 0.0)
     np.testing.assert_allclose(cov[empty], np.tile(Lambda @ Lambda.T, (n_levels + 1, 1, 1)), rtol=1e-12)
     np.testing.assert_allclose(b[occupied], expected[0], rtol=1e-10, atol=1e-12)
@@ -340,7 +343,7 @@ def test_modes_are_found_from_a_cold_start(columns, rows, weight, theta):
     y = np.tile(np.arange(rows) % 3 == 1, 1501).astype(np.uint8)
     w = None if weight is None else np.full(eta.size, weight)
     codes = np.repeat(np.arange(1501), rows)
-    engine = ClusteredLikelihood(
+    engine = clustered(
         X, y, codes, 1501, columns, [(1, True)], sample_weight=w, fit_intercept=False, standardise=False
     )
     engine.evaluate(np.array([1.0, 0.0, theta]))
@@ -361,7 +364,7 @@ def test_modes_of_two_coefficients_are_found_from_a_cold_start(theta, rows, weig
     y = rng.integers(0, 2, n).astype(np.uint8)
     w = rng.choice([0.0, 0.5, 1.0, 2.0, 100.0], n) if weights else None
     codes = np.repeat(np.arange(n_clusters), rows)
-    engine = ClusteredLikelihood(
+    engine = clustered(
         X, y, codes, n_clusters, [-1, 1], [(2, True)], sample_weight=w, fit_intercept=False, standardise=False
     )
     engine.evaluate(np.array([1.0, 0.0, *theta]))
@@ -383,7 +386,7 @@ def test_modes_of_separated_clusters(columns, blocks, weights):
     X = np.column_stack([rng.normal(size=4000), 300 * rng.normal(size=4000)])
     y, codes = (X[:, 1] > 0).astype(np.uint8), np.repeat(np.arange(200), 20)
     w = rng.choice([0.5, 1.0, 2.0], 4000) if weights else None
-    engine = ClusteredLikelihood(
+    engine = clustered(
         X, y, codes, 200, columns, blocks, sample_weight=w, fit_intercept=False, standardise=False
     )
     x = np.concatenate([[0.0, 1.0], np.full(len(columns), 0.02)])
@@ -402,16 +405,16 @@ def test_standardising_changes_coordinates_only(n_quadrature, correlated):
     X, y, codes, _, beta = case.data()
     X = 3.0 + 20.0 * X
     keywords = dict(columns=case.columns, blocks=[(3, correlated)], n_quadrature=n_quadrature)
-    raw = ClusteredLikelihood(X, y, codes, len(case.sizes), **keywords, standardise=False)
-    scaled = ClusteredLikelihood(X, y, codes, len(case.sizes), **keywords)
+    raw = clustered(X, y, codes, len(case.sizes), **keywords, standardise=False)
+    scaled = clustered(X, y, codes, len(case.sizes), **keywords)
     natural, theta = 0.05 * np.append(beta[-1], beta[:-1]), np.array([0.3, 0.05, -0.02, 0.06, 0.01, 0.04])
     theta = theta if correlated else theta[[0, 3, 5]]
-    x0, x = raw.internal(natural, theta), scaled.internal(natural, theta)
+    x0, x = raw.units.internal(natural, theta), scaled.units.internal(natural, theta)
     value, gradient, hessian = raw.evaluate(x0)
     found = scaled.evaluate(x)
-    np.testing.assert_allclose(np.concatenate(scaled.natural(x)), np.concatenate([natural, theta]), rtol=1e-9)
+    np.testing.assert_allclose(np.concatenate(scaled.units.natural(x)), np.concatenate([natural, theta]), rtol=1e-9)
     # chain rule: natural = J internal, on both sides
-    J = np.linalg.solve(raw.jacobian(x0), scaled.jacobian(x))
+    J = np.linalg.solve(raw.units.jacobian(x0), scaled.units.jacobian(x))
     np.testing.assert_allclose(found[0], value, rtol=1e-12)
     np.testing.assert_allclose(found[1], J.T @ gradient, rtol=1e-8, atol=1e-7)
     linear = slice(None) if not correlated else slice(raw.n_fixed)  # theta's map is not linear then
@@ -431,7 +434,7 @@ def test_intercept_kernel_is_the_general_kernel_on_ones(theta, k, weights):
     X, y, codes, w, beta = case.data()
     X[:, 2] = 1.0
     engines = [
-        ClusteredLikelihood(
+        clustered(
             X, y, codes, len(case.sizes), columns, [(1, True)], sample_weight=w, n_quadrature=k, fit_intercept=False,
             standardise=False,
         )
@@ -459,9 +462,8 @@ def test_quadrature_with_all_nodes_at_the_mode_is_laplace(name):
     case = CASES[name]
     X, y, codes, w, _ = case.data()
     engine, x = case.engine()
-    quadrature = _AtTheMode(
-        X, y, codes, len(case.sizes), case.columns, case.blocks, sample_weight=w, standardise=False
-    )
+    factor = Coded(codes, len(case.sizes), case.columns, case.blocks)
+    quadrature = engine_of(X, y, [factor], sample_weight=w, standardise=False, engine=_AtTheMode)
     for found, expected in zip(_settled(quadrature, x), _settled(engine, x), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10 * np.abs(expected).max())
 
@@ -473,8 +475,8 @@ def test_weight_is_a_count_of_rows():
     count[np.unique(codes, return_index=True)[1]] = 2  # no level loses all its rows
     keywords = dict(columns=case.columns, blocks=case.blocks, n_quadrature=3, standardise=False)
     rows = np.repeat(np.arange(y.size), count)
-    weighted = ClusteredLikelihood(X, y, codes, len(case.sizes), sample_weight=count.astype(float), **keywords)
-    repeated = ClusteredLikelihood(X[rows], y[rows], codes[rows], len(case.sizes), **keywords)
+    weighted = clustered(X, y, codes, len(case.sizes), sample_weight=count.astype(float), **keywords)
+    repeated = clustered(X[rows], y[rows], codes[rows], len(case.sizes), **keywords)
     x = np.concatenate([beta, case.theta])
     for a, b in zip(_settled(weighted, x), _settled(repeated, x), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10 * np.abs(b).max())
@@ -483,7 +485,7 @@ def test_weight_is_a_count_of_rows():
 def test_no_groups_is_logistic_regression():
     case = CASES["intercept, many blocks"]
     X, y, _, _, beta = case.data()
-    engine = ClusteredLikelihood(X, y, None, 1, [-1], [(1, True)], standardise=False)
+    engine = clustered(X, y, None, 1, [-1], [(1, True)], standardise=False)
     value, gradient, hessian = engine.evaluate(np.append(beta, 0.0))
     X1 = np.column_stack([X, np.ones(len(y))])
     mu = np.exp(log_expit(X1 @ beta))
@@ -518,7 +520,7 @@ def _trapezoid(y, w, eta, A, reach=14.0, h=0.05):
 
 def _engine_on(X, y, w, columns, k):
     codes, w = np.zeros(len(y), dtype=np.intp), None if w is None else np.array(w)
-    return ClusteredLikelihood(
+    return clustered(
         X, np.array(y, dtype=np.uint8), codes, 1, columns, [(len(columns), True)], sample_weight=w, n_quadrature=k,
         fit_intercept=False, standardise=False,
     )  # fmt: skip

@@ -4,12 +4,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from designs import Coded, clustered, engine_of, fitted, posteriors
 from scipy import linalg, optimize
 from scipy.special import expit
 
 from sklmm.likelihood import factorization
-from sklmm.likelihood.base import FactorDesign, fit_mixed, posteriors_given_fit
-from sklmm.likelihood.clustered import ClusteredLikelihood
 from sklmm.likelihood.crossed import CrossedLikelihood
 
 INTERCEPT = ([-1], [(1, True)])
@@ -55,14 +54,14 @@ class Case:
         self.X = rng.normal(size=(n, 3)) * [1.0, 3.0, 0.5] + [0.0, 2.0, 1.0]
         codes = _codes(kind, n, rng)
         self.factors = [
-            FactorDesign(code.astype(np.intp), int(code.max()) + 1, *block, name=f"f{i}")
+            Coded(code.astype(np.intp), int(code.max()) + 1, *block, name=f"f{i}")
             for i, (code, block) in enumerate(zip(codes, blocks, strict=True))
         ]
         effects = sum(rng.normal(size=f.n_levels)[f.codes] for f in self.factors)
         self.y = (rng.random(n) < expit(0.5 * self.X[:, 0] + effects)).astype(np.uint8)
         self.w = rng.integers(1, 4, n).astype(float) if weighted else None
-        self.engine = CrossedLikelihood(
-            self.X, self.y, self.factors, sample_weight=self.w, standardise=False, n_threads=2
+        self.engine = engine_of(
+            self.X, self.y, self.factors, sample_weight=self.w, standardise=False, n_threads=2, engine=CrossedLikelihood
         )
         start = self.engine.covariance.start()
         theta = 0.7 * start + 0.2 * rng.normal(size=start.size)
@@ -127,21 +126,21 @@ def central_differences(function, x, h=1e-3):
 
 
 def test_value_of_dense_algebra(case):
-    value, _ = case.engine.evaluate(case.x)
+    value = case.engine.evaluate(case.x)[0]
     assert value == pytest.approx(dense_laplace(case, case.x)[0], abs=1e-9)
 
 
 def test_value_does_not_depend_on_what_was_evaluated_before(case):
-    first, gradient = case.engine.evaluate(case.x)
+    first, gradient, _ = case.engine.evaluate(case.x)
     case.engine.information(case.x)
     case.engine.evaluate(case.x + 0.7)
-    again, gradient_again = case.engine.evaluate(case.x)
+    again, gradient_again, _ = case.engine.evaluate(case.x)
     assert again == pytest.approx(first, abs=1e-9)
     np.testing.assert_allclose(gradient_again, gradient, atol=1e-8)
 
 
 def test_gradient_of_central_differences(case):
-    _, gradient = case.engine.evaluate(case.x)
+    _, gradient, _ = case.engine.evaluate(case.x)
     numeric = central_differences(lambda x: case.engine.evaluate(x)[0], case.x)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-6)
 
@@ -150,7 +149,7 @@ def test_gradient_of_central_differences(case):
 def test_gradient_where_a_variance_is_zero(name):
     case = Case(*DESIGNS[name])
     case.x[4] = 0.0
-    value, gradient = case.engine.evaluate(case.x)
+    value, gradient, _ = case.engine.evaluate(case.x)
     assert value == pytest.approx(dense_laplace(case, case.x)[0], abs=1e-9)
     numeric = central_differences(lambda x: case.engine.evaluate(x)[0], case.x)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-6)
@@ -181,7 +180,7 @@ def test_modes_and_their_curvature_of_dense_algebra(case):
     _, u, Sigma = dense_laplace(case, case.x)
     case.engine.evaluate(case.x)
     modes, mode_cov = case.engine.random_effects(case.x)
-    scales = [units.natural for units in case.engine.effect_units(case.x, [len(f.columns) for f in case.factors])]
+    scales = [units.natural for units in case.engine.units.effect_units(case.x, [len(f.columns) for f in case.factors])]
     for f, (scale, slices) in enumerate(zip(scales, level_slices(case), strict=True)):
         np.testing.assert_allclose(modes[f], [scale @ u[here] for here in slices], atol=1e-9)
         np.testing.assert_allclose(mode_cov[f], [scale @ Sigma[here, here] @ scale.T for here in slices], atol=1e-9)
@@ -257,13 +256,13 @@ def test_posterior_with_another_prior(case):
 def test_one_factor_equals_the_clustered_engine(blocks):
     case = Case("crossed", [INTERCEPT, blocks])
     factor = case.factors[1]
-    one = ClusteredLikelihood(case.X, case.y, factor.codes, factor.n_levels, *blocks, sample_weight=case.w)
-    several = CrossedLikelihood(case.X, case.y, [factor], sample_weight=case.w)
+    one = clustered(case.X, case.y, factor.codes, factor.n_levels, *blocks, sample_weight=case.w)
+    several = engine_of(case.X, case.y, [factor], sample_weight=case.w, engine=CrossedLikelihood)
     x = np.concatenate([case.x[:4], 0.8 * one.covariance.start()])
     value, gradient, hessian = one.evaluate(x)
     assert several.evaluate(x)[0] == pytest.approx(value, abs=1e-8)
     np.testing.assert_allclose(several.evaluate(x)[1], gradient, atol=1e-8)
-    modes, mode_cov = one.random_effects(x)
+    (modes,), (mode_cov,) = one.random_effects(x)
     several_modes, several_cov = several.random_effects(x)
     np.testing.assert_allclose(several_modes[0], modes, atol=1e-8)
     np.testing.assert_allclose(several_cov[0], mode_cov, atol=1e-8)
@@ -276,7 +275,7 @@ def test_one_factor_equals_the_clustered_engine(blocks):
 def test_a_second_factor_of_variance_zero_adds_nothing():
     case = Case(*DESIGNS["crossed"])
     factor = case.factors[1]
-    one = ClusteredLikelihood(case.X, case.y, factor.codes, factor.n_levels, *INTERCEPT, sample_weight=case.w,
+    one = clustered(case.X, case.y, factor.codes, factor.n_levels, *INTERCEPT, sample_weight=case.w,
                               standardise=False)  # fmt: skip
     case.x[4] = 0.0
     value, gradient, _ = one.evaluate(np.delete(case.x, 4))
@@ -287,9 +286,9 @@ def test_a_second_factor_of_variance_zero_adds_nothing():
 def test_nested_design_through_the_dense_factorisation(monkeypatch):
     """What the tree says is what the Schur complement says."""
     case = Case(*DESIGNS["nested twice"])
-    value, gradient = case.engine.evaluate(case.x)
+    value, gradient, _ = case.engine.evaluate(case.x)
     monkeypatch.setattr("sklmm.likelihood.layout.parents_of", lambda *args: None)
-    dense = CrossedLikelihood(case.X, case.y, case.factors, sample_weight=case.w, standardise=False)
+    dense = engine_of(case.X, case.y, case.factors, sample_weight=case.w, standardise=False, engine=CrossedLikelihood)
     assert not dense.nested and case.engine.nested
     assert dense.evaluate(case.x)[0] == pytest.approx(value, abs=1e-9)
     np.testing.assert_allclose(dense.evaluate(case.x)[1], gradient, atol=1e-8)
@@ -301,8 +300,10 @@ def test_thread_count_changes_no_bit(name, monkeypatch):
     results = []
     for n_threads in (1, 2, 3, 5):
         case = Case(*DESIGNS[name], n=1500)
-        engine = CrossedLikelihood(case.X, case.y, case.factors, sample_weight=case.w, n_threads=n_threads)
-        value, gradient = engine.evaluate(case.x)
+        engine = engine_of(
+            case.X, case.y, case.factors, sample_weight=case.w, n_threads=n_threads, engine=CrossedLikelihood
+        )
+        value, gradient, _ = engine.evaluate(case.x)
         results.append((value, gradient, engine.information(case.x), *engine.random_effects(case.x)[1]))
     for other in results[1:]:
         for a, b in zip(results[0], other, strict=True):
@@ -313,7 +314,7 @@ def test_thread_count_changes_no_bit(name, monkeypatch):
 
 
 def _fit(case, factors=None, **keywords):
-    return fit_mixed(case.X, case.y, factors=factors or case.factors, sample_weight=case.w, **keywords)
+    return fitted(case.X, case.y, factors=factors or case.factors, sample_weight=case.w, **keywords)
 
 
 def _large(kind, blocks, seed=1):
@@ -325,9 +326,9 @@ def test_fit_is_a_maximum(name):
     case = _large(*DESIGNS[name])
     fit = _fit(case)
     assert fit.report.converged, fit.report.verdict
-    engine = CrossedLikelihood(case.X, case.y, case.factors)
-    x = engine.internal(fit.beta, np.concatenate(fit.theta))
-    value, gradient = engine.evaluate(x)
+    engine = engine_of(case.X, case.y, case.factors, engine=CrossedLikelihood)
+    x = engine.units.internal(fit.beta, np.concatenate(fit.theta))
+    value, gradient, _ = engine.evaluate(x)
     assert fit.log_likelihood == pytest.approx(value, abs=1e-8)
     information = engine.information(x)
     free = x[4:] > 0 if engine.covariance.diagonal.all() else np.ones(x.size - 4, bool)
@@ -345,11 +346,11 @@ def test_order_of_factors_rows_and_labels():
     names = [rng.permutation(f.n_levels) for f in case.factors]
     order = [2, 0, 1]
     factors = [
-        FactorDesign(names[i][case.factors[i].codes[rows]], case.factors[i].n_levels, case.factors[i].columns,
+        Coded(names[i][case.factors[i].codes[rows]], case.factors[i].n_levels, case.factors[i].columns,
                      case.factors[i].blocks)
         for i in order
     ]  # fmt: skip
-    other = fit_mixed(case.X[rows], case.y[rows], factors=factors)
+    other = fitted(case.X[rows], case.y[rows], factors=factors)
     assert other.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-8)
     np.testing.assert_allclose(other.beta, fit.beta, atol=1e-7)
     for k, i in enumerate(order):
@@ -362,8 +363,8 @@ def test_weights_are_counts():
     case = Case(*DESIGNS["nested and crossed"], n=800)
     fit = _fit(case)
     rows = np.repeat(np.arange(len(case.y)), case.w.astype(int))
-    factors = [FactorDesign(f.codes[rows], f.n_levels, f.columns, f.blocks) for f in case.factors]
-    repeated = fit_mixed(case.X[rows], case.y[rows], factors=factors)
+    factors = [Coded(f.codes[rows], f.n_levels, f.columns, f.blocks) for f in case.factors]
+    repeated = fitted(case.X[rows], case.y[rows], factors=factors)
     assert fit.log_likelihood == pytest.approx(repeated.log_likelihood, abs=1e-8)
     np.testing.assert_allclose(fit.beta, repeated.beta, atol=1e-7)
     np.testing.assert_allclose(np.concatenate(fit.theta), np.concatenate(repeated.theta), atol=1e-6)
@@ -373,13 +374,13 @@ def test_affine_changes_of_x_and_swapped_classes():
     case = _large("crossed", [CORRELATED, INTERCEPT])
     fit = _fit(case)
     scale, shift = np.array([10.0, 0.1, -3.0]), np.array([5.0, 0.0, -1.0])
-    moved = fit_mixed(case.X * scale + shift, case.y, factors=case.factors)
+    moved = fitted(case.X * scale + shift, case.y, factors=case.factors)
     assert moved.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-8)
     np.testing.assert_allclose(moved.beta[1:] * scale, fit.beta[1:], atol=1e-6)
     slope = moved.lambda_[0] @ moved.lambda_[0].T
     original = fit.lambda_[0] @ fit.lambda_[0].T
     assert slope[1, 1] * scale[0] ** 2 == pytest.approx(original[1, 1], rel=1e-5)
-    swapped = fit_mixed(case.X, 1 - case.y, factors=case.factors)
+    swapped = fitted(case.X, 1 - case.y, factors=case.factors)
     assert swapped.log_likelihood == pytest.approx(fit.log_likelihood, abs=1e-8)
     np.testing.assert_allclose(swapped.beta, -fit.beta, atol=1e-6)
     np.testing.assert_allclose(swapped.vcov[:4, :4], fit.vcov[:4, :4], rtol=1e-4, atol=1e-7)
@@ -397,17 +398,17 @@ def test_variance_on_the_boundary():
     """Groups at random have no variance: the fit says so, and is that of the other factor alone."""
     rng = np.random.default_rng(3)
     case = _large(*DESIGNS["crossed"])
-    noise = FactorDesign(rng.integers(0, 8, len(case.y)), 8, *INTERCEPT, name="noise")
+    noise = Coded(rng.integers(0, 8, len(case.y)), 8, *INTERCEPT, name="noise")
     singular = None
     for seed in range(20):
         codes = np.random.default_rng(seed).permutation(noise.codes)
-        fit = fit_mixed(case.X, case.y, factors=[case.factors[1], FactorDesign(codes, 8, *INTERCEPT)])
+        fit = fitted(case.X, case.y, factors=[case.factors[1], Coded(codes, 8, *INTERCEPT)])
         assert fit.report.converged
         if fit.is_singular:
             singular = fit
             break
     assert singular is not None, "no permutation gave a variance of zero"
-    alone = fit_mixed(case.X, case.y, factors=[case.factors[1]])
+    alone = fitted(case.X, case.y, factors=[case.factors[1]])
     assert singular.theta[1] == [0.0]
     assert singular.log_likelihood == pytest.approx(alone.log_likelihood, abs=1e-7)
     np.testing.assert_allclose(singular.beta, alone.beta, atol=1e-5)
@@ -417,12 +418,12 @@ def test_variance_on_the_boundary():
 def test_posteriors_from_given_parameters_are_those_of_the_fit():
     case = _large(*DESIGNS["nested and crossed"])
     fit = _fit(case)
-    modes, mode_cov, posteriors, joint = posteriors_given_fit(case.X, case.y, factors=case.factors, units=fit.units)
+    modes, mode_cov, known, joint = posteriors(case.X, case.y, factors=case.factors, units=fit.units)
     for f in range(3):
         np.testing.assert_allclose(modes[f], fit.modes[f], atol=1e-7)
         np.testing.assert_allclose(mode_cov[f], fit.mode_cov[f], atol=1e-7)
-        np.testing.assert_allclose(posteriors[f].mean, fit.posteriors[f].mean, atol=1e-7)
-        np.testing.assert_allclose(posteriors[f].cov, fit.posteriors[f].cov, atol=1e-7)
+        np.testing.assert_allclose(known[f].mean, fit.posteriors[f].mean, atol=1e-7)
+        np.testing.assert_allclose(known[f].cov, fit.posteriors[f].cov, atol=1e-7)
     np.testing.assert_allclose(
         joint.covariance(0, np.array([0]), 2, np.array([1])),
         fit.posterior.covariance(0, np.array([0]), 2, np.array([1])), atol=1e-8,
@@ -438,13 +439,13 @@ def test_quadrature_is_refused():
 def test_too_large_a_schur_complement_is_refused_before_it_is_allocated(monkeypatch):
     n = 40_000
     rng = np.random.default_rng(0)
-    factors = [FactorDesign(rng.integers(0, k, n), k, *INTERCEPT, name=name)
+    factors = [Coded(rng.integers(0, k, n), k, *INTERCEPT, name=name)
                for name, k in (("item", 15_000), ("person", 20_000))]  # fmt: skip
     monkeypatch.setattr(factorization, "physical_memory", lambda: 8 << 30)
     monkeypatch.setattr(factorization, "BorderedCholesky", None)  # it is not reached
     needed = f"{24 * 15_000**2:,} bytes"  # the matrix, its factor and its inverse
     with pytest.raises(MemoryError, match=f"{needed}.*'person' with 20,000 levels and 'item' with 15,000"):
-        CrossedLikelihood(rng.normal(size=(n, 1)), rng.integers(0, 2, n).astype(np.uint8), factors)
+        engine_of(rng.normal(size=(n, 1)), rng.integers(0, 2, n).astype(np.uint8), factors, engine=CrossedLikelihood)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -456,10 +457,10 @@ def test_peak_memory_is_rows_plus_the_dense_border(nested):
     leaf = np.sort(rng.integers(0, n_leaves, n))
     outer = leaf // 20 if nested else rng.integers(0, n_border, n)
     y = (rng.random(n) < expit(X[:, 0] + rng.normal(size=n_leaves)[leaf])).astype(np.uint8)
-    factors = [FactorDesign(leaf, n_leaves, *INTERCEPT), FactorDesign(outer, n_border, *INTERCEPT)]
-    fit_mixed(X[:200], y[:200], factors=[FactorDesign(f.codes[:200], f.n_levels, *INTERCEPT) for f in factors])
+    factors = [Coded(leaf, n_leaves, *INTERCEPT), Coded(outer, n_border, *INTERCEPT)]
+    fitted(X[:200], y[:200], factors=[Coded(f.codes[:200], f.n_levels, *INTERCEPT) for f in factors])
     tracemalloc.start()
-    fit = fit_mixed(X, y, factors=factors)
+    fit = fitted(X, y, factors=factors)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert fit.report.converged
@@ -470,8 +471,9 @@ def test_peak_memory_is_rows_plus_the_dense_border(nested):
 def test_nested_factors_need_no_dense_matrix(monkeypatch):
     n = 60_000
     inner = np.arange(n) // 3
-    factors = [FactorDesign(inner // 2, 10_000, *INTERCEPT), FactorDesign(inner, 20_000, *INTERCEPT)]
+    factors = [Coded(inner // 2, 10_000, *INTERCEPT), Coded(inner, 20_000, *INTERCEPT)]
     monkeypatch.setattr(factorization, "physical_memory", lambda: 1 << 20)
     rng = np.random.default_rng(0)
-    engine = CrossedLikelihood(rng.normal(size=(n, 1)), rng.integers(0, 2, n).astype(np.uint8), factors)
+    y = rng.integers(0, 2, n).astype(np.uint8)
+    engine = engine_of(rng.normal(size=(n, 1)), y, factors, engine=CrossedLikelihood)
     assert np.isfinite(engine.evaluate(np.array([0.1, 0.2, 0.5, 0.5]))[0])

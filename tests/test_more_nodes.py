@@ -6,13 +6,13 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from designs import Coded, fitted
 from sklearn.base import clone
 
 from sklmm import MixedLogisticRegression, likelihood_ratio_test
 from sklmm.datasets import load_contraception, make_clustered_classification
 from sklmm.exceptions import LaplaceWarning, SingularFitWarning
-from sklmm.likelihood.base import FactorDesign, fit_mixed
-from sklmm.likelihood.more_nodes import _level, next_nodes, shift
+from sklmm.likelihood.more_nodes import _stride, next_nodes, shift
 
 
 def panel(seed, sd=4.0, n_groups=300, size=7):
@@ -89,14 +89,14 @@ def designs(seed, n_groups, size, sd):
     X = rng.normal(size=(codes.size, 2))
     eta = X @ [0.7, -0.4] + sd * rng.normal(size=n_groups)[codes]
     y = (rng.random(codes.size) < 1 / (1 + np.exp(-eta))).astype(np.uint8)
-    return X, y, [FactorDesign(codes, n_groups, [-1], [(1, True)], "g")]
+    return X, y, [Coded(codes, n_groups, [-1], [(1, True)], "g")]
 
 
 @pytest.mark.parametrize("sd", [0.5, 1.0, 2.0])
 def test_what_is_said_is_what_happens(sd):
     """To first order: as far as a fit with those nodes goes, to a tenth of the way."""
     X, y, factors = designs(3, 400, 6, sd)
-    laplace, finer = (fit_mixed(X, y, factors=factors, n_quadrature=k, compare=True) for k in (1, 8))
+    laplace, finer = (fitted(X, y, factors=factors, n_quadrature=k, compare=True) for k in (1, 8))
     said = laplace.more_nodes
     assert said.nodes == 8
     moved = np.r_[finer.beta - laplace.beta, finer.theta[0] - laplace.theta[0]]
@@ -113,15 +113,15 @@ def test_a_sample_of_the_groups_says_the_same(monkeypatch):
 
     def told(engine, x, information, nodes):
         with monkeypatch.context() as patch:
-            patch.setattr("sklmm.likelihood.more_nodes._level", lambda engine, nodes: 1)
+            patch.setattr("sklmm.likelihood.more_nodes._stride", lambda engine, nodes: 1)
             whole = shift(engine, x, information, nodes)
-        seen.append((_level(engine, nodes), shift(engine, x, information, nodes), whole))
+        seen.append((_stride(engine, nodes), shift(engine, x, information, nodes), whole))
         return seen[0][1]
 
-    monkeypatch.setattr("sklmm.likelihood.base.shift", told)
-    fit = fit_mixed(X, y, factors=factors, compare=True)
-    ((level, sample, whole),) = seen
-    assert level == 32
+    monkeypatch.setattr("sklmm.likelihood.fit.shift", told)
+    fit = fitted(X, y, factors=factors, compare=True)
+    ((stride, sample, whole),) = seen
+    assert stride == 32
     assert sample.log_likelihood == pytest.approx(whole.log_likelihood, rel=0.1)
     np.testing.assert_allclose(sample.in_errors, whole.in_errors, atol=0.1 * whole.largest)
     assert fit.report.n_full_passes == sum(row["level"] == 1 for row in fit.report.history)

@@ -9,14 +9,14 @@ from sklmm.optimize.trust_region import FLAT_CURVATURE, MAX_STEP, newton_step
 
 
 class _Objective:
-    """A function (x, level) -> (value, gradient, Hessian), and the calls it gets."""
+    """A function (x, stride) -> (value, gradient, Hessian), and the calls it gets."""
 
     def __init__(self, function):
         self.function, self.calls = function, []
 
-    def __call__(self, x, level=1, rough=False):
-        self.calls.append((x.copy(), level, rough))
-        return self.function(x, level)
+    def __call__(self, x, stride=1, rough=False):
+        self.calls.append((x.copy(), stride, rough))
+        return self.function(x, stride)
 
 
 def _maximise(function, x, n_fixed=None, **keywords):
@@ -24,7 +24,7 @@ def _maximise(function, x, n_fixed=None, **keywords):
     x = np.array(x, dtype=float)
     objective = function if isinstance(function, _Objective) else _Objective(function)
     settings = dict(
-        levels=[1], n_rows=1000, n_fixed=x.size if n_fixed is None else n_fixed, held=np.zeros(x.size, dtype=bool),
+        strides=[1], n_rows=1000, n_fixed=x.size if n_fixed is None else n_fixed, held=np.zeros(x.size, dtype=bool),
         snap=np.copy, polish=False,
     )  # fmt: skip
     optimum = maximise(objective, x, **(settings | keywords))
@@ -32,7 +32,7 @@ def _maximise(function, x, n_fixed=None, **keywords):
 
 
 def _quadratic(center, information):
-    def function(x, level):
+    def function(x, stride):
         d = x - center
         return -0.5 * d @ information @ d, -information @ d, -information
 
@@ -41,19 +41,19 @@ def _quadratic(center, information):
 
 def _one(value, slope, curvature):
     """A function of one parameter from scalar functions."""
-    return lambda x, level: (value(x[0]), np.array([slope(x[0])]), np.array([[curvature(x[0])]]))
+    return lambda x, stride: (value(x[0]), np.array([slope(x[0])]), np.array([[curvature(x[0])]]))
 
 
 def _logistic(X, y, ridge):
-    """Penalised logistic log-likelihood; level s sees every s-th row."""
+    """Penalised logistic log-likelihood; stride s sees every s-th row."""
 
-    def function(x, level):
-        A, sign = X[::level], 2.0 * y[::level] - 1
+    def function(x, stride):
+        A, sign = X[::stride], 2.0 * y[::stride] - 1
         eta = A @ x
         mu = expit(eta)
         return (
             log_expit(sign * eta).sum() - 0.5 * ridge * x @ x,
-            A.T @ (y[::level] - mu) - ridge * x,
+            A.T @ (y[::stride] - mu) - ridge * x,
             -(A.T * (mu * (1 - mu))) @ A - ridge * np.eye(x.size),
         )
 
@@ -103,18 +103,18 @@ def test_value_includes_the_last_step():
 
 def test_samples_lead_to_the_same_optimum(logistic):
     straight, _ = _maximise(logistic, np.zeros(4))
-    climbed, objective = _maximise(logistic, np.zeros(4), levels=[64, 8, 1])
+    climbed, objective = _maximise(logistic, np.zeros(4), strides=[64, 8, 1])
     np.testing.assert_allclose(climbed.x, straight.x, rtol=0, atol=1e-6)
     assert climbed.value == pytest.approx(straight.value, abs=1e-8)
-    levels = [level for _, level, _ in objective.calls]
-    assert levels == sorted(levels, reverse=True) and set(levels) == {64, 8, 1}
-    assert climbed.report.n_full_passes == levels.count(1) < straight.report.n_full_passes
+    strides = [stride for _, stride, _ in objective.calls]
+    assert strides == sorted(strides, reverse=True) and set(strides) == {64, 8, 1}
+    assert climbed.report.n_full_passes == strides.count(1) < straight.report.n_full_passes
 
 
-@pytest.mark.parametrize("levels", [[1], [8, 1]])
+@pytest.mark.parametrize("strides", [[1], [8, 1]])
 @pytest.mark.parametrize("polish", [False, True])
-def test_rough_evaluations_are_never_the_last(logistic, levels, polish):
-    optimum, objective = _maximise(logistic, np.zeros(4), levels=levels, polish=polish)
+def test_rough_evaluations_are_never_the_last(logistic, strides, polish):
+    optimum, objective = _maximise(logistic, np.zeros(4), strides=strides, polish=polish)
     assert not objective.calls[-1][2] and objective.calls[-1][1] == 1
     x = objective.calls[-1][0]
     np.testing.assert_array_equal(optimum.hessian, logistic(x, 1)[2])
@@ -125,7 +125,7 @@ def test_rough_evaluations_are_never_the_last(logistic, levels, polish):
 def test_polishing_goes_on_until_the_tolerance_is_met():
     """Even where the first step has promised more than the next ones hold, with twice the true curvature."""
 
-    def function(x, level):
+    def function(x, stride):
         if abs(x[0]) > 1:
             return -0.5 * (x[0] - 1e-3) ** 2, -(x - 1e-3), -np.eye(1)
         return -0.5 * x[0] ** 2, -x, -2 * np.eye(1)
@@ -160,7 +160,7 @@ def test_leaves_a_saddle():
 def test_leaves_a_saddle_beside_a_slope():
     """A fixed effect that is not at its optimum, either, and a coupling between the two."""
 
-    def function(x, level):
+    def function(x, stride):
         b, t = x
         value = -((b - 1) ** 2) + (0.5 + 0.2 * b) * t**2 - t**4
         gradient = np.array([-2 * (b - 1) + 0.2 * t**2, 2 * (0.5 + 0.2 * b) * t - 4 * t**3])
@@ -220,7 +220,7 @@ def test_a_failed_evaluation_is_a_rejected_step():
     """Beyond 2 the function raises, or is no number: the climb takes shorter steps and arrives."""
     for failure in (np.nan, None):
 
-        def function(x, level, failure=failure):
+        def function(x, stride, failure=failure):
             if abs(x[0]) > 2:
                 if failure is None:
                     raise FloatingPointError
@@ -234,21 +234,21 @@ def test_a_failed_evaluation_is_a_rejected_step():
 
 def test_a_start_without_a_value_is_an_error():
     with pytest.raises(FloatingPointError, match="start"):
-        _maximise(lambda x, level: (np.nan, np.full(1, np.nan), np.full((1, 1), np.nan)), [0.0])
+        _maximise(lambda x, stride: (np.nan, np.full(1, np.nan), np.full((1, 1), np.nan)), [0.0])
 
 
 def test_a_misleading_sample_is_not_believed(logistic):
     """A sample that ends far off: the climb on all rows begins where it would without."""
 
-    def function(x, level):
-        if level > 1:
+    def function(x, stride):
+        if stride > 1:
             return logistic(x - 40.0, 1)
         return logistic(x, 1)
 
     straight, _ = _maximise(logistic, np.zeros(4))
-    optimum, objective = _maximise(function, np.zeros(4), levels=[8, 1])
+    optimum, objective = _maximise(function, np.zeros(4), strides=[8, 1])
     assert optimum.value == pytest.approx(straight.value, abs=1e-8)
-    full = [x for x, level, _ in objective.calls if level == 1]
+    full = [x for x, stride, _ in objective.calls if stride == 1]
     np.testing.assert_array_equal(full[1], 0.0)
     assert len(full) <= straight.report.n_full_passes + 2
 
@@ -257,7 +257,7 @@ def test_rounding_errors_do_not_use_up_the_iterations():
     """A value that is known to 1e-9 only, and steps that promise less."""
     rng = np.random.default_rng(0)
 
-    def function(x, level):
+    def function(x, stride):
         value = -0.5 * x @ x + 1e-9 * rng.normal()
         return value, -x + 1e-5 * rng.normal(size=2), -np.eye(2)
 
@@ -339,15 +339,15 @@ def test_step_goes_uphill_whatever_the_curvature(n_fixed):
 
 def test_report(logistic):
     rows = []
-    optimum, objective = _maximise(logistic, np.zeros(4), levels=[8, 1], progress=rows.append, tol=1e-10)
+    optimum, objective = _maximise(logistic, np.zeros(4), strides=[8, 1], progress=rows.append, tol=1e-10)
     report = optimum.report
     assert rows == report.history
     assert report.n_iter == len(rows) == len(objective.calls)
     assert report.n_full_passes == sum(row["level"] == 1 for row in rows)
     assert [row["iteration"] for row in rows] == list(range(1, len(rows) + 1))
-    for row, (x, level, _) in zip(rows, objective.calls, strict=True):
-        value, gradient, hessian = logistic(x, level)
-        assert (row["level"], row["rows"]) == (level, 1000 // level)
+    for row, (x, stride, _) in zip(rows, objective.calls, strict=True):
+        value, gradient, hessian = logistic(x, stride)
+        assert (row["level"], row["rows"]) == (stride, 1000 // stride)
         assert row["log_likelihood"] == value
         assert row["decrement"] == pytest.approx(0.5 * gradient @ np.linalg.solve(-hessian, gradient), rel=1e-6)
     seconds = [row["seconds"] for row in rows]

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from brute_force import GroupPosterior
+from designs import Coded, posteriors
 from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from sklmm import MixedEffectEncoder, MixedLogisticRegression
 from sklmm.datasets import load_ohio, make_clustered_classification
-from sklmm.design.units import FitUnits
+from sklmm.design.structure import FactorStructure, Structure
+from sklmm.design.units import FitUnits, Units
 from sklmm.exceptions import ForgottenGroupsWarning, SingularFitWarning
-from sklmm.likelihood.base import FactorDesign, posteriors_given_fit
 from sklmm.likelihood.posterior import MAX_NODES
 
 SIZES = [1, 1, 2, 3, 6, 12, 25, 50]  # rows of a group
@@ -48,8 +49,8 @@ class Groups:
         self.y[(self.codes >= len(SIZES)) & (self.codes < 2 * len(SIZES))] = 0
         self.w = rng.integers(1, 6, n).astype(float) if weighted else None
         x = np.concatenate([self.beta, [self.intercept], theta])
-        z_units = np.zeros(len(sds)), np.ones(len(sds))
-        self.units = FitUnits(np.zeros(8), np.r_[1.0, 1.0, np.zeros(6)], *z_units, x, x[:3], 2, True)
+        structure = Structure([FactorStructure(sizes.size, columns, [(len(columns), True)])])
+        self.units = FitUnits(Units.plain(2, structure), x, 2)
         self.n_groups = sizes.size
 
     def design(self, X):
@@ -57,9 +58,9 @@ class Groups:
 
     def posterior(self, rows=slice(None)):
         """What the package makes of these rows."""
-        factor = FactorDesign(self.codes[rows], self.n_groups, self.columns, [(len(self.columns), True)])
+        factor = Coded(self.codes[rows], self.n_groups, self.columns, [(len(self.columns), True)])
         w = None if self.w is None else self.w[rows]
-        (_, _, (posterior,), joint) = posteriors_given_fit(
+        (_, _, (posterior,), joint) = posteriors(
             self.X[rows], self.y[rows], factors=[factor], units=self.units, sample_weight=w
         )
         assert joint is None
@@ -143,9 +144,9 @@ def test_four_coefficients_are_normal():
     y = (rng.random(len(X)) < expit(0.3 + np.sum(Z * b[codes], axis=1))).astype(np.uint8)
     Lambda, theta = parameters([0.6] * 4, correlation=0.0)
     x = np.concatenate([np.zeros(3), [0.3], theta])
-    units = FitUnits(np.zeros(8), np.r_[np.ones(3), np.zeros(5)], np.zeros(4), np.ones(4), x, x[:4], 3, True)
-    factor = FactorDesign(codes, int(codes.max()) + 1, columns, [(4, True)])
-    _, _, (posterior,), _ = posteriors_given_fit(X, y, factors=[factor], units=units)
+    factor = Coded(codes, int(codes.max()) + 1, columns, [(4, True)])
+    units = FitUnits(Units.plain(3, Structure([factor])), x, 3)
+    _, _, (posterior,), _ = posteriors(X, y, factors=[factor], units=units)
     for level in (5, 6, 7, 20):
         rows = codes == level
         exact = GroupPosterior(np.full(rows.sum(), 0.3), Z[rows], y[rows], 0.36 * np.eye(4))

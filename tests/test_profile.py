@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from designs import Coded, engine_of
 from reference_data import REFERENCE_DIR, model_data
 from scipy.optimize import minimize
 from scipy.stats import chi2
@@ -14,7 +15,6 @@ from sklmm import MixedLogisticRegression
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import NoGroupsWarning, SeparationWarning, SingularFitWarning
 from sklmm.likelihood.clustered import ClusteredLikelihood
-from sklmm.likelihood.objective import MixedObjective
 
 CONFINT = json.loads((REFERENCE_DIR / "inference.json").read_text())["confint_m_03"]
 
@@ -56,10 +56,9 @@ def natural_log_likelihood(rows, random_effects_columns, blocks, n_quadrature=1)
     """The likelihood in the user's own parameters, without anything that profiles use."""
     X, y = np.asarray(rows["X"], dtype=float), np.asarray(rows["y"], dtype=np.uint8)
     codes = np.asarray(pd.factorize(np.asarray(rows["groups"]))[0], dtype=np.intp)
-    engine = ClusteredLikelihood(
-        X, y, codes, codes.max() + 1, random_effects_columns, blocks, n_quadrature=n_quadrature
-    )
-    return lambda beta, theta: engine.evaluate(engine.internal(beta, theta))[0]
+    factor = Coded(codes, codes.max() + 1, random_effects_columns, blocks)
+    engine = engine_of(X, y, [factor], n_quadrature=n_quadrature)
+    return lambda beta, theta: engine.evaluate(engine.units.internal(beta, theta))[0]
 
 
 def test_ends_are_where_a_direct_maximum_is_lower_by_half_the_quantile():
@@ -124,8 +123,8 @@ def test_without_the_hessian_the_ends_are_the_same(monkeypatch):
     rows = clustered([[1.0, 0.4], [0.4, 1.0]], seed=2)
     model = MixedLogisticRegression("1 + x0 | group", n_threads=1).fit(**rows)
     exact = model.conf_int(method="profile", **rows)
-    evaluate = MixedObjective.evaluate
-    monkeypatch.setattr(MixedObjective, "evaluate", lambda self, x: (*evaluate(self, x)[:2], None))
+    evaluate = ClusteredLikelihood.evaluate
+    monkeypatch.setattr(ClusteredLikelihood, "evaluate", lambda self, x: (*evaluate(self, x)[:2], None))
     np.testing.assert_allclose(model.conf_int(method="profile", **rows), exact, atol=1e-6)
 
 

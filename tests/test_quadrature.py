@@ -7,9 +7,8 @@ import warnings
 
 import numpy as np
 import pytest
+from designs import Coded, clustered, engine_of, fitted
 
-from sklmm.likelihood.base import FactorDesign, fit_mixed
-from sklmm.likelihood.clustered import ClusteredLikelihood
 from sklmm.likelihood.objective import MixedObjective
 from sklmm.likelihood.quadrature import MAX_GRID, hermite_grid
 
@@ -80,15 +79,15 @@ def _small_data(seed):
     x = rng.normal(size=groups.size) + rng.choice([0, 1, 5])
     eta = rng.normal() + rng.normal() * x + 1.5 * rng.normal(size=n_groups)[groups] * (x - x.mean())
     y = (rng.random(groups.size) < 1 / (1 + np.exp(-eta))).astype(np.uint8)
-    return x[:, None], y, FactorDesign(groups, int(n_groups), [-1, 0], [(2, True)])
+    return x[:, None], y, Coded(groups, int(n_groups), [-1, 0], [(2, True)])
 
 
 @pytest.mark.parametrize("theta", [[0, 0.3, 0.4], [0, 0, 0.5], [0, -0.5, 0], [0.7, 0.2, 0], [0.7, 0.2, 0.3], [0, 0, 0]])
 def test_parameters_in_other_units_come_back(theta):
     X, y, factor = _small_data(176)
-    engine = ClusteredLikelihood(X, y, factor.codes, factor.n_levels, factor.columns, factor.blocks, n_quadrature=2)
+    engine = clustered(X, y, factor.codes, factor.n_levels, factor.columns, factor.blocks, n_quadrature=2)
     x = np.array([0.2, -0.1, *theta])
-    back = engine.internal(*engine.natural(x))
+    back = engine.units.internal(*engine.units.natural(x))
     np.testing.assert_allclose(back[:2], x[:2], atol=1e-12)
     found, expected = engine.covariance.lambda_(back[2:]), engine.covariance.lambda_(x[2:])
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-7)
@@ -100,10 +99,7 @@ def test_parameters_in_other_units_come_back(theta):
 def test_objective_of_a_singular_fit_is_what_the_fit_reached(seed):
     """A zero beside a random slope, and two nodes: the factor turned at random lost 0.01 to 0.2 of the value."""
     X, y, factor = _small_data(seed)
-    fit = fit_mixed(X, y, factors=[factor], n_quadrature=2)
+    fit = fitted(X, y, factors=[factor], n_quadrature=2)
     assert fit.is_singular
-    objective = MixedObjective(
-        X, y, factors=[factor], sample_weight=None, fit_intercept=True, n_quadrature=2, n_threads=1, beta=fit.beta,
-        theta=fit.theta,
-    )  # fmt: skip
+    objective = MixedObjective(engine_of(X, y, [factor], n_quadrature=2), fit.beta, fit.theta)
     assert objective.value == pytest.approx(fit.log_likelihood, abs=1e-6)

@@ -16,7 +16,7 @@ class _Objective:
 
     def evaluate(self, x):
         self.evaluations.append(x.copy())
-        return self.function(x)[:2]
+        return *self.function(x)[:2], None
 
     def information(self, x):
         return self.guess(x)

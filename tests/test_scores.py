@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from designs import Coded, clustered, engine_of
 from reference_data import model_data
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import FewClustersWarning, NoGroupsWarning
-from sklmm.likelihood.base import FactorDesign
-from sklmm.likelihood.clustered import ClusteredLikelihood
+from sklmm.likelihood.leaving_out import influence
 from sklmm.likelihood.objective import MixedObjective
 
 TERMS = {
@@ -37,7 +37,7 @@ def test_derivatives_of_single_clusters(term, n_quadrature, fit_intercept):
     columns, blocks = TERMS[term]
 
     def engine_of(kept):  # in the users' units, so that the same point is the same model
-        return ClusteredLikelihood(
+        return clustered(
             X[kept], y[kept], codes[kept], 12, columns, blocks, sample_weight=weights[kept], standardise=False,
             fit_intercept=fit_intercept, n_quadrature=n_quadrature,
         )  # fmt: skip
@@ -72,7 +72,7 @@ def test_clusters_longer_than_a_tile_and_any_number_of_threads(term, n_quadratur
     columns, blocks = TERMS[term]
     kept = []
     for n_threads in (1, 2):
-        engine = ClusteredLikelihood(X, y, codes, 40, columns, blocks, n_quadrature=n_quadrature, n_threads=n_threads)
+        engine = clustered(X, y, codes, 40, columns, blocks, n_quadrature=n_quadrature, n_threads=n_threads)
         x = np.full(engine.n_params, 0.4)
         engine.evaluate(x)
         engine.evaluate(x)  # the modes are exact now
@@ -88,7 +88,7 @@ def test_clusters_longer_than_a_tile_and_any_number_of_threads(term, n_quadratur
 def test_batches_of_clusters(monkeypatch):
     monkeypatch.setattr("sklmm.likelihood.clustered.BATCH_BYTES", 5000)
     X, y, groups = make_clustered_classification(300, 2, n_groups=30, random_state=0)
-    engine = ClusteredLikelihood(X, y.astype(np.uint8), groups.astype(np.intp), 30, [-1], [(1, True)])
+    engine = clustered(X, y.astype(np.uint8), groups.astype(np.intp), 30, [-1], [(1, True)])
     x = np.full(engine.n_params, 0.3)
     value, gradient, hessian = engine.evaluate(x)
     levels, *found = map(np.concatenate, zip(*engine.by_cluster(x), strict=True))
@@ -100,7 +100,7 @@ def test_batches_of_clusters(monkeypatch):
 def _design(model, data):
     factor = model._fitted.factors[0]
     codes = pd.Index(factor.levels).get_indexer(data.groups).astype(np.intp)
-    return FactorDesign(codes, len(factor.levels), factor.columns, factor.blocks, factor.name)
+    return Coded(codes, len(factor.levels), factor.columns, factor.blocks, factor.name)
 
 
 def test_robust_covariance_is_the_sandwich():
@@ -110,12 +110,9 @@ def test_robust_covariance_is_the_sandwich():
     robust = model.vcov("robust")
     assert list(robust.index) == list(model.vcov_.index)
     y = data.y.to_numpy().astype(np.uint8)
-    scores = MixedObjective(
-        data.X.to_numpy(), y, factors=[_design(model, data)], sample_weight=None, fit_intercept=True,
-        n_quadrature=1, n_threads=1, beta=np.append(model.intercept_, model.coef_[0]), theta=model._fitted.theta,
-    )  # fmt: skip
-    influence, _ = scores.influence()
-    natural = influence[:, : scores.n_fixed] @ scores._engine._fixed_map().T
+    engine = engine_of(data.X.to_numpy(), y, [_design(model, data)])
+    change, _ = influence(MixedObjective(engine, np.append(model.intercept_, model.coef_[0]), model._fitted.theta))
+    natural = change[:, : engine.n_fixed] @ engine.units.fixed_map().T
     np.testing.assert_allclose(robust, natural.T @ natural, rtol=1e-6, atol=1e-12)
     # by leaving out groups: the jackknife is the same to first order
     left_out = []

@@ -11,6 +11,7 @@ import pandas as pd
 
 from sklmm.design.grouping import interact
 from sklmm.design.random_effects import parse_random_effects, term_names, unknown_name_error
+from sklmm.design.structure import FactorStructure
 
 
 @dataclass
@@ -60,6 +61,11 @@ class Factor:
         """Labels of the rows, from a function that gives a column by its name."""
         labels = [column(source) for source in self.sources]
         return labels[0] if len(labels) == 1 else interact(labels)
+
+    def structure(self, n_levels=None):
+        """What an engine knows of the factor; `n_levels` where they are not those of the fit."""
+        n_levels = len(self.levels) if n_levels is None else n_levels
+        return FactorStructure(n_levels, self.columns, self.blocks, self.name)
 
     def names_by_column(self):
         """Names of the random coefficients by the column of X that multiplies them."""
@@ -143,18 +149,20 @@ def parents_of(inner, n_levels, outer):
     return parent if np.array_equal(parent[inner], outer) else None
 
 
-def nested_pairs(designs):
+def nested_pairs(factors, codes):
     """(inner, outer) names of the factors of which one is nested in the other; each inner one with its nearest outer.
 
     Parameters
     ----------
-    designs : list of FactorDesign
+    factors : list of FactorStructure
+    codes : list of ndarray
+        Of each factor's levels, by row.
     """
-    pairs = []
-    for inner in designs:
-        outers = [d for d in designs if d.n_levels < inner.n_levels]
-        for outer in sorted(outers, key=lambda d: -d.n_levels):  # the nearest ancestor
-            if parents_of(inner.codes, inner.n_levels, outer.codes) is not None:
+    pairs, both = [], list(zip(factors, codes, strict=True))
+    for inner, code in both:
+        outers = [pair for pair in both if pair[0].n_levels < inner.n_levels]
+        for outer, above in sorted(outers, key=lambda pair: -pair[0].n_levels):  # the nearest ancestor
+            if parents_of(code, inner.n_levels, above) is not None:
                 pairs.append((inner.name, outer.name))
                 break
     return pairs

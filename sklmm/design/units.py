@@ -1,9 +1,12 @@
 """The user's parameters and the engines': columns of X are centred and scaled, random-effect columns scaled, so that
 neither conditioning nor starting values depend on units."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.structure import FactorStructure, Structure
 
 SAMPLE_ROWS = 1024
 CHUNK_ROWS = 1 << 16
@@ -52,113 +55,100 @@ class EffectUnits:
         return self.design(X) @ self.Lambda
 
 
-@dataclass(frozen=True)
-class FitUnits:
-    """The units and the parameters of a fit, as the engines have them.
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Parameters as engines have them, and as users know them.
+
+    Internal parameters are the slopes, the intercept if there is one, and theta, all of centred and scaled columns;
+    natural ones are the intercept if any, the slopes and theta, in the user's units. What the rows have to do with it
+    is in the centres and scales: parts of the rows, or other rows, can be given the units of all.
 
     Attributes
     ----------
+    p : int
+        Columns of X.
+    fit_intercept : bool
+    columns : ndarray of int
+        Column of X for each random coefficient, over all factors; -1 for the intercept.
+    covariance : RelativeCovariance
+        Of all factors; without factors that of an intercept, whose theta is held at 0.
     center, inv_scale : ndarray
         Of the columns of X, padded to whole vectors.
     z_center, z_inv_scale : ndarray
         Of the columns of all random coefficients.
-    x : ndarray
-        Slopes of all columns, the intercept if there is one, and theta.
-    beta : ndarray
-        Of x, the slopes of columns that are fixed effects, and the intercept.
-    n_slopes : int
-        Columns of X that are fixed effects: the first ones.
-    fit_intercept : bool
-    covariance : ndarray or None
-        Of x without the slopes of columns that are no fixed effects; 0 for parameters that are held.
     """
 
+    p: int
+    fit_intercept: bool
+    columns: np.ndarray
+    covariance: RelativeCovariance
     center: np.ndarray
     inv_scale: np.ndarray
     z_center: np.ndarray
     z_inv_scale: np.ndarray
-    x: np.ndarray
-    beta: np.ndarray
-    n_slopes: int
-    fit_intercept: bool
-    covariance: np.ndarray | None = field(default=None, repr=False)
 
     @classmethod
-    def of_intercepts(cls, intercept, sd):
-        """Of a model of a random intercept without features."""
-        x = np.array([intercept, sd])
-        return cls(np.zeros(8), np.zeros(8), np.zeros(1), np.ones(1), x, x[:1], n_slopes=0, fit_intercept=True)
+    def plain(cls, p, structure):
+        """The user's own units, for p columns of X."""
+        factors = structure.factors or [FactorStructure(1, [-1], [(1, True)])]
+        columns = np.array([column for factor in factors for column in factor.columns], dtype=np.int64)
+        covariance = RelativeCovariance([block for factor in factors for block in factor.blocks])
+        padded = max(8, (p + 7) // 8 * 8)
+        inv_scale = np.append(np.ones(p), np.zeros(padded - p))
+        own = np.zeros(padded), inv_scale, np.zeros(columns.size), np.ones(columns.size)
+        return cls(p, bool(structure.fit_intercept), columns, covariance, *own)
 
-    def with_covariance(self, covariance):
-        return replace(self, covariance=covariance)
-
-    def natural_map(self):
-        """d(natural)/d(internal) of the fixed effects; natural ones begin, internal ones end with the intercept."""
-        return natural_map(self.center, self.inv_scale, self.n_slopes, self.fit_intercept)
-
-    def design(self, X):
-        """Centred and scaled columns of rows of X that are fixed effects, and the intercept's."""
-        p = self.n_slopes
-        E = np.ones((X.shape[0], p + self.fit_intercept))
-        E[:, :p] = (X[:, :p] - self.center[:p]) * self.inv_scale[:p]
-        return E
-
-
-class Units:
-    """Base of the engines: translates between natural and internal parameters.
-
-    Internal parameters are the slopes, the intercept if there is one, and theta. An engine sets `p`, `fit_intercept`,
-    `n_fixed`, `n_params`, `columns` and `covariance`, and then calls `_scale_columns`.
-    """
-
-    def _scale_columns(self, X, sample_weight, standardise, units=None):
-        """Choose the units: those of an earlier fit, if given."""
-        p = X.shape[1]
-        self._X = X
-        if units is not None:
-            self._center, self._inv_scale = units.center, units.inv_scale
-            self._z_center, self._z_inv_scale = units.z_center, units.z_inv_scale
-            return
-        self._z_center, self._z_inv_scale = np.zeros(self.columns.size), np.ones(self.columns.size)
-        if not standardise or p == 0:
-            padded = max(8, (p + 7) // 8 * 8)
-            self._center, self._inv_scale = np.zeros(padded), np.zeros(padded)
-            self._inv_scale[:p] = 1.0
-            return
-        sample, share = row_sample(X, sample_weight)
-        self._center, self._inv_scale = column_scales(sample, share, self.fit_intercept, X, sample_weight)
+    @classmethod
+    def of(cls, observations, structure):
+        """Units that suit these rows."""
+        X, weights = observations.X, observations.weights
+        plain = cls.plain(X.shape[1], structure)
+        if plain.p == 0:
+            return plain
+        sample, share = row_sample(X, weights)
+        scales = column_scales(sample, share, plain.fit_intercept, X, weights)
+        z_center, z_inv_scale = plain.z_center.copy(), plain.z_inv_scale.copy()
         size = np.sqrt(share @ sample**2)
-        for block, correlated in self.covariance.blocks:
-            columns = self.columns[block]
+        for block, correlated in plain.covariance.blocks:
+            columns = plain.columns[block]
             # beside a correlated intercept a slope may be counted from anywhere: it is the same model
             # (from the mean of all rows: quadrature's error, though not the model, depends on it)
             centred = correlated and (columns < 0).any()
             for a, column in enumerate(columns, start=block.start):
                 if column < 0:
                     continue
-                center = np.average(X[:, column], weights=sample_weight) if centred else 0.0
+                center = np.average(X[:, column], weights=weights) if centred else 0.0
                 scale = np.sqrt(share @ (sample[:, column] - center) ** 2)
                 if scale > 1e-12 * size[column]:
-                    self._z_center[a], self._z_inv_scale[a] = center, 1.0 / scale
+                    z_center[a], z_inv_scale[a] = center, 1.0 / scale
+        return cls(plain.p, plain.fit_intercept, plain.columns, plain.covariance, *scales, z_center, z_inv_scale)
 
-    def farthest(self, step):
-        """How far a step in the fixed effects moves the linear predictor of some row at most."""
-        return largest_move(self._X, self._center, self._inv_scale, step)
+    @property
+    def n_fixed(self):
+        return self.p + self.fit_intercept
 
-    def spread(self, step):
-        """How far apart a step in the fixed effects moves linear predictors along each column."""
-        return np.ptp(self._X, axis=0) * np.abs(self._inv_scale[: self.p] * step[: self.p])
+    @property
+    def n_params(self):
+        return self.n_fixed + self.covariance.m
 
-    def _fixed_map(self):
-        """d(natural)/d(internal) of the fixed effects; natural are the intercept, if any, and the slopes."""
-        return natural_map(self._center, self._inv_scale, self.p, self.fit_intercept)
+    def farthest(self, X, step):
+        """How far a step in the fixed effects moves the linear predictor of some row of X at most."""
+        return largest_move(X, self.center, self.inv_scale, step)
+
+    def spread(self, X, step):
+        """How far apart a step in the fixed effects moves linear predictors along each column of X."""
+        return np.ptp(X, axis=0) * np.abs(self.inv_scale[: self.p] * step[: self.p])
+
+    def fixed_map(self):
+        """d(natural)/d(internal) of the fixed effects."""
+        return natural_map(self.center, self.inv_scale, self.p, self.fit_intercept)
 
     def random_map(self):
         """Natural random coefficients from internal ones, (q, q)."""
-        T = np.diag(self._z_inv_scale)
+        T = np.diag(self.z_inv_scale)
         for block, _ in self.covariance.blocks:
             intercept = block.start + np.flatnonzero(self.columns[block] < 0)
-            T[intercept, block] -= (self._z_center * self._z_inv_scale)[block]
+            T[intercept, block] -= (self.z_center * self.z_inv_scale)[block]
         return T
 
     def standard_deviations(self, x):
@@ -168,7 +158,7 @@ class Units:
     def jacobian(self, x):
         """d(natural)/d(internal) at x; natural are the intercept if any, the slopes and theta, in the user's units."""
         J = np.zeros((self.n_params, self.n_params))
-        J[: self.n_fixed, : self.n_fixed] = self._fixed_map()
+        J[: self.n_fixed, : self.n_fixed] = self.fixed_map()
         T = self.random_map()
         factor = T @ self.covariance.lambda_(x[self.n_fixed :])
         for entry in range(self.covariance.m):
@@ -183,31 +173,69 @@ class Units:
         if np.triu(T, 1).any():  # quadrature's value depends on the factor, which `internal` is to find again
             Lambda = covariance.with_pivots(Lambda)
         Lambda = covariance.normal_form(T @ Lambda)
-        return self._fixed_map() @ x[: self.n_fixed], Lambda[covariance.row, covariance.col]
+        return self.fixed_map() @ x[: self.n_fixed], Lambda[covariance.row, covariance.col]
 
     def internal(self, beta, theta):
         """Internal parameters of (beta, theta)."""
         covariance = self.covariance
         Lambda = covariance.normal_form(np.linalg.solve(self.random_map(), covariance.lambda_(theta)))
-        return np.append(np.linalg.solve(self._fixed_map(), beta), Lambda[covariance.row, covariance.col])
-
-    def fit_units(self, x, slopes_only=0):
-        """What describes these units and parameters once the rows are gone."""
-        beta = np.delete(x[: self.n_fixed], np.arange(self.p - slopes_only, self.p))
-        return FitUnits(
-            self._center, self._inv_scale, self._z_center, self._z_inv_scale, np.array(x), beta, self.p - slopes_only,
-            self.fit_intercept,
-        )  # fmt: skip
+        return np.append(np.linalg.solve(self.fixed_map(), beta), Lambda[covariance.row, covariance.col])
 
     def effect_units(self, x, sizes):
         """`EffectUnits` of each factor; `sizes` are their numbers of coefficients."""
         Lambda, T, found, first = self.covariance.lambda_(x[self.n_fixed :]), self.random_map(), [], 0
         for size in sizes:
             own = slice(first, first + size)
-            scales = self._z_center[own], self._z_inv_scale[own]
+            scales = self.z_center[own], self.z_inv_scale[own]
             found.append(EffectUnits(self.columns[own].tolist(), *scales, T[own, own], Lambda[own, own]))
             first += size
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class FitUnits:
+    """The units and the parameters of a fit, as the engines have them.
+
+    Attributes
+    ----------
+    units : Units
+    x : ndarray
+        Slopes of all columns, the intercept if there is one, and theta.
+    n_slopes : int
+        Columns of X that are fixed effects: the first ones.
+    covariance : ndarray or None
+        Of x without the slopes of columns that are no fixed effects; 0 for parameters that are held.
+    """
+
+    units: Units
+    x: np.ndarray
+    n_slopes: int
+    covariance: np.ndarray | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_intercepts(cls, intercept, sd):
+        """Of a model of a random intercept without features."""
+        return cls(Units.plain(0, Structure([])), np.array([intercept, sd]), 0)
+
+    @property
+    def fit_intercept(self):
+        return self.units.fit_intercept
+
+    @property
+    def beta(self):
+        """Of x, the slopes of columns that are fixed effects, and the intercept."""
+        return np.delete(self.x[: self.units.n_fixed], np.arange(self.n_slopes, self.units.p))
+
+    def natural_map(self):
+        """d(natural)/d(internal) of the fixed effects; natural ones begin, internal ones end with the intercept."""
+        return natural_map(self.units.center, self.units.inv_scale, self.n_slopes, self.fit_intercept)
+
+    def design(self, X):
+        """Centred and scaled columns of rows of X that are fixed effects, and the intercept's."""
+        p, units = self.n_slopes, self.units
+        E = np.ones((X.shape[0], p + self.fit_intercept))
+        E[:, :p] = (X[:, :p] - units.center[:p]) * units.inv_scale[:p]
+        return E
 
 
 def row_sample(X, sample_weight):

@@ -18,11 +18,11 @@ import pandas as pd
 from scipy import stats
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm.estimators.rows_of_fit import FittedRows
+from sklmm.design.structure import Observations, Structure
 from sklmm.fitted import FittedMixed, fitted_of
 from sklmm.inference.bootstrap import ParametricDraw, seed_sequence
 from sklmm.inference.tables import Table
-from sklmm.likelihood.base import FactorDesign, fit_mixed
+from sklmm.likelihood.fit import fit_mixed
 from sklmm.passes.threads import effective_threads
 
 MOST_SHAPIRO = 5000  # scipy's Shapiro-Wilk statistic is for samples up to this size
@@ -137,13 +137,11 @@ def simulated_effects(estimator, what, X, y, groups, sample_weight, n, random_st
     if len(factors) == 1 and factors[0].levels is not estimator._fitted.levels:
         raise ValueError(f"the model has learnt of other groups since its fit: {what} needs the one that was fitted")
     _, beta, _ = estimator._fixed_effects()
-    fit_intercept = estimator._fitted.fit_intercept
     if X is None and estimator._fitted.level_logits is not None:
-        rows_of, slopes_only = estimator._fitted.level_logits.rows, 0
-        beta, fit_intercept = np.array([estimator.intercept_[0], 1.0]), True
+        structure = Structure([factors[0].structure()], n_quadrature=estimator.n_quadrature_)
+        rows_of, beta = estimator._fitted.level_logits.rows, np.array([estimator.intercept_[0], 1.0])
     else:
-        rows = estimator._rows_of_fit(what, X, y, groups, sample_weight)
-        slopes_only = rows.X.shape[1] - estimator.coef_.size
+        rows, structure = estimator._rows_of_fit(what, X, y, groups, sample_weight)
 
         def rows_of(rng):
             return rows
@@ -151,21 +149,18 @@ def simulated_effects(estimator, what, X, y, groups, sample_weight, n, random_st
     rng = np.random.default_rng(seed_sequence(random_state))
     draw, terms = None, _terms(factors)
     settings = {
-        "fit_intercept": fit_intercept,
-        "slopes_only": slopes_only,
-        "n_quadrature": estimator.n_quadrature_,
         "tol": max(float(estimator.tol), _TOL),
         "max_iter": int(estimator.max_iter),
         "n_threads": effective_threads(estimator.n_threads),
     }
     for _ in range(n):
         if draw is None or X is None:
-            draw = ParametricDraw(rows_of(rng), beta, estimator._fitted.theta, fit_intercept)
-        drawn = draw(rng)
+            draw = ParametricDraw(rows_of(rng), structure, beta, estimator._fitted.theta)
+        drawn, _ = draw(rng)
         if drawn.y.min() == drawn.y.max():
             continue
         try:
-            fit = fit_mixed(drawn.X, drawn.y, factors=drawn.designs, sample_weight=drawn.weights, **settings)
+            fit = fit_mixed(drawn, structure, **settings)
         except (FloatingPointError, np.linalg.LinAlgError):
             continue
         if fit.report.converged:
@@ -206,9 +201,8 @@ class LevelLogits:
         within = rng.choice(self.within, len(codes), p=self.share)
         within -= (np.bincount(codes, weights=within, minlength=len(counts)) / np.maximum(counts, 1))[codes]
         within *= np.sqrt(counts / np.maximum(counts - 1, 1))[codes]  # whose mean square it has again
-        designs = [FactorDesign(codes, len(counts), [-1], [(1, True)])]
         logit = self.mean[codes] + within
-        return FittedRows(logit[:, None], np.zeros(len(codes), dtype=np.uint8), designs, None)
+        return Observations(logit[:, None], np.zeros(len(codes), dtype=np.uint8), [codes])
 
 
 def _terms(factors):

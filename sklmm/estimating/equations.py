@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sklmm._kernels._gee import GEEKernel, Moments, Whitening
-from sklmm._kernels._grouping import gather_rows, whole_blocks
+from sklmm._kernels._grouping import gather_rows
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.separation import separating_direction
 from sklmm.design.units import column_scales, natural_map, row_sample
 from sklmm.estimating.clusters import Timing
 from sklmm.estimating.correlation import AR1, MARGIN, Exchangeable, ResidualMoments
 from sklmm.optimize.newton import FitReport
-from sklmm.passes.blocks import ACCUMULATOR_BYTES, MAX_CHUNKS, TILE_BYTES, block_ranks, sample_levels, sample_size
+from sklmm.passes.blocks import Blocks, rows_of_tile
 from sklmm.passes.tables import in_order
 
 FAY_GRAUBARD_BOUND = 0.75  # of a leverage, as Fay and Graubard (2001) propose
@@ -113,25 +113,21 @@ class Equations:
             self._diagonal = np.repeat(first, sizes) + row * (np.repeat(sizes, sizes) + 1)
         root_w = None if w is None else np.sqrt(w)
         ld = (self.m + 8) // 8 * 8
-        tile = int(np.clip(TILE_BYTES // (8 * ld), 64, 1024) // 8 * 8)
+        tile = rows_of_tile(ld)
         if self.whitening == Whitening.DENSE:  # a cluster is factored as a whole
             tile = max(tile, (clusters.largest + 7) // 8 * 8)
-        block = whole_blocks(clusters.start, tile)
-        n_blocks = block.size - 1
-        accumulators = 8 * (5 * self.m * ld + self.timing.n_moments)
-        n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
+        self.blocks = blocks = Blocks(clusters.start, tile, 8 * (5 * self.m * ld + self.timing.n_moments))
         self.kernel = GEEKernel(
-            X, self._center, self._inv_scale, fit_intercept, self.y, root_w, ddof_correction, clusters.start, block,
-            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), tile, min(n_threads, n_chunks),
+            X, self._center, self._inv_scale, fit_intercept, self.y, root_w, ddof_correction, clusters.start,
+            blocks.first, blocks.chunk, tile, min(n_threads, blocks.chunk.size - 1),
             int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times,
             *timing.patterns,
         )  # fmt: skip
-        self._first_row, self._rank = clusters.start[block], block_ranks(n_blocks)
         self._count_moments(w)
 
-    def sample_levels(self):
+    def sample_strides(self):
         """The samples of blocks to climb through, see `sklmm.passes.blocks`."""
-        return sample_levels(self.X, self.y, self._first_row, self._rank, self.clusters.sizes.size, self.m)
+        return self.blocks.strides(self.X, self.y, self.clusters.sizes.size, self.m)
 
     # Moments -----------------------------------------------------------------------------------------------
 
@@ -316,10 +312,9 @@ class Equations:
         half[: self.m] = 0.5 * beta
         return half
 
-    def evaluate(self, beta, alpha, level=1):
-        """Sums over all rows, or over a sample of one block in `level`."""
-        sampled = sample_size(self.kernel.n_blocks, level)
-        return self.kernel.evaluate(self._half(beta), self._rank, sampled, **self._whitener(alpha))
+    def evaluate(self, beta, alpha, stride=1):
+        """Sums over all rows, or over a sample of one block in `stride`."""
+        return self.kernel.evaluate(self._half(beta), *self.blocks.sample(stride), **self._whitener(alpha))
 
     def intercept_only(self):
         """Coefficients of the model without slopes."""
@@ -329,19 +324,17 @@ class Equations:
             beta[-1] = np.log(share / (1.0 - share))
         return beta
 
-    def value_without_slopes(self, beta, level=1):
+    def value_without_slopes(self, beta, stride=1):
         """Log-likelihood of independent rows of the intercept alone."""
         w, log_odds = self.clusters.w, beta[self.p :].sum()
-        rows = slice(None)
-        if level > 1:
-            rows = np.repeat(self._rank < sample_size(self.kernel.n_blocks, level), np.diff(self._first_row))
+        rows = self.blocks.sampled_rows(stride) if stride > 1 else slice(None)
         y = self.y[rows] > 0
         successes, total = (y.sum(), y.size) if w is None else (w[rows][y].sum(), w[rows].sum())
         return -successes * np.logaddexp(0.0, -log_odds) - (total - successes) * np.logaddexp(0.0, log_odds)
 
-    def share(self, level):
+    def share(self, stride):
         """Of the blocks, in a sample."""
-        return sample_size(self.kernel.n_blocks, level) / self.kernel.n_blocks
+        return self.blocks.sample(stride)[1] / self.blocks.n
 
     def correct(self, beta, alpha, bread):
         """One last pass: sensitivity, scores and sums of their products, plain and corrected for leverage.

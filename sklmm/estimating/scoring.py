@@ -144,14 +144,14 @@ class Solver:
         """Where to begin on all rows: coefficients of the independence model, the working correlation, and what that
         adds to the coefficients."""
         beta, alpha, shift, point = self.null, None, 0.0, None
-        levels = [1] if self.exact else self.equations.sample_levels()
-        for level in levels[:-1]:
-            point = self.maximise(beta, level, SAMPLE_TOL)
+        strides = [1] if self.exact else self.equations.sample_strides()
+        for stride in strides[:-1]:
+            point = self.maximise(beta, stride, SAMPLE_TOL)
             if not self.settled:
                 return self.null, None, 0.0
             beta = point.beta + point.step
         if self.structured and point is not None:
-            scored = self.score(beta, self.moments(point.sums, levels[-2]), levels[-2])
+            scored = self.score(beta, self.moments(point.sums, strides[-2]), strides[-2])
             if self.settled:
                 alpha, shift = scored.target, scored.beta + scored.step - beta
                 self.rate *= 0.5  # it falls with the root of the number of rows
@@ -161,12 +161,12 @@ class Solver:
 
     # Evaluations -------------------------------------------------------------------------------------------
 
-    def at(self, beta, alpha, level=1):
-        point = self.point(beta, alpha, self.equations.evaluate(beta, alpha, level), level)
+    def at(self, beta, alpha, stride=1):
+        point = self.point(beta, alpha, self.equations.evaluate(beta, alpha, stride), stride)
         row = {
             "iteration": self.report.n_iter,
-            "level": level,
-            "rows": self.equations.n_rows // level,
+            "level": stride,
+            "rows": self.equations.n_rows // stride,
             "quasi_likelihood": float(point.value),
             "decrement": 0.5 * point.length**2,
             "seconds": perf_counter() - self.began,
@@ -176,20 +176,20 @@ class Solver:
             self.progress(row)
         return point
 
-    def point(self, beta, alpha, sums, level=1):
+    def point(self, beta, alpha, sums, stride=1):
         """Count an evaluation, and see where it leads."""
         self.report.n_iter += 1
-        self.report.n_full_passes += level == 1
+        self.report.n_full_passes += stride == 1
         step, length = self.step(*sums[2:])
         if alpha is None:
             return Point(beta, alpha, sums, step, length, None, length)
-        target = self.moments(sums, level)
+        target = self.moments(sums, stride)
         moved = np.abs(target - alpha).max(initial=0.0) * np.sqrt(self.equations.clusters.sizes.size)
         return Point(beta, alpha, sums, step, length, target, length + moved)
 
-    def moments(self, sums, level=1):
+    def moments(self, sums, stride=1):
         """The working correlation by the residuals of a pass; sums over a sample count as if over all rows."""
-        share = self.equations.share(level)
+        share = self.equations.share(stride)
         return self.equations.estimate(sums[0] / share, sums[1] / share)[1]
 
     def step(self, S, U):
@@ -211,7 +211,7 @@ class Solver:
 
     # The independence model --------------------------------------------------------------------------------
 
-    def maximise(self, beta, level, tol):
+    def maximise(self, beta, stride, tol):
         """Plain logistic regression by Newton's method from `beta`, or from the intercept-only model if that is better.
 
         Steps that gain less than they should are taken again with a ridge, up to the largest information that there
@@ -219,28 +219,28 @@ class Solver:
         are `separated`.
         """
         self.settled, ridge, bound, before, first = False, 0.0, None, np.inf, self.report.n_iter
-        point = self.at(beta, None, level)
-        if point.value < (1.0 + 1e-9) * self.equations.value_without_slopes(self.null, level):
-            point = self.at(self.null, None, level)
+        point = self.at(beta, None, stride)
+        if point.value < (1.0 + 1e-9) * self.equations.value_without_slopes(self.null, stride):
+            point = self.at(self.null, None, stride)
         while True:
             slow = point.length > 0.3 * before  # Newton's method squares errors, but on the way to infinity
             gain = 0.5 * point.length**2 * max(1.0, self.weight)  # what it is for rows repeated, where weights count
-            if level == 1 and slow and gain <= FLAT:
+            if stride == 1 and slow and gain <= FLAT:
                 self.separated = self.separating(point)
             done = point.length <= (SURE if slow else tol)
             if not self.structured and before < np.inf:  # the last pass evaluates the point after this step
                 done |= point.length**3 / before**2 <= 0.1 * tol
-            if done and level == 1 and not self.exact:
+            if done and stride == 1 and not self.exact:
                 done = np.abs(self.equations.moves(point.step)).max() < FAR
             self.settled = done or bool(self.separated)
-            if self.settled or self.spent or (level > 1 and self.report.n_iter - first >= SAMPLE_STEPS):
+            if self.settled or self.spent or (stride > 1 and self.report.n_iter - first >= SAMPLE_STEPS):
                 return point
             step = self.bread(point.S + ridge * bound) @ point.U if ridge else point.step
-            trial = self.at(point.beta + step, None, level)
+            trial = self.at(point.beta + step, None, stride)
             gain, expected = trial.value - point.value, step @ (point.U - 0.5 * point.S @ step)
             if gain < 0.1 * expected - 1e-12 * abs(point.value):
                 if bound is None:
-                    bound = self.at(np.zeros_like(beta), None, level).S
+                    bound = self.at(np.zeros_like(beta), None, stride).S
                 ridge = max(30.0 * ridge, 1e-6)
                 continue
             before = np.inf if ridge else point.length
@@ -264,25 +264,25 @@ class Solver:
 
     # The working correlation -------------------------------------------------------------------------------
 
-    def score(self, beta, alpha, level):
+    def score(self, beta, alpha, stride):
         """Fisher scoring alternated with moments, by whole steps and then by shares of them.
 
         `settled` if that came to an end; if not, the best point stands. There is no likelihood to climb: steps may lead
         away for a while, but not far at once.
         """
         start, best, self.settled = (beta, alpha), None, False
-        lowest = 2.0 * self.equations.value_without_slopes(self.null, level)
-        for most, growth in ATTEMPTS if level == 1 else ATTEMPTS[:1]:
+        lowest = 2.0 * self.equations.value_without_slopes(self.null, stride)
+        for most, growth in ATTEMPTS if stride == 1 else ATTEMPTS[:1]:
             (beta, alpha), share, last, points, waited, least = start, most, None, [], 0, np.inf
             while not self.spent and waited <= PATIENCE:
-                point = self.at(beta, alpha, level)
+                point = self.at(beta, alpha, stride)
                 waited = 0 if point.distance < least else waited + 1
                 least = min(least, point.distance)
                 if best is None or point.distance < best.distance:
                     best = point
                 if last is not None:
                     self.rate = point.distance / max(last.distance, 1e-300)
-                if self.near_enough(point, level, waited, last):
+                if self.near_enough(point, stride, waited, last):
                     self.settled = True
                     return best
                 if last is not None and not (
@@ -296,15 +296,15 @@ class Solver:
                         points.clear()
                 beta, alpha = self.mixed(points, last, share)
             self.rate = 1.0
-            self.tried += level == 1 and not self.spent
+            self.tried += stride == 1 and not self.spent
         return best
 
-    def near_enough(self, point, level, waited, last):
+    def near_enough(self, point, stride, waited, last):
         """Whether the error is below tol after this step and, on large data, the one that the last pass adds.
 
         Fisher scoring converges linearly: each step is shorter than the one before it by about the same factor.
         """
-        if level > 1:
+        if stride > 1:
             return last is not None and (point.length <= SAMPLE_TOL or self.rate > 0.7)
         if self.exact:
             return point.distance * min(self.rate, 1.0) <= self.tol or (waited > 2 and point.distance <= SURE)

@@ -69,21 +69,23 @@ def warn_of_many_effects(factors, n_obs):
         )
 
 
-def warn_of_equal_partitions(designs, coefficients):
+def warn_of_equal_partitions(factors, codes, coefficients):
     """Warn where two factors part the rows into the same groups and share a coefficient.
 
     Parameters
     ----------
-    designs : list of FactorDesign
+    factors : list of FactorStructure
+    codes : list of ndarray
+        Of each factor's levels, by row.
     coefficients : list of dict of int -> str
         For each factor the names of its coefficients by their column.
     """
-    for j, (one, names) in enumerate(zip(designs, coefficients, strict=True)):
-        for other in designs[:j]:
+    for j, (one, names) in enumerate(zip(factors, coefficients, strict=True)):
+        for other, other_codes in zip(factors[:j], codes, strict=False):
             shared = [names[column] for column in one.columns if column in other.columns]
             if not shared or one.n_levels != other.n_levels:
                 continue
-            if parents_of(one.codes, one.n_levels, other.codes) is not None:
+            if parents_of(codes[j], one.n_levels, other_codes) is not None:
                 warn(
                     f"{other.name} and {one.name} part the rows into the same groups: the data do not say how the "
                     f"variance of {listed(map(repr, shared))} is divided between them, only what it is in sum. Leave "
@@ -203,34 +205,36 @@ def warn_of_fit(fit, X, names, large, approximation=None):
     _warn_of_convergence(fit.report)
 
 
-def large_variances(fit, designs, moments, y, sample_weight):
+def large_variances(fit, factors, codes, moments, y, sample_weight):
     """A sentence for each factor between whose groups logits differ too much for an estimate.
 
     Parameters
     ----------
     fit : MixedFit
-    designs : list of FactorDesign
+    factors : list of FactorStructure
+    codes : list of ndarray
+        Of each factor's levels, by row.
     moments : list of ndarray
         For each factor the mean of z z', see `RowMoments`.
     y : ndarray of uint8
     sample_weight : ndarray or None
     """
     sentences = []
-    for design, units, second in zip(designs, fit.effect_units, moments, strict=True):
+    for factor, code, units, second in zip(factors, codes, fit.effect_units, moments, strict=True):
         sd = np.sqrt(np.sum(units.Lambda * (second @ units.Lambda)))
         if sd <= LARGE_SD:
             continue
-        rows = np.bincount(design.codes, weights=sample_weight, minlength=design.n_levels)
-        ones = np.bincount(design.codes[y > 0], weights=None if sample_weight is None else sample_weight[y > 0],
-                           minlength=design.n_levels)  # fmt: skip
+        rows = np.bincount(code, weights=sample_weight, minlength=factor.n_levels)
+        ones = np.bincount(code[y > 0], weights=None if sample_weight is None else sample_weight[y > 0],
+                           minlength=factor.n_levels)  # fmt: skip
         constant = np.count_nonzero((ones == 0) | (ones == rows))
-        if constant == design.n_levels:
-            what = f"all rows of a group of {design.name} have the same outcome, so that its variance has no maximum"
-            advice = f"The outcome is one of groups, not of rows: fit one row a group, with features of {design.name}"
+        if constant == factor.n_levels:
+            what = f"all rows of a group of {factor.name} have the same outcome, so that its variance has no maximum"
+            advice = f"The outcome is one of groups, not of rows: fit one row a group, with features of {factor.name}"
         else:
-            what = f"few rows decide on the variance of {design.name}, so that it"
+            what = f"few rows decide on the variance of {factor.name}, so that it"
             if constant:
-                groups = f"{constant:,} of {design.n_levels:,} groups of {design.name}"
+                groups = f"{constant:,} of {factor.n_levels:,} groups of {factor.name}"
                 what = f"{groups} have one outcome in all their rows, so that its variance"
             what = f"{what} has next to no upper bound"
             advice = (

@@ -7,7 +7,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_times
-from sklmm.estimators.rows_of_fit import FittedRows, read_rows_of_fit
+from sklmm.design.structure import FactorStructure, Observations, Structure
+from sklmm.estimators.rows_of_fit import read_rows_of_fit
 from sklmm.inference.bootstrap import (
     BootstrapResult,
     MarginalRefit,
@@ -16,7 +17,6 @@ from sklmm.inference.bootstrap import (
     resample,
     warn_of_failures,
 )
-from sklmm.likelihood.base import FactorDesign
 from sklmm.passes.threads import effective_threads
 
 
@@ -94,7 +94,7 @@ class MarginalInference:
         """
         check_is_fitted(self)
         check_resampling("cluster", n_resamples)
-        rows = self._rows_of_fit(X, y, groups, sample_weight, time)
+        rows, structure = self._rows_of_fit(X, y, groups, sample_weight, time)
         names, beta, vcov = self._fixed_effects()
         settings = {
             "correlation": self._fitted.correlation,
@@ -106,7 +106,7 @@ class MarginalInference:
             "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
         }
         found = resample(
-            MarginalRefit(rows, settings),
+            MarginalRefit(rows, structure, settings),
             len(beta),
             n_resamples=n_resamples,
             random_state=random_state,
@@ -121,13 +121,14 @@ class MarginalInference:
         )
 
     def _rows_of_fit(self, X, y, groups, sample_weight, time):
-        """The rows of the fit, passed once more: checked and coded as `fit` did."""
+        """The rows of the fit, passed once more, and their groups: checked and coded as `fit` did."""
         needs_time = self._fitted.correlation.uses_time and self._fitted.time_column is None and self._fitted.had_times
         rows, target, weights = read_rows_of_fit(self, "bootstrap", X, y, groups, sample_weight, time, needs_time)
-        designs = []
+        code_of, factors = [], []
         if self.n_groups_:
             name, labels = next(iter(rows.groups.items()))
             codes, levels = encode_groups(labels, name)
-            designs.append(FactorDesign(codes, len(levels), [], [], name))
+            code_of.append(codes)
+            factors.append(FactorStructure(len(levels), [], [], name))
         times = None if rows.time is None or not self._fitted.correlation.uses_time else read_times(rows.time)
-        return FittedRows(rows.X, target, designs, weights, times)
+        return Observations(rows.X, target, code_of, weights, times), Structure(factors)

@@ -10,7 +10,8 @@ from scipy import linalg
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.grouping import encode_groups, lookup_known_codes
-from sklmm.estimators.rows_of_fit import SAME_ROWS, FittedRows, read_rows_of_fit
+from sklmm.design.structure import Observations, Structure
+from sklmm.estimators.rows_of_fit import SAME_ROWS, read_rows_of_fit
 from sklmm.exceptions import ConvergenceWarning, FewClustersWarning
 from sklmm.inference.bootstrap import (
     BootstrapResult,
@@ -23,10 +24,12 @@ from sklmm.inference.bootstrap import (
     resample,
     warn_of_failures,
 )
+from sklmm.inference.parameters import Correlation, FixedEffect, StandardDeviation
 from sklmm.inference.profile import profile_interval
 from sklmm.inference.variance_partition import variance_partition
 from sklmm.inference.wald import check_level
-from sklmm.likelihood.base import FactorDesign
+from sklmm.likelihood.engine import make_engine
+from sklmm.likelihood.leaving_out import influence, natural_factors, without_clusters
 from sklmm.likelihood.objective import MixedObjective
 from sklmm.passes.threads import effective_threads
 
@@ -154,10 +157,10 @@ class MixedInference:
             result = self.bootstrap(X, y, groups, sample_weight, **resampling)
             places = {(found.kind, found.positions): j for j, found in enumerate(self._parameters())}
             return result.conf_int(level, **kind).iloc[[places[found.kind, found.positions] for found in chosen]]
-        rows = self._rows_of_fit(f"method={method!r}", X, y, groups, sample_weight)
-        objective = self._objective(rows)
+        objective = self._objective(*self._rows_of_fit(f"method={method!r}", X, y, groups, sample_weight))
+        units = objective.engine.units
         ends = [
-            profile_interval(objective, found.quantity(objective), level) if found.identified else (np.nan, np.nan)
+            profile_interval(objective, found.quantity(units), level) if found.identified else (np.nan, np.nan)
             for found in chosen
         ]
         names = [found.name for found in chosen]
@@ -211,24 +214,20 @@ class MixedInference:
         """
         check_is_fitted(self)
         check_resampling(resampling, n_resamples)
-        rows = self._rows_of_fit("bootstrap", X, y, groups, sample_weight)
-        objective = self._objective(rows)
+        rows, structure = self._rows_of_fit("bootstrap", X, y, groups, sample_weight)
+        objective = self._objective(rows, structure)
         parameters = self._parameters()
         _, beta, _ = self._fixed_effects()
-        fit_intercept = self._fitted.fit_intercept
-        estimates_of = Estimates(parameters, fit_intercept)
+        estimates_of = Estimates(parameters, structure.fit_intercept)
         settings = {
-            "fit_intercept": fit_intercept,
-            "slopes_only": rows.X.shape[1] - self.coef_.size,
-            "n_quadrature": self.n_quadrature_,
             "tol": float(self.tol),
             "max_iter": int(self.max_iter),
             "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
         }
         if resampling == "parametric":
-            draw = ParametricDraw(rows, beta, self._fitted.theta, fit_intercept)
+            draw = ParametricDraw(rows, structure, beta, self._fitted.theta)
         else:
-            draw = ClusterDraw(rows)
+            draw = ClusterDraw(rows, structure)
         found = resample(
             MixedRefit(draw, settings, estimates_of),
             len(parameters),
@@ -244,41 +243,36 @@ class MixedInference:
         estimates = pd.DataFrame(found, columns=names)
         accelerations = None
         if len(self._fitted.factors) <= 1:
-            influence, counts = objective.influence()
-            gradients = (parameter.quantity(objective).at(objective.x)[1] for parameter in parameters)
-            values = [acceleration(influence @ np.nan_to_num(gradient), counts) for gradient in gradients]
+            change, counts = influence(objective)
+            units = objective.engine.units
+            gradients = (parameter.quantity(units).at(objective.x)[1] for parameter in parameters)
+            values = [acceleration(change @ np.nan_to_num(gradient), counts) for gradient in gradients]
             accelerations = pd.Series(values, index=names)
         return BootstrapResult(estimates, pd.Series(original, index=names), resampling, n_failed, accelerations)
 
     # The rows again ----------------------------------------------------------------------------------------------
 
     def _rows_of_fit(self, what, X, y, groups, sample_weight):
-        """The rows of the fit, passed once more: checked and coded as `fit` did."""
+        """The rows of the fit, passed once more, and what was fitted to them: checked and coded as `fit` did."""
         rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight)
-        designs = []
+        code_of, factors = [], []
         for factor in self._fitted.factors:
             labels = factor.labels(rows.column)
             if self._fitted.levels is None:
                 codes, levels = encode_groups(labels, factor.name)
             else:  # results by group are in the order of the fit's levels, however these labels would be sorted
                 codes, levels = lookup_known_codes(self._fitted.levels, labels, what), self._fitted.levels
-            designs.append(FactorDesign(codes, len(levels), factor.columns, factor.blocks, factor.name))
-        return FittedRows(rows.X, target, designs, weights)
+            code_of.append(codes)
+            factors.append(factor.structure(len(levels)))
+        slopes_only = rows.X.shape[1] - self.coef_.size
+        structure = Structure(factors, self._fitted.fit_intercept, self.n_quadrature_, slopes_only)
+        return Observations(rows.X, target, code_of, weights), structure
 
-    def _objective(self, rows):
+    def _objective(self, rows, structure):
         """The log-likelihood of these rows around the fit; an error if they are not those of the fit."""
         _, beta, _ = self._fixed_effects()
-        objective = MixedObjective(
-            rows.X,
-            rows.y,
-            factors=rows.designs,
-            sample_weight=rows.weights,
-            fit_intercept=self._fitted.fit_intercept,
-            n_quadrature=self.n_quadrature_,
-            n_threads=effective_threads(self.n_threads),
-            beta=beta,
-            theta=self._fitted.theta,
-        )
+        engine = make_engine(rows, structure, effective_threads(self.n_threads))
+        objective = MixedObjective(engine, beta, self._fitted.theta)
         if abs(objective.value - self.log_likelihood_) > SAME_ROWS * (1 + abs(self.log_likelihood_)):
             raise ValueError(
                 f"these are not the rows of the fit: their log-likelihood is {objective.value:.6f}, and the fit's was "
@@ -288,8 +282,8 @@ class MixedInference:
 
     def _without_clusters(self, what, X, y, groups, sample_weight):
         """The model after a Newton step without each group: fixed effects (n_levels, n), Lambda (n_levels, q, q)."""
-        objective = self._objective(self._rows_of_fit(what, X, y, groups, sample_weight))
-        return objective.natural_factors(objective.without_clusters())
+        objective = self._objective(*self._rows_of_fit(what, X, y, groups, sample_weight))
+        return natural_factors(objective.engine, without_clusters(objective))
 
     # Names of parameters -----------------------------------------------------------------------------------------
 
@@ -337,13 +331,11 @@ class Parameter:
     positions: tuple
     identified: bool = True
 
-    def quantity(self, objective):
-        """It as a function of the objective's parameters."""
+    def quantity(self, units):
+        """It as a function of an engine's parameters, of which these are the units."""
         if self.kind == "fixed":
-            return objective.fixed_effect(*self.positions)
-        if len(self.positions) == 1:
-            return objective.standard_deviation(*self.positions)
-        return objective.correlation(*self.positions)
+            return FixedEffect(units, *self.positions)
+        return (StandardDeviation if len(self.positions) == 1 else Correlation)(units, *self.positions)
 
 
 class Estimates:

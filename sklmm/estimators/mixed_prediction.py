@@ -9,13 +9,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.grouping import encode_groups, lookup_codes, other_type
 from sklmm.design.outcomes import plain_labels
+from sklmm.design.structure import Observations, Structure
 from sklmm.estimators.fit_warnings import warn_of_label_type
 from sklmm.estimators.grouped import nan_where_incomplete
 from sklmm.estimators.rows_of_fit import read_observations
 from sklmm.exceptions import ForgottenGroupsWarning, NoGroupsWarning
 from sklmm.inference.estimability import warn_of_rows
-from sklmm.likelihood.base import FactorDesign, posteriors_given_fit
 from sklmm.likelihood.combining import combined
+from sklmm.likelihood.fit import posteriors_given_fit
 from sklmm.likelihood.posterior import NodePosterior
 from sklmm.messages import listed, warn
 from sklmm.passes.threads import effective_threads
@@ -86,15 +87,11 @@ class MixedPrediction:
         if not keep:
             _warn_of_forgotten(factors, encoded, known)
         on_nodes = isinstance(factors[0].posterior, NodePosterior)
+        structures = [factor.structure(len(levels)) for factor, (_, levels) in zip(factors, encoded, strict=True)]
         _, mode_cov, posteriors, joint = posteriors_given_fit(
-            rows.X,
-            target,
-            factors=[
-                FactorDesign(code, len(levels), factor.columns, factor.blocks, factor.name)
-                for factor, (code, levels) in zip(factors, encoded, strict=True)
-            ],
-            units=self._fitted.units,
-            sample_weight=weights,
+            Observations(rows.X, target, [code for code, _ in encoded], weights),
+            Structure(structures, self._fitted.fit_intercept),
+            self._fitted.units,
             n_threads=effective_threads(self.n_threads),
             priors=None if on_nodes or not keep else [*map(_prior, factors, known)],
         )

@@ -1,7 +1,5 @@
 """Rows that a fitted model is shown again: those of the fit, for methods that fit once more, or those of new groups."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
@@ -11,26 +9,6 @@ from sklmm.design.observations import read_weights
 from sklmm.design.outcomes import plain_labels
 
 SAME_ROWS = 1e-6  # a number of rows, or a log-likelihood, that differs by more, relatively, is not that of the fit
-
-
-@dataclass
-class FittedRows:
-    """The rows of a fit, as likelihoods and estimating equations take them.
-
-    Attributes
-    ----------
-    X : ndarray of shape (n, p)
-    y : ndarray of shape (n,), uint8
-    designs : list of FactorDesign
-    weights : ndarray of shape (n,) or None
-    times : ndarray of shape (n,) or None
-    """
-
-    X: np.ndarray
-    y: np.ndarray
-    designs: list
-    weights: np.ndarray | None
-    times: np.ndarray | None = None
 
 
 def read_target(estimator, y):

@@ -11,7 +11,7 @@ Efron B (1987). Better bootstrap confidence intervals. Journal of the American S
 """
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import joblib
 import numpy as np
@@ -23,7 +23,7 @@ from sklmm.design.covariance import RelativeCovariance
 from sklmm.estimating.scoring import fit_gee
 from sklmm.exceptions import ConvergenceWarning
 from sklmm.inference.wald import check_level
-from sklmm.likelihood.base import FactorDesign, fit_mixed
+from sklmm.likelihood.fit import fit_mixed
 
 RESAMPLINGS = ("parametric", "cluster")
 KINDS = ("percentile", "basic", "bias-corrected", "bca")
@@ -191,10 +191,10 @@ class MixedRefit:
 
     Parameters
     ----------
-    draw : callable Generator -> rows
+    draw : callable Generator -> (Observations, Structure)
         `ParametricDraw` or `ClusterDraw`.
     settings : dict
-        Arguments of `fit_mixed` besides the rows.
+        Arguments of `fit_mixed` besides rows and structure.
     estimates_of : callable MixedFit -> ndarray
     """
 
@@ -202,10 +202,10 @@ class MixedRefit:
         self.draw, self.settings, self.estimates_of = draw, settings, estimates_of
 
     def __call__(self, rng):
-        rows = self.draw(rng)
+        rows, structure = self.draw(rng)
         if rows.y.min() == rows.y.max():
             return None
-        fit = fit_mixed(rows.X, rows.y, factors=rows.designs, sample_weight=rows.weights, **self.settings)
+        fit = fit_mixed(rows, structure, **self.settings)
         return self.estimates_of(fit) if fit.report.converged else None
 
 
@@ -214,30 +214,23 @@ class MarginalRefit:
 
     Parameters
     ----------
-    rows : object with X, y, designs, weights and times
+    observations : Observations
+    structure : Structure
     settings : dict
         Arguments of `fit_gee` besides the rows.
     """
 
-    def __init__(self, rows, settings):
-        self.rows, self.settings = rows, settings
-        self.draw = ClusterDraw(rows)
+    def __init__(self, observations, structure, settings):
+        self.settings, self.has_groups = settings, bool(structure.factors)
+        self.draw = ClusterDraw(observations, structure)
 
     def __call__(self, rng):
-        rows = self.rows
         index, clusters = self.draw.index(rng)
-        y = rows.y[index]
-        if y.min() == y.max():
+        rows = self.draw.observations.take(index)
+        if rows.y.min() == rows.y.max():
             return None
-        fit = fit_gee(
-            rows.X[index],
-            y,
-            codes=clusters.astype(np.intp) if rows.designs else None,
-            n_clusters=self.draw.n_clusters if rows.designs else None,
-            times=None if rows.times is None else rows.times[index],
-            sample_weight=None if rows.weights is None else rows.weights[index],
-            **self.settings,
-        )
+        groups = {"codes": clusters.astype(np.intp), "n_clusters": self.draw.n_clusters} if self.has_groups else {}
+        fit = fit_gee(rows.X, rows.y, times=rows.times, sample_weight=rows.weights, **groups, **self.settings)
         beta = fit.beta.copy()
         beta[[j + int(self.settings["fit_intercept"]) for j in fit.aliased]] = np.nan
         return beta if fit.report.converged else None
@@ -246,43 +239,44 @@ class MarginalRefit:
 class ParametricDraw:
     """New outcomes: random effects drawn from their distribution, classes from the rows' probabilities."""
 
-    def __init__(self, rows, beta, theta, fit_intercept):
-        self.rows = rows
+    def __init__(self, observations, structure, beta, theta):
+        rows = self.observations = observations
+        self.structure = structure
         if rows.weights is not None and np.any(rows.weights != np.rint(rows.weights)):
             raise ValueError(
                 "resampling='parametric' simulates rows, but some sample_weight are no whole numbers; use "
                 "resampling='cluster'"
             )
-        slopes = beta[int(fit_intercept) :]
-        self.mean = rows.X[:, : slopes.size] @ slopes + (beta[0] if fit_intercept else 0.0)
-        self.factors = [
-            RelativeCovariance(design.blocks).lambda_(part) for design, part in zip(rows.designs, theta, strict=True)
+        slopes = beta[int(structure.fit_intercept) :]
+        self.mean = rows.X[:, : slopes.size] @ slopes + (beta[0] if structure.fit_intercept else 0.0)
+        self.lambdas = [
+            RelativeCovariance(factor.blocks).lambda_(part)
+            for factor, part in zip(structure.factors, theta, strict=True)
         ]
 
     def __call__(self, rng):
-        rows, eta = self.rows, self.mean.copy()
-        for design, factor in zip(rows.designs, self.factors, strict=True):
-            b = rng.standard_normal((design.n_levels, len(factor))) @ factor.T
-            for a, column in enumerate(design.columns):
-                effect = b[design.codes, a]
+        rows, eta = self.observations, self.mean.copy()
+        for factor, codes, Lambda in zip(self.structure.factors, rows.codes, self.lambdas, strict=True):
+            b = rng.standard_normal((factor.n_levels, len(Lambda))) @ Lambda.T
+            for a, column in enumerate(factor.columns):
+                effect = b[codes, a]
                 eta += effect if column < 0 else effect * rows.X[:, column]
         if rows.weights is None:
-            y = (rng.random(len(eta)) < expit(eta)).astype(np.uint8)
-            return type(rows)(rows.X, y, rows.designs, None)
+            return replace(rows, y=(rng.random(len(eta)) < expit(eta)).astype(np.uint8)), self.structure
         ones = rng.binomial(rows.weights.astype(np.int64), expit(eta))
         weights = np.concatenate([ones, rows.weights - ones])
         y = np.repeat(np.array([1, 0], dtype=np.uint8), len(eta))
         kept = np.flatnonzero(weights > 0)
-        designs = [_with_codes(design, np.tile(design.codes, 2)[kept]) for design in rows.designs]
-        return type(rows)(rows.X[kept % len(eta)], y[kept], designs, weights[kept].astype(np.float64))
+        drawn = replace(rows.take(kept % len(eta)), y=y[kept], weights=weights[kept].astype(np.float64))
+        return drawn, self.structure
 
 
 class ClusterDraw:
     """Whole clusters, drawn with replacement; each draw is a cluster of its own."""
 
-    def __init__(self, rows):
-        self.rows = rows
-        outer = independent_clusters(rows, "resampling='cluster'")
+    def __init__(self, observations, structure):
+        self.observations, self.structure = observations, structure
+        outer = independent_clusters(observations, structure, "resampling='cluster'")
         self.order = np.argsort(outer, kind="stable")
         self.start = np.append(0, np.cumsum(np.bincount(outer)))
         self.n_clusters = len(self.start) - 1
@@ -296,22 +290,22 @@ class ClusterDraw:
         return self.order[self.start[drawn][copy] + within], copy
 
     def __call__(self, rng):
-        rows = self.rows
         index, copy = self.index(rng)
-        designs = []
-        for design in rows.designs:
-            codes, found = pd.factorize(copy * np.int64(design.n_levels) + design.codes[index])
-            designs.append(_with_codes(design, codes.astype(np.intp), len(found)))
-        weights = None if rows.weights is None else rows.weights[index]
-        return type(rows)(rows.X[index], rows.y[index], designs, weights)
+        rows, codes, factors = self.observations.take(index), [], []
+        for factor, code in zip(self.structure.factors, rows.codes, strict=True):
+            code, found = pd.factorize(copy * np.int64(factor.n_levels) + code)
+            codes.append(code.astype(np.intp))
+            factors.append(replace(factor, n_levels=len(found)))
+        return replace(rows, codes=codes), replace(self.structure, factors=factors)
 
 
-def independent_clusters(rows, what):
+def independent_clusters(observations, structure, what):
     """Codes of the coarsest factor, in which all others must be nested; every row its own cluster without factors.
 
     Parameters
     ----------
-    rows : object with y and designs
+    observations : Observations
+    structure : Structure
     what : str
         Who needs them, for the error.
 
@@ -320,22 +314,18 @@ def independent_clusters(rows, what):
     ValueError
         If factors are crossed: then no partition of the rows is into independent clusters.
     """
-    if not rows.designs:
-        return np.arange(len(rows.y))
-    outer = min(rows.designs, key=lambda design: design.n_levels)
-    for design in rows.designs:
-        pairs = len(np.unique(design.codes * np.int64(outer.n_levels) + outer.codes))
-        if pairs > len(np.unique(design.codes)):
+    if not structure.factors:
+        return np.arange(len(observations.y))
+    factors = list(zip(structure.factors, observations.codes, strict=True))
+    outer, outer_codes = min(factors, key=lambda pair: pair[0].n_levels)
+    for factor, codes in factors:
+        pairs = len(np.unique(codes * np.int64(outer.n_levels) + outer_codes))
+        if pairs > len(np.unique(codes)):
             raise ValueError(
-                f"{what} needs independent clusters, but the factors {design.name} and {outer.name} are crossed: rows "
-                f"of different groups of {outer.name} share groups of {design.name}"
+                f"{what} needs independent clusters, but the factors {factor.name} and {outer.name} are crossed: rows "
+                f"of different groups of {outer.name} share groups of {factor.name}"
             )
-    return outer.codes
-
-
-def _with_codes(design, codes, n_levels=None):
-    return FactorDesign(codes, design.n_levels if n_levels is None else n_levels, design.columns, design.blocks,
-                        design.name)  # fmt: skip
+    return outer_codes
 
 
 def warn_of_failures(found):

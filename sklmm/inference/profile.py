@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from sklmm.likelihood.penalised import Penalised, Pull
 from sklmm.optimize.trust_region import newton_step
 
 STIFFNESS = 20.0  # K, in units of the profile's curvature
@@ -126,21 +127,15 @@ class _Profiler:
 
     def _climb(self, stiffness, target, x):
         objective, quantity, free = self.objective, self.quantity, None
-
-        def evaluate(x):
-            value, gradient, information = objective.evaluate(x)
-            c, dc, ddc = quantity.at(x)
-            pull = stiffness * (c - target)
-            penalised = value - 0.5 * pull * (c - target)
-            return value, gradient, information, c, pull, dc, ddc, penalised
-
-        here = evaluate(x)
+        engine, active = objective.engine, objective.active
+        penalised = Penalised(engine, [Pull(quantity, stiffness, target)])
+        value, gradient, hessian = engine.evaluate(x)
         for _ in range(MAX_STEPS):
-            value, gradient, information, c, pull, dc, ddc, penalised = here
-            if information is None:  # the engine has none: that of the fit, corrected by what gradients did since
-                information = free = objective.information if free is None else free
-            total = information + stiffness * np.outer(dc, dc) + pull * ddc
-            planned = newton_step(gradient - pull * dc, total, objective.active, objective.n_fixed, x)
+            if hessian is None:  # that of the fit, corrected by what gradients did since
+                free = objective.information if free is None else free
+                hessian = -free
+            height, slope, curvature = penalised.with_penalties(x, value, gradient, hessian)
+            planned = newton_step(slope, -curvature, active, engine.n_fixed, x)
             step = planned.step
             if planned.decrement <= TOL:
                 excess = value - self.gain
@@ -150,17 +145,18 @@ class _Profiler:
                         "not converge (see fit_report_), or is at one of several maxima, as happens where groups are "
                         "few and small; more quadrature nodes (n_quadrature) or a simpler random_effects may help"
                     )
-                return _Point(x, c, np.sqrt(max(-2.0 * excess, 0.0)), pull)
+                c = quantity.at(x)[0]
+                return _Point(x, c, np.sqrt(max(-2.0 * excess, 0.0)), stiffness * (c - target))
             while True:
-                trial = evaluate(x + step)
-                if trial[-1] >= penalised - 1e-12 * (1.0 + abs(penalised)):
+                trial = engine.evaluate(x + step)
+                if penalised.with_penalties(x + step, *trial)[0] >= height - 1e-12 * (1.0 + abs(height)):
                     break
                 step = 0.25 * step
                 if np.abs(step).max() < 1e-12:
                     return None
             if free is not None:
-                free = _with_secant(free, step, gradient - trial[1], objective.active)
-            x, here = x + step, trial
+                free = _with_secant(free, step, gradient - trial[1], active)
+            x, (value, gradient, hessian) = x + step, trial
         return None
 
 

@@ -8,129 +8,79 @@ import copy
 import numpy as np
 
 from sklmm._kernels._cluster import ClusterKernel
-from sklmm._kernels._grouping import gather_rows, group_rows, whole_blocks
-from sklmm.design.aliasing import aliased_columns
-from sklmm.design.covariance import RelativeCovariance
-from sklmm.design.units import Units
+from sklmm._kernels._grouping import group_rows
+from sklmm.design.structure import Observations
+from sklmm.likelihood.crossed import CrossedLikelihood
+from sklmm.likelihood.posterior import MAX_Q, node_posterior
+from sklmm.likelihood.prepared import PreparedRows
 from sklmm.likelihood.quadrature import hermite_grid
-from sklmm.passes.blocks import (
-    ACCUMULATOR_BYTES,
-    MAX_CHUNKS,
-    POLISH_ROWS,
-    TILE_BYTES,
-    block_ranks,
-    cluster_order,
-    sample_levels,
-    sample_size,
-)
+from sklmm.passes.blocks import POLISH_ROWS, Blocks, cluster_order, rows_of_tile
 from sklmm.passes.tables import in_order
 
 MODE_TOL, ROUGH_MODE_TOL = 1e-10, 1e-4  # of the conditional modes, relative to 1 + |u|
 BATCH_BYTES = 1 << 24  # derivatives of single clusters that are held at a time
 
 
-class ClusteredLikelihood(Units):
-    """Laplace or adaptive Gauss-Hermite log-likelihood of (beta, theta) for the rows given.
+class ClusteredLikelihood(PreparedRows):
+    """Laplace or adaptive Gauss-Hermite log-likelihood of (beta, theta): an `Engine`, and with a factor a
+    `SumOverClusters`.
 
     Parameters
     ----------
-    X : ndarray of shape (n, p), float64 or float32, any strides
-        Referred to, not copied, unless the levels' rows must be brought together.
-    y : ndarray of shape (n,), uint8
-        0 or 1.
-    codes : ndarray of shape (n,), intp, or None
-        Level of the grouping factor by row; None: no random effects (theta is held at 0).
-    n_levels : int
-    columns : sequence of int
-        Column of X for each random coefficient, -1 for the intercept.
-    blocks : sequence of (size, correlated)
-        The coefficients' terms, see `RelativeCovariance`.
-    sample_weight : ndarray of shape (n,) or None
-        Counts of rows.
-    fit_intercept : bool
-    n_quadrature : int
-        Nodes a dimension; 1 is Laplace.
+    observations : Observations
+        X is referred to, not copied, unless the levels' rows must be brought together.
+    structure : Structure
+        Of one factor or none: without random effects theta is held at 0.
     n_threads : int
-    standardise : bool
-        False leaves the units alone (for tests).
-    units : FitUnits or None
-        Those of an earlier fit, to use here.
+    units : Units or None
 
     Attributes
     ----------
-    n_params, n_fixed : int
-        Internal parameters are the slopes, the intercept if there is one, and theta.
     modes : ndarray of shape (n_clusters, q)
         Spherical conditional modes of the last evaluation of each cluster.
     curvature : ndarray of shape (n_clusters, q (q + 1) / 2)
         Packed H = I + Lambda' Z'WZ Lambda there.
     rows : tuple
         X, y and weights by cluster, and the first row of each cluster.
-    level_of_cluster, cluster_rows : ndarray of shape (n_clusters,)
-        Level and number of rows of each cluster.
-    cluster_gradients : ndarray of shape (n_clusters, n_params), float32, or None
-        Gradient of each cluster's log-likelihood at the last evaluation over all rows that was not rough; None before,
-        and without random effects.
-    gradient_products : ndarray of shape (n_params, n_params)
-        Sum of their outer products, in double precision.
-    aliased : ndarray of shape (p,), bool
-        Columns of X that are constant or linear combinations of earlier ones.
+    level_of_cluster : ndarray of shape (n_clusters,)
     """
 
-    def __init__(self, X, y, codes, n_levels, columns, blocks, *, sample_weight=None, fit_intercept=True,
-                 n_quadrature=1, n_threads=1, standardise=True, units=None):
-        n, p = X.shape
-        if not X.flags.aligned or any(step % X.itemsize for step in X.strides):
-            X = np.ascontiguousarray(X)  # a field of a structured array, for one
-        self.n_rows, self.p, self.fit_intercept, self.n_threads = n, p, bool(fit_intercept), n_threads
-        self.n_levels, self.columns = n_levels, np.array(columns, dtype=np.int64)
-        self.covariance = RelativeCovariance(blocks)
-        self.n_fixed = p + self.fit_intercept
-        self.n_params = self.n_fixed + self.covariance.m
-        self._scale_columns(X, sample_weight, standardise, units)
-        self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
-        tile = int(np.clip(TILE_BYTES // (8 * (self.n_params + self.covariance.q)), 64, 1024) // 8 * 8)
-        if codes is None:
+    def __init__(self, observations, structure, n_threads=1, units=None):
+        super().__init__(observations, structure, n_threads, units)
+        self.has_clusters = bool(structure.factors)
+        self.n_quadrature = structure.nodes
+        self._n_levels = structure.factors[0].n_levels if self.has_clusters else 1
+        n, q = self.n_rows, self.covariance.q
+        self._tile = tile = rows_of_tile(self.n_params + q)
+        if not self.has_clusters:
             order, start = None, np.append(np.arange(0, n, tile), n)
             self.level_of_cluster = np.arange(start.size - 1)
         else:
-            place = cluster_order(n_levels, n, tile)
+            codes, place = observations.codes[0], cluster_order(self._n_levels, n, tile)
             codes = np.ascontiguousarray(codes if place is None else place[codes], dtype=np.intp)
-            order, start, self.level_of_cluster = group_rows(codes, n_levels)
+            order, start, self.level_of_cluster = group_rows(codes, self._n_levels)
             if place is not None:
                 self.level_of_cluster = np.argsort(place)[self.level_of_cluster]
-        if order is not None:
-            X, y = gather_rows(X, order), y[order]
-            sample_weight = None if sample_weight is None else sample_weight[order]
-        self.rows = X, y, sample_weight, start
-        self._block, self._tile = whole_blocks(start, tile), tile
-        n_blocks = self._block.size - 1
-        self.n_quadrature, self.kernel = n_quadrature, self._make_kernel(n_quadrature)
-        q = self.covariance.q
+        self.rows = X, y, _, _ = *self.sorted_rows(order), start
+        self.blocks = Blocks(start, tile, self.accumulator)
+        self.kernel = self._make_kernel(self.n_quadrature)
         self.cluster_rows = np.diff(start)
-        self._has_clusters = codes is not None
         self.cluster_gradients = self._products = None
         self.modes = np.zeros((start.size - 1, q))
         self.curvature = np.zeros((start.size - 1, q * (q + 1) // 2))
-        self._rank = block_ranks(n_blocks)
-        n_clusters = n if codes is None else len(self.modes)
-        self.levels = sample_levels(X, y, start[self._block], self._rank, n_clusters, self.n_params)
+        n_clusters = len(self.modes) if self.has_clusters else n
+        self.strides = self.blocks.strides(X, y, n_clusters, self.n_params)
         self._beta = np.zeros(self.kernel.ld)
 
     def _make_kernel(self, n_quadrature):
-        X, y, sample_weight, start = self.rows
-        n_blocks = self._block.size - 1
-        accumulators = 2 * 8 * self.n_params * (self.n_params + 8)
-        n_chunks = min(n_blocks, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulators))
+        (X, y, sample_weight, start), units = self.rows, self.units
         return ClusterKernel(
-            X, self._center, self._inv_scale, self.fit_intercept, self.columns, self._z_center, self._z_inv_scale,
-            self.covariance.row, self.covariance.col, y, sample_weight, start, self._block,
-            np.linspace(0, n_blocks, n_chunks + 1).astype(np.int64), *self._nodes(n_quadrature), self._tile,
-            self.n_threads,
+            X, units.center, units.inv_scale, units.fit_intercept, units.columns, units.z_center, units.z_inv_scale,
+            self.covariance.row, self.covariance.col, y, sample_weight, start,
+            self.blocks.first, self.blocks.chunk, *self._nodes(n_quadrature), self._tile, self.n_threads,
         )  # fmt: skip
 
     def with_nodes(self, n_quadrature):
-        """A likelihood of the same rows with other nodes, its modes those found here."""
         other = copy.copy(self)
         other.n_quadrature, other.kernel = n_quadrature, other._make_kernel(n_quadrature)
         other.modes, other.curvature = self.modes.copy(), self.curvature.copy()
@@ -138,30 +88,24 @@ class ClusteredLikelihood(Units):
         other._beta = np.zeros(other.kernel.ld)
         return other
 
-    def sampled_rows(self, level):
-        """Rows in the sample of one block of clusters in `level`."""
-        chosen = self._rank < sample_size(len(self._rank), level)
-        return int(np.diff(self.rows[3][self._block])[chosen].sum())
+    def sampled_rows(self, stride):
+        return np.count_nonzero(self.blocks.sampled_rows(stride))
 
     def _nodes(self, n_quadrature):
         q = self.covariance.q
         zeta, log_w = hermite_grid(n_quadrature, q)
-        if q == 1 and self.columns[0] < 0:  # lanes are nodes there: whole vectors of them
+        if q == 1 and self.units.columns[0] < 0:  # lanes are nodes there: whole vectors of them
             padding = -len(log_w) % 8
             zeta = np.pad(zeta, ((0, padding), (0, 0)))
             log_w = np.pad(log_w, (0, padding), constant_values=-np.inf)
         return zeta, log_w
 
-    def evaluate(self, x, level=1, rough=False):
-        """Value, gradient and Hessian in the internal parameters, over a sample of one block of clusters in `level`.
-
-        `rough` asks for conditional modes that are good enough to point the way.
-        """
+    def evaluate(self, x, stride=1, rough=False):
         mode_tol = ROUGH_MODE_TOL if rough and self.n_rows > POLISH_ROWS else MODE_TOL
         state = *self._parameters(x), self.modes, self.curvature, mode_tol
-        if level > 1:
-            return self.kernel.evaluate(*state, self._rank, sample_size(len(self._rank), level))
-        if not self._has_clusters or rough:
+        if stride > 1:
+            return self.kernel.evaluate(*state, *self.blocks.sample(stride))
+        if not self.has_clusters or rough:
             return self.kernel.evaluate(*state)
         if self.cluster_gradients is None:
             self.cluster_gradients = np.zeros((len(self.modes), self.n_params), dtype=np.float32)
@@ -174,13 +118,6 @@ class ClusteredLikelihood(Units):
         return upper + np.triu(upper, 1).T
 
     def by_cluster(self, x):
-        """Value, gradient and Hessian of each cluster's log-likelihood, batch by batch.
-
-        Yields
-        ------
-        levels : ndarray of shape (n,)
-        values, gradients, hessians : ndarrays of shapes (n,), (n, n_params) and (n, n_params, n_params)
-        """
         parameters, n = self._parameters(x), len(self.modes)
         batch = max(1, BATCH_BYTES // (8 * self.n_params * (2 * self.kernel.ld + self.n_params)))
         for first in range(0, n, batch):
@@ -195,16 +132,13 @@ class ClusteredLikelihood(Units):
         return self._beta, theta, self.covariance.lambda_(theta)
 
     def by_level(self, values):
-        """Values of clusters in the order of the levels; 0 for levels without rows."""
-        return in_order(values, self.level_of_cluster, self.n_levels)
+        return in_order(values, self.level_of_cluster, self._n_levels)
 
     def random_effects(self, x):
-        """Conditional modes b (n_levels, q) and covariances (n_levels, q, q) at the last evaluation, in user's units.
-
-        A level without rows has its prior: mode 0, covariance Lambda Lambda'.
-        """
+        if not self.has_clusters:
+            return [], []
         q = self.covariance.q
-        Lambda = self.random_map() @ self.covariance.lambda_(x[self.n_fixed :])
+        Lambda = self.units.random_map() @ self.covariance.lambda_(x[self.n_fixed :])
         modes = self.by_level(self.modes @ Lambda.T)
         if q == 1:
             cov = (Lambda**2 / self.curvature)[:, :, None]
@@ -214,4 +148,27 @@ class ClusteredLikelihood(Units):
             H[:, lower[0], lower[1]] = H[:, lower[1], lower[0]] = self.curvature
             root = np.linalg.solve(np.linalg.cholesky(H), np.broadcast_to(Lambda.T, H.shape))
             cov = np.swapaxes(root, 1, 2) @ root
-        return modes, in_order(cov, self.level_of_cluster, self.n_levels, default=Lambda @ Lambda.T)
+        return [modes], [in_order(cov, self.level_of_cluster, self._n_levels, default=Lambda @ Lambda.T)]
+
+    def posteriors(self, x):
+        if not self.has_clusters:
+            return [], None
+        X, y, w, start = self.rows
+        if self.covariance.q <= MAX_Q:
+            beta, _ = self.units.natural(x)
+            (effect_units,) = self.units.effect_units(x, [self.covariance.q])
+            # one group more, without rows: what is known of a level that has none
+            modes = np.concatenate([self.modes, np.zeros((1, self.covariance.q))])
+            posterior = node_posterior(
+                X, y, w, np.append(start, start[-1]), beta, self.units.fit_intercept, effect_units, modes,
+                self.n_threads,
+            )  # fmt: skip
+            cluster = np.full(self._n_levels, len(self.modes))
+            cluster[self.level_of_cluster] = np.arange(len(self.modes))
+            in_place = self._n_levels == len(self.modes) and (np.diff(cluster) > 0).all()
+            return [posterior.take(slice(-1) if in_place else cluster)], None
+        codes = np.repeat(self.level_of_cluster, self.cluster_rows)
+        general = CrossedLikelihood(Observations(X, y, [codes], w), self.structure, self.n_threads, self.units)
+        general.u = self.by_level(self.modes)
+        general.evaluate(x)
+        return general.posteriors(x)[0], None

@@ -12,8 +12,6 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from sklmm._kernels._crossed import SETTLED_STEP, SHORT_STEP, CrossedRows, Search
-from sklmm.design.aliasing import aliased_columns
-from sklmm.design.covariance import RelativeCovariance
 from sklmm.likelihood.factorization import BorderedCholesky, TreeCholesky, check_memory
 from sklmm.likelihood.layout import SeveralFactors
 from sklmm.likelihood.posterior import averaged_rows
@@ -29,50 +27,35 @@ LARGE_BORDER = 600  # coefficients, from which on the dense factorisation is wha
 
 
 class CrossedLikelihood(SeveralFactors):
-    """Laplace log-likelihood of (beta, theta) for any number of grouping factors.
+    """Laplace log-likelihood of (beta, theta) for any number of factors: an `Engine` with `CostlyCurvature`.
 
     Parameters
     ----------
-    X : ndarray of shape (n, p), float64 or float32, any strides
-    y : ndarray of shape (n,), uint8
-    factors : list of FactorDesign
-    sample_weight : ndarray of shape (n,) or None
-    fit_intercept : bool
+    observations : Observations
+    structure : Structure
     n_threads : int
-    standardise : bool
-        False leaves the units alone (for tests).
-    units : FitUnits or None
-        Those of an earlier fit, to use here.
+    units : Units or None
 
     Attributes
     ----------
-    n_params, n_fixed : int
-        Internal parameters are the slopes, the intercept if there is one, and theta, in the order of the factors.
-    aliased : ndarray of shape (p,), bool
     n_evaluations : int
         So far, those for the Hessian included.
     """
 
-    def __init__(self, X, y, factors, *, sample_weight=None, fit_intercept=True, n_threads=1, standardise=True,
-                 units=None):
-        n, p = X.shape
-        self.n_rows, self.p, self.fit_intercept = n, p, bool(fit_intercept)
-        self.n_threads = min(n_threads, 1 + n // ROWS_PER_THREAD)
-        self.factors = factors
-        self.columns = np.array([c for f in factors for c in f.columns], dtype=np.int64)
-        self.covariance = RelativeCovariance([block for f in factors for block in f.blocks])
-        self.n_fixed = p + self.fit_intercept
-        self.n_params = self.n_fixed + self.covariance.m
-        self._scale_columns(X, sample_weight, standardise, units)
-        self.aliased = aliased_columns(X, self._center[:p], self._inv_scale[:p], sample_weight, self.fit_intercept)
+    costly_curvature = True
+
+    def __init__(self, observations, structure, n_threads=1, units=None):
+        n_threads = min(n_threads, 1 + observations.y.size // ROWS_PER_THREAD)
+        super().__init__(observations, structure, n_threads, units)
         self._blas = ThreadpoolController()
         self._order_factors()
         if not self.nested:
-            check_memory([(f.name, f.n_levels) for f in (factors[i] for i in self.order)], self.n_border)
+            ordered = [structure.factors[f] for f in self.order]
+            check_memory([(factor.name, factor.n_levels) for factor in ordered], self.n_border)
         order = self._sort_rows()
-        first = np.searchsorted(self.start[:-1], np.linspace(0, n, MAX_CHUNKS + 1)[:-1])
+        first = np.searchsorted(self.start[:-1], np.linspace(0, self.n_rows, MAX_CHUNKS + 1)[:-1])
         self.chunk = np.unique(np.append(first, [0, self.n_leaves])).astype(np.int64)
-        self._take_rows(X, y, sample_weight, order)
+        self._take_rows(order)
         self._prior = None
         self.u = np.zeros((self.n_leaves, self.q))
         self.u_border = np.zeros(self.n_border)
@@ -83,10 +66,11 @@ class CrossedLikelihood(SeveralFactors):
 
     # Layout -------------------------------------------------------------------------------------------------
 
-    def _take_rows(self, X, y, w, order):
-        n, p, k = self.n_rows, self.p, self.n_fixed
+    def _take_rows(self, order):
+        X, y, w = self.observations.X, self.observations.y, self.observations.weights
+        units, n, p, k = self.units, self.n_rows, self.units.p, self.n_fixed
         self.E = np.empty((n, self.n_params))  # derivatives of the linear predictor at fixed u: x, and z u for theta
-        scaled, center = self._inv_scale[:p], self._center[:p]
+        scaled, center = units.inv_scale[:p], units.center[:p]
         for first in range(0, n, ROWS_AT_ONCE):
             part = slice(first, first + ROWS_AT_ONCE)
             self.E[part, :p] = (X[part] if order is None else X[order[part]]) - center
@@ -98,13 +82,13 @@ class CrossedLikelihood(SeveralFactors):
 
         def column(c):
             a = self._coefficients[c]
-            if self.columns[a] < 0:
+            if units.columns[a] < 0:
                 return np.ones(1)
-            values = np.asarray(X[:, self.columns[a]], dtype=np.float64)
-            return sorted_((values - self._z_center[a]) * self._z_inv_scale[a])
+            values = np.asarray(X[:, units.columns[a]], dtype=np.float64)
+            return sorted_((values - units.z_center[a]) * units.z_inv_scale[a])
 
         self.z = [column(c) for c in range(self.T)]
-        levels = [sorted_(rank[self.factors[f].codes].astype(np.int32))
+        levels = [sorted_(rank[self.observations.codes[f]].astype(np.int32))
                   for f, rank in zip(self.order[1:], self.rank[1:], strict=True)]  # fmt: skip
         columns = [
             base + level * q + a
@@ -182,7 +166,7 @@ class CrossedLikelihood(SeveralFactors):
         x, x_border = self.cholesky.solve(s[:, :, None], s_border[:, None])
         return x[:, :, 0], x_border[:, 0]
 
-    def _find_modes(self, fixed, t, tol):
+    def _find_modes(self, fixed, t):
         """Move u to the mode of h: Newton's method, with an old factor of the curvature while the steps shrink fast."""
         u, u_border = self.u, self.u_border
         h, s, s_border = self._joint(fixed, t, u, u_border)
@@ -204,7 +188,7 @@ class CrossedLikelihood(SeveralFactors):
                 break
             largest = 1.0 + max(np.abs(u).max(initial=0.0), np.abs(u_border).max(initial=0.0))
             rounding = here and newton[1] < SETTLED_STEP and size > 0.5 * newton[0]
-            if size <= tol * largest or rounding:
+            if size <= MODE_TOL * largest or rounding:
                 self.u, self.u_border = u, u_border
                 return h
             step = None
@@ -248,12 +232,11 @@ class CrossedLikelihood(SeveralFactors):
 
     # Value and derivatives ----------------------------------------------------------------------------------
 
-    def evaluate(self, x, tol=MODE_TOL):
-        """Log-likelihood and gradient at x."""
+    def evaluate(self, x, stride=1, rough=False):
         with self._one_blas_thread():
-            return self._evaluate(x, tol)
+            return *self._evaluate(x), None
 
-    def _evaluate(self, x, tol):
+    def _evaluate(self, x):
         self.n_evaluations += 1
         x = np.asarray(x, dtype=np.float64)
         k, covariance = self.n_fixed, self.covariance
@@ -264,7 +247,7 @@ class CrossedLikelihood(SeveralFactors):
         self._moves = None
         t = self._scaled_z(self._lambda(x[k:]))
         fixed = self.E[:, :k] @ x[:k]
-        h = self._find_modes(fixed, t, tol)
+        h = self._find_modes(fixed, t)
         self._factor(t)
         value = h - 0.5 * self.cholesky.log_det
         self.cholesky.invert()
@@ -282,11 +265,8 @@ class CrossedLikelihood(SeveralFactors):
         return float(value), gradient
 
     def information(self, x):
-        """A guess of minus the Hessian at x, where `evaluate` was last.
-
-        In beta it is exact but for the log determinant, in theta the expectation level by level. Keeps the derivatives
-        of the modes, too.
-        """
+        """Exact in beta but for the log determinant, in theta the expectation level by level. Keeps the derivatives of
+        the modes, too."""
         with self._one_blas_thread():
             return self._information(x)
 
@@ -375,7 +355,7 @@ class CrossedLikelihood(SeveralFactors):
         return change + change.T
 
     def hessian(self, x, information, active, rough=False):
-        """Hessian at x, where `evaluate` and `information` were last; `information` gives the scale of the steps.
+        """Differences of the gradient, for whose steps `information` gives the scale.
 
         Columns of theta are central differences of the gradient; with LARGE_BORDER a short step to one side saves half.
         In the block of beta the part of h is known exactly, and the log determinant has so small a share that one
@@ -390,7 +370,7 @@ class CrossedLikelihood(SeveralFactors):
 
         def gradients(side):
             self.u, self.u_border, self._moves, self._at = start
-            gradient = self._evaluate(side, MODE_TOL)[1]
+            gradient = self._evaluate(side)[1]
             return gradient, self._log_det_gradient
 
         def along(i, step):
@@ -419,8 +399,7 @@ class CrossedLikelihood(SeveralFactors):
         return 0.5 * (out + out.T)
 
     def move(self, x, step):
-        """x + step to first order: large standard deviations that change much move as variances, in which the
-        likelihood is nearer to a parabola."""
+        """Large standard deviations that change much move as variances."""
         out = x + step
         k = self.n_fixed
         theta, change = x[k:], step[k:]

@@ -26,7 +26,7 @@ class Information:
     def __init__(self, engine, optimum, held):
         hessian = _at_boundary(optimum.hessian, engine, optimum.x)
         # the intercept first: of parameters that the information cannot tell apart the later ones are lost
-        k, p = engine.n_fixed, engine.p
+        k, p = engine.n_fixed, engine.units.p
         order = np.concatenate([np.arange(p, k), np.arange(p), np.arange(k, engine.n_params)])
         order = order[~held[order]]
         without = np.zeros(engine.n_params, dtype=bool)
@@ -45,7 +45,7 @@ class Information:
         self.inverse = np.zeros_like(hessian)
         self.inverse[np.ix_(kept, kept)] = root.T @ root
         held = held | (without & (np.arange(engine.n_params) < k))
-        self._jacobian = engine.jacobian(optimum.x)
+        self._jacobian = engine.units.jacobian(optimum.x)
         # an aliased slope is exactly 0 and does not move the intercept
         self._lost = np.concatenate([without[p:k], held[:p], held[k:]])
         self.natural_inverse = self.natural_covariance(self.inverse)

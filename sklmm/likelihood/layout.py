@@ -4,18 +4,20 @@ import numpy as np
 
 from sklmm._kernels._grouping import group_rows
 from sklmm.design.factors import parents_of
-from sklmm.design.units import Units
 from sklmm.likelihood.joint_posterior import JointPosterior
 from sklmm.likelihood.posterior import NormalPosterior
+from sklmm.likelihood.prepared import PreparedRows
 from sklmm.passes.blocks import cluster_order
 
 
-def elimination_order(factors):
+def elimination_order(codes, factors):
     """Positions of the factors by number of levels, largest first, and for each but the last the parents of its levels.
 
     Parameters
     ----------
-    factors : list of FactorDesign
+    codes : list of ndarray
+        Of each factor's levels, by row.
+    factors : list of FactorStructure
 
     Returns
     -------
@@ -26,19 +28,18 @@ def elimination_order(factors):
     order = sorted(range(len(factors)), key=lambda f: -factors[f].n_levels)
     parents = []
     for f, g in zip(order, order[1:], strict=False):
-        parent = parents_of(factors[f].codes, factors[f].n_levels, factors[g].codes)
+        parent = parents_of(codes[f], factors[f].n_levels, codes[g])
         if parent is None:
             return order, None
         parents.append(parent)
     return order, parents
 
 
-class SeveralFactors(Units):
+class SeveralFactors(PreparedRows):
     """Base of the engines for several factors.
 
-    An engine sets `factors` (list of FactorDesign) and `n_rows` first, and for `random_effects` has modes `u`
-    (n_leaves, q), `u_border` and a `cholesky`; for `posteriors` also `_smoothed`, which finds means in the place of the
-    modes, and leaves a `cholesky` that belongs to them.
+    An engine has for `random_effects` modes `u` (n_leaves, q), `u_border` and a `cholesky`; for `posteriors` also
+    `_smoothed`, which finds means in the place of the modes, and leaves a `cholesky` that belongs to them.
 
     Attributes
     ----------
@@ -63,12 +64,13 @@ class SeveralFactors(Units):
 
         `tile`: rows that are worked on at a time, if samples of them are drawn.
         """
-        self.order, self.parents = elimination_order(self.factors)
-        ordered = [self.factors[f] for f in self.order]
+        factors = self.structure.factors
+        self.order, self.parents = elimination_order(self.observations.codes, factors)
+        ordered = [factors[f] for f in self.order]
         self.nested = self.parents is not None
         self.sizes = [len(f.columns) for f in ordered]
         self.n_levels = [f.n_levels for f in ordered]
-        given = np.append(0, np.cumsum([len(f.columns) for f in self.factors]))
+        given = np.append(0, np.cumsum(self._given_sizes()))
         self._coefficients = np.concatenate([np.arange(given[f], given[f + 1]) for f in self.order])
         self._place = np.argsort(self._coefficients)
         self.q, self.T, self.n_leaves = self.sizes[0], sum(self.sizes), self.n_levels[0]
@@ -88,7 +90,7 @@ class SeveralFactors(Units):
 
     def _sort_rows(self):
         """Order of the rows that brings each leaf's together, or None if they are in it."""
-        leaf = self.rank[0][self.factors[self.order[0]].codes]
+        leaf = self.rank[0][self.observations.codes[self.order[0]]]
         order, start, level = group_rows(np.ascontiguousarray(leaf, dtype=np.intp), self.n_leaves)
         if order is None and np.any(np.diff(level) < 0):
             order = np.argsort(leaf, kind="stable")
@@ -98,43 +100,31 @@ class SeveralFactors(Units):
         return order
 
     def random_effects(self, x):
-        """Modes and covariances of the random coefficients by factor, as evaluated at x, in the user's units.
-
-        Returns
-        -------
-        modes : list of ndarray (n_levels, q)
-        mode_cov : list of ndarray (n_levels, q, q)
-        """
-        scales = [units.natural for units in self.effect_units(x, self._given_sizes())]
+        scales = [units.natural for units in self.units.effect_units(x, self._given_sizes())]
         modes = [u @ scale.T for u, scale in zip(self._by_factor(self.u, self.u_border), scales, strict=True)]
         blocks = self._level_blocks()
         return modes, [scale @ block @ scale.T for block, scale in zip(blocks, scales, strict=True)]
 
     def posteriors(self, x):
-        """Posteriors of the effects of each factor's levels, and their joint one; `random_effects` comes first.
+        """Normal ones, and their joint one; `random_effects` comes first.
 
-        The normal distribution is that of one step of the Gaussian variational approximation (Opper and Archambeau
+        They are those of one step of the Gaussian variational approximation (Opper and Archambeau
         2009) from the modes: where Laplace's has a row's residual and weight at the mode, it has their means over the
         row's linear predictor. Its means err by about a tenth of what modes do.
-
-        Returns
-        -------
-        posteriors : list of NormalPosterior
-        joint : JointPosterior
         """
         modes = self._by_factor(self.u, self.u_border)
         means = self._by_factor(*self._smoothed(x))
         posteriors = [NormalPosterior(*each) for each in zip(modes, means, self._level_blocks(), strict=True)]
-        n_levels = [f.n_levels for f in self.factors]
+        n_levels = [factor.n_levels for factor in self.structure.factors]
         sigma = self.cholesky.posterior(self.rank)
         return posteriors, JointPosterior(n_levels, self.order, self._given_sizes(), sigma)
 
     def _given_sizes(self):
-        return [len(f.columns) for f in self.factors]
+        return [len(factor.columns) for factor in self.structure.factors]
 
     def _by_factor(self, u, u_border):
         """Effects in the engine's order as a table for each factor given, in the order of its levels."""
-        tables = [None] * len(self.factors)
+        tables = [None] * len(self.order)
         for f, position in enumerate(self.order):
             own = u if f == 0 else u_border[self.base[f - 1] : self.base[f]].reshape(-1, self.sizes[f])
             tables[position] = own[self.rank[f]]
@@ -142,7 +132,7 @@ class SeveralFactors(Units):
 
     def _level_blocks(self):
         """Each level's block of the inverse of what was factorised last, by factor given."""
-        blocks = [None] * len(self.factors)
+        blocks = [None] * len(self.order)
         for f, position in enumerate(self.order):
             blocks[position] = self.cholesky.level_blocks(f)[self.rank[f]]
         return blocks

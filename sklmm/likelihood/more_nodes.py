@@ -57,7 +57,7 @@ def shift(engine, x, information, nodes):
 
     Parameters
     ----------
-    engine : ClusteredLikelihood
+    engine : SumOverClusters
     x : ndarray
     information : Information
         There.
@@ -68,26 +68,27 @@ def shift(engine, x, information, nodes):
     Shift or None
         None where the likelihood has no numbers.
     """
-    level = _level(engine, nodes)
+    stride = _stride(engine, nodes)
     finer = engine.with_nodes(nodes)
     try:
-        value, gradient, hessian = finer.evaluate(x, level, rough=True)
-        before = engine.with_nodes(engine.n_quadrature).evaluate(x, level, rough=True)
+        value, gradient, hessian = finer.evaluate(x, stride, rough=True)
+        before = engine.with_nodes(engine.n_quadrature).evaluate(x, stride, rough=True)
     except FloatingPointError:
         return None
-    times = engine.n_rows / engine.sampled_rows(level)
+    times = engine.n_rows / engine.sampled_rows(stride)
     change = [times * (now - then) for now, then in zip((value, gradient, hessian), before, strict=True)]
     step = information.newton_step(change[1], change[2])
     natural, errors = information.to_user(step)
     return Shift(
-        nodes, float(change[0]), natural, errors, engine.standard_deviations(x), engine.standard_deviations(x + step)
-    )
+        nodes, float(change[0]), natural, errors, engine.units.standard_deviations(x),
+        engine.units.standard_deviations(x + step),
+    )  # fmt: skip
 
 
-def _level(engine, nodes):
+def _stride(engine, nodes):
     """One block of clusters in how many is looked at."""
-    n, n_clusters = engine.n_rows, len(engine.modes)
-    level = n / max(SAMPLE_ROWS / nodes**engine.covariance.q, n / SAMPLE_SHARE)
+    n, n_clusters = engine.n_rows, len(engine.cluster_rows)
+    stride = n / max(SAMPLE_ROWS / nodes**engine.covariance.q, n / SAMPLE_SHARE)
     if n < MANY_ROWS:
-        level = min(level, n_clusters / SAMPLE_CLUSTERS)
-    return max(1, int(level))
+        stride = min(stride, n_clusters / SAMPLE_CLUSTERS)
+    return max(1, int(stride))

@@ -224,19 +224,3 @@ def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads)
             grid.points, grid.log_w, grid.k, DROP, center[here], factor[here], weights[here], n_threads,
         )  # fmt: skip
     return NodePosterior(grid, modes, modes if q > 1 else center, factor, weights)
-
-
-def posteriors_of_levels(engine, x):
-    """`NodePosterior` of the levels of the one factor of a `ClusteredLikelihood`, at x, near which it was evaluated."""
-    X, y, w, start = engine.rows
-    (units,) = engine.effect_units(x, [engine.covariance.q])
-    beta, _ = engine.natural(x)
-    # one group more, without rows: what is known of a level that has none
-    modes = np.concatenate([engine.modes, np.zeros((1, engine.covariance.q))])
-    posterior = node_posterior(
-        X, y, w, np.append(start, start[-1]), beta, engine.fit_intercept, units, modes, engine.n_threads
-    )
-    cluster = np.full(engine.n_levels, len(engine.modes))
-    cluster[engine.level_of_cluster] = np.arange(len(engine.modes))
-    in_place = engine.n_levels == len(engine.modes) and (np.diff(cluster) > 0).all()
-    return posterior.take(slice(-1) if in_place else cluster)

@@ -47,21 +47,19 @@ class OtherStart:
     beyond: np.ndarray | None = None
 
 
-def look_again(optimum, climb, engine, held, null, better=None, n_obs=None):
+def look_again(optimum, climb, engine, held, null, better=None):
     """The best of an optimum and those that other starts lead to.
 
     Parameters
     ----------
     optimum : Optimum
     climb : callable (x, report, held, give_up) -> Optimum
-    engine : likelihood
+    engine : Engine
     held : mask of parameters that stay
     null : (ndarray, float)
         The model of the intercept alone: parameters and log-likelihood, which no maximum is below.
     better : callable x -> float, or None
         A better approximation of the log-likelihood.
-    n_obs : float or None
-        Rows, as often as weights count them; None: once.
 
     Returns
     -------
@@ -79,8 +77,8 @@ def look_again(optimum, climb, engine, held, null, better=None, n_obs=None):
     def higher(value):
         return value > best.value + HIGHER * (1.0 + abs(best.value))
 
-    n_obs = engine.n_rows if n_obs is None else n_obs
-    share = expit(null[0][engine.n_fixed - 1]) if engine.fit_intercept else 0.5
+    n_obs = engine.observations.n_counted
+    share = expit(null[0][engine.n_fixed - 1]) if engine.units.fit_intercept else 0.5
     others = _other_starts(optimum, engine, held, n_obs, n_obs * min(share, 1.0 - share))
     for other in [*others, OtherStart(null[0], held)]:
         if other.x is null[0] and not higher(null[1]):
@@ -107,18 +105,22 @@ def look_again(optimum, climb, engine, held, null, better=None, n_obs=None):
         best, reached = last, (report.converged, report.decrement, report.verdict)
     report.converged, report.decrement, report.verdict = reached
     if higher(null[1]):
-        below = f"at a log-likelihood of {best.value:.6g}, below the intercept alone's {null[1]:.6g}"
-        report.verdict = f"stopped {below}" if report.converged else f"{report.verdict}; it is {below}"
-        report.converged = False
+        _tell_that_it_is_below(report, f"{best.value:.6g}", f"{null[1]:.6g}")
     if last is not best:
         engine.evaluate(best.x)  # the modes are those of the last evaluation
         report.n_full_passes += 1
     return best, rejected
 
 
+def _tell_that_it_is_below(report, value, null):
+    below = f"at a log-likelihood of {value}, below the intercept alone's {null}"
+    report.verdict = f"stopped {below}" if report.converged else f"{report.verdict}; it is {below}"
+    report.converged = False
+
+
 def _other_starts(optimum, engine, held, n_obs, n_rarer):
     """Points that another maximum may be found from."""
-    covariance, k = engine.covariance, engine.n_fixed
+    covariance, k, factors = engine.covariance, engine.n_fixed, engine.structure.factors
     theta, diagonal = optimum.x[k:], np.flatnonzero(engine.covariance.diagonal)
     zero = [j for j in diagonal if abs(theta[j]) < NEAR_ZERO]
     error = _standard_errors(optimum, held)[k:]
@@ -141,15 +143,15 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
             x, stay = optimum.x.copy(), held.copy()
             x[k + j], stay[k + j] = 0.0, True
             yield OtherStart(x, stay)
-    n_least = TINY_GROUPS * np.max(engine.n_levels)
+    n_least = TINY_GROUPS * max(factor.n_levels for factor in factors)
     tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
-    few_nodes = 1 < getattr(engine, "n_quadrature", 1) <= (FEW_NODES_OF_SEVERAL if covariance.q > 1 else FEW_NODES)
+    few_nodes = 1 < engine.n_quadrature <= (FEW_NODES_OF_SEVERAL if covariance.q > 1 else FEW_NODES)
     several = covariance.q > 1 and (zero or tiny or (small and engine.n_rows < VERY_FEW_ROWS))
     if engine.n_rows < FEW_ROWS and (few_nodes or several):
         for tried in _spread_out(theta, covariance):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k), held)
     far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
-    several = np.ndim(engine.n_levels) > 0  # nothing better decides there: what is found farther out is told of
+    several = len(factors) > 1  # nothing better decides there: what is found farther out is told of
     for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + (tiny and n_obs < FEW_ROWS)] if far else ():
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
         x[k:][far] = np.copysign(np.maximum(out, TIMES * np.abs(theta[far])), theta[far])

@@ -42,7 +42,7 @@ class FitReport:
     n_full_passes : int
         Evaluations over all rows; a noise-free measure of the work.
     n_iter : int
-        Evaluations on all levels.
+        Evaluations on all samples.
     decrement : float
         Newton decrement g'H^-1 g / 2 at the last evaluation: what the last step gained in log-likelihood, nearly.
     converged : bool
@@ -93,7 +93,7 @@ class _Point:
     value: float
     gradient: np.ndarray
     information: np.ndarray
-    level: int = 1
+    stride: int = 1
     rough: bool = False
     next: Step = None
     unbounded: np.ndarray = None
@@ -143,22 +143,22 @@ class Climber:
     def spent(self):
         return self.report.n_iter >= self.max_iter
 
-    def at(self, x, level=1, rough=False):
+    def at(self, x, stride=1, rough=False):
         """The evaluation at x and the step from there; None where it fails or gives no numbers."""
         self.evaluated, point = x, None
         try:
-            value, gradient, information = self.look(x, level, rough)
+            value, gradient, information = self.look(x, stride, rough)
         except FloatingPointError:
             value = np.nan
         if np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(information).all():
-            point = _Point(x, value, gradient, information, level, rough)
+            point = _Point(x, value, gradient, information, stride, rough)
             self.plan(point)
-        self.record(level, point)
+        self.record(stride, point)
         return point
 
-    def look(self, x, level, rough):
+    def look(self, x, stride, rough):
         """Value, gradient and information at x."""
-        value, gradient, hessian = self.evaluate(x, level, rough)
+        value, gradient, hessian = self.evaluate(x, stride, rough)
         return value, gradient, -hessian
 
     def plan(self, point):
@@ -200,13 +200,13 @@ class Climber:
                 out += alone
         return out
 
-    def record(self, level, point):
+    def record(self, stride, point):
         self.report.n_iter += 1
-        self.report.n_full_passes += level == 1
+        self.report.n_full_passes += stride == 1
         row = {
             "iteration": self.report.n_iter,
-            "level": level,
-            "rows": self.n_rows // level,
+            "level": stride,
+            "rows": self.n_rows // stride,
             "log_likelihood": np.nan if point is None else float(point.value),
             "decrement": np.nan if point is None else float(point.decrement),
             "seconds": perf_counter() - self.began,
@@ -215,14 +215,14 @@ class Climber:
         if self.progress is not None:
             self.progress(row)
 
-    def begin(self, candidates, level=1, coarser=0.0, rough=True):
-        """The best of the points to begin a level with; the first alone if it is as good as it should be.
+    def begin(self, candidates, stride=1, coarser=0.0, rough=True):
+        """The best of the points to begin a sample with; the first alone if it is as good as it should be.
 
         `coarser`: how many times fewer rows have led to the first; 0 if it is not from a sample.
         """
         self.radius, best = np.inf, None
         for x in candidates:
-            point = self.at(x, level, rough)
+            point = self.at(x, stride, rough)
             if point is not None and (best is None or point.value > best.value):
                 best = point
             if self.spent or (best and (not coarser or best.decrement <= BELIEVABLE * coarser * self.active.sum())):
@@ -241,7 +241,7 @@ class Climber:
             self.arrived = self.done(point, before, tol, polish) or self.has_stalled(point, stalled)
             if self.arrived or self.ends(point, stalled):
                 return point
-            trial = self.at(point.x + point.next.step, point.level, point.level > 1)
+            trial = self.at(point.x + point.next.step, point.stride, point.stride > 1)
             least = min(point.decrement, point.next.gain) <= point.noise
             if self.accepts(point, trial):
                 # where steps gain less than rounding errors a climb that does not come nearer has arrived
@@ -272,7 +272,7 @@ class Climber:
         return True
 
     def done(self, point, before, tol, strict):
-        if point.level == 1 and point.rough:
+        if point.stride == 1 and point.rough:
             return False
         if point.decrement <= tol or self.runs_away(point):
             return True
@@ -321,18 +321,18 @@ class Climber:
         return Optimum(x, float(value), -point.information, point.unbounded, away, report)
 
 
-def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthest=None, tol=1e-10, max_iter=100,
+def maximise(evaluate, x, *, strides, n_rows, n_fixed, held, snap, polish, farthest=None, tol=1e-10, max_iter=100,
              progress=None, report=None, give_up=None):
     """Maximise a sum over blocks by trust-region Newton steps with the exact Hessian.
 
     Parameters
     ----------
-    evaluate : callable (x, level=1, rough=False) -> (value, gradient, hessian)
-        Over one block in `level`. Rough evaluations, on samples and where the climb on all rows begins, are never the
+    evaluate : callable (x, stride=1, rough=False) -> (value, gradient, hessian)
+        Over one block in `stride`. Rough evaluations, on samples and where the climb on all rows begins, are never the
         last. Where it raises FloatingPointError or gives no numbers the step to x was too long.
     x : ndarray
         Start.
-    levels : sequence of int
+    strides : sequence of int
         Ends with 1, e.g. (64, 8, 1): the samples of blocks to climb through. They change the path, not the optimum.
     n_rows : int
     n_fixed : int
@@ -361,10 +361,10 @@ def maximise(evaluate, x, *, levels, n_rows, n_fixed, held, snap, polish, farthe
     """
     climber = Climber(evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up)
     candidates, coarser = [x], 0.0
-    for level, finer in zip(levels, [*levels[1:], None], strict=True):
-        point = climber.climb(climber.begin(candidates, level, coarser), COARSE_TOL if finer else tol)
+    for stride, finer in zip(strides, [*strides[1:], None], strict=True):
+        point = climber.climb(climber.begin(candidates, stride, coarser), COARSE_TOL if finer else tol)
         if finer:
-            candidates, coarser = [point.x + point.next.step, x], level / finer
+            candidates, coarser = [point.x + point.next.step, x], stride / finer
     if polish and not (climber.spent or climber.runs_away(point)):
         last = climber.at(snap(point.x + point.next.step))
         if last is not None and last.value >= point.value - point.noise:

@@ -29,8 +29,8 @@ class SecantClimber(Climber):
         self.pairs, self.exact, self.trouble, self.rejected = [], None, 0, 0
         self.before = None  # the point that the next evaluation comes from
 
-    def look(self, x, level, rough):
-        value, gradient = self.evaluate(x)
+    def look(self, x, stride, rough):
+        value, gradient, _ = self.evaluate(x)
         self.guess = self.guess_at(x)
         if self.before is not None and self.before.decrement < SHORT:
             self.pairs.append((x - self.before.x, self.before.gradient - gradient))
@@ -92,7 +92,7 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
 
     Parameters
     ----------
-    evaluate : callable x -> (value, gradient)
+    evaluate : callable x -> (value, gradient, None)
     information : callable x -> matrix
         A guess of minus the Hessian where `evaluate` was last; differences of gradients correct it.
     hessian : callable (x, information, active, rough=False) -> matrix

@@ -7,65 +7,96 @@ sample knows with one outcome alone sends its coefficient to infinity.
 
 import numpy as np
 
+from sklmm._kernels._grouping import whole_blocks
+
 TILE_BYTES = 1 << 17  # rows that a block loads at once: they should stay in the second-level cache
 MAX_CHUNKS = 32  # independent accumulators; a constant, so that sums do not depend on the number of threads
 ACCUMULATOR_BYTES = 1 << 26  # ... unless p is so large that they would fill memory
 POLISH_ROWS = 50_000  # up to here one more pass costs less than the rest of a fit
 
-LEVELS = (8, 64)  # a sample holds one block in so many
+STRIDES = (8, 64)  # a sample holds one block in so many
 MANY_BLOCKS = 80  # with fewer of them a sample of blocks is like the data only if clusters stand in no order
 MIN_ROWS, MIN_CLUSTERS = 1000, 10
 ROWS_PER_PARAMETER = 20
 MIN_OF_EITHER_OUTCOME = 10  # rows in which a column differs from its median, in a sample
 
 
-def block_ranks(n_blocks):
-    """A fixed pseudo-random order of the blocks: a sample of k blocks are those with a rank below k."""
-    return np.random.default_rng(0).permutation(n_blocks)
-
-
 def cluster_order(n_clusters, n_rows, tile):
     """A fixed pseudo-random order of the clusters, or None: where rows are few enough to copy and many enough for
     samples, and blocks so few that neighbours in the data should not stand in one."""
-    if LEVELS[0] * MIN_ROWS <= n_rows < MANY_BLOCKS * tile:
+    if STRIDES[0] * MIN_ROWS <= n_rows < MANY_BLOCKS * tile:
         return np.random.default_rng(0).permutation(n_clusters)
     return None
 
 
-def sample_size(n_blocks, level):
-    """How many blocks the sample of one block in `level` has."""
-    return -(-n_blocks // level)
+def rows_of_tile(n_numbers):
+    """Rows in a tile, a multiple of 8, where a row takes so many numbers."""
+    return int(np.clip(TILE_BYTES // (8 * n_numbers), 64, 1024) // 8 * 8)
 
 
-def sample_levels(X, y, first_row, rank, n_clusters, n_params):
-    """The samples to climb through, coarsest first, e.g. [64, 8, 1]; 1 is all blocks.
+class Blocks:
+    """Blocks of whole clusters, and samples of them.
 
     Parameters
     ----------
-    X : ndarray of shape (n, p)
-        In the order of the clusters.
-    y : ndarray of shape (n,)
-        0 or 1.
-    first_row : ndarray of shape (n_blocks + 1,)
-        First row of each block.
-    rank : ndarray of shape (n_blocks,)
-        See `block_ranks`.
-    n_clusters, n_params : int
+    start : ndarray of shape (n_clusters + 1,)
+        First row of each cluster, and the end.
+    tile : int
+        Rows that are loaded at once.
+    accumulator : int
+        Bytes that a chunk of blocks sums up in.
 
-    Returns
-    -------
-    levels : list of int
+    Attributes
+    ----------
+    n : int
+    first, first_row : ndarray of shape (n + 1,)
+        First cluster and first row of each block.
+    chunk : ndarray
+        First block of each chunk, and the end.
+    rank : ndarray of shape (n,)
+        A fixed pseudo-random order: a sample of k blocks are those with a rank below k.
     """
-    levels, n_blocks = [1], len(rank)
-    order = np.argsort(rank)
-    for level in LEVELS:
-        chosen = order[: sample_size(n_blocks, level)]
-        n_rows = int((first_row[chosen + 1] - first_row[chosen]).sum())
-        enough = n_rows >= max(MIN_ROWS, ROWS_PER_PARAMETER * n_params) and n_clusters >= level * MIN_CLUSTERS
-        if not (enough and level <= n_blocks and _tells_of_all(X, y, first_row, chosen)):
-            break
-        levels.insert(0, level)
-    return levels
+
+    def __init__(self, start, tile, accumulator):
+        self.first = whole_blocks(start, tile)
+        self.n, self.first_row = self.first.size - 1, start[self.first]
+        n_chunks = min(self.n, MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // accumulator))
+        self.chunk = np.linspace(0, self.n, n_chunks + 1).astype(np.int64)
+        self.rank = np.random.default_rng(0).permutation(self.n)
+
+    def sample(self, stride):
+        """The order of the blocks, and how many of them the sample of one in `stride` has."""
+        return self.rank, -(-self.n // stride)
+
+    def sampled_rows(self, stride):
+        """Mask of the rows in a sample."""
+        rank, size = self.sample(stride)
+        return np.repeat(rank < size, np.diff(self.first_row))
+
+    def strides(self, X, y, n_clusters, n_params):
+        """The samples to climb through, coarsest first, e.g. [64, 8, 1]; 1 is all blocks.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, p)
+            In the order of the clusters.
+        y : ndarray of shape (n,)
+            0 or 1.
+        n_clusters, n_params : int
+
+        Returns
+        -------
+        strides : list of int
+        """
+        strides, first_row, order = [1], self.first_row, np.argsort(self.rank)
+        for stride in STRIDES:
+            chosen = order[: self.sample(stride)[1]]
+            n_rows = int((first_row[chosen + 1] - first_row[chosen]).sum())
+            enough = n_rows >= max(MIN_ROWS, ROWS_PER_PARAMETER * n_params) and n_clusters >= stride * MIN_CLUSTERS
+            if not (enough and stride <= self.n and _tells_of_all(X, y, first_row, chosen)):
+                break
+            strides.insert(0, stride)
+        return strides
 
 
 def _tells_of_all(X, y, first_row, chosen):

@@ -1,0 +1,356 @@
+"""A mixed model's fit, in steps: an engine for the rows, its maximum, and the model's numbers from there."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from scipy.special import xlogy
+
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.separation import separating_direction
+from sklmm.design.units import FitUnits
+from sklmm.likelihood.engine import make_engine
+from sklmm.likelihood.information import Information
+from sklmm.likelihood.more_nodes import STILL, next_nodes, shift
+from sklmm.likelihood.second_look import look_again
+from sklmm.optimize.newton import FLAT, FitReport, Optimum, maximise
+from sklmm.optimize.quasi_newton import maximise_by_gradients
+from sklmm.passes.blocks import POLISH_ROWS
+from sklmm.passes.tables import multiply_in_place, row_products
+
+# Nodes that tell which of two maxima is the better one, by number of random coefficients.
+FINE_NODES = {1: 51, 2: 15, 3: 7}
+# So many numbers in X are few enough for a linear program, which is asked where standardised slopes are steeper.
+FEW_NUMBERS, STEEP = 20_000, 2.0
+
+
+@dataclass
+class MixedFit:
+    """A fitted mixed model in numbers; lists have one entry per grouping factor. Parameters are in the user's units.
+
+    Attributes
+    ----------
+    beta : intercept (if any) and slopes; 0 for aliased columns.
+    theta, lambda_ : entries and matrix (q, q) of the relative covariance factors.
+    log_likelihood : float
+    vcov : inverse of the observed information of (beta, theta); NaN for aliased and unidentified columns.
+    modes, mode_cov : conditional modes (n_levels, q) and covariances (n_levels, q, q) of the random coefficients.
+    aliased : columns of X that are constant or linear combinations of earlier ones.
+    unidentified : columns of X (-1: intercept) of which the information says nothing that others do not say, too.
+    separated : columns of X (-1: intercept) along which the likelihood has no maximum.
+    report : FitReport
+    far_maximum : log-likelihood and standard deviations, in the user's units, of a maximum that is higher than this one
+        and was rejected, as it is where the approximation of the likelihood is not to be believed; else None.
+    n_quadrature : nodes a dimension that the fit used in the end.
+    more_nodes : Shift, what more nodes would change; None where that was not looked at. If its nodes are those of the
+        fit, it is how these changed the one before: there are no more of them.
+    is_singular : a variance on the boundary.
+    units : FitUnits.
+    effect_units : EffectUnits of each factor.
+    posteriors : posterior of the effects of each factor's levels, see `sklmm.likelihood.posterior`.
+    posterior : JointPosterior, for several factors.
+    robust_vcov : the cluster sandwich of (beta, theta), rows being clusters without factors; None for several factors.
+    influence : what each level of the one factor adds to (beta, theta), to first order: (n_levels, n_params), float32.
+    level_rows : number of rows of these levels.
+    """
+
+    beta: np.ndarray
+    theta: list
+    lambda_: list
+    log_likelihood: float
+    vcov: np.ndarray
+    modes: list
+    mode_cov: list
+    aliased: list
+    unidentified: list
+    separated: list
+    report: FitReport = field(default_factory=FitReport)
+    far_maximum: tuple | None = None
+    n_quadrature: int = 1
+    more_nodes: object = None
+    is_singular: bool = False
+    units: object = None
+    effect_units: list = field(default_factory=list)
+    posteriors: list = field(default_factory=list)
+    posterior: object = None
+    robust_vcov: np.ndarray | None = None
+    influence: np.ndarray | None = None
+    level_rows: np.ndarray | None = None
+
+
+def fit_mixed(observations, structure, *, tol=1e-10, max_iter=100, n_threads=1, progress=None, compare=False):
+    """Maximum likelihood for a logistic model with normal random effects.
+
+    Parameters
+    ----------
+    observations : Observations
+    structure : Structure
+    tol : float
+        Newton decrement, in log-likelihood units.
+    max_iter : int
+    n_threads : int
+    progress : callable or None
+        Called with a row of the report's history after each evaluation.
+    compare : bool
+        Whether to find out what more nodes would change, if the fit is by Laplace's approximation.
+
+    Returns
+    -------
+    MixedFit
+        Without anything for columns that are no fixed effects.
+    """
+    engine = make_engine(observations, structure, n_threads)
+    return conclude(maximum(engine, tol=tol, max_iter=max_iter, progress=progress, compare=compare))
+
+
+def posteriors_given_fit(observations, structure, units, *, n_threads=1, priors=None):
+    """What a fitted model's parameters and these rows say of the levels in them.
+
+    Parameters
+    ----------
+    observations : Observations
+        With the columns of the fit, those included that have random slopes only.
+    structure : Structure
+    units : FitUnits
+        Of the fit.
+    n_threads : int
+    priors : list of (mean, precision) or None
+        See `make_engine`; None: those of the model. For posteriors that are normal.
+
+    Returns
+    -------
+    modes, mode_cov : list
+        In the user's units, as in `MixedFit`.
+    posteriors : list
+    posterior : JointPosterior or None
+    """
+    engine = make_engine(observations, structure, n_threads, units.units, priors)
+    engine.evaluate(units.x)
+    return *engine.random_effects(units.x), *engine.posteriors(units.x)
+
+
+# From the engine to its maximum ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Maximum:
+    """Where a model's likelihood is highest.
+
+    Attributes
+    ----------
+    engine : Engine
+        With the nodes that the fit ended with; it was evaluated last where the optimum is.
+    optimum : Optimum
+    held : mask of the parameters that are not estimated.
+    information : Information
+    rejected : Optimum or None
+        A higher maximum that is not to be believed.
+    more_nodes : Shift or None
+    """
+
+    engine: object
+    optimum: Optimum
+    held: np.ndarray
+    information: Information
+    rejected: Optimum | None
+    more_nodes: object = None
+
+
+def maximum(engine, *, tol=1e-10, max_iter=100, progress=None, compare=False):
+    """The highest maximum, with as many nodes as the structure asks for.
+
+    Parameters
+    ----------
+    engine : Engine
+    tol, max_iter, progress, compare
+        As in `fit_mixed`.
+
+    Returns
+    -------
+    Maximum
+    """
+    ascent, auto = Ascent(engine, tol, max_iter, progress), engine.structure.n_quadrature == "auto"
+    found, moved = ascent.arrive(engine, ascent.start(), engine.strides), None
+    while engine.has_clusters and found.optimum.report.converged and not found.optimum.runs_away:
+        nodes = next_nodes(engine.covariance.q, engine.n_quadrature)
+        if nodes is None or not (auto or (compare and engine.structure.n_quadrature == 1)):
+            break
+        moved = shift(engine, found.optimum.x, found.information, nodes)
+        if not auto or moved is None or moved.largest <= STILL:
+            break
+        engine = engine.with_nodes(nodes)
+        found = ascent.arrive(engine, found.optimum.x, report=found.optimum.report)
+    if engine.costly_curvature:
+        engine.evaluate(found.optimum.x)
+        found.optimum.report.n_full_passes = engine.n_evaluations
+    if engine.has_clusters and engine.cluster_gradients is None:
+        engine.evaluate(found.optimum.x)  # max_iter was too low for a pass over all rows
+    found.more_nodes = moved
+    return found
+
+
+class Ascent:
+    """What the climbs of one model have in common, whatever their start and number of nodes.
+
+    Attributes
+    ----------
+    null : (ndarray, float)
+        The model of the intercept alone, see `intercept_alone`.
+    held : mask of the parameters that are not estimated.
+    """
+
+    def __init__(self, engine, tol, max_iter, progress):
+        self.covariance, self.random, self.max_iter = engine.covariance, slice(engine.n_fixed, None), max_iter
+        self.has_factors = bool(engine.structure.factors)
+        self.null = intercept_alone(engine)
+        self.held = np.zeros(engine.n_params, dtype=bool)
+        self.held[: engine.aliased.size] = engine.aliased
+        self.held[self.random] = not self.has_factors
+        self.settings = dict(
+            n_rows=engine.n_rows, n_fixed=engine.n_fixed, snap=self.snap, tol=tol, progress=progress,
+            farthest=partial(engine.units.farthest, engine.observations.X),
+        )  # fmt: skip
+
+    def start(self):
+        x = self.null[0].copy()
+        if self.has_factors:
+            x[self.random] = self.covariance.start()
+        return x
+
+    def snap(self, x):
+        """x with variances of next to 0 at 0."""
+        x = x.copy()
+        x[self.random][self.covariance.on_boundary(x[self.random])] = 0.0
+        return x
+
+    def climb(self, engine, x, report=None, held=None, give_up=None, strides=(1,)):
+        """The optimum that one climb from x leads to."""
+        iterations = self.max_iter if report is None else report.n_iter + self.max_iter  # each climb gets as many
+        held = self.held if held is None else held
+        settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, **self.settings)
+        if engine.costly_curvature:
+            curvature = engine.information, engine.hessian, engine.move
+            return maximise_by_gradients(engine.evaluate, *curvature, x, **settings)
+        return maximise(engine.evaluate, x, strides=strides, polish=engine.n_rows <= POLISH_ROWS, **settings)
+
+    def arrive(self, engine, x, strides=(1,), report=None):
+        """The maximum from x with this engine, after a look at others."""
+        optimum, rejected = self.climb(engine, x, report, strides=strides), None
+        if self.has_factors:
+            optimum, rejected = look_again(optimum, partial(self.climb, engine), engine, self.held, self.null,
+                                           self.better(engine))  # fmt: skip
+        return Maximum(engine, optimum, self.held, Information(engine, optimum, self.held), rejected)
+
+    def better(self, engine):
+        """A better approximation of the log-likelihood as a function of x, or None."""
+        nodes = FINE_NODES.get(self.covariance.q)
+        if nodes is None or not engine.has_clusters:
+            return None
+        return lambda x: engine.with_nodes(max(engine.n_quadrature, nodes)).evaluate(x, rough=True)[0]
+
+
+def intercept_alone(engine):
+    """The model with the right share of successes and nothing else: parameters and log-likelihood."""
+    x, n, successes = np.zeros(engine.n_params), engine.observations.n_counted, engine.observations.n_successes
+    if not engine.units.fit_intercept:
+        return x, -n * np.log(2.0)
+    share = successes / n
+    x[engine.n_fixed - 1] = np.log(share / (1 - share))
+    return x, float(xlogy(successes, share) + xlogy(n - successes, 1 - share))
+
+
+# From the maximum to a fitted model's numbers ----------------------------------------------------------------------
+
+
+def conclude(found):
+    """The numbers of a fitted model.
+
+    Parameters
+    ----------
+    found : Maximum
+
+    Returns
+    -------
+    MixedFit
+    """
+    engine, optimum, information, x = found.engine, found.optimum, found.information, found.optimum.x
+    units, factors, slopes_only = engine.units, engine.structure.factors, engine.structure.slopes_only
+    n_slopes = units.p - slopes_only
+    modes, mode_cov = engine.random_effects(x)
+    posteriors, posterior = engine.posteriors(x)
+    beta, theta = units.natural(x)
+    robust, influence = _by_clusters(engine, beta, information)
+    vcov = information.natural_inverse
+    if not factors:
+        theta, vcov = [], vcov[: engine.n_fixed, : engine.n_fixed]
+    else:
+        theta = np.split(theta, np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])[:-1])
+    no_effect = np.arange(engine.n_fixed - slopes_only, engine.n_fixed)
+    return MixedFit(
+        beta=np.delete(beta, no_effect),
+        theta=theta,
+        lambda_=[RelativeCovariance(f.blocks).lambda_(part) for f, part in zip(factors, theta, strict=True)],
+        log_likelihood=float(optimum.value),
+        vcov=_without(vcov, no_effect),
+        modes=modes,
+        mode_cov=mode_cov,
+        aliased=np.flatnonzero(engine.aliased[:n_slopes]).tolist(),
+        unidentified=[-1 if j == units.p else int(j) for j in information.unidentified],
+        separated=_separated(engine, optimum),
+        report=optimum.report,
+        far_maximum=None if found.rejected is None else (
+            found.rejected.value, units.standard_deviations(found.rejected.x)
+        ),
+        n_quadrature=engine.n_quadrature,
+        more_nodes=found.more_nodes,
+        is_singular=bool(factors) and bool(engine.covariance.on_boundary(x[engine.n_fixed :]).any()),
+        units=FitUnits(units, x, n_slopes, _without(information.inverse, np.arange(n_slopes, units.p))),
+        effect_units=units.effect_units(x, [len(factor.columns) for factor in factors]),
+        posteriors=posteriors,
+        posterior=posterior,
+        robust_vcov=None if robust is None else _without(robust, no_effect),
+        influence=influence if not slopes_only or influence is None else np.delete(influence, no_effect, axis=1),
+        level_rows=engine.by_level(engine.cluster_rows) if engine.has_clusters else None,
+    )  # fmt: skip
+
+
+def _by_clusters(engine, beta, information):
+    """The cluster sandwich and the clusters' influence; None where the clusters are unknown, and too many to keep."""
+    if engine.has_clusters:
+        inverse = information.inverse
+        robust = information.natural_covariance(inverse @ engine.gradient_products @ inverse)
+        return robust, engine.by_level(multiply_in_place(engine.cluster_gradients, information.to_natural))
+    if engine.structure.factors:
+        return None, None
+    rows, k = engine.observations, engine.n_fixed
+    bread = np.nan_to_num(vcov := information.natural_inverse[:k, :k])
+    robust = bread @ row_products(rows.X, rows.y, beta, engine.units.fit_intercept, rows.weights) @ bread
+    robust[np.isnan(vcov)] = np.nan
+    return robust, None
+
+
+def _without(matrix, positions):
+    return np.delete(np.delete(matrix, positions, axis=0), positions, axis=1)
+
+
+def _separated(engine, optimum):
+    """Columns (-1: intercept) along which the likelihood rises without end: steps that gain nothing move rows far, or
+    all outcomes are certain already. Approximations may have a maximum where the likelihood has none: of few rows a
+    linear program tells."""
+    rows, units = engine.observations, engine.units
+    slopes = optimum.x[: units.p]
+    if optimum.runs_away:
+        direction = optimum.last_step if optimum.value < -FLAT else optimum.x
+    elif engine.n_rows * engine.n_fixed <= FEW_NUMBERS and np.abs(slopes).max(initial=0.0) > STEEP:
+        counted = np.ones(len(rows.y), dtype=bool) if rows.weights is None else rows.weights > 0
+        active = np.append(~engine.aliased, np.ones(int(units.fit_intercept), dtype=bool))
+        design = FitUnits(units, optimum.x, units.p).design(rows.X[counted])
+        found = separating_direction(design[:, active], rows.y[counted])
+        if found is None:
+            return []
+        direction = np.zeros(engine.n_fixed)
+        direction[active] = found
+    else:
+        return []
+    spread = units.spread(rows.X, direction)
+    return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]
