@@ -4,6 +4,7 @@ import copy
 import functools
 from numbers import Integral, Real
 
+import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
@@ -20,6 +21,7 @@ from sklmm.inference import wald
 from sklmm.inference.estimability import dependences
 from sklmm.inference.same_rows import row_signature
 from sklmm.inference.verdict import not_estimated, warn_of_blanks, with_reason
+from sklmm.passes.threads import effective_threads
 
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
 
@@ -206,6 +208,13 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             missing = np.full(rows.X.shape[0], None)  # a label that is missing is one of an unknown group
             rows.groups |= dict.fromkeys(rows.absent_groups, missing)
         return rows
+
+    # Fits to resamples ---------------------------------------------------------------------------------------------
+
+    def _settings_of_refits(self, n_jobs):
+        """How resamples are fitted: as the model was, on one thread where processes share the work."""
+        n_threads = effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1
+        return {"tol": float(self.tol), "max_iter": int(self.max_iter), "n_threads": n_threads}
 
     # Rows that a formula leaves out ------------------------------------------------------------------------------
 

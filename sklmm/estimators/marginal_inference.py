@@ -1,6 +1,5 @@
 """Inference of the marginal model beyond Wald's: the methods that `GEELogisticRegression` gets from here."""
 
-import joblib
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
@@ -9,15 +8,7 @@ from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_times
 from sklmm.design.structure import FactorStructure, Observations, Structure
 from sklmm.estimators.rows_of_fit import read_rows_of_fit
-from sklmm.inference.bootstrap import (
-    BootstrapResult,
-    MarginalRefit,
-    check_resampling,
-    print_progress,
-    resample,
-    warn_of_failures,
-)
-from sklmm.passes.threads import effective_threads
+from sklmm.inference.bootstrap import MarginalRefit, bootstrap, check_resampling
 
 
 class MarginalInference:
@@ -101,23 +92,17 @@ class MarginalInference:
             "fit_intercept": self._fitted.fit_intercept,
             "dispersion": float(self.dispersion_) if self._fitted.dispersion_is_fixed else None,
             "ddof_correction": self._fitted.ddof_correction,
-            "tol": float(self.tol),
-            "max_iter": int(self.max_iter),
-            "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
+            **self._settings_of_refits(n_jobs),
         }
-        found = resample(
+        original = np.where(np.isnan(np.diagonal(vcov)), np.nan, beta)
+        return bootstrap(
             MarginalRefit(rows, structure, settings),
-            len(beta),
+            pd.Series(original, index=[str(name) for name in names]),
+            "cluster",
             n_resamples=n_resamples,
             random_state=random_state,
             n_jobs=n_jobs,
-            progress=print_progress if verbose else None,
-        )
-        n_failed = warn_of_failures(found)
-        names = [str(name) for name in names]
-        original = np.where(np.isnan(np.diagonal(vcov)), np.nan, beta)
-        return BootstrapResult(
-            pd.DataFrame(found, columns=names), pd.Series(original, index=names), "cluster", n_failed
+            verbose=verbose,
         )
 
     def _rows_of_fit(self, X, y, groups, sample_weight, time):

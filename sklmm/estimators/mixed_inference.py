@@ -3,7 +3,6 @@
 import warnings
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 import pandas as pd
 from scipy import linalg
@@ -14,15 +13,12 @@ from sklmm.design.structure import Observations, Structure
 from sklmm.estimators.rows_of_fit import SAME_ROWS, read_rows_of_fit
 from sklmm.exceptions import ConvergenceWarning, FewClustersWarning
 from sklmm.inference.bootstrap import (
-    BootstrapResult,
     ClusterDraw,
     MixedRefit,
     ParametricDraw,
     acceleration,
+    bootstrap,
     check_resampling,
-    print_progress,
-    resample,
-    warn_of_failures,
 )
 from sklmm.inference.parameters import Correlation, FixedEffect, StandardDeviation
 from sklmm.inference.profile import profile_interval
@@ -219,36 +215,30 @@ class MixedInference:
         parameters = self._parameters()
         _, beta, _ = self._fixed_effects()
         estimates_of = Estimates(parameters, structure.fit_intercept)
-        settings = {
-            "tol": float(self.tol),
-            "max_iter": int(self.max_iter),
-            "n_threads": effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1,
-        }
         if resampling == "parametric":
             draw = ParametricDraw(rows, structure, beta, self._fitted.theta)
         else:
             draw = ClusterDraw(rows, structure)
-        found = resample(
-            MixedRefit(draw, settings, estimates_of),
-            len(parameters),
-            n_resamples=n_resamples,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            progress=print_progress if verbose else None,
-        )
-        n_failed = warn_of_failures(found)
-        names = [parameter.name for parameter in parameters]
         original = estimates_of.of(beta, [factor.covariance for factor in self._fitted.factors])
         original[[not parameter.identified for parameter in parameters]] = np.nan
-        estimates = pd.DataFrame(found, columns=names)
+        original = pd.Series(original, index=[parameter.name for parameter in parameters])
         accelerations = None
         if len(self._fitted.factors) <= 1:
             change, counts = influence(objective)
             units = objective.engine.units
             gradients = (parameter.quantity(units).at(objective.x)[1] for parameter in parameters)
             values = [acceleration(change @ np.nan_to_num(gradient), counts) for gradient in gradients]
-            accelerations = pd.Series(values, index=names)
-        return BootstrapResult(estimates, pd.Series(original, index=names), resampling, n_failed, accelerations)
+            accelerations = pd.Series(values, index=original.index)
+        return bootstrap(
+            MixedRefit(draw, self._settings_of_refits(n_jobs), estimates_of),
+            original,
+            resampling,
+            n_resamples=n_resamples,
+            random_state=random_state,
+            n_jobs=n_jobs,
+            verbose=verbose,
+            accelerations=accelerations,
+        )
 
     # The rows again ----------------------------------------------------------------------------------------------
 

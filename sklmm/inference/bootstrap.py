@@ -129,34 +129,49 @@ def check_resampling(resampling, n_resamples):
         raise ValueError(f"n_resamples must be an integer >= 2, got {n_resamples!r}")
 
 
-def resample(refit, n_parameters, *, n_resamples, random_state, n_jobs, progress):
-    """Estimates from resamples.
+def bootstrap(
+    refit, original, resampling, *, n_resamples, random_state=None, n_jobs=None, verbose=0, accelerations=None
+):
+    """Estimates from resamples, with a warning, on behalf of the caller's caller, of those that gave none.
 
     Parameters
     ----------
     refit : callable Generator -> ndarray of shape (n_parameters,), or None where the resample cannot be fitted
         Must be picklable.
-    n_parameters : int
+    original : Series of length n_parameters
+        The fit's own estimates.
+    resampling : {"parametric", "cluster"}
+        What `refit` does.
     n_resamples : int
     random_state : int, SeedSequence, Generator, RandomState or None
     n_jobs : int or None
-    progress : callable (done, n_resamples) or None
+    verbose : int
+    accelerations : Series or None
 
     Returns
     -------
-    estimates : ndarray of shape (n_resamples, n_parameters)
-        NaN in the rows of resamples that could not be fitted.
+    BootstrapResult
     """
     seeds = seed_sequence(random_state).spawn(n_resamples)
     tasks = [seeds[start : start + _TASK] for start in range(0, n_resamples, _TASK)]
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
     results, done = [], 0
-    for part in parallel(joblib.delayed(_refit_some)(refit, n_parameters, task) for task in tasks):
+    for part in parallel(joblib.delayed(_refit_some)(refit, len(original), task) for task in tasks):
         results.append(part)
         done += len(part)
-        if progress is not None:
-            progress(done, n_resamples)
-    return np.concatenate(results)
+        if verbose:
+            print(f"[bootstrap] {done} of {n_resamples} resamples", flush=True)
+    found = np.concatenate(results)
+    n_failed = int(np.isnan(found).all(axis=1).sum())
+    if n_failed:
+        warnings.warn(
+            f"{n_failed} of {n_resamples} resamples could not be fitted (one class only, or no convergence) and are "
+            "left out",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    estimates = pd.DataFrame(found, columns=original.index)
+    return BootstrapResult(estimates, original, resampling, n_failed, accelerations)
 
 
 def seed_sequence(random_state):
@@ -179,11 +194,6 @@ def _refit_some(refit, n_parameters, seeds):
         if estimates is not None:
             out[i] = estimates
     return out
-
-
-def print_progress(done, total):
-    """A line on the screen."""
-    print(f"[bootstrap] {done} of {total} resamples", flush=True)
 
 
 class MixedRefit:
@@ -326,16 +336,3 @@ def independent_clusters(observations, structure, what):
                 f"of different groups of {outer.name} share groups of {factor.name}"
             )
     return outer_codes
-
-
-def warn_of_failures(found):
-    """Warn of the resamples without estimates, on behalf of the caller's caller; their number."""
-    n_failed = int(np.isnan(found).all(axis=1).sum())
-    if n_failed:
-        warnings.warn(
-            f"{n_failed} of {len(found)} resamples could not be fitted (one class only, or no convergence) and "
-            "are left out",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
-    return n_failed
