@@ -18,10 +18,10 @@ DOUBTFUL = 4.0  # standard errors from 0
 LARGE, TINY_GROUPS = 3.0, 3.0  # standard deviations above it, rows a level below it: there may be a maximum farther out
 FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times what was found
 FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is looked for twice as far
-VERY_FEW_ROWS = 1_000  # up to here a doubtful variance is reason enough to look for maxima elsewhere
+VERY_FEW_ROWS = 1_000  # up to here a doubtful variance or few nodes are reason enough to look anywhere
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
-FEW_NODES, FEW_NODES_OF_SEVERAL = 3, 7  # of one or several coefficients: the sum over so few has maxima of its own
+FEW_NODES, FEW_NODES_OF_SEVERAL = 3, 7  # of one or several coefficients: sums over so few have maxima of their own
 SPREAD = (0.3, 3.0, 10.0)  # standard deviations of all, tried where several coefficients may have several maxima
 ANYWHERE = (1.0, 3.0, 10.0, 30.0) * 2  # standard deviations of random ones after them, always the same
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
@@ -145,8 +145,9 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
             yield OtherStart(x, stay)
     n_least = TINY_GROUPS * max(factor.n_levels for factor in factors)
     tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
-    few_nodes = 1 < engine.n_quadrature <= (FEW_NODES_OF_SEVERAL if covariance.q > 1 else FEW_NODES)
-    several = covariance.q > 1 and (zero or tiny or (small and engine.n_rows < VERY_FEW_ROWS))
+    very_few = engine.n_rows < VERY_FEW_ROWS
+    few_nodes = 1 < engine.n_quadrature <= (FEW_NODES_OF_SEVERAL if covariance.q > 1 and very_few else FEW_NODES)
+    several = covariance.q > 1 and (zero or tiny or (small and very_few))
     if engine.n_rows < FEW_ROWS and (few_nodes or several):
         for tried in _spread_out(theta, covariance):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k), held)
