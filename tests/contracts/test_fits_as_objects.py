@@ -83,6 +83,7 @@ def test_pickle_holds_no_rows(many_rows, case):
     assert abs(sizes[0] - sizes[1]) < 1_000
     table = rows._replace(X=pd.DataFrame(rows.X).add_prefix("x")).in_one_table().X
     in_X = case.by_columns().fit(entry.table(table), rows.y)
+    in_X.fit_report_.history.clear()
     assert len(pickle.dumps(in_X)) < sizes[0] + 4_000
     if case.name in entry.stored_a_group:
         assert sizes[0] < 8_000 + 250 * entry.stored_a_group[case.name]
