@@ -5,7 +5,10 @@ what an interval's end is where the likelihood has not fallen far enough there; 
 profile falls as exp(-c); and `parts`, standard deviations without which the quantity means nothing.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
+from scipy import linalg
 
 
 class FixedEffect:
@@ -117,3 +120,43 @@ def _quadratic(units, a, b):
     block = same_column * np.outer(R[a, covariance.row], R[b, covariance.row])
     Q[k:, k:] = (block + block.T) / 2
     return Q
+
+
+@dataclass
+class Parameter:
+    """A parameter in the user's terms: a fixed effect by its position, a standard deviation or correlation by the
+    positions of one or two random coefficients."""
+
+    name: str
+    kind: str
+    positions: tuple
+    identified: bool = True
+
+    def quantity(self, units):
+        """It as a function of an engine's parameters, of which these are the units."""
+        if self.kind == "fixed":
+            return FixedEffect(units, *self.positions)
+        return (StandardDeviation if len(self.positions) == 1 else Correlation)(units, *self.positions)
+
+
+class Estimates:
+    """The parameters' estimates as a vector: of a `MixedFit`, or of coefficients and covariance matrices."""
+
+    def __init__(self, parameters, fit_intercept):
+        self.kinds, self.first = [(parameter.kind, parameter.positions) for parameter in parameters], int(fit_intercept)
+
+    def __call__(self, fit):
+        beta = fit.beta.copy()
+        beta[[j + self.first for j in fit.aliased]] = np.nan
+        return self.of(beta, [factor @ factor.T for factor in fit.lambda_])
+
+    def of(self, beta, covariances):
+        """Fixed effects, standard deviations and correlations, in the order of the parameters."""
+        D = linalg.block_diag(*covariances) if covariances else np.zeros((0, 0))
+        sd = np.sqrt(np.diagonal(D))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            corr = D / sd[:, None] / sd
+        values = (
+            beta[at[0]] if kind == "fixed" else sd[at[0]] if len(at) == 1 else corr[at] for kind, at in self.kinds
+        )
+        return np.fromiter(values, dtype=float, count=len(self.kinds))
