@@ -147,8 +147,8 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
     tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
     very_few = engine.n_rows < VERY_FEW_ROWS
     few_nodes = 1 < engine.n_quadrature <= (FEW_NODES_OF_SEVERAL if covariance.q > 1 and very_few else FEW_NODES)
-    several = covariance.q > 1 and (zero or tiny or (small and very_few))
-    if engine.n_rows < FEW_ROWS and (few_nodes or several):
+    doubtful = covariance.q > 1 and (zero or tiny or (small and very_few))
+    if len(factors) == 1 and engine.n_rows < FEW_ROWS and (few_nodes or doubtful):
         for tried in _spread_out(theta, covariance):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k), held)
     far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
