@@ -22,12 +22,9 @@ class Bernoulli:
     ----------
     latent_variance : float
         Of the error on the latent scale, on which the second class is what lies above 0: the logistic distribution's.
-    ratio : str
-        What exp of a coefficient is.
     """
 
     latent_variance: float = np.pi**2 / 3.0
-    ratio: str = "odds ratio"
 
     def mean(self, eta):
         """Probability of the second class."""

@@ -70,7 +70,7 @@ class Fitted:
     dependences: object
 
     # What marginal models do not have.
-    factors, products, units, nesting, large_variances, approximation = (), None, None, (), (), None
+    factors, products, units, nesting = (), None, None, ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,6 @@ import warnings
 from numbers import Real
 
 import numpy as np
-import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.formula import FormulaRecipe
@@ -412,14 +411,7 @@ class GEELogisticRegression(MarginalPrediction, MarginalInference, GroupedClassi
             correct.
         """
         check_is_fitted(self)
-        names = self._fitted.fixed_names
-        return pd.DataFrame(self._fitted.covariance(cov_type), index=names, columns=names)
-
-    @property
-    def vcov_(self):
-        """Covariance of the coefficients, of the kind that was asked for."""
-        names = self._state.fixed_names
-        return pd.DataFrame(self._fitted.covariance(), index=names, columns=names)
+        return self._covariance(cov_type)
 
     @property
     def working_correlation_(self):

@@ -456,12 +456,6 @@ class MixedLogisticRegression(MixedPrediction, MixedInference, GroupedClassifier
         return summary_of_mixed(self, level, correlation)
 
     @property
-    def vcov_(self):
-        """Covariance of the fixed effects."""
-        names = self._state.fixed_names
-        return pd.DataFrame(self._fitted.covariance(), index=names, columns=names)
-
-    @property
     def random_effects_(self):
         """Conditional modes by term."""
         return self._tables(lambda factor: factor.modes)

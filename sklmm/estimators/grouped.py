@@ -6,6 +6,7 @@ from numbers import Integral, Real
 
 import joblib
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -269,6 +270,15 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.__dict__["coef_"] = value
 
     # Inference on the fixed effects, from `coef_`, `intercept_` and `vcov_` ---------------------------------
+
+    @property
+    def vcov_(self):
+        """Covariance of the coefficients, of the kind that was asked for."""
+        return self._covariance()
+
+    def _covariance(self, cov_type=None):
+        names = self._state.fixed_names
+        return pd.DataFrame(self._fitted.covariance(cov_type), index=names, columns=names)
 
     def _fixed_effects(self):
         """Names, estimates and covariance of the fixed effects, the intercept first."""

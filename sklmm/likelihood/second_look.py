@@ -5,7 +5,8 @@ first. A variance that is found to be 0 (or a correlation of 1) is tried again f
 not clearly above 0 the model without it is fitted; where that is higher the climb goes on from there. Far out,
 approximations of the integrals over random effects err more and more, so that there may be a maximum which is higher
 and yet worse: where groups are tiny or a standard deviation is large or 0 it is looked for, and a better approximation
-decides.
+decides. Few rows leave room for several maxima of several coefficients, and sums over few nodes have some of their own:
+there a climb costs next to nothing, and starts of all sizes and correlations are tried.
 """
 
 from dataclasses import dataclass
@@ -163,12 +164,12 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
 def _spread_out(theta, covariance):
     """The same variances without correlations or with the opposite ones; small and large ones; some anywhere."""
     diagonal = covariance.diagonal
-    size = np.sqrt([theta[covariance.row == row] @ theta[covariance.row == row] for row in range(covariance.q)])
     if not diagonal.all():
-        yield diagonal * size[covariance.row]
+        sds = np.sqrt([theta[covariance.row == row] @ theta[covariance.row == row] for row in range(covariance.q)])
+        yield diagonal * sds[covariance.row]
         yield np.where(diagonal, theta, -theta)
-    for size in SPREAD:
-        yield size * covariance.start()
+    for sd in SPREAD:
+        yield sd * covariance.start()
     random = np.random.default_rng(0)
     yield from (random.normal(scale=sd, size=covariance.m) for sd in ANYWHERE)
 
