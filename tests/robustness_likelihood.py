@@ -180,6 +180,9 @@ class LogLikelihood:
             d, db = self._solve(s, sb)
             size = np.abs(d).max() / (1 + np.abs(u).max())
             done = max(size, np.abs(db).max(initial=0) / (1 + np.abs(ub).max(initial=0))) < MODE_TOL
+            if done and damped.any():  # a damped step may be short far from the mode: only Newton's own tells
+                damped, done = np.zeros(len(u)), False
+                continue
             delta = self._move(d, db)
             there = self._heights(eta + delta, u + d, ub + db)
             rose = there[0] >= h - 1e-9 * (1 + np.abs(h))

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from sklmm import MixedLogisticRegression
 from sklmm.design.aliasing import aliased_columns, dependent
+from sklmm.exceptions import AliasedFeaturesWarning
 
 COLUMNS = {  # from independent columns a, b, c; the expected aliased ones beside an intercept, and without one
     "none": (lambda a, b, c: [a, b, c], [], []),
@@ -88,3 +90,17 @@ def test_columns_after_a_nearly_dependent_one():
     X = np.column_stack([1e5 + group, np.full(5, 263.2), group, group + [0.0, 1.0, 0.0, 0.0, 2.0]])
     found = aliased_columns(X, np.zeros(4), 1.0 / np.linalg.norm(X, axis=0), fit_intercept=False)
     assert found.tolist() == [False, False, True, False]
+
+
+def test_a_constant_but_for_its_last_digit_is_constant():
+    """Rows that were computed in two ways: 2.55 in some, its neighbour among the doubles in others."""
+    rng = np.random.default_rng(4)
+    X = np.column_stack([np.full(60, 2.55), rng.normal(size=60)])
+    X[::7, 0] = np.nextafter(2.55, 3.0)
+    groups, y = np.repeat(np.arange(12), 5), rng.random(60) < 0.5
+    with pytest.warns(AliasedFeaturesWarning, match="x0"):
+        model = MixedLogisticRegression().fit(X, y, groups)
+    alone = MixedLogisticRegression().fit(X[:, 1:], y, groups)
+    assert model.coef_[0, 0] == 0
+    assert model.log_likelihood_ == pytest.approx(alone.log_likelihood_, abs=1e-9)
+    np.testing.assert_allclose(model.coef_[0, 1:], alone.coef_[0], rtol=1e-6)

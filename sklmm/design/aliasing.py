@@ -6,6 +6,7 @@ from scipy.linalg import lapack
 # Below this share of a column's own variation, given the columns before it, the column says nothing new.
 ALIASED = 1e-11
 CLEAR = 1e-7  # pivots of a Gram matrix above it are right to two digits, whatever follows them
+ROUNDING = 1e-10  # of a column's spread: what is no larger in any row is the rounding error of a constant
 SAMPLE_ROWS = 1024
 CHUNK_ROWS = 1 << 16
 
@@ -33,6 +34,7 @@ def aliased_columns(X, center, inv_scale, sample_weight=None, fit_intercept=True
     def rows_of(rows):
         Z = np.ones((len(range(*rows.indices(n))), p + fit_intercept))
         Z[:, fit_intercept:] = (X[rows] - center) * inv_scale
+        Z[:, np.abs(Z).max(axis=0, initial=0.0) < ROUNDING] = 0.0
         if sample_weight is not None:
             Z *= (sample_weight[rows] > 0)[:, None]
         return Z
