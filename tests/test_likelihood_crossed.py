@@ -1,5 +1,6 @@
 """The Laplace likelihood of several factors: against dense algebra, central differences and the one-factor engine."""
 
+import contextlib
 import tracemalloc
 
 import numpy as np
@@ -137,6 +138,13 @@ def test_value_does_not_depend_on_what_was_evaluated_before(case):
     again, gradient_again, _ = case.engine.evaluate(case.x)
     assert again == pytest.approx(first, abs=1e-9)
     np.testing.assert_allclose(gradient_again, gradient, atol=1e-8)
+
+
+def test_a_point_far_away_leaves_no_trace(case):
+    """With theta of 1e17 the factor is singular in double precision, or calls every step at other points short."""
+    with np.errstate(all="ignore"), contextlib.suppress(FloatingPointError):
+        case.engine.evaluate(np.append(case.x[:4], 1e17 * case.x[4:]))
+    assert case.engine.evaluate(case.x)[0] == pytest.approx(dense_laplace(case, case.x)[0], abs=1e-9)
 
 
 def test_gradient_of_central_differences(case):

@@ -167,7 +167,10 @@ class CrossedLikelihood(SeveralFactors):
         return x[:, :, 0], x_border[:, 0]
 
     def _find_modes(self, fixed, t):
-        """Move u to the mode of h: Newton's method, with an old factor of the curvature while the steps shrink fast."""
+        """Move u to the mode of h: Newton's method, with an old factor of the curvature while the steps shrink fast.
+
+        The factor is then that of the mode: an old one, of a trial point far away, may call any step short.
+        """
         u, u_border = self.u, self.u_border
         h, s, s_border = self._joint(fixed, t, u, u_border)
         if self._guess is not None:  # the modes move with the parameters, but not on straight lines
@@ -188,11 +191,12 @@ class CrossedLikelihood(SeveralFactors):
                 break
             largest = 1.0 + max(np.abs(u).max(initial=0.0), np.abs(u_border).max(initial=0.0))
             rounding = here and newton[1] < SETTLED_STEP and size > 0.5 * newton[0]
-            if size <= MODE_TOL * largest or rounding:
+            arrived = size <= MODE_TOL * largest or rounding
+            if arrived and here:
                 self.u, self.u_border = u, u_border
                 return h
             step = None
-            if here or size <= SLOW * before:
+            if here or not arrived and size <= SLOW * before:
                 step = self._go(fixed, t, (u, u_border, h), (d, d_border), slope, exact=here)
                 if step is None:  # too long for an old factor
                     h, s, s_border = self._joint(fixed, t, u, u_border)
@@ -205,6 +209,7 @@ class CrossedLikelihood(SeveralFactors):
             here = moved > SHORT_STEP
             if here:
                 self._factor(t)
+        self._fresh = False  # of a trial step too far the factor may hold NaN, which no later point should begin with
         raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
 
     def _go(self, fixed, t, start, step, slope, exact):
@@ -248,7 +253,6 @@ class CrossedLikelihood(SeveralFactors):
         t = self._scaled_z(self._lambda(x[k:]))
         fixed = self.E[:, :k] @ x[:k]
         h = self._find_modes(fixed, t)
-        self._factor(t)
         value = h - 0.5 * self.cholesky.log_det
         self.cholesky.invert()
         theta = np.zeros((self.T, self.T))
