@@ -1,6 +1,5 @@
 """MixedEffectEncoder: categories of many levels as numbers, by a mixed model of each column."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
@@ -21,7 +20,7 @@ from sklmm.estimators.reading import as_table, check_number
 from sklmm.exceptions import SeparationWarning
 from sklmm.families import LOGIT
 from sklmm.likelihood.fit import fit_mixed, posteriors_given_fit
-from sklmm.messages import listed
+from sklmm.messages import listed, warn
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.predictor import probabilities
 
@@ -240,9 +239,7 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             for code, found in zip(codes, categories, strict=True)
         ]
         intercept, sd, diverged = np.transpose([_fit_counts(cell, int(self.n_quadrature)) for cell in cells])
-        tables = [
-            _encodings(*column, self.output) for column in zip(cells, intercept, sd, strict=True)
-        ]
+        tables = [_encodings(*column, self.output) for column in zip(cells, intercept, sd, strict=True)]
         self.classes_ = classes
         self.categories_, self._levels = list(categories), list(levels)
         self.intercept_, self.sd_ = intercept, sd
@@ -250,11 +247,10 @@ class MixedEffectEncoder(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.unknown_encodings_ = np.array([table[-1] for table in tables])
         if diverged.any():
             separating = listed(repr(name) for name, does in zip(names, diverged, strict=True) if does)
-            warnings.warn(
+            warn(
                 f"the categories of {separating} determine the target, or nearly: the standard deviation between them "
                 f"has no maximum, or one beyond {LARGEST_SD:g}, and is held at {LARGEST_SD:g}",
                 SeparationWarning,
-                stacklevel=4,
             )
         return codes, target, weights
 

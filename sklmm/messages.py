@@ -42,10 +42,10 @@ def listed(texts, most=10):
     return ", ".join(texts[:most]) + more
 
 
-def joined(names):
+def joined(names, word="and"):
     """All of some names, as a sentence has them: "a, b and c"."""
     names = [str(name) for name in names]
-    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
 def similar_names(name, known):

@@ -54,6 +54,8 @@ class FixedColumns:
 
 def separated(F, sign):
     """Whether some direction raises no row's fit for the worse and some row's for the better: beta has no maximum."""
+    if not F.shape[1]:  # no columns, no direction
+        return False
     A = sign[:, None] * F
     distinct = np.unique(A, axis=0)
     k = F.shape[1]

@@ -383,7 +383,7 @@ def judge_errors(judge, caught, verdict, is_maximum):
         return
     if not (is_maximum and judge.definite) or (mine := judge.standard_errors()) is None:
         return
-    off = np.abs(np.sqrt(variances) / mine - 1).max()
+    off = np.abs(np.sqrt(variances) / mine - 1).max(initial=0.0)
     verdict.note(f"standard errors differ by {off:.1e} (relative)")
     if off > ERROR_TOL:
         verdict.fault("standard errors", f"reported {np.sqrt(variances)}, by the judge's information {mine}")

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logsumexp
 
 from sklmm import MixedLogisticRegression
-from sklmm.exceptions import LaplaceWarning, SeparationWarning, SingularFitWarning
+from sklmm.exceptions import AliasedFeaturesWarning, LaplaceWarning, SeparationWarning, SingularFitWarning
 from sklmm.likelihood.second_look import look_again
 from sklmm.optimize.newton import FitReport, Optimum
 
@@ -333,3 +333,13 @@ def test_coefficients_that_the_information_does_not_tell_apart():
     lost = np.isnan(variances)
     assert lost.sum() == len(fit.unidentified) + len(fit.aliased) > 0
     assert (variances[~lost] > 0).all() and np.isfinite(variances[~lost]).all()
+
+
+def test_nothing_but_a_variance():
+    """No intercept and a column of zeros: where the variance is 0, too, no parameter is left to move."""
+    y = np.tile([0, 1, 0, 1, 1, 0, 0, 1], 4)
+    X, groups = np.zeros((32, 1)), np.repeat(np.arange(4), 8)
+    with pytest.warns(AliasedFeaturesWarning, match="x0"), pytest.warns(SingularFitWarning):
+        model = MixedLogisticRegression(fit_intercept=False).fit(X, y, groups)
+    assert model.log_likelihood_ == pytest.approx(32 * np.log(0.5), abs=1e-10)
+    np.testing.assert_allclose(model.predict_proba(X, groups), 0.5)

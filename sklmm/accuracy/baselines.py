@@ -163,9 +163,7 @@ def _other_candidate(label, estimator, groups_in_X):
     prefix, which, predicts = _door_of(estimator)
     if which is None:
         table = "X" if groups_in_X else "features"
-        return Candidate(
-            label, estimator, table, None, predicts_with_groups=False, sees_groups=groups_in_X, **more
-        )
+        return Candidate(label, estimator, table, None, predicts_with_groups=False, sees_groups=groups_in_X, **more)
     last = _last_step(estimator)
     takes_time = "time" in inspect.signature(last.fit).parameters and getattr(last, "time_feature", None) is None
     return Candidate(label, estimator, "features", which, prefix, predicts, takes_time, **more)

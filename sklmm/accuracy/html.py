@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 
+from sklmm.accuracy import plots
 from sklmm.accuracy.metrics import leading_column, metric_of
 from sklmm.accuracy.reading import MEANINGS, read_report
 from sklmm.accuracy.text import number_writer, report_document
@@ -182,7 +183,6 @@ def _pictures(report):
         )
     from matplotlib import rc_context
 
-    from sklmm.accuracy import plots
 
     leading = leading_column(report.metrics)
     wanted = []

@@ -308,11 +308,7 @@ def _label(estimator):
 
 def _style(report, estimator):
     place = list(report.estimators).index(estimator)
-    return {
-        "color": _COLOURS[place % len(_COLOURS)],
-        "linestyle": _LINES[place % len(_LINES)],
-        "linewidth": 1.6,
-    }
+    return {"color": _COLOURS[place % len(_COLOURS)], "linestyle": _LINES[place % len(_LINES)], "linewidth": 1.6}
 
 
 def _predictions(report, scenario):

@@ -69,9 +69,7 @@ def _who_predicts_best(table, column, report):
         row = table.loc[best]
         if np.isfinite(row["difference_lower"]):
             sure = _leaves_out(row["difference_lower"], row["difference_upper"], 0)
-            verdict = (
-                "leaves out 0: the difference is more than chance" if sure else "includes 0: it may be chance"
-            )
+            verdict = "leaves out 0: the difference is more than chance" if sure else "includes 0: it may be chance"
             sentences.append(
                 f"The {level} interval of its paired difference to {first}, {row['difference_lower']:+.4f} to "
                 f"{row['difference_upper']:+.4f}, {verdict}."

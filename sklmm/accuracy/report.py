@@ -8,13 +8,16 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
+from sklmm.accuracy import plots
 from sklmm.accuracy.baselines import resolve_estimators
 from sklmm.accuracy.data import read_data
 from sklmm.accuracy.evaluation import evaluate
+from sklmm.accuracy.html import report_html
 from sklmm.accuracy.metrics import compute_metrics, metric_columns
 from sklmm.accuracy.resampling import resample_metrics
 from sklmm.accuracy.scenarios import plan_scenarios
 from sklmm.accuracy.text import notes_on_rows, notes_on_warnings, report_document
+from sklmm.messages import warn
 from sklmm.reporting import rendering
 
 DEFAULT_ESTIMATORS = ("mixed", "gee", "pooled", "dummies", "separate")
@@ -172,7 +175,7 @@ def accuracy_report(
     )
     evaluation = evaluate(data, plan, candidates, n_jobs=n_jobs, verbose=verbose)
     for name, category, text in evaluation.warnings:
-        warnings.warn(f"estimator {name!r}, {text}", category, stacklevel=2)
+        warn(f"estimator {name!r}, {text}", category)
 
     summary = []
     with warnings.catch_warnings(record=True) as caught:
@@ -194,7 +197,7 @@ def accuracy_report(
             summary.append(table)
     of_resampling = {str(message.message): message.category for message in caught}  # each once, not by scenario
     for text, category in of_resampling.items():
-        warnings.warn(text, category, stacklevel=2)
+        warn(text, category)
     return AccuracyReport(
         data=data,
         plan=plan,
@@ -286,11 +289,7 @@ class AccuracyReport:
                 if self._weights is not None:
                     parts[-1]["weight"] = self._weights[rows]
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        for name, levels in (
-            ("estimator", self.estimators),
-            ("scenario", self.scenarios),
-            ("group", self._levels),
-        ):
+        for name, levels in (("estimator", self.estimators), ("scenario", self.scenarios), ("group", self._levels)):
             columns[name] = pd.Categorical.from_codes(columns[name], categories=levels)
         return pd.DataFrame(columns)
 
@@ -350,9 +349,7 @@ class AccuracyReport:
         -------
         ax : matplotlib Axes, or ndarray of Axes for several panels
         """
-        from sklmm.accuracy.plots import plot_roc
-
-        return plot_roc(self, scenario=scenario, ax=ax, **options)
+        return plots.plot_roc(self, scenario=scenario, ax=ax, **options)
 
     def plot_calibration(self, scenario=None, ax=None, **options):
         """Calibration curve of each estimator. Needs matplotlib.
@@ -368,9 +365,7 @@ class AccuracyReport:
         -------
         ax : matplotlib Axes, or ndarray of Axes for several panels
         """
-        from sklmm.accuracy.plots import plot_calibration
-
-        return plot_calibration(self, scenario=scenario, ax=ax, **options)
+        return plots.plot_calibration(self, scenario=scenario, ax=ax, **options)
 
     def plot_comparison(self, metric="log loss", scenario=None, ax=None, **options):
         """Metrics of each estimator, or their differences to the first, with intervals. Needs matplotlib.
@@ -387,9 +382,7 @@ class AccuracyReport:
         -------
         ax : matplotlib Axes, or ndarray of Axes for several panels
         """
-        from sklmm.accuracy.plots import plot_comparison
-
-        return plot_comparison(self, metric=metric, scenario=scenario, ax=ax, **options)
+        return plots.plot_comparison(self, metric=metric, scenario=scenario, ax=ax, **options)
 
     def save_html(self, path, title="Predictive accuracy"):
         """Write tables and pictures to one self-contained HTML file. Needs matplotlib.
@@ -399,8 +392,6 @@ class AccuracyReport:
         path : str or path-like
         title : str, default="Predictive accuracy"
         """
-        from sklmm.accuracy.html import report_html
-
         page = report_html(self, title=title)
         with open(path, "w", encoding="utf-8") as file:
             file.write(page)

@@ -16,7 +16,6 @@ Hesterberg TC (2015). What teachers should know about the bootstrap: resampling 
 curriculum. The American Statistician 69, 371-386.
 """
 
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -28,6 +27,7 @@ from sklmm.accuracy.metrics import metric_columns, metric_of
 from sklmm.accuracy.rows import read_rows
 from sklmm.exceptions import FewClustersWarning
 from sklmm.inference.wald import check_level
+from sklmm.messages import warn
 
 FEW_GROUPS = 10
 _WIDTH = 64  # resamples at a time
@@ -145,10 +145,7 @@ def resample_metrics(
         change = np.full((4, len(columns)), np.nan)
         if name != first:
             difference = estimates[name] - estimates[first]
-            change = [
-                difference,
-                *_spread(difference, resampled[name] - resampled[first], columns, level, n_groups),
-            ]
+            change = [difference, *_spread(difference, resampled[name] - resampled[first], columns, level, n_groups)]
         table = pd.DataFrame(dict(zip(_COLUMNS, [estimates[name], *own, *change], strict=True)))
         table.insert(0, "metric", columns)
         table.insert(0, "estimator", name)
@@ -168,7 +165,7 @@ def _warn_of_few(n_groups):
         )
     else:
         return
-    warnings.warn(text, FewClustersWarning, stacklevel=3)
+    warn(text, FewClustersWarning)
 
 
 def _draw(n_groups, n_resamples, random_state):

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 import warnings
+from dataclasses import fields
 
 import numpy as np
 from sklearn.base import clone
@@ -69,16 +70,7 @@ def report(options, log):
         _check_out(options.out, options.data)
     log(f"reading {options.data}")
     file = TableFile(options.data, options.sep, options.decimal, options.encoding, options.na)
-    roles = Roles(
-        target=options.target,
-        groups=options.groups,
-        features=options.features,
-        exclude=options.exclude,
-        categorical=options.categorical,
-        time=options.time,
-        sample_weight=options.sample_weight,
-        random_effects=options.random_effects,
-    )
+    roles = Roles(**{field.name: getattr(options, field.name) for field in fields(Roles)})
     table = read_clustered_table(file, roles, positive=options.positive, drop_missing=options.drop_missing)
     for note in table.notes:
         log(f"note: {note}")
@@ -142,21 +134,11 @@ def _measure(estimators, table, options, log):
         warnings.simplefilter("always")
         try:
             accuracy = accuracy_report(
-                estimators,
-                table.X,
-                table.y,
-                groups=table.groups,
-                split_by=options.groups[0],
-                cv=options.cv,
-                scenarios=options.scenarios,
-                update_rows=options.update_rows,
-                time=table.time,
-                sample_weight=table.sample_weight,
-                random_effects=table.random_effects,
-                n_jobs=options.n_jobs,
-                random_state=options.random_state,
-                verbose=0 if options.quiet else 1,
-            )
+                estimators, table.X, table.y, groups=table.groups, time=table.time, sample_weight=table.sample_weight,
+                random_effects=table.random_effects, split_by=options.groups[0], cv=options.cv,
+                scenarios=options.scenarios, update_rows=options.update_rows, n_jobs=options.n_jobs,
+                random_state=options.random_state, verbose=0 if options.quiet else 1,
+            )  # fmt: skip
         except (ValueError, TypeError, MemoryError, RuntimeError) as error:
             raise InputError(f"accuracy: {error}".replace("update_rows", "--update-rows")) from error
     for message in dict.fromkeys(str(warning.message) for warning in caught):

@@ -80,9 +80,7 @@ def read_weights(sample_weight, n_rows):
         return None
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n_rows, float(sample_weight))
-    weights = check_array(
-        sample_weight, dtype=np.float64, ensure_2d=False, order="C", input_name="sample_weight"
-    )
+    weights = check_array(sample_weight, dtype=np.float64, ensure_2d=False, order="C", input_name="sample_weight")
     if weights.ndim != 1:
         raise ValueError(f"sample_weight must be 1-dimensional, got an array of shape {weights.shape}")
     if weights.shape[0] != n_rows:

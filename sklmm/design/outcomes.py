@@ -39,11 +39,7 @@ def encode_target(y):
         low, high = values.min(), values.max()
         codes = values == high
         n_high = np.count_nonzero(codes)
-        if (
-            low != high
-            and (n_high + np.count_nonzero(values == low) == values.size)
-            and float(high).is_integer()
-        ):
+        if low != high and n_high + np.count_nonzero(values == low) == values.size and float(high).is_integer():
             return codes.view(np.uint8), np.array([low, high], dtype=values.dtype)
     if values.dtype.kind in "fc":
         assert_all_finite(values, input_name="y")

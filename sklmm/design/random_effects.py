@@ -84,10 +84,7 @@ def parse_random_effects(spec, factor_names):
     """
     factor_names = [str(name) for name in factor_names]
     if spec is None:
-        return [
-            RandomTerm((name,), True, (), True, f"1 | {quoted(name)}")
-            for name in factor_names
-        ]
+        return [RandomTerm((name,), True, (), True, f"1 | {quoted(name)}") for name in factor_names]
     if isinstance(spec, str):
         entries = [("random_effects", spec)]
     elif isinstance(spec, (list, tuple)):
@@ -307,9 +304,7 @@ class _Parser:
         if self.peek.kind in ("|", "||"):
             raise self.error(f"a second bar: put each term in brackets, {_BRACKETED}, or give a list")
         if self.peek.kind in ("+", "-"):
-            raise self.error(
-                f"expected the end of the term: put each term in brackets, {_BRACKETED}, or give a list"
-            )
+            raise self.error(f"expected the end of the term: put each term in brackets, {_BRACKETED}, or give a list")
         if self.peek.kind not in ("end", ")"):
             raise self.error("expected '/', ':' or the end of the term")
         intercept = intercept is not False
@@ -403,9 +398,7 @@ class _Parser:
         if sign is None and item.kind in ("|", "||"):
             raise self.error(f"nothing left of the bar; a random intercept is '1 | {self.example}'")
         if item.kind == "(":
-            raise self.error(
-                f"brackets go around a whole term, {_BRACKETED}; the fixed effects are the columns of X"
-            )
+            raise self.error(f"brackets go around a whole term, {_BRACKETED}; the fixed effects are the columns of X")
         if sign is None:
             raise self.error("expected 1, 0 or the name of a feature")
         if sign.kind == "-":
@@ -421,9 +414,7 @@ class _Parser:
                 item = self.peek
                 if item.kind != "name":
                     if before is bar and item.kind in ("end", ")"):
-                        raise self.error(
-                            f"nothing right of the bar; a random intercept is '1 | {self.example}'"
-                        )
+                        raise self.error(f"nothing right of the bar; a random intercept is '1 | {self.example}'")
                     raise self.error(
                         f"expected the name of a grouping column after {before.text!r} at position "
                         f"{before.start + 1}"

@@ -22,6 +22,8 @@ def separating_direction(Z, y):
     y : ndarray of shape (n,)
         0 or 1.
     """
+    if not Z.shape[1]:
+        return None
     Z = Z * np.where(y > 0, 1.0, -1.0)[:, None]
     found = linprog(-Z.sum(axis=0), A_ub=-Z, b_ub=np.zeros(len(Z)), bounds=(-1.0, 1.0))
     if found.status == 0 and (Z @ found.x).max(initial=0.0) > MOVED:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklmm.design.columns import one_dimensional, take_rows
 from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_weights
-from sklmm.estimators.rows_of_fit import read_target, weights_of_rows
+from sklmm.estimators.rows_of_fit import weights_of_rows
 from sklmm.families import normal_rule
 from sklmm.fitted import FittedMixed
 from sklmm.prediction.predictor import Predictor
@@ -101,7 +101,7 @@ def residuals_and_predictions(
     n = rows.X.shape[0]
     counts = _counts(read_weights(weights_of_rows(estimator, X, sample_weight), n))
     mask = np.ones(n, dtype=bool) if counts is None else counts > 0
-    outcome = read_target(estimator, take_rows(one_dimensional(y, "y", n), mask))
+    outcome = estimator._read_target(take_rows(one_dimensional(y, "y", n), mask))
     p = _probability(estimator, X, groups, predict_effects)[mask]
     if counts is not None:
         rows.keep(mask)

@@ -1,6 +1,5 @@
 """What is unusual about a fit, as warnings."""
 
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -61,11 +60,10 @@ def warn_of_many_effects(factors, n_obs):
             )
         else:
             continue
-        warnings.warn(
+        warn(
             f"{what}: the data say little about the covariance of the random effects; "
             "take a coarser grouping or fewer random coefficients",
             UnidentifiedEffectsWarning,
-            stacklevel=_CALLER,
         )
 
 
@@ -176,29 +174,26 @@ def warn_of_fit(fit, X, names, large, approximation=None):
     _warn_of_columns(fit, X, names)
     if fit.unidentified:
         lost = ", ".join("the intercept" if j < 0 else repr(names[j]) for j in fit.unidentified)
-        warnings.warn(
+        warn(
             f"beside the other coefficients the data say nothing of {lost} where the fit ended: standard errors are "
             "NaN, and the estimates are one choice of many. Leave columns out, or find more rows of either outcome",
             AliasedFeaturesWarning,
-            stacklevel=_CALLER,
         )
     for sentence in large:
         warn(sentence, LargeVarianceWarning)
     if fit.is_singular:
-        warnings.warn(
+        warn(
             "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "
             "as -1 or 1 (see covariance_). The fit is valid; a simpler random_effects would fit as well",
             SingularFitWarning,
-            stacklevel=_CALLER,
         )
     if fit.far_maximum is not None:
         value, sds = fit.far_maximum
-        warnings.warn(
+        warn(
             f"the approximate log-likelihood has another maximum, {value - fit.log_likelihood:.3g} higher, with "
             f"standard deviations of the random effects up to {sds.max():.3g}; it is taken for an error of the "
             "approximation. More nodes (n_quadrature, with one grouping factor) or larger groups would tell",
             LaplaceWarning,
-            stacklevel=_CALLER,
         )
     if approximation is not None:
         warn(approximation, LaplaceWarning)
@@ -261,39 +256,35 @@ def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
     """
     _warn_of_columns(fit, X, names)
     if fit.trouble:
-        warnings.warn(
+        warn(
             f"the {correlation.name} working correlation {fit.trouble}. Another structure may fit better",
             WorkingCorrelationWarning,
-            stacklevel=_CALLER,
         )
     n_coefficients = fit.bread.shape[0]
     if fit.too_light:
-        warnings.warn(
+        warn(
             "sample_weight counts rows and pairs of them, and there are too few to take one off for each of "
             f"{n_coefficients} coefficients: the dispersion and the working correlation are estimated without. Scale "
             "the weights to sum to the number of rows, or use ddof_correction=False",
             LightWeightsWarning,
-            stacklevel=_CALLER,
         )
     if cov_type != "naive" and fit.n_clusters <= n_coefficients:
-        warnings.warn(
+        warn(
             f"there are {fit.n_clusters} groups for {n_coefficients} coefficients: a robust covariance needs more "
             "groups than "
             "coefficients (better, dozens of them). There are no degrees of freedom for tests; use fewer features, "
             "or cov_type='naive'",
             FewClustersWarning,
-            stacklevel=_CALLER,
         )
     _warn_of_convergence(fit.report)
 
 
 def warn_of_row_order(correlation):
     """Warn that the order of a group's rows is taken for their times."""
-    warnings.warn(
+    warn(
         f"no times were given: the {correlation.name} working correlation takes the rows of a group, in their order, "
         "as equally spaced in time. Pass time=, or name the column in time_feature",
         NoTimesWarning,
-        stacklevel=_CALLER,
     )
 
 
@@ -306,21 +297,19 @@ def _warn_of_columns(fit, X, names):
         collinear = [j for j in fit.aliased if j not in constant]
         parts = [f"constant: {named(constant)}"] * bool(constant)
         parts += [f"collinear with other columns: {named(collinear)}"] * bool(collinear)
-        warnings.warn(
+        warn(
             f"columns of X whose coefficients are not identified ({'; '.join(parts)}): "
             "they are left out, with coefficient 0 and standard error NaN",
             AliasedFeaturesWarning,
-            stacklevel=_CALLER + 1,
         )
     if fit.separated:
-        warnings.warn(
+        warn(
             f"the classes are separated by {named(fit.separated)}: the maximum of the likelihood is "
             "at infinity, the estimates are where the fit stopped, and their standard errors mean nothing",
             SeparationWarning,
-            stacklevel=_CALLER + 1,
         )
 
 
 def _warn_of_convergence(report):
     if not report.converged:
-        warnings.warn(f"the fit did not converge: {report.verdict}", ConvergenceWarning, stacklevel=_CALLER + 1)
+        warn(f"the fit did not converge: {report.verdict}", ConvergenceWarning)

@@ -1,66 +1,68 @@
-"""What the estimators share: the doors for groups and times, formulas, tags and routing; Wald inference."""
+"""What the estimators share: the doors for groups and times, formulas, the steps of a fit, routing."""
 
 import copy
-import functools
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
-import joblib
 import numpy as np
-import pandas as pd
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import BaseEstimator
 
 from sklmm.design.columns import is_frame, match_group_names, one_dimensional, rows_where, take_rows
+from sklmm.design.formula import FormulaDesign, FormulaRecipe
 from sklmm.design.formula_text import split_formula
-from sklmm.design.observations import read_weights
-from sklmm.design.outcomes import encode_target
+from sklmm.design.observations import Rows, read_weights
 from sklmm.design.values import two_values
 from sklmm.estimators.reading import check_number, read_rows
-from sklmm.estimators.running import CallbackSupportMixin
+from sklmm.estimators.running import CallbackSupportMixin, Progress
 from sklmm.estimators.selectors import refuse_coefficients_by_position, refuse_leaving_out_groups
-from sklmm.inference import wald
 from sklmm.inference.estimability import dependences
 from sklmm.inference.same_rows import row_signature
-from sklmm.inference.verdict import not_estimated, warn_of_blanks, with_reason
-from sklmm.passes.threads import effective_threads
 
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
 
 
-def nan_where_incomplete(predict):
-    """Decorate a method that predicts by row: NaN for rows with missing values, where a formula leaves those out.
+@dataclass
+class Training:
+    """The rows of a fit, read and checked.
 
-    Else they are an error, and of other kinds of models scikit-learn's affair.
+    Attributes
+    ----------
+    rows : Rows
+        Those of weights above 0.
+    target : ndarray
+        Their outcomes, as the estimator's kind of outcome codes them.
+    weights : ndarray of float64 or None
+    n_obs : float
+        Their number, or the sum of their weights.
+    attributes : dict
+        The fitted attributes that describe X and y.
+    columns : dict
+        What `Fitted` says of the columns of X.
+    design : FormulaDesign or None
     """
 
-    @functools.wraps(predict)
-    def predict_complete_rows(self, X, groups=None, *args, **kwargs):
-        check_is_fitted(self)
-        if self._fitted.formula is None or self._recipe.missing != "drop" or not is_frame(X):
-            return predict(self, X, groups, *args, **kwargs)
-        mask = self._fitted.formula.defined_rows(X)
-        if mask.all():
-            return predict(self, X, groups, *args, **kwargs)
-        out = np.full(len(mask) if predict.__name__ == "decision_function" else (len(mask), 2), np.nan)
-        if mask.any():
-            out[mask] = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
-        return out
-
-    return predict_complete_rows
+    rows: Rows
+    target: np.ndarray
+    weights: np.ndarray | None
+    n_obs: float
+    attributes: dict
+    columns: dict
+    design: FormulaDesign | None = None
 
 
-class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
-    """Base of the estimators: a binary classifier whose rows come in groups."""
+class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
+    """Base of the estimators: their rows come in groups.
+
+    The kind of model says ``_check_parameters()``, ``_estimate(training, progress)``, which returns what `Fitted` holds
+    and the attributes of the fit, and ``_parameters_of(design)``, its parameters that a formula sets; the kind of
+    outcome how y is read (`BinaryOutcomes`).
+    """
 
     __metadata_request__fit = {"groups": True}
 
     _recipe = None  # the FormulaRecipe of a model made by from_formula, which clones have, too
     _fitted = None  # what the fit left behind, a `Fitted`
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
+    _objective_name = "log_likelihood"  # what a fit maximises, as its report calls it
 
     def __sklearn_clone__(self):
         """A clone of a model with a formula has it, too, and is fitted to data frames (cross-validation, searches)."""
@@ -89,6 +91,37 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
                 if param in requests.requests:
                     requests.add_request(param=param, alias=False)
         return routing
+
+    # The steps of a fit ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _of_formula(cls, formula, data, missing, sample_weight, params, **columns):
+        """The model that a formula describes, fitted; `columns` are those of the data that a recipe names."""
+        named = sample_weight if isinstance(sample_weight, str) else None
+        recipe = FormulaRecipe(formula, sample_weight=named, missing=missing, **columns)
+        design, arguments = recipe.read(data, sample_weight=sample_weight)
+        own = cls._parameters_of(design)
+        model = cls(**{"fit_intercept": design.fit_intercept, **own, **params})
+        model._recipe = replace(recipe, random_effects=own.get("random_effects"))
+        model._reading = design, arguments
+        return model.fit(data)
+
+    def _fit(self, X, y, groups, sample_weight, time=None):
+        self._check_common_parameters()
+        self._check_parameters()
+        design, (X, y, *by_row) = self._through_formula(X, y, groups, sample_weight, time)
+        metadata = dict(zip(("groups", "sample_weight", "time"), by_row, strict=True))
+        progress = Progress(self, X, y, metadata, self._objective_name)
+        training = self._read_training_rows(X, y, *by_row)
+        training.design = design
+        fitted, attributes = self._estimate(training, progress)
+        self._set_fitted(fitted, training.attributes | attributes)
+        progress.finish()
+        return self
+
+    def _settings(self, n_threads):
+        """How a fit runs."""
+        return {"tol": float(self.tol), "max_iter": int(self.max_iter), "n_threads": n_threads}
 
     def _check_common_parameters(self):
         check_number(self, "tol", Real, "a number > 0", lambda value: value > 0)
@@ -132,13 +165,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        rows : Rows
-        target : ndarray of uint8
-        weights : ndarray of float64 or None
-        header : dict
-            The fitted attributes that describe X.
-        columns : dict
-            What `Fitted` says of its columns.
+        training : Training
         """
         if self.group_features is not None and groups is not None:
             raise ValueError(
@@ -176,12 +203,13 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             mask = weights > 0
             rows.keep(mask)
             y, weights = take_rows(y, mask), weights[mask]
-        target, classes = encode_target(y)
-        header = {
+        target, about_target = self._learn_target(y)
+        n_obs = float(target.size) if weights is None else float(weights.sum())
+        attributes = {
             "n_features_in_": probe.n_features_in_,
             "feature_names_in_": getattr(probe, "feature_names_in_", None),
-            "classes_": classes,
-            "n_obs_": float(target.size) if weights is None else float(weights.sum()),
+            "n_obs_": n_obs,
+            **about_target,
         }
         columns = {
             "group_columns": group_columns,
@@ -189,7 +217,7 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             "time_column": time_column,
             "n_weighted_rows": n_rows if is_weighted else None,
         }
-        return rows, target, weights, header, columns
+        return Training(rows, target, weights, n_obs, attributes, columns)
 
     def _read_new_rows(self, X, groups):
         """Validate X and groups against those of fit."""
@@ -210,13 +238,6 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             rows.groups |= dict.fromkeys(rows.absent_groups, missing)
         return rows
 
-    # Fits to resamples ---------------------------------------------------------------------------------------------
-
-    def _settings_of_refits(self, n_jobs):
-        """How resamples are fitted: as the model was, on one thread where processes share the work."""
-        n_threads = effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1
-        return {"tol": float(self.tol), "max_iter": int(self.max_iter), "n_threads": n_threads}
-
     # Rows that a formula leaves out ------------------------------------------------------------------------------
 
     def _complete_rows(self, X, *arrays):
@@ -226,17 +247,42 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         kept = self._recipe.kept_rows(self._fitted.formula, X, *arrays)
         return tuple(rows_where(kept, values) for values in (X, *arrays))
 
-    def _kept_of_rows(self, rows, names, target, weights, factors, aliased):
-        """What `Fitted` has of the rows of a fit: by what they are known again, and their columns.
+    def _about(self, training, names, fit, factors):
+        """What `Fitted` says of any fit, and of its rows: by what they are known again, and their columns.
 
-        `names` are those of the fixed effects, the first columns.
+        Parameters
+        ----------
+        training : Training
+        names : list of str
+            Of the fixed effects besides the intercept, the first columns.
+        fit : MixedFit or GEEFit
+        factors : dict of str -> pair
+            Codes and levels of each factor.
         """
-        signature = row_signature(rows.X, rows.names, is_frame(rows.raw), target, weights, factors)
+        rows, weights, intercept = training.rows, training.weights, bool(self.fit_intercept)
+        signature = row_signature(rows.X, rows.names, is_frame(rows.raw), training.target, weights, factors)
         return {
+            "fixed_names": ["intercept"] * intercept + names,
+            "fit_intercept": intercept,
+            "separated": ["the intercept" if j < 0 else names[j] for j in fit.separated],
+            "formula": training.design,
+            "influence": fit.influence,
+            "n_groups": {name: len(levels) for name, (_, levels) in factors.items()},
+            **training.columns,
             "row_signature": signature,
             "spreads": dict(zip(rows.names, signature.columns[:, 1], strict=True)),
             "two_values": {n: two for j, n in enumerate(rows.names) if (two := two_values(rows.X[:, j])) is not None},
-            "dependences": dependences(rows.X[:, : len(names)], names, aliased, weights, bool(self.fit_intercept)),
+            "dependences": dependences(rows.X[:, : len(names)], names, fit.aliased, weights, intercept),
+        }
+
+    def _attributes_of(self, fit):
+        """The fitted attributes that all fits have."""
+        intercept = bool(self.fit_intercept)
+        return {
+            **self._coefficients(fit.beta[0] if intercept else 0.0, fit.beta[int(intercept) :]),
+            "n_iter_": int(fit.report.n_iter),
+            "fit_report_": fit.report,
+            "converged_": bool(fit.report.converged),
         }
 
     def _set_fitted(self, fitted, state):
@@ -268,131 +314,3 @@ class GroupedClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     @coef_.setter
     def coef_(self, value):
         self.__dict__["coef_"] = value
-
-    # Inference on the fixed effects, from `coef_`, `intercept_` and `vcov_` ---------------------------------
-
-    @property
-    def vcov_(self):
-        """Covariance of the coefficients, of the kind that was asked for."""
-        return self._covariance()
-
-    def _covariance(self, cov_type=None):
-        names = self._state.fixed_names
-        return pd.DataFrame(self._fitted.covariance(cov_type), index=names, columns=names)
-
-    def _fixed_effects(self):
-        """Names, estimates and covariance of the fixed effects, the intercept first."""
-        check_is_fitted(self)
-        slopes = self.coef_[0]
-        coef = np.concatenate([self.intercept_, slopes]) if self._fitted.fit_intercept else slopes
-        return list(self._fitted.fixed_names), coef, self._fitted.covariance()
-
-    def _estimated_effects(self):
-        """`_fixed_effects` with NaN in place of what was not estimated, and the mask of that."""
-        names, coef, vcov = self._fixed_effects()
-        blank = not_estimated(self, names)
-        vcov[blank, :] = vcov[:, blank] = np.nan
-        return (names, np.where(blank, np.nan, coef), vcov), blank
-
-    def _inference_df(self):
-        """Residual degrees of freedom of tests and intervals (t and F); None for normal and chi-squared."""
-        return None
-
-    def conf_int(self, level=0.95, method="wald"):
-        """Confidence intervals of the fixed effects.
-
-        Parameters
-        ----------
-        level : float, default=0.95
-        method : {"wald"}, default="wald"
-
-        Returns
-        -------
-        intervals : DataFrame
-            A row a coefficient, columns "lower" and "upper". NaN, with the reason below, for coefficients that separate
-            the classes, and for all of a fit that did not converge.
-        """
-        effects, blank = self._estimated_effects()
-        table = wald.conf_int(*effects, level=level, method=method, df=self._inference_df())
-        return with_reason(self, table, blank)
-
-    def odds_ratios(self, level=0.95):
-        """Odds ratios of the fixed effects with Wald intervals.
-
-        Parameters
-        ----------
-        level : float, default=0.95
-
-        Returns
-        -------
-        ratios : DataFrame
-            A row a coefficient, columns "odds_ratio", "lower" and "upper". NaN, with the reason below, for coefficients
-            that separate the classes, and for all of a fit that did not converge.
-        """
-        effects, blank = self._estimated_effects()
-        return with_reason(self, wald.odds_ratios(*effects, level=level, df=self._inference_df()), blank)
-
-    def wald_test(self, contrast):
-        """Test that coefficients, or linear combinations of them, are all 0.
-
-        Parameters
-        ----------
-        contrast : str, list of str, array-like or DataFrame
-            Names of coefficients. "livch*" is all whose name begins so, interactions aside; "livch" all levels of
-            a factor that are named "livch[T.1]", "livch[T.2]"; with a formula also those of any of its terms, such as
-            "livch:age". Or a matrix with a row a contrast and a column a coefficient, the intercept first (a DataFrame
-            names the columns it has).
-
-        Returns
-        -------
-        test : WaldTest
-            With `statistic`, `df` and `p_value`; `distribution`, which says whether it is a chi-squared or
-            an F test; `hypotheses` and `estimates`, what was tested. NaN, with a warning, where it involves
-            coefficients that separate the classes, and for a fit that did not converge.
-        """
-        names, coef, vcov = self._fixed_effects()
-        blank = not_estimated(self, names)
-        options = {"df": self._inference_df(), "formula": self._fitted.formula, "blank": blank}
-        test = wald.wald_test(names, coef, vcov, contrast, **options)
-        warn_of_blanks(self, blank & np.isnan(test.statistic))
-        return test
-
-    def average_marginal_effects(
-        self, X, features=None, *, sample_weight=None, level=0.95, predict_effects="marginal"
-    ):
-        """Average effects of features on the probability of the second class.
-
-        The effect of a number is the derivative of the probability in it, averaged over the rows; that of a feature
-        with two values in the fit, the average change from the smaller to the larger; that of a factor in a formula,
-        the average change from its first level to each other one. Which of these is for the fit to say, so that rows
-        may be few, or all have one value: an effect at the mean, at a chosen value, on those treated.
-
-        Parameters
-        ----------
-        X : {array-like, dataframe} of shape (n_samples, n_features)
-            The rows to average over, as `predict_proba` takes them. They are taken as given: standard errors are those
-            of the estimates alone. Columns that were made from others, such as squares, count as features of their
-            own, unless the model made them itself (`from_formula`).
-        features : str or list of str, default=None
-            None: all.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
-        level : float, default=0.95
-        predict_effects : {"marginal", "zero"}, default="marginal"
-            Of probabilities averaged over the population of groups, or of those in the typical group. Mixed models
-            only: a marginal model knows no groups.
-
-        Returns
-        -------
-        effects : DataFrame
-            A row an effect; columns "estimate", "std_error" (delta method, from the covariance of all parameters), "z"
-            or "t", "p_value", "lower" and "upper". NaN, with a `NotEstimableWarning`, where rows would be set to
-            combinations that the fit's data say nothing of, such as a cell of two factors without data.
-        """
-        from sklmm.prediction.population import average_marginal_effects
-
-        check_is_fitted(self)
-        X, sample_weight = self._complete_rows(X, sample_weight)
-        return average_marginal_effects(self, X, features, sample_weight, level, predict_effects)
-
-

@@ -1,6 +1,5 @@
-"""Inference of the mixed model beyond Wald's: the methods that `MixedLogisticRegression` gets from here."""
+"""Inference of the mixed model beyond Wald's and the bootstrap: the methods that it gets from here."""
 
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -8,28 +7,25 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.grouping import encode_groups, lookup_known_codes
 from sklmm.design.structure import Observations, Structure
+from sklmm.estimators.inference import Inference
 from sklmm.estimators.rows_of_fit import SAME_ROWS, read_rows_of_fit
 from sklmm.exceptions import ConvergenceWarning, FewClustersWarning
-from sklmm.inference.bootstrap import (
-    ClusterDraw,
-    MixedRefit,
-    ParametricDraw,
-    acceleration,
-    bootstrap,
-    check_resampling,
-)
+from sklmm.inference.bootstrap import ClusterDraw, MixedRefit, ParametricDraw, acceleration
 from sklmm.inference.parameters import Estimates, Parameter
 from sklmm.inference.profile import profile_interval
 from sklmm.inference.variance_partition import variance_partition
-from sklmm.inference.wald import check_level
 from sklmm.likelihood.engine import make_engine
 from sklmm.likelihood.leaving_out import influence, natural_factors, without_clusters
 from sklmm.likelihood.objective import MixedObjective
+from sklmm.messages import warn
 from sklmm.passes.threads import effective_threads
 
 
-class MixedInference:
+class MixedInference(Inference):
     """Mixin: from the fitted attributes, and from the data only where a method refits."""
+
+    _intervals = ("wald", "profile", "bootstrap")
+    _resampling = "parametric"
 
     @property
     def variance_partition_(self):
@@ -86,129 +82,34 @@ class MixedInference:
         names = self._fitted.fixed_names
         n, n_clusters = len(names), next(iter(self._fitted.n_groups.values()), self.n_obs_)
         if n_clusters <= n:
-            warnings.warn(
+            warn(
                 f"there are {n_clusters:g} groups for {n} coefficients: a robust covariance needs more groups "
                 "than coefficients (better, dozens of them)",
                 FewClustersWarning,
-                stacklevel=2,
             )
         return pd.DataFrame(self._fitted.robust_vcov[:n, :n], index=names, columns=names, copy=True)
 
-    def conf_int(
-        self,
-        level=0.95,
-        method="wald",
-        *,
-        X=None,
-        y=None,
-        groups=None,
-        sample_weight=None,
-        parameters=None,
-        **resampling,
-    ):
-        """Confidence intervals.
-
-        Parameters
-        ----------
-        level : float, default=0.95
-        method : {"wald", "profile", "bootstrap"}, default="wald"
-            "wald": of the fixed effects, from their standard errors. "profile": the values that a likelihood ratio
-            test does not reject; "bootstrap": quantiles of estimates from resamples, see the method `bootstrap`. These
-            two cover the random effects' standard deviations and correlations, too; they fit the model again and need
-            the rows of the fit.
-        X, y, groups, sample_weight
-            The rows of the fit, as `fit` got them; not for "wald".
-        parameters : None, "fixed", "random" or list of str, default=None
-            Which intervals to find; None is all of them ("wald": the fixed effects). A list has names of the result's
-            index.
-        **resampling
-            For "bootstrap" only: `n_resamples`, `resampling`, `random_state`, `n_jobs` and `verbose`, see the method
-            `bootstrap`, and `kind`, see `BootstrapResult.conf_int`.
-
-        Returns
-        -------
-        intervals : DataFrame
-            A row a parameter, columns "lower" and "upper". Fixed effects come first; "sd_age|district" is the standard
-            deviation of the random coefficient "age" of the term "district", "cor_age.intercept|district" its
-            correlation with the random intercept.
-        """
-        check_is_fitted(self)
-        if method not in ("wald", "profile", "bootstrap"):
-            raise ValueError(f"method must be 'wald', 'profile' or 'bootstrap', got {method!r}")
-        if resampling and method != "bootstrap":
-            raise TypeError(f"method={method!r} takes no {', '.join(resampling)}: they are the bootstrap's")
-        level = check_level(level)
-        chosen = self._chosen_parameters(parameters)
-        if method == "wald":
-            random = [found.name for found in chosen if found.kind == "random"]
-            if parameters is not None and random:
-                raise ValueError(
-                    f"method='wald' gives no intervals for {', '.join(random)}: use 'profile' or 'bootstrap'"
-                )
-            return super().conf_int(level).iloc[[*(f.positions[0] for f in chosen if f.kind == "fixed")]]
-        if method == "bootstrap":
-            kind = {"kind": resampling.pop("kind")} if "kind" in resampling else {}
-            result = self.bootstrap(X, y, groups, sample_weight, **resampling)
-            places = {(found.kind, found.positions): j for j, found in enumerate(self._parameters())}
-            return result.conf_int(level, **kind).iloc[[places[found.kind, found.positions] for found in chosen]]
-        objective = self._objective(*self._rows_of_fit(f"method={method!r}", X, y, groups, sample_weight))
+    def _profile_intervals(self, chosen, level, X, y, groups, sample_weight):
+        """Ends of the profile likelihood's intervals of the chosen parameters."""
+        objective = self._objective(*self._rows_of_fit("method='profile'", X, y, groups, sample_weight))
         units = objective.engine.units
         ends = [
             profile_interval(objective, found.quantity(units), level) if found.identified else (np.nan, np.nan)
             for found in chosen
         ]
-        names = [found.name for found in chosen]
         lost = [
             found.name for found, pair in zip(chosen, ends, strict=True) if found.identified and np.isnan(pair).any()
         ]
         if lost:
-            warnings.warn(
+            warn(
                 f"ends of the profile intervals of {', '.join(lost)} were not found and are NaN: the likelihood has "
                 "several maxima, or falls along a narrow ridge",
                 ConvergenceWarning,
-                stacklevel=2,
             )
-        return pd.DataFrame(ends, index=names, columns=["lower", "upper"])
+        return pd.DataFrame(ends, index=[found.name for found in chosen], columns=["lower", "upper"])
 
-    def bootstrap(
-        self,
-        X=None,
-        y=None,
-        groups=None,
-        sample_weight=None,
-        *,
-        n_resamples=1000,
-        resampling="parametric",
-        random_state=None,
-        n_jobs=None,
-        verbose=0,
-    ):
-        """Refit the model to resamples.
-
-        Parameters
-        ----------
-        X, y, groups, sample_weight
-            The rows of the fit, as `fit` got them.
-        n_resamples : int, default=1000
-        resampling : {"parametric", "cluster"}, default="parametric"
-            "parametric": random effects and classes are drawn from the fitted model, X and groups kept. "cluster":
-            whole groups are drawn with replacement, which takes nothing from the model but that groups are
-            independent; of nested factors those of the coarsest one.
-        random_state : int, SeedSequence, Generator, RandomState or None, default=None
-            The results depend on it alone, whatever `n_jobs`.
-        n_jobs : int or None, default=None
-            Processes, as joblib counts them: None is 1 outside a joblib context, -1 all.
-        verbose : int, default=0
-            1 prints how many resamples are done.
-
-        Returns
-        -------
-        result : BootstrapResult
-            With `estimates`, `std_errors()`, `bias()` and `conf_int()`.
-        """
-        check_is_fitted(self)
-        check_resampling(resampling, n_resamples)
-        rows, structure = self._rows_of_fit("bootstrap", X, y, groups, sample_weight)
+    def _refit(self, rows, structure, resampling, settings):
+        """How a resample is fitted, the estimates of the fit itself, and the accelerations of its intervals."""
         objective = self._objective(rows, structure)
         parameters = self._parameters()
         _, beta, _ = self._fixed_effects()
@@ -217,26 +118,14 @@ class MixedInference:
             draw = ParametricDraw(rows, structure, beta, self._fitted.theta)
         else:
             draw = ClusterDraw(rows, structure)
-        original = estimates_of.of(beta, [factor.covariance for factor in self._fitted.factors])
-        original[[not parameter.identified for parameter in parameters]] = np.nan
-        original = pd.Series(original, index=[parameter.name for parameter in parameters])
+        estimates = estimates_of.of(beta, [factor.covariance for factor in self._fitted.factors])
         accelerations = None
         if len(self._fitted.factors) <= 1:
             change, counts = influence(objective)
             units = objective.engine.units
             gradients = (parameter.quantity(units).at(objective.x)[1] for parameter in parameters)
-            values = [acceleration(change @ np.nan_to_num(gradient), counts) for gradient in gradients]
-            accelerations = pd.Series(values, index=original.index)
-        return bootstrap(
-            MixedRefit(draw, self._settings_of_refits(n_jobs), estimates_of),
-            original,
-            resampling,
-            n_resamples=n_resamples,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-            accelerations=accelerations,
-        )
+            accelerations = [acceleration(change @ np.nan_to_num(gradient), counts) for gradient in gradients]
+        return MixedRefit(draw, settings, estimates_of), estimates, accelerations
 
     # The rows again ----------------------------------------------------------------------------------------------
 
@@ -276,12 +165,8 @@ class MixedInference:
     # Names of parameters -----------------------------------------------------------------------------------------
 
     def _parameters(self):
-        """Every parameter of the model, fixed effects first."""
-        names, _, vcov = self._fixed_effects()
-        found = [
-            Parameter(str(name), "fixed", (i,), not np.isnan(vcov[i, i])) for i, name in enumerate(names)
-        ]
-        start = 0
+        """Every parameter of the model: fixed effects, then standard deviations and correlations by term."""
+        found, start = super()._parameters(), 0
         for factor in self._fitted.factors:
             for (term, coefficients, part), (_, correlated) in zip(factor.term_slices(), factor.blocks, strict=True):
                 for a, name in enumerate(coefficients, start + part.start):
@@ -292,18 +177,3 @@ class MixedInference:
                         found.append(Parameter(f"cor_{name}.{earlier}|{term}", "random", pair))
             start += len(factor.columns)
         return found
-
-    def _chosen_parameters(self, parameters):
-        known = self._parameters()
-        if parameters is None:
-            return known
-        if isinstance(parameters, str) and parameters in ("fixed", "random"):
-            return [parameter for parameter in known if parameter.kind == parameters]
-        wanted = [parameters] if isinstance(parameters, str) else list(parameters)
-        by_name = {parameter.name: parameter for parameter in known}
-        unknown = [name for name in wanted if name not in by_name]
-        if unknown:
-            raise ValueError(
-                f"there is no parameter {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, by_name))}"
-            )
-        return [by_name[name] for name in wanted]

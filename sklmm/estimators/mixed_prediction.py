@@ -4,14 +4,12 @@ import copy
 from dataclasses import replace
 
 import numpy as np
-from sklearn.metrics import accuracy_score
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.grouping import encode_groups, lookup_codes, other_type
-from sklmm.design.outcomes import plain_labels
 from sklmm.design.structure import Observations, Structure
 from sklmm.estimators.fit_warnings import warn_of_label_type
-from sklmm.estimators.grouped import nan_where_incomplete
+from sklmm.estimators.reading import nan_where_incomplete
 from sklmm.estimators.rows_of_fit import read_observations
 from sklmm.exceptions import ForgottenGroupsWarning, NoGroupsWarning
 from sklmm.inference.estimability import warn_of_rows
@@ -21,7 +19,7 @@ from sklmm.likelihood.posterior import NodePosterior
 from sklmm.messages import listed, warn
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.intervals import prediction_interval
-from sklmm.prediction.predictor import Predictor, check_effects, log_probabilities, logits, probabilities
+from sklmm.prediction.predictor import Predictor, check_effects
 from sklmm.prediction.simulation import simulate
 
 
@@ -81,9 +79,7 @@ class MixedPrediction:
                     "give labels of the type of the fit"
                 )
         encoded = [encode_groups(column, factor.name) for factor, column in zip(factors, labels, strict=True)]
-        known = [
-            lookup_codes(factor.levels, levels) for factor, (_, levels) in zip(factors, encoded, strict=True)
-        ]
+        known = [lookup_codes(factor.levels, levels) for factor, (_, levels) in zip(factors, encoded, strict=True)]
         if not keep:
             _warn_of_forgotten(factors, encoded, known)
         on_nodes = isinstance(factors[0].posterior, NodePosterior)
@@ -113,56 +109,6 @@ class MixedPrediction:
         updated.n_groups_ = {factor.name: len(factor.levels) for factor in changed}
         return updated
 
-    @nan_where_incomplete
-    def predict_proba(self, X, groups=None, *, predict_effects=None):
-        """Probabilities of the classes.
-
-        Parameters
-        ----------
-        X : {array-like, dataframe} of shape (n_samples, n_features)
-        groups : array-like, default=None
-            As in `fit`. A label that is missing, or that fit did not see, is an unknown group; so are all of a factor
-            that is absent.
-        predict_effects : {"posterior", "mode", "zero", "marginal"}, default=None
-            Overrides the parameter of the same name.
-
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, 2)
-        """
-        return probabilities(*self._tails(X, groups, predict_effects))
-
-    @nan_where_incomplete
-    def predict_log_proba(self, X, groups=None, *, predict_effects=None):
-        """Logarithms of `predict_proba`, with the same arguments."""
-        return log_probabilities(*self._tails(X, groups, predict_effects, log=True))
-
-    @nan_where_incomplete
-    def decision_function(self, X, groups=None, *, predict_effects=None):
-        """Logit of the probability of the second class, with the arguments of `predict_proba`."""
-        return logits(*self._tails(X, groups, predict_effects, log=True))
-
-    def predict(self, X, groups=None, *, predict_effects=None):
-        """The more likely class, with the arguments of `predict_proba`."""
-        _, positive = self._tails(X, groups, predict_effects)
-        return self.classes_[positive.astype(np.intp)]
-
-    def score(self, X, y, sample_weight=None, *, groups=None):
-        """Accuracy of `predict`.
-
-        Parameters
-        ----------
-        X, y, groups
-            As in `fit`.
-        sample_weight : array-like of shape (n_samples,), default=None
-
-        Returns
-        -------
-        score : float
-        """
-        X, y, groups, sample_weight = self._complete_rows(X, y, groups, sample_weight)
-        return accuracy_score(plain_labels(y), self.predict(X, groups=groups), sample_weight=sample_weight)
-
     def _tails(self, X, groups, effects, log=False):
         """Probability of the less likely class of each row, or its logarithm; whether the second is the likelier."""
         check_is_fitted(self)
@@ -178,10 +124,7 @@ class MixedPrediction:
         """For each factor the level of each row, -1 where it is unknown."""
         if not self._fitted.factors:
             if rows.groups:
-                warn(
-                    "the model was fitted without groups: those given are ignored",
-                    NoGroupsWarning,
-                )
+                warn("the model was fitted without groups: those given are ignored", NoGroupsWarning)
             return []
         if not rows.groups:
             warn(

@@ -1,8 +1,10 @@
 """What a user hands to an estimator, read and checked: parameters, and X, which may hold groups and times."""
 
+import functools
+
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklmm.design.columns import (
     as_slice,
@@ -12,7 +14,9 @@ from sklmm.design.columns import (
     refuse_dates,
     refuse_masked,
     resolve_columns,
+    rows_where,
     take_columns,
+    take_rows,
 )
 from sklmm.design.grouping import as_group_frame
 from sklmm.design.observations import Rows
@@ -114,3 +118,25 @@ def as_table(estimator, X):
         # Lists that mix labels and numbers: NumPy would turn every number into text.
         X = np.asarray(X, dtype=object)
     return check_array(X, dtype=None, ensure_all_finite=False, input_name="X", estimator=estimator)
+
+
+def nan_where_incomplete(predict):
+    """Decorate a method that predicts by row: NaN for rows with missing values, where a formula leaves those out.
+
+    Else they are an error, and of other kinds of models scikit-learn's affair.
+    """
+
+    @functools.wraps(predict)
+    def predict_complete_rows(self, X, groups=None, *args, **kwargs):
+        check_is_fitted(self)
+        if self._fitted.formula is None or self._recipe.missing != "drop" or not is_frame(X):
+            return predict(self, X, groups, *args, **kwargs)
+        mask = self._fitted.formula.defined_rows(X)
+        if mask.all():
+            return predict(self, X, groups, *args, **kwargs)
+        out = np.full(len(mask) if predict.__name__ == "decision_function" else (len(mask), 2), np.nan)
+        if mask.any():
+            out[mask] = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
+        return out
+
+    return predict_complete_rows

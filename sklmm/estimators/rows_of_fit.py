@@ -1,26 +1,16 @@
 """Rows that a fitted model is shown again: those of the fit, for methods that fit once more, or those of new groups."""
 
 import numpy as np
-import pandas as pd
 
 from sklmm.design.columns import is_frame, one_dimensional
 from sklmm.design.formula import weights_by_formula
 from sklmm.design.observations import read_weights
-from sklmm.design.outcomes import plain_labels
 
 SAME_ROWS = 1e-6  # a number of rows, or a log-likelihood, that differs by more, relatively, is not that of the fit
 
 
-def read_target(estimator, y):
-    """Labels as 0 and 1, uint8; an error for labels that `fit` did not see."""
-    position = pd.Index(estimator.classes_).get_indexer(plain_labels(y))
-    if (position < 0).any():
-        raise ValueError(f"y holds labels that fit did not see; the classes are {estimator.classes_.tolist()}")
-    return position.astype(np.uint8)
-
-
 def read_observations(estimator, rows, y, sample_weight):
-    """Target and weights that belong to rows; rows of weight 0 are left out of all three."""
+    """Coded outcomes and weights that belong to rows; rows of weight 0 are left out of all three."""
     y = one_dimensional(y, "y", rows.X.shape[0])
     weights = read_weights(sample_weight, rows.X.shape[0])
     # A weight of 0 leaves the row's label in: with a mode at its prior, the group would count as known.
@@ -28,7 +18,7 @@ def read_observations(estimator, rows, y, sample_weight):
         mask = weights > 0
         rows.keep(mask)
         y, weights = np.asarray(y)[mask], weights[mask]
-    return read_target(estimator, y), weights
+    return estimator._read_target(y), weights
 
 
 def weights_of_rows(estimator, X, sample_weight):

@@ -35,7 +35,7 @@ class Progress:
         The key of the report's rows that is shown.
     """
 
-    def __init__(self, estimator, X, y, metadata, objective="log_likelihood"):
+    def __init__(self, estimator, X, y, metadata, objective):
         self.estimator, self.objective = estimator, objective
         self._context = estimator._init_callback_context(max_subtasks=None)
         given = {key: value for key, value in metadata.items() if value is not None} or None

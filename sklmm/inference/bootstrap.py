@@ -10,7 +10,6 @@ Davison AC, Hinkley DV (1997). Bootstrap Methods and their Application. Cambridg
 Efron B (1987). Better bootstrap confidence intervals. Journal of the American Statistical Association 82, 171-185.
 """
 
-import warnings
 from dataclasses import dataclass, replace
 
 import joblib
@@ -24,6 +23,7 @@ from sklmm.estimating.scoring import fit_gee
 from sklmm.exceptions import ConvergenceWarning
 from sklmm.inference.wald import check_level
 from sklmm.likelihood.fit import fit_mixed
+from sklmm.messages import warn
 
 RESAMPLINGS = ("parametric", "cluster")
 KINDS = ("percentile", "basic", "bias-corrected", "bca")
@@ -164,11 +164,10 @@ def bootstrap(
     found = np.concatenate(results)
     n_failed = int(np.isnan(found).all(axis=1).sum())
     if n_failed:
-        warnings.warn(
+        warn(
             f"{n_failed} of {n_resamples} resamples could not be fitted (one class only, or no convergence) and are "
             "left out",
             ConvergenceWarning,
-            stacklevel=3,
         )
     estimates = pd.DataFrame(found, columns=original.index)
     return BootstrapResult(estimates, original, resampling, n_failed, accelerations)

@@ -109,9 +109,7 @@ def warn_of_rows(estimator, X):
     found = estimator._fitted.dependences
     if found is None:
         return np.zeros(X.shape[0], dtype=bool)
-    departs = np.concatenate(
-        [found.departures(X[start : start + _CHUNK]) for start in range(0, X.shape[0], _CHUNK)]
-    )
+    departs = np.concatenate([found.departures(X[start : start + _CHUNK]) for start in range(0, X.shape[0], _CHUNK)])
     rows = departs.any(axis=1)
     if rows.any():
         which = [name for name, any_row in zip(found.names, departs.any(axis=0), strict=True) if any_row]

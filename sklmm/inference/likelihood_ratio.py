@@ -17,7 +17,6 @@ Stram DO, Lee JW (1994). Variance components testing in the longitudinal mixed e
 """
 
 import re
-import warnings
 from collections import namedtuple
 
 import numpy as np
@@ -29,7 +28,7 @@ from sklmm.design.covariance import RelativeCovariance
 from sklmm.exceptions import ConvergenceWarning, NestingWarning
 from sklmm.fitted import FittedMarginal, fitted_of
 from sklmm.inference.same_rows import check_rows
-from sklmm.messages import listed
+from sklmm.messages import listed, warn
 
 # Of twice the log-likelihood: so much lower may the larger model's be by rounding.
 _ROUNDING = 1e-6
@@ -112,10 +111,9 @@ def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000,
     _check_same_rows(smaller, larger, nested)
     for name, model in (("smaller", smaller), ("larger", larger)):
         if not model.converged_:
-            warnings.warn(
+            warn(
                 f"{name} did not converge, so that the test means little: {model.fit_report_.verdict}",
                 ConvergenceWarning,
-                stacklevel=2,
             )
     n_fixed = _added_fixed_effects(smaller, larger, nested)
     free, cones = _added_random_effects(smaller, larger)
@@ -180,11 +178,10 @@ def _check_same_rows(smaller, larger, nested):
         problem = f"smaller and larger were fitted to the same rows, but {listed(map(repr, changed))} held other values"
         if nested is not None:
             raise ValueError(f"{problem}: the models are not nested")
-        warnings.warn(
+        warn(
             f"{problem}. The test is right only if the smaller model's columns are linear combinations of the larger "
             "one's: pass nested=True if you know that they are",
             NestingWarning,
-            stacklevel=3,
         )
 
 
@@ -207,11 +204,10 @@ def _added_fixed_effects(smaller, larger, nested):
         problem = f"the smaller model has fixed effects that the larger one has not: {', '.join(map(repr, alone))}"
         if nested is not None or len(one) >= len(other):
             raise ValueError(f"{problem}. The models are not nested; compare_models compares them by AIC and BIC")
-        warnings.warn(
+        warn(
             f"{problem}. The test is right only if they are linear combinations of the larger model's columns: pass "
             "nested=True if you know that they are",
             NestingWarning,
-            stacklevel=3,
         )
     if len(one) > len(other):
         raise ValueError(

@@ -206,9 +206,7 @@ def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
         factor = linalg.cholesky(spread / se[:, None] / se, lower=True)
         statistic = float(np.sum(linalg.solve_triangular(factor, value / se, lower=True) ** 2))
     except (linalg.LinAlgError, ValueError):
-        raise ValueError(
-            "the covariance of these contrasts is singular: they cannot be tested jointly"
-        ) from None
+        raise ValueError("the covariance of these contrasts is singular: they cannot be tested jointly") from None
     n_contrasts = matrix.shape[0]
     if df is None:
         p_value = float(stats.chi2.sf(statistic, n_contrasts))
@@ -290,7 +288,7 @@ def check_level(level):
     return float(level)
 
 
-def conf_int(names, coef, vcov, level=0.95, method="wald", df=None):
+def conf_int(names, coef, vcov, level=0.95, df=None):
     """Confidence intervals of the coefficients.
 
     Parameters
@@ -299,7 +297,6 @@ def conf_int(names, coef, vcov, level=0.95, method="wald", df=None):
     coef : array-like of shape (n,)
     vcov : array-like of shape (n, n)
     level : float, default=0.95
-    method : {"wald"}, default="wald"
     df : float or None, default=None
         Residual degrees of freedom, see `reference_distribution`.
 
@@ -309,8 +306,6 @@ def conf_int(names, coef, vcov, level=0.95, method="wald", df=None):
         A row a coefficient, columns "lower" and "upper"; NaN where the standard error is, and without residual
         degrees of freedom.
     """
-    if method != "wald":
-        raise ValueError(f"method must be 'wald', got {method!r}")
     level = check_level(level)
     coef = np.asarray(coef, dtype=float)
     reach = reference_distribution(df).isf((1 - level) / 2) * standard_errors(vcov)

@@ -106,9 +106,7 @@ class NodePosterior:
 
     def tails(self, eta, t, groups, n_threads):
         """Probability of the less likely outcome of each row, and whether 1 is the likelier; eta: the fixed part."""
-        return tails(
-            eta, t, groups, self.grid.points, self.grid.k, self.center, self.factor, self.weights, n_threads
-        )
+        return tails(eta, t, groups, self.grid.points, self.grid.k, self.center, self.factor, self.weights, n_threads)
 
     def draw(self, random):
         """Effects of each group drawn from its nodes, (n, q)."""

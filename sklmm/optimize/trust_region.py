@@ -86,6 +86,8 @@ def newton_step(gradient, information, active, n_fixed, x=None, radius=np.inf):
         step[active] = direction * scale
         return Step(step, float(gain), float(decrement), float(slope), float(length), newton)
 
+    if not g.size:  # all parameters are held, and LAPACK refuses empty matrices
+        return result(g, 0.0, 0.0, 0.0, 0.0, True)
     factor, failed = lapack.dpotrf(A, lower=1)
     if not failed and factor.diagonal().min(initial=1.0) ** 2 > LEAST_CURVATURE:
         direction = lapack.dpotrs(factor, g, lower=1)[0]

@@ -205,9 +205,7 @@ def _coefficient_table(estimator, names, kept, estimate, gradient, level):
 # Average marginal effects ------------------------------------------------------------------------------------
 
 
-def average_marginal_effects(
-    estimator, X, features=None, sample_weight=None, level=0.95, predict_effects="marginal"
-):
+def average_marginal_effects(estimator, X, features=None, sample_weight=None, level=0.95, predict_effects="marginal"):
     """Average marginal effects of a fitted model; see the estimators' `average_marginal_effects`."""
     check_population_effects(predict_effects)
     variables = _Variables(estimator, X)

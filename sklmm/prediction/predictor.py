@@ -186,9 +186,7 @@ def probabilities(small, positive):
 def log_probabilities(log_small, positive):
     """Logarithms of both classes' probabilities, exact for small ones too."""
     log_large = np.log1p(-np.exp(log_small))
-    return np.column_stack(
-        [np.where(positive, log_small, log_large), np.where(positive, log_large, log_small)]
-    )
+    return np.column_stack([np.where(positive, log_small, log_large), np.where(positive, log_large, log_small)])
 
 
 def logits(log_small, positive):

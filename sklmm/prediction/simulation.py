@@ -1,6 +1,5 @@
 """New outcomes from a fitted mixed model."""
 
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -9,6 +8,7 @@ from sklearn.utils import check_random_state
 from sklmm.design.grouping import encode_groups, lookup_codes
 from sklmm.exceptions import NoGroupsWarning
 from sklmm.inference.estimability import warn_of_rows
+from sklmm.messages import warn
 from sklmm.prediction.predictor import Predictor, check_effects
 
 
@@ -88,11 +88,10 @@ def simulate(estimator, X, groups, n, random_state, effects):
     warn_of_rows(estimator, rows.X)
     of = f" of {', '.join(map(repr, rows.absent_groups))}" if rows.absent_groups else ""
     if estimator._fitted.factors and effects != "zero" and (not rows.groups or rows.absent_groups):
-        warnings.warn(
+        warn(
             f"the model was fitted with groups and got none{of}: every row is simulated as a group of its own. Pass "
             "groups=, or ask for predict_effects='zero'",
             NoGroupsWarning,
-            stacklevel=3,
         )
     elif effects in ("posterior", "mode"):
         estimator._lookup(rows)  # which warns of labels of another type

@@ -311,7 +311,5 @@ def _correlation_tables(estimator):
         corner, labels = "row", [str(position) for position in range(1, len(R) + 1)]
     else:
         corner, labels = "time", [f"{float(time):.10g}" for time in times]
-    rows = [
-        [label, *(numbers.fixed(value, 3) for value in values)] for label, values in zip(labels, R, strict=True)
-    ]
+    rows = [[label, *(numbers.fixed(value, 3) for value in values)] for label, values in zip(labels, R, strict=True)]
     return [rendering.Table("Working correlation", [corner, *labels], rows)]

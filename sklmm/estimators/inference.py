@@ -1,0 +1,255 @@
+"""Inference that all models have: the methods that the estimators get from here."""
+
+import joblib
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from sklmm.inference import wald
+from sklmm.inference.bootstrap import bootstrap, check_resampling
+from sklmm.inference.parameters import Parameter
+from sklmm.inference.verdict import not_estimated, warn_of_blanks, with_reason
+from sklmm.messages import joined
+from sklmm.passes.threads import effective_threads
+from sklmm.prediction.population import average_marginal_effects
+
+
+class Inference:
+    """Mixin: Wald's from the fitted attributes; from the rows of the fit where a method fits again.
+
+    The kind of model says which other intervals it has (``_intervals``), how a resample is fitted
+    (``_refit(resampling, n_jobs, *rows, **by_row)``), and what its parameters are besides the fixed effects.
+    """
+
+    _intervals = ("wald", "bootstrap")
+    _resampling = "cluster"  # how, unless it is said
+
+    @property
+    def vcov_(self):
+        """Covariance of the coefficients, of the kind that was asked for."""
+        return self._covariance()
+
+    def _covariance(self, cov_type=None):
+        names = self._state.fixed_names
+        return pd.DataFrame(self._fitted.covariance(cov_type), index=names, columns=names)
+
+    def _fixed_effects(self):
+        """Names, estimates and covariance of the fixed effects, the intercept first."""
+        check_is_fitted(self)
+        slopes = np.ravel(self.coef_)
+        coef = np.append(self.intercept_, slopes) if self._fitted.fit_intercept else slopes
+        return list(self._fitted.fixed_names), coef, self._fitted.covariance()
+
+    def _estimated_effects(self):
+        """`_fixed_effects` with NaN in place of what was not estimated, and the mask of that."""
+        names, coef, vcov = self._fixed_effects()
+        blank = not_estimated(self, names)
+        vcov[blank, :] = vcov[:, blank] = np.nan
+        return (names, np.where(blank, np.nan, coef), vcov), blank
+
+    def _inference_df(self):
+        """Residual degrees of freedom of tests and intervals (t and F); None for normal and chi-squared."""
+        return None
+
+    def conf_int(
+        self,
+        level=0.95,
+        method="wald",
+        *,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+        parameters=None,
+        **options,
+    ):
+        """Confidence intervals.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+        method : {"wald", "profile", "bootstrap"}, default="wald"
+            "wald": of the fixed effects, from their standard errors. "profile": the values that a likelihood ratio
+            test does not reject; a marginal model has none, as estimating equations have no likelihood. "bootstrap":
+            quantiles of estimates from resamples, see the method `bootstrap`. These two cover the random effects'
+            standard deviations and correlations, too; they fit the model again and need the rows of the fit.
+        X, y, groups, sample_weight
+            The rows of the fit, as `fit` got them; not for "wald".
+        parameters : None, "fixed", "random" or list of str, default=None
+            Which intervals to find; None is all of them ("wald": the fixed effects). A list has names of the result's
+            index.
+        **options
+            For "bootstrap" only: what else the method `bootstrap` takes, such as `n_resamples` and `random_state`, and
+            `kind`, see `BootstrapResult.conf_int`.
+
+        Returns
+        -------
+        intervals : DataFrame
+            A row a parameter, columns "lower" and "upper". Fixed effects come first; "sd_age|district" is the standard
+            deviation of the random coefficient "age" of the term "district", "cor_age.intercept|district" its
+            correlation with the random intercept. NaN, with the reason below, for coefficients that separate the
+            classes, and for all of a fit that did not converge ("wald").
+        """
+        check_is_fitted(self)
+        if method == "profile" and method not in self._intervals:
+            raise ValueError(
+                "method='profile' needs a likelihood, which estimating equations do not have; use 'wald' or 'bootstrap'"
+            )
+        if method not in self._intervals:
+            raise ValueError(f"method must be {joined(map(repr, self._intervals), 'or')}, got {method!r}")
+        if options and method != "bootstrap":
+            raise TypeError(f"method={method!r} takes no {', '.join(options)}: they are the bootstrap's")
+        level = wald.check_level(level)
+        chosen = self._chosen_parameters(parameters)
+        if method == "wald":
+            random = [found.name for found in chosen if found.kind == "random"]
+            if parameters is not None and random:
+                others = joined((repr(other) for other in self._intervals if other != "wald"), "or")
+                raise ValueError(f"method='wald' gives no intervals for {', '.join(random)}: use {others}")
+            effects, blank = self._estimated_effects()
+            table = with_reason(self, wald.conf_int(*effects, level=level, df=self._inference_df()), blank)
+            return table.iloc[[*(found.positions[0] for found in chosen if found.kind == "fixed")]]
+        if method == "profile":
+            return self._profile_intervals(chosen, level, X, y, groups, sample_weight)
+        kind = {"kind": options.pop("kind")} if "kind" in options else {}
+        result = self.bootstrap(X, y, groups, sample_weight, **options)
+        places = {(found.kind, found.positions): j for j, found in enumerate(self._parameters())}
+        return result.conf_int(level, **kind).iloc[[places[found.kind, found.positions] for found in chosen]]
+
+    def bootstrap(
+        self,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+        *,
+        n_resamples=1000,
+        resampling=None,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+        **by_row,
+    ):
+        """Refit the model to resamples.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight
+            The rows of the fit, as `fit` got them.
+        n_resamples : int, default=1000
+        resampling : {"parametric", "cluster"}, default=None
+            "parametric", a mixed model's default: random effects and outcomes are drawn from the fitted model, X and
+            groups kept. "cluster", the only one of marginal models: whole groups are drawn with replacement (without
+            groups: rows), which takes nothing from the model but that groups are independent; of nested factors those
+            of the coarsest one.
+        random_state : int, SeedSequence, Generator, RandomState or None, default=None
+            The results depend on it alone, whatever `n_jobs`.
+        n_jobs : int or None, default=None
+            Processes, as joblib counts them: None is 1 outside a joblib context, -1 all.
+        verbose : int, default=0
+            1 prints how many resamples are done.
+        **by_row
+            What else `fit` got by row: `time`.
+
+        Returns
+        -------
+        result : BootstrapResult
+            With `estimates`, `std_errors()`, `bias()` and `conf_int()`.
+        """
+        check_is_fitted(self)
+        resampling = self._resampling if resampling is None else resampling
+        check_resampling(resampling, n_resamples)
+        rows, structure = self._rows_of_fit("bootstrap", X, y, groups, sample_weight, **by_row)
+        n_threads = effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1  # processes share
+        refit, estimates, accelerations = self._refit(rows, structure, resampling, self._settings(n_threads))
+        parameters = self._parameters()
+        names = [parameter.name for parameter in parameters]
+        original = pd.Series(estimates, index=names)
+        original[[not parameter.identified for parameter in parameters]] = np.nan
+        accelerations = None if accelerations is None else pd.Series(accelerations, index=names)
+        how = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs, "verbose": verbose}
+        return bootstrap(refit, original, resampling, **how, accelerations=accelerations)
+
+    def wald_test(self, contrast):
+        """Test that coefficients, or linear combinations of them, are all 0.
+
+        Parameters
+        ----------
+        contrast : str, list of str, array-like or DataFrame
+            Names of coefficients. "livch*" is all whose name begins so, interactions aside; "livch" all levels of
+            a factor that are named "livch[T.1]", "livch[T.2]"; with a formula also those of any of its terms, such as
+            "livch:age". Or a matrix with a row a contrast and a column a coefficient, the intercept first (a DataFrame
+            names the columns it has).
+
+        Returns
+        -------
+        test : WaldTest
+            With `statistic`, `df` and `p_value`; `distribution`, which says whether it is a chi-squared or
+            an F test; `hypotheses` and `estimates`, what was tested. NaN, with a warning, where it involves
+            coefficients that separate the classes, and for a fit that did not converge.
+        """
+        names, coef, vcov = self._fixed_effects()
+        blank = not_estimated(self, names)
+        options = {"df": self._inference_df(), "formula": self._fitted.formula, "blank": blank}
+        test = wald.wald_test(names, coef, vcov, contrast, **options)
+        warn_of_blanks(self, blank & np.isnan(test.statistic))
+        return test
+
+    def average_marginal_effects(
+        self, X, features=None, *, sample_weight=None, level=0.95, predict_effects="marginal"
+    ):
+        """Average effects of features on the probability of the second class.
+
+        The effect of a number is the derivative of the probability in it, averaged over the rows; that of a feature
+        with two values in the fit, the average change from the smaller to the larger; that of a factor in a formula,
+        the average change from its first level to each other one. Which of these is for the fit to say, so that rows
+        may be few, or all have one value: an effect at the mean, at a chosen value, on those treated.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+            The rows to average over, as `predict_proba` takes them. They are taken as given: standard errors are those
+            of the estimates alone. Columns that were made from others, such as squares, count as features of their
+            own, unless the model made them itself (`from_formula`).
+        features : str or list of str, default=None
+            None: all.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
+        level : float, default=0.95
+        predict_effects : {"marginal", "zero"}, default="marginal"
+            Of probabilities averaged over the population of groups, or of those in the typical group. Mixed models
+            only: a marginal model knows no groups.
+
+        Returns
+        -------
+        effects : DataFrame
+            A row an effect; columns "estimate", "std_error" (delta method, from the covariance of all parameters), "z"
+            or "t", "p_value", "lower" and "upper". NaN, with a `NotEstimableWarning`, where rows would be set to
+            combinations that the fit's data say nothing of, such as a cell of two factors without data.
+        """
+        check_is_fitted(self)
+        X, sample_weight = self._complete_rows(X, sample_weight)
+        return average_marginal_effects(self, X, features, sample_weight, level, predict_effects)
+
+    # Names of parameters -----------------------------------------------------------------------------------------
+
+    def _parameters(self):
+        """Every parameter of the model, fixed effects first."""
+        names, _, vcov = self._fixed_effects()
+        known = ~np.isnan(np.diagonal(vcov))
+        return [Parameter(str(name), "fixed", (i,), bool(known[i])) for i, name in enumerate(names)]
+
+    def _chosen_parameters(self, parameters):
+        known = self._parameters()
+        if parameters is None:
+            return known
+        if isinstance(parameters, str) and parameters in ("fixed", "random"):
+            return [parameter for parameter in known if parameter.kind == parameters]
+        wanted = [parameters] if isinstance(parameters, str) else list(parameters)
+        by_name = {parameter.name: parameter for parameter in known}
+        unknown = [name for name in wanted if name not in by_name]
+        if unknown:
+            raise ValueError(
+                f"there is no parameter {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, by_name))}"
+            )
+        return [by_name[name] for name in wanted]
