@@ -22,15 +22,15 @@ class Coded:
     name: str = "group"
 
 
-def model(X, y, factors, *, sample_weight=None, **structure):
+def model(X, y, factors, *, sample_weight=None, offset=None, **structure):
     """Observations and structure of these factors."""
     parts = [FactorStructure(f.n_levels, f.columns, f.blocks, f.name) for f in factors]
-    return Observations(X, y, [f.codes for f in factors], sample_weight), Structure(parts, **structure)
+    return Observations(X, y, [f.codes for f in factors], sample_weight, offset=offset), Structure(parts, **structure)
 
 
 def split(keywords):
     """What belongs to the model, and all the rest."""
-    own = ("sample_weight", "fit_intercept", "n_quadrature", "slopes_only")
+    own = ("sample_weight", "offset", "fit_intercept", "n_quadrature", "slopes_only")
     ours = {key: value for key, value in keywords.items() if key in own}
     return ours, {key: value for key, value in keywords.items() if key not in own}
 
@@ -54,7 +54,8 @@ def fitted(X, y, *, factors, **keywords):
     return fit_mixed(*model(X, y, factors, **ours), **rest)
 
 
-def posteriors(X, y, *, factors, units, sample_weight=None, **keywords):
+def posteriors(X, y, *, factors, units, sample_weight=None, offset=None, **keywords):
     """What these rows say of levels, given a fit."""
-    rows, structure = model(X, y, factors, sample_weight=sample_weight, fit_intercept=units.fit_intercept)
+    own = {"sample_weight": sample_weight, "offset": offset, "fit_intercept": units.fit_intercept}
+    rows, structure = model(X, y, factors, **own)
     return posteriors_given_fit(rows, structure, units, **keywords)

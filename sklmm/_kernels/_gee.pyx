@@ -80,6 +80,7 @@ cdef struct Problem:
 
 cdef struct State:               # what one pass is evaluated at
     const double *half_beta      # half the coefficients
+    const double *offset         # of the rows, or NULL: 0
     int whitening                # the problem's, or INDEPENDENT
     double alpha                 # EXCHANGEABLE
     const double *rho            # AUTOREGRESSIVE: correlation over each gap, and 1 / sqrt(1 - rho^2)
@@ -208,6 +209,9 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
         q = p.rows.w + first + r if p.rows.w != NULL else NULL
         rows_load(s.tile, p.rows.ld, &p.rows.source, first + r, k)
         rows_dot(s.half, s.tile, p.rows.ld, x.half_beta, k)
+        if x.offset != NULL:
+            for i in range(k):
+                s.half[i] += 0.5 * x.offset[first + r + i]
         rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
         t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
         ahead = rows_ahead(&p.rows.source, first + r + k, n_ahead)
@@ -359,7 +363,7 @@ cdef class GEEKernel(RowKernel):
     cdef State state(self, const double[::1] half_beta, bint whiten, double alpha, const double[::1] rho,
                      const double[::1] inverse, const double[::1] factor):
         cdef State x
-        x.half_beta = &half_beta[0]
+        x.half_beta, x.offset = &half_beta[0], self.data.offset
         x.whitening = self.p.whitening if whiten else INDEPENDENT
         x.alpha = alpha
         x.rho = NULL if rho is None else &rho[0]
@@ -369,8 +373,10 @@ cdef class GEEKernel(RowKernel):
         return x
 
     def evaluate(self, const double[::1] half_beta, const int64_t[::1] rank, ptrdiff_t n_sampled, *, bint whiten=True,
-                 double alpha=0.0, const double[::1] rho=None, const double[::1] inverse=None, const double[::1] factor=None):
-        """Sums over the blocks with a rank below `n_sampled`; without whitening those of independent rows.
+                 bint beside_offset=True, double alpha=0.0, const double[::1] rho=None, const double[::1] inverse=None,
+                 const double[::1] factor=None):
+        """Sums over the blocks with a rank below `n_sampled`; without whitening those of independent rows, and where not
+        `beside_offset` those of linear predictors without it.
 
         Returns
         -------
@@ -382,6 +388,8 @@ cdef class GEEKernel(RowKernel):
         cdef:
             ptrdiff_t m = self.p.m, ld = self.data.ld, n_moments = self.p.n_moments
             State x = self.state(half_beta, whiten, alpha, rho, inverse, factor)
+        if not beside_offset:
+            x.offset = NULL
         out = self.sums(N_SCALARS + n_moments + m * ld, &x, rank, n_sampled)
         scalars, moments, rest = np.split(out, [N_SCALARS, N_SCALARS + n_moments])
         S = rest.reshape(m, ld)

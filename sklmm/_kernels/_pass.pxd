@@ -8,6 +8,7 @@ cdef struct Rows:
     sklmm_source source          # the features
     const uint8_t *y
     const double *w              # weights, or NULL: all ones
+    const double *offset         # of the linear predictors, or NULL: 0
     const int64_t *start         # first row of each cluster
     ptrdiff_t ld                 # doubles of a row in a tile, see _rows.h
     ptrdiff_t tile               # rows of a tile

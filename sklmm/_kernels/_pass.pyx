@@ -58,6 +58,13 @@ cdef class RowKernel:
         self.data.rows, self.data.tile_rows = (rows + 15) // 8 * 8, (min(rows, tile) + 15) // 8 * 8
         self.keep = [X, center, inv_scale, y, w, start]
 
+    def add_offset(self, const double[::1] offset):
+        """Adds an offset (n,) to the linear predictors of all that follows; None is none."""
+        if offset is not None and offset.shape[0] != self.data.source.n:
+            raise ValueError("offset must have an entry a row")
+        self.data.offset = NULL if offset is None else &offset[0]
+        self.keep.append(offset)
+
     cdef allocate(self, ptrdiff_t size, size_t scratch):
         """For each thread an arena of `size` doubles, room for a struct of `scratch` bytes that points into it, and for the starts
         of a block's clusters."""
@@ -110,6 +117,9 @@ cdef void load_block(const Rows *p, ptrdiff_t c0, ptrdiff_t c1, const double *be
         k = min(p.tile, n - r)
         c.rows_load(tile, p.ld, &p.source, first + r, k)
         c.rows_dot(eta + r, tile, p.ld, beta, k)
+        if p.offset != NULL:
+            for i in range(k):
+                eta[r + i] += p.offset[first + r + i]
         for a in range(p.source.q):
             for i in range(k):
                 z[a * p.rows + r + i] = tile[i * p.ld + p.source.z_slot + a]

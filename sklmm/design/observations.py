@@ -31,6 +31,8 @@ class Rows:
     raw_names : list of str
     time : 1-D array-like or None
         The column of times, where X has one.
+    offset : ndarray of shape (n,), float64, or None
+        As `read_offset` gives it.
     absent_groups : sequence of str
         Grouping columns of the fit that new rows came without: their labels are missing in `groups`.
     """
@@ -42,6 +44,7 @@ class Rows:
     raw_names: list
     time: object = None
     absent_groups: tuple = ()
+    offset: np.ndarray | None = None
 
     def column(self, name):
         """The labels of a grouping column, or a feature used as one in an interaction."""
@@ -60,6 +63,7 @@ class Rows:
         self.groups = {name: take_rows(labels, mask) for name, labels in self.groups.items()}
         self.raw = take_rows(self.raw, mask)
         self.time = None if self.time is None else take_rows(self.time, mask)
+        self.offset = None if self.offset is None else self.offset[mask]
 
 
 def with_products(X, products):
@@ -103,6 +107,46 @@ def read_weights(sample_weight, n_rows):
             "divided by their mean"
         )
     return weights
+
+
+def read_offset(offset, n_rows, name="offset"):
+    """An offset as float64, or None.
+
+    Parameters
+    ----------
+    offset : array-like of shape (n_rows,), a number, or None
+    n_rows : int
+    name : str
+        What it is called, for messages: the parameter or the column of X.
+
+    Raises
+    ------
+    ValueError
+        If it has another number of rows, is no numbers, or is missing or infinite somewhere.
+    """
+    if offset is None:
+        return None
+    if isinstance(offset, Real):
+        offset = np.full(n_rows, float(offset))
+    try:
+        values = pd.Series(offset).to_numpy(dtype=np.float64, na_value=np.nan) if np.ndim(offset) == 1 else offset
+        values = np.ascontiguousarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers, which are added to the linear predictor ({error})") from error
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values.ravel()
+    if values.ndim != 1:
+        raise ValueError(f"{name} must be 1-dimensional, got an array of shape {values.shape}")
+    if values.shape[0] != n_rows:
+        raise ValueError(f"{name} has {values.shape[0]} rows, but X has {n_rows}")
+    lost = ~np.isfinite(values)
+    if lost.any():
+        raise ValueError(
+            f"{name} is missing (NaN) or infinite in {np.count_nonzero(lost)} of {n_rows} rows (first: row "
+            f"{np.argmax(lost)}). It is added to the linear predictor, as the logarithm of an exposure is: every row "
+            "needs a finite one"
+        )
+    return values
 
 
 def read_times(time):

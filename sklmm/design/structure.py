@@ -23,6 +23,8 @@ class Observations:
         Counts of rows.
     times : ndarray of shape (n,) or None
         Of marginal models.
+    offset : ndarray of shape (n,), float64, finite, or None
+        What is added to the linear predictors, as by a column whose coefficient is 1.
     """
 
     X: np.ndarray
@@ -30,13 +32,14 @@ class Observations:
     codes: list = field(default_factory=list)
     weights: np.ndarray | None = None
     times: np.ndarray | None = None
+    offset: np.ndarray | None = None
 
     def take(self, rows):
         """Some of the rows, or some of them several times."""
-        X, y, weights, times = (
-            None if part is None else part[rows] for part in (self.X, self.y, self.weights, self.times)
+        X, y, weights, times, offset = (
+            None if part is None else part[rows] for part in (self.X, self.y, self.weights, self.times, self.offset)
         )
-        return Observations(X, y, [code[rows] for code in self.codes], weights, times)
+        return Observations(X, y, [code[rows] for code in self.codes], weights, times, offset)
 
     def aligned(self):
         """The same with an X that compiled code can read: a field of a structured array is copied."""

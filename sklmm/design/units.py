@@ -1,7 +1,7 @@
-"""The user's parameters and the engines': columns of X are centred and scaled, random-effect columns scaled, so that
-neither conditioning nor starting values depend on units."""
+"""The user's parameters and the engines': columns of X are centred and scaled, random-effect columns scaled, offsets
+centred, so that neither conditioning nor starting values depend on units."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -76,6 +76,9 @@ class Units:
         Of the columns of X, padded to whole vectors.
     z_center, z_inv_scale : ndarray
         Of the columns of all random coefficients.
+    offset_center : float
+        Of the offset: the internal intercept has taken it in, so that what is common to all rows costs no digits. 0
+        without an intercept.
     """
 
     p: int
@@ -86,6 +89,7 @@ class Units:
     inv_scale: np.ndarray
     z_center: np.ndarray
     z_inv_scale: np.ndarray
+    offset_center: float = 0.0
 
     @classmethod
     def plain(cls, p, structure):
@@ -103,8 +107,9 @@ class Units:
         """Units that suit these rows."""
         X, weights = observations.X, observations.weights
         plain = cls.plain(X.shape[1], structure)
+        offset_center = center_of_offset(observations.offset, weights, plain.fit_intercept)
         if plain.p == 0:
-            return plain
+            return replace(plain, offset_center=offset_center)
         sample, share = row_sample(X, weights)
         scales = column_scales(sample, share, plain.fit_intercept, X, weights)
         z_center, z_inv_scale = plain.z_center.copy(), plain.z_inv_scale.copy()
@@ -121,7 +126,8 @@ class Units:
                 scale = np.sqrt(share @ (sample[:, column] - center) ** 2)
                 if scale > 1e-12 * size[column]:
                     z_center[a], z_inv_scale[a] = center, 1.0 / scale
-        return cls(plain.p, plain.fit_intercept, plain.columns, plain.covariance, *scales, z_center, z_inv_scale)
+        return cls(plain.p, plain.fit_intercept, plain.columns, plain.covariance, *scales, z_center, z_inv_scale,
+                   offset_center)  # fmt: skip
 
     @property
     def n_fixed(self):
@@ -142,6 +148,19 @@ class Units:
     def fixed_map(self):
         """d(natural)/d(internal) of the fixed effects."""
         return natural_map(self.center, self.inv_scale, self.p, self.fit_intercept)
+
+    def fixed_shift(self):
+        """What fixed_map() @ internal is above the natural fixed effects: the centre of the offset, in the
+        intercept."""
+        shift = np.zeros(self.n_fixed)
+        shift[: int(self.fit_intercept)] = self.offset_center
+        return shift
+
+    def centred(self, offset, n_rows):
+        """The offset of rows (None: 0) as it stands beside internal parameters; None where that is 0 in all of them."""
+        if offset is None:
+            return np.full(n_rows, -self.offset_center) if self.offset_center else None
+        return offset - self.offset_center
 
     def random_map(self):
         """Natural random coefficients from internal ones, (q, q)."""
@@ -173,13 +192,15 @@ class Units:
         if np.triu(T, 1).any():  # quadrature's value depends on the factor, which `internal` is to find again
             Lambda = covariance.with_pivots(Lambda)
         Lambda = covariance.normal_form(T @ Lambda)
-        return self.fixed_map() @ x[: self.n_fixed], Lambda[covariance.row, covariance.col]
+        beta = self.fixed_map() @ x[: self.n_fixed] - self.fixed_shift()
+        return beta, Lambda[covariance.row, covariance.col]
 
     def internal(self, beta, theta):
         """Internal parameters of (beta, theta)."""
         covariance = self.covariance
         Lambda = covariance.normal_form(np.linalg.solve(self.random_map(), covariance.lambda_(theta)))
-        return np.append(np.linalg.solve(self.fixed_map(), beta), Lambda[covariance.row, covariance.col])
+        fixed = np.linalg.solve(self.fixed_map(), beta + self.fixed_shift())
+        return np.append(fixed, Lambda[covariance.row, covariance.col])
 
     def effect_units(self, x, sizes):
         """`EffectUnits` of each factor; `sizes` are their numbers of coefficients."""
@@ -220,6 +241,11 @@ class FitUnits:
     @property
     def fit_intercept(self):
         return self.units.fit_intercept
+
+    def linear_predictor(self, X, offset=None):
+        """Fixed part of the linear predictor of rows of X."""
+        eta, centred = self.design(X) @ self.beta, self.units.centred(offset, len(X))
+        return eta if centred is None else eta + centred
 
     @property
     def beta(self):
@@ -268,6 +294,11 @@ def column_scales(sample, share, fit_intercept, X, sample_weight):
     spread = np.where(spread > 1e-12 * size, spread, size)
     inv_scale[:p] = 1.0 / np.where(spread > 0, spread, 1.0)
     return center, inv_scale
+
+
+def center_of_offset(offset, sample_weight, fit_intercept):
+    """What an intercept takes in of an offset: its mean; 0 without either."""
+    return 0.0 if offset is None or not fit_intercept else float(np.average(offset, weights=sample_weight))
 
 
 def natural_map(center, inv_scale, p, fit_intercept):

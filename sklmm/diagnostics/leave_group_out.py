@@ -141,6 +141,8 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
     mean = np.einsum("ij,ij->i", features[:, :n_slopes], beta_of[code, len(names) - n_slopes :])
     if estimator._fitted.fit_intercept:
         mean += beta_of[code, 0]
+    if rows.offset is not None:
+        mean += rows.offset
     sd = None
     if covariances is not None and estimator.predict_effects in ("posterior", "marginal"):
         Z = np.column_stack([np.ones(len(mean)) if column < 0 else features[:, column] for column in factor.columns])

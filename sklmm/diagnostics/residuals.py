@@ -21,7 +21,8 @@ from sklmm.design.observations import read_weights
 from sklmm.estimators.rows_of_fit import weights_of_rows
 from sklmm.families import normal_rule
 from sklmm.fitted import FittedMixed
-from sklmm.prediction.predictor import Predictor
+from sklmm.inference.estimability import warn_of_rows
+from sklmm.prediction.predictor import Predictor, check_effects, probabilities
 from sklmm.prediction.simulation import simulate_codes
 
 # Quantile residuals ------------------------------------------------------------------------------------------
@@ -102,10 +103,10 @@ def residuals_and_predictions(
     counts = _counts(read_weights(weights_of_rows(estimator, X, sample_weight), n))
     mask = np.ones(n, dtype=bool) if counts is None else counts > 0
     outcome = estimator._read_target(take_rows(one_dimensional(y, "y", n), mask))
-    p = _probability(estimator, X, groups, predict_effects)[mask]
     if counts is not None:
         rows.keep(mask)
         counts = counts[mask]
+    p = _probability(estimator, rows, predict_effects)
     if by is not None:
         by = by if isinstance(by, str) else take_rows(one_dimensional(by, "by", n), mask)
         code, levels = labels_of_rows(estimator, rows, by)
@@ -131,9 +132,10 @@ def residuals_and_predictions(
     if mixed:
         codes = estimator._lookup(rows) if predict_effects in ("posterior", "mode") else []
         own = [factor_codes[first] for factor_codes in codes]
-        lower, upper = _cdf_of_counts(estimator, rows.X[first], own, successes, trials, predict_effects)
+        offset = None if rows.offset is None else rows.offset[first]
+        lower, upper = _cdf_of_counts(estimator, rows.X[first], own, successes, trials, predict_effects, offset)
     else:
-        logits = estimator.decision_function(X)[mask][first]
+        logits = _marginal_predictor(estimator, rows)[first]
         lower, upper = _binomial_cdf(successes, trials, logits, None, estimator._fitted.family)
     residuals = lower + (upper - lower) * random.uniform(size=len(first))
     return pd.Series(residuals, index=labels[first], name="quantile_residual"), p[first], "observations"
@@ -166,20 +168,22 @@ def _ranks(outcome, simulated, code, n_levels, random):
 
 
 def _alike(rows):
-    """Codes of rows that are alike in features and groups, and the first row of each."""
+    """Codes of rows that are alike in features, groups and offset, and the first row of each."""
     table = pd.DataFrame(np.asarray(rows.X)).assign(
         **{f"g{j}": pd.factorize(np.asarray(labels))[0] for j, labels in enumerate(rows.groups.values())}
     )
+    if rows.offset is not None:
+        table["offset"] = rows.offset
     if table.shape[1] == 0:
         return np.zeros(len(table), dtype=np.intp), np.zeros(1, dtype=np.intp)
     code = table.groupby(list(table.columns), sort=False).ngroup().to_numpy()
     return code, np.unique(code, return_index=True)[1]
 
 
-def _cdf_of_counts(estimator, X, codes, successes, trials, effects):
+def _cdf_of_counts(estimator, X, codes, successes, trials, effects, offset):
     """P(K < k) and P(K <= k) for the number K of successes among trials that share a row's logit."""
     predictor = Predictor.of(estimator, 1)
-    mean, sd, nodes = predictor.linear_predictor(np.asarray(X, dtype=np.float64), codes, effects)
+    mean, sd, nodes = predictor.linear_predictor(np.asarray(X, dtype=np.float64), codes, effects, offset)
     if nodes is None:
         return _binomial_cdf(successes, trials, mean, sd, predictor.family)
     known, t, levels = nodes
@@ -212,10 +216,19 @@ def _binomial_cdf(successes, trials, mean, sd, family):
     return out
 
 
-def _probability(estimator, X, groups, effects):
-    if isinstance(estimator._fitted, FittedMixed):
-        return estimator.predict_proba(X, groups=groups, predict_effects=effects)[:, 1]
-    return estimator.predict_proba(X)[:, 1]
+def _probability(estimator, rows, effects):
+    """Probability of the second class of each row."""
+    warn_of_rows(estimator, rows.X)
+    if not isinstance(estimator._fitted, FittedMixed):
+        return probabilities(*estimator._fitted.family.tails(_marginal_predictor(estimator, rows)))[:, 1]
+    check_effects(effects)
+    codes = estimator._lookup(rows) if effects in ("posterior", "mode") else []
+    return probabilities(*Predictor.of(estimator, 1).tails(rows.X, codes, effects, offset=rows.offset))[:, 1]
+
+
+def _marginal_predictor(estimator, rows):
+    """Linear predictors of a marginal model."""
+    return Predictor(estimator.coef_[0], estimator.intercept_[0], []).means(rows.X, [], "zero", rows.offset)
 
 
 def labels_of_rows(estimator, rows, by):

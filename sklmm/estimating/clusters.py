@@ -47,7 +47,7 @@ class Clusters:
             codes = np.ascontiguousarray(codes, dtype=np.intp)
             self.order, self.start, self.level = group_rows(codes, n_clusters)
         self.labels = labels
-        self.times = None if times is None else self._in_order(times)
+        self.times = None if times is None else self.in_order(times)
         if times is not None and self._unsorted_times():
             by_time = _sorted_order(times)
             order, self.start, self.level = group_rows(codes[by_time], n_clusters)
@@ -56,9 +56,10 @@ class Clusters:
         self.sizes = np.diff(self.start)
         if self.times is not None:
             self._refuse_duplicate_times()
-        self.w = None if sample_weight is None else np.ascontiguousarray(self._in_order(sample_weight))
+        self.w = None if sample_weight is None else np.ascontiguousarray(self.in_order(sample_weight))
 
-    def _in_order(self, values):
+    def in_order(self, values):
+        """Values of rows in the order of the clusters."""
         return values if self.order is None else values[self.order]
 
     def steps(self):

@@ -14,11 +14,12 @@ from sklmm._kernels._gee import GEEKernel, Moments, Whitening
 from sklmm._kernels._grouping import gather_rows
 from sklmm.design.aliasing import aliased_columns
 from sklmm.design.separation import separating_direction
-from sklmm.design.units import column_scales, natural_map, row_sample
+from sklmm.design.units import center_of_offset, column_scales, natural_map, row_sample
 from sklmm.estimating.clusters import Timing
 from sklmm.estimating.correlation import AR1, MARGIN, Exchangeable, ResidualMoments
 from sklmm.optimize.newton import FitReport
 from sklmm.passes.blocks import Blocks, rows_of_tile
+from sklmm.passes.offsets import intercept_beside, log_likelihood_at
 from sklmm.passes.tables import in_order
 
 FAY_GRAUBARD_BOUND = 0.75  # of a leverage, as Fay and Graubard (2001) propose
@@ -85,10 +86,11 @@ class GEEFit:
 class Equations:
     """Sums over clusters at given coefficients and working correlation.
 
-    Coefficients are those of standardised columns, the intercept behind the slopes.
+    Coefficients are those of standardised columns, the intercept behind the slopes; it takes in the mean of the offset,
+    as `sklmm.design.units.Units` has it.
     """
 
-    def __init__(self, X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads):
+    def __init__(self, X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads, offset=None):
         if not X.flags.aligned or any(step % X.itemsize for step in X.strides):
             X = np.ascontiguousarray(X)
         self.clusters, self.correlation = clusters, correlation
@@ -123,6 +125,10 @@ class Equations:
             int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times,
             *timing.patterns,
         )  # fmt: skip
+        offset = None if offset is None else clusters.in_order(offset)
+        self._offset_center = center_of_offset(offset, w, fit_intercept)
+        self.offset = None if offset is None else offset - self._offset_center
+        self.kernel.add_offset(self.offset)
         self._count_moments(w)
 
     def sample_strides(self):
@@ -294,6 +300,11 @@ class Equations:
         shift = (step[self.p] if self.fit_intercept else 0.0) - slopes @ self._center[: self.p]
         return np.where(self.y > 0, 1.0, -1.0) * (self.X @ slopes + shift)
 
+    def certainty(self, beta):
+        """How far each row's linear predictor is on the side of the row's outcome."""
+        sides = self.moves(beta)
+        return sides if self.offset is None else sides + np.where(self.y > 0, self.offset, -self.offset)
+
     def separable(self):
         """Whether some linear predictors are never on the wrong side, and not all 0: the likelihood has no maximum then
         (Albert and Anderson 1984). True where that would take long to find out."""
@@ -312,13 +323,18 @@ class Equations:
         half[: self.m] = 0.5 * beta
         return half
 
-    def evaluate(self, beta, alpha, stride=1):
+    def evaluate(self, beta, alpha, stride=1, beside_offset=True):
         """Sums over all rows, or over a sample of one block in `stride`."""
-        return self.kernel.evaluate(self._half(beta), *self.blocks.sample(stride), **self._whitener(alpha))
+        return self.kernel.evaluate(
+            self._half(beta), *self.blocks.sample(stride), beside_offset=beside_offset, **self._whitener(alpha)
+        )
 
     def intercept_only(self):
         """Coefficients of the model without slopes."""
         beta, w = np.zeros(self.m), self.clusters.w
+        if self.offset is not None:
+            beta[self.p :] = intercept_beside(self.offset, self.y, w, self.fit_intercept)[0]
+            return beta
         if self.fit_intercept:
             share = self.y.mean() if w is None else w @ self.y / w.sum()
             beta[-1] = np.log(share / (1.0 - share))
@@ -328,6 +344,8 @@ class Equations:
         """Log-likelihood of independent rows of the intercept alone."""
         w, log_odds = self.clusters.w, beta[self.p :].sum()
         rows = self.blocks.sampled_rows(stride) if stride > 1 else slice(None)
+        if self.offset is not None:
+            return log_likelihood_at(self.offset[rows] + log_odds, self.y[rows], None if w is None else w[rows])
         y = self.y[rows] > 0
         successes, total = (y.sum(), y.size) if w is None else (w[rows][y].sum(), w[rows].sum())
         return -successes * np.logaddexp(0.0, -log_odds) - (total - successes) * np.logaddexp(0.0, log_odds)
@@ -383,6 +401,12 @@ class Equations:
     def by_level(self, values):
         """Values of clusters in the order of the groups' codes."""
         return in_order(values, self.clusters.level, len(values))
+
+    def natural(self, beta):
+        """Coefficients in the user's units, the intercept (if any) first; aliased columns have none."""
+        natural = self.coordinates @ beta[self.active]
+        natural[: int(self.fit_intercept)] -= self._offset_center
+        return natural
 
     @property
     def coordinates(self):

@@ -31,7 +31,7 @@ POOR = 5.0  # times what the coefficients' covariance explains, that a solution 
 
 
 def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, times=None, sample_weight=None,
-            fit_intercept=True, dispersion=None, ddof_correction=True, tol=1e-4, max_iter=100, n_threads=1,
+            offset=None, fit_intercept=True, dispersion=None, ddof_correction=True, tol=1e-4, max_iter=100, n_threads=1,
             progress=None):
     """Solve the estimating equations of a marginal logistic model.
 
@@ -48,6 +48,8 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
     times : ndarray of shape (n,), float64, finite, or None
         None: the order of a cluster's rows.
     sample_weight : ndarray of shape (n,), float64, or None
+    offset : ndarray of shape (n,), float64, finite, or None
+        What is added to the linear predictors.
     fit_intercept : bool
     dispersion : float or None
         None: estimated.
@@ -65,7 +67,8 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
     GEEFit
     """
     clusters = Clusters(codes, X.shape[0], n_clusters, labels, times if correlation.uses_time else None, sample_weight)
-    equations = Equations(X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads)
+    settings = fit_intercept, dispersion, ddof_correction, n_threads
+    equations = Equations(X, y, clusters, correlation, *settings, offset)
     return Solver(equations, tol, max_iter, progress).result()
 
 
@@ -161,8 +164,8 @@ class Solver:
 
     # Evaluations -------------------------------------------------------------------------------------------
 
-    def at(self, beta, alpha, stride=1):
-        point = self.point(beta, alpha, self.equations.evaluate(beta, alpha, stride), stride)
+    def at(self, beta, alpha, stride=1, beside_offset=True):
+        point = self.point(beta, alpha, self.equations.evaluate(beta, alpha, stride, beside_offset), stride)
         row = {
             "iteration": self.report.n_iter,
             "level": stride,
@@ -240,7 +243,7 @@ class Solver:
             gain, expected = trial.value - point.value, step @ (point.U - 0.5 * point.S @ step)
             if gain < 0.1 * expected - 1e-12 * abs(point.value):
                 if bound is None:
-                    bound = self.at(np.zeros_like(beta), None, stride).S
+                    bound = self.at(np.zeros_like(beta), None, stride, beside_offset=False).S
                 ridge = max(30.0 * ridge, 1e-6)
                 continue
             before = np.inf if ridge else point.length
@@ -255,7 +258,7 @@ class Solver:
         """
         moves = self.equations.moves(point.step)
         away = moves < -0.01 * moves.max()
-        if moves.max() < FAR or (away.any() and (self.equations.moves(point.beta) + moves)[away].min() < CERTAIN):
+        if moves.max() < FAR or (away.any() and (self.equations.certainty(point.beta) + moves)[away].min() < CERTAIN):
             return []
         if away.any() and not self.equations.separable():
             return []
@@ -379,7 +382,7 @@ class Solver:
         report.converged = self.settled
         report.verdict = self.verdict()
         return GEEFit(
-            beta=coordinates @ beta[equations.active],
+            beta=equations.natural(beta),
             alpha=equations.no_correlation if estimated is None else estimated,
             dispersion=float(dispersion),
             bread=bread,
@@ -414,7 +417,11 @@ class Solver:
         alone = equations.value_without_slopes(self.null)
         if value >= alone:
             return False
-        if alpha is not None and equations.fit_intercept:
+        if alpha is not None and equations.fit_intercept and equations.offset is not None:
+            point, found = self.at(self.null, alpha), self.null.copy()
+            found[-1] += point.U[-1] / point.S[-1, -1]  # solves its equation to first order
+            alone = equations.value_without_slopes(found)
+        elif alpha is not None and equations.fit_intercept:
             point = self.at(self.null, alpha)
             odds = np.exp(self.null[-1])
             mean = odds / (1.0 + odds) + point.U[-1] / point.S[-1, -1] * odds / (1.0 + odds) ** 2  # solves its equation

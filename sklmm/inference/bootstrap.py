@@ -239,7 +239,8 @@ class MarginalRefit:
         if rows.y.min() == rows.y.max():
             return None
         groups = {"codes": clusters.astype(np.intp), "n_clusters": self.draw.n_clusters} if self.has_groups else {}
-        fit = fit_gee(rows.X, rows.y, times=rows.times, sample_weight=rows.weights, **groups, **self.settings)
+        own = {"times": rows.times, "sample_weight": rows.weights, "offset": rows.offset}
+        fit = fit_gee(rows.X, rows.y, **own, **groups, **self.settings)
         beta = fit.beta.copy()
         beta[[j + int(self.settings["fit_intercept"]) for j in fit.aliased]] = np.nan
         return beta if fit.report.converged else None
@@ -258,6 +259,8 @@ class ParametricDraw:
             )
         slopes = beta[int(structure.fit_intercept) :]
         self.mean = rows.X[:, : slopes.size] @ slopes + (beta[0] if structure.fit_intercept else 0.0)
+        if rows.offset is not None:
+            self.mean = self.mean + rows.offset
         self.lambdas = [
             RelativeCovariance(factor.blocks).lambda_(part)
             for factor, part in zip(structure.factors, theta, strict=True)

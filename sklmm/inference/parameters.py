@@ -12,7 +12,7 @@ from scipy import linalg
 
 
 class FixedEffect:
-    """The fixed effect at a position of beta: a linear function."""
+    """The fixed effect at a position of beta: a linear function, but for the centre of the offset."""
 
     lowest, highest = -np.inf, np.inf
     limits = (-np.inf, np.inf)
@@ -21,10 +21,11 @@ class FixedEffect:
     def __init__(self, units, position):
         self.direction = np.zeros(units.n_params)
         self.direction[: units.n_fixed] = units.fixed_map()[position]
+        self.shift = units.fixed_shift()[position]
 
     def at(self, x):
         """Value, gradient and Hessian."""
-        return self.direction @ x, self.direction, np.zeros((len(x), len(x)))
+        return self.direction @ x - self.shift, self.direction, np.zeros((len(x), len(x)))
 
     def off_boundary(self, x, value):
         """A point near x from which the quantity is smooth."""

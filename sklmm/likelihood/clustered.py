@@ -62,6 +62,7 @@ class ClusteredLikelihood(PreparedRows):
             if place is not None:
                 self.level_of_cluster = np.argsort(place)[self.level_of_cluster]
         self.rows = X, y, _, _ = *self.sorted_rows(order), start
+        self._offset = self.sorted_offset(order)
         self.blocks = Blocks(start, tile, self.accumulator)
         self.kernel = self._make_kernel(self.n_quadrature)
         self.cluster_rows = np.diff(start)
@@ -74,11 +75,13 @@ class ClusteredLikelihood(PreparedRows):
 
     def _make_kernel(self, n_quadrature):
         (X, y, sample_weight, start), units = self.rows, self.units
-        return ClusterKernel(
+        kernel = ClusterKernel(
             X, units.center, units.inv_scale, units.fit_intercept, units.columns, units.z_center, units.z_inv_scale,
             self.covariance.row, self.covariance.col, y, sample_weight, start,
             self.blocks.first, self.blocks.chunk, *self._nodes(n_quadrature), self._tile, self.n_threads,
         )  # fmt: skip
+        kernel.add_offset(self._offset)
+        return kernel
 
     def with_nodes(self, n_quadrature):
         other = copy.copy(self)
@@ -155,20 +158,22 @@ class ClusteredLikelihood(PreparedRows):
             return [], None
         X, y, w, start = self.rows
         if self.covariance.q <= MAX_Q:
-            beta, _ = self.units.natural(x)
+            beta = self.units.fixed_map() @ x[: self.n_fixed]  # beside the centred offset
             (effect_units,) = self.units.effect_units(x, [self.covariance.q])
             # one group more, without rows: what is known of a level that has none
             modes = np.concatenate([self.modes, np.zeros((1, self.covariance.q))])
             posterior = node_posterior(
                 X, y, w, np.append(start, start[-1]), beta, self.units.fit_intercept, effect_units, modes,
-                self.n_threads,
+                self.n_threads, self._offset,
             )  # fmt: skip
             cluster = np.full(self._n_levels, len(self.modes))
             cluster[self.level_of_cluster] = np.arange(len(self.modes))
             in_place = self._n_levels == len(self.modes) and (np.diff(cluster) > 0).all()
             return [posterior.take(slice(-1) if in_place else cluster)], None
         codes = np.repeat(self.level_of_cluster, self.cluster_rows)
-        general = CrossedLikelihood(Observations(X, y, [codes], w), self.structure, self.n_threads, self.units)
+        offset = None if self._offset is None else self._offset + self.units.offset_center
+        rows = Observations(X, y, [codes], w, offset=offset)
+        general = CrossedLikelihood(rows, self.structure, self.n_threads, self.units)
         general.u = self.by_level(self.modes)
         general.evaluate(x)
         return general.posteriors(x)[0], None

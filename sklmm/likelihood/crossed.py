@@ -56,6 +56,7 @@ class CrossedLikelihood(SeveralFactors):
         first = np.searchsorted(self.start[:-1], np.linspace(0, self.n_rows, MAX_CHUNKS + 1)[:-1])
         self.chunk = np.unique(np.append(first, [0, self.n_leaves])).astype(np.int64)
         self._take_rows(order)
+        self._offset = self.sorted_offset(order)
         self._prior = None
         self.u = np.zeros((self.n_leaves, self.q))
         self.u_border = np.zeros(self.n_border)
@@ -252,6 +253,8 @@ class CrossedLikelihood(SeveralFactors):
         self._moves = None
         t = self._scaled_z(self._lambda(x[k:]))
         fixed = self.E[:, :k] @ x[:k]
+        if self._offset is not None:
+            fixed += self._offset
         h = self._find_modes(fixed, t)
         value = h - 0.5 * self.cholesky.log_det
         self.cholesky.invert()

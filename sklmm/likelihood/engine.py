@@ -26,6 +26,8 @@ class Engine(Protocol):
     units : Units
     covariance : RelativeCovariance
         Of all factors.
+    offset : ndarray of shape (n_rows,) or None
+        Of the observations, less what the intercept has taken in.
     n_rows, n_fixed, n_params : int
         Rows, and entries of x: the first n_fixed are fixed effects.
     aliased : ndarray of shape (p,), bool

@@ -16,6 +16,7 @@ from sklmm.likelihood.second_look import look_again
 from sklmm.optimize.newton import FLAT, FitReport, Optimum, maximise
 from sklmm.optimize.quasi_newton import maximise_by_gradients
 from sklmm.passes.blocks import POLISH_ROWS
+from sklmm.passes.offsets import intercept_beside
 from sklmm.passes.tables import multiply_in_place, row_products
 
 # Nodes that tell which of two maxima is the better one, by number of random coefficients.
@@ -250,7 +251,12 @@ class Ascent:
 
 
 def intercept_alone(engine):
-    """The model with the right share of successes and nothing else: parameters and log-likelihood."""
+    """The model with the right share of successes and nothing else but the offset: parameters and log-likelihood."""
+    if engine.offset is not None:
+        x, rows = np.zeros(engine.n_params), engine.observations
+        intercept, value = intercept_beside(engine.offset, rows.y, rows.weights, engine.units.fit_intercept)
+        x[engine.units.p : engine.n_fixed] = intercept
+        return x, value
     x, n, successes = np.zeros(engine.n_params), engine.observations.n_counted, engine.observations.n_successes
     if not engine.units.fit_intercept:
         return x, -n * np.log(2.0)
@@ -324,7 +330,8 @@ def _by_clusters(engine, beta, information):
         return None, None
     rows, k = engine.observations, engine.n_fixed
     bread = np.nan_to_num(vcov := information.natural_inverse[:k, :k])
-    robust = bread @ row_products(rows.X, rows.y, beta, engine.units.fit_intercept, rows.weights) @ bread
+    products = row_products(rows.X, rows.y, beta, engine.units.fit_intercept, rows.weights, rows.offset)
+    robust = bread @ products @ bread
     robust[np.isnan(vcov)] = np.nan
     return robust, None
 

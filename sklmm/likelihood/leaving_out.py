@@ -39,7 +39,7 @@ def influence(objective):
             scores[levels] = gradients
     else:
         rows, units = engine.observations, engine.units
-        of_rows = row_scores(rows.X, rows.y, units.natural(x)[0], units.fit_intercept)
+        of_rows = row_scores(rows.X, rows.y, units.natural(x)[0], units.fit_intercept, rows.offset)
         scores[:, : engine.n_fixed] = of_rows @ units.fixed_map()
         counts = counts if rows.weights is None else rows.weights
     out, active = np.zeros_like(scores), objective.active
@@ -114,7 +114,8 @@ def natural_factors(engine, points):
     covariance, units, k = engine.covariance, engine.units, engine.n_fixed
     Lambda = np.zeros((len(points), covariance.q, covariance.q))
     Lambda[:, covariance.row, covariance.col] = points[:, k:]
-    beta = points[:, :k] @ units.fixed_map().T[:, : k - engine.structure.slopes_only]
+    n_natural = k - engine.structure.slopes_only
+    beta = points[:, :k] @ units.fixed_map().T[:, :n_natural] - units.fixed_shift()[:n_natural]
     return beta, units.random_map() @ Lambda
 
 

@@ -39,7 +39,8 @@ class NestedLikelihood(SeveralFactors):
         super().__init__(observations, structure, n_threads, units)
         tile = rows_of_tile(self.n_params)
         self._order_factors(tile)
-        self.rows = X, y, sample_weight = self.sorted_rows(self._sort_rows())
+        order = self._sort_rows()
+        self.rows = X, y, sample_weight = self.sorted_rows(order)
         parents = [np.ascontiguousarray(parent, dtype=np.int64) for parent in self.parents]
         # first node of each tree at each depth: a tree is a top level
         spans = [np.arange(self.n_levels[-1] + 1, dtype=np.int64)]
@@ -52,6 +53,8 @@ class NestedLikelihood(SeveralFactors):
             X, self.units.center, self.units.inv_scale, self.units.fit_intercept, y, sample_weight, self.start, parents,
             spans, self.blocks.first, self.blocks.chunk, tile, n_threads,
         )  # fmt: skip
+        self._offset = self.sorted_offset(order)
+        self.kernel.add_offset(self._offset)
         self.modes = [np.zeros(n_levels) for n_levels in self.n_levels]
         self.curvature = [np.zeros(n_levels) for n_levels in self.n_levels]
         self.strides = self.blocks.strides(X, y, self.n_levels[-1], self.n_params)
@@ -79,17 +82,20 @@ class NestedLikelihood(SeveralFactors):
 
     def _smoothed(self, x):
         (X, y, w), fit_intercept = self.rows, self.units.fit_intercept
-        theta, (beta, _) = x[self.n_fixed :][self._coefficients], self.units.natural(x)
+        theta = x[self.n_fixed :][self._coefficients]
+        beta = self.units.fixed_map() @ x[: self.n_fixed]  # beside the centred offset
         parts = np.split(self.u_border, self.base[1:-1])
         levels = [np.arange(self.n_leaves), *self.cholesky.ancestors[0]]
         effects = zip(theta, [self.u[:, 0], *parts], levels, strict=True)
-        offset = sum(scale * part[level] for scale, part, level in effects)
+        of_leaf = sum(scale * part[level] for scale, part, level in effects)
         sd = np.sqrt(np.einsum("a,nab,b->n", theta, self.cholesky.paths[0], theta))
         R, V = np.zeros(self.n_leaves), np.zeros(self.n_leaves)
         for first, last in pieces(self.start, CHUNK * self.n_threads):
             rows, filled = slice(self.start[first], self.start[last]), np.diff(self.start[first : last + 1])
             eta = np.asarray(X[rows], dtype=np.float64) @ beta[int(fit_intercept) :]
-            eta += np.repeat(offset[first:last], filled) + (beta[0] if fit_intercept else 0.0)
+            eta += np.repeat(of_leaf[first:last], filled) + (beta[0] if fit_intercept else 0.0)
+            if self._offset is not None:
+                eta += self._offset[rows]
             weights = None if w is None else w[rows]
             r, v = averaged_rows(eta, np.repeat(sd[first:last], filled), y[rows], weights, self.n_threads)
             begin = (self.start[first:last] - self.start[first])[filled > 0]

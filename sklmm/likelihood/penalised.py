@@ -2,8 +2,8 @@
 
 import numpy as np
 
-SAME = ("observations", "structure", "units", "covariance", "n_rows", "n_fixed", "n_params", "aliased", "n_quadrature",
-        "strides", "costly_curvature")  # fmt: skip
+SAME = ("observations", "structure", "units", "covariance", "offset", "n_rows", "n_fixed", "n_params", "aliased",
+        "n_quadrature", "strides", "costly_curvature")  # fmt: skip
 
 
 class Pull:

@@ -184,7 +184,7 @@ def pieces(start, n_rows):
         first = last
 
 
-def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads):
+def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads, offset=None):
     """Posteriors of groups from their rows, which stand together.
 
     Parameters
@@ -198,6 +198,8 @@ def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads)
         Fixed effects in the user's units, the intercept first if there is one.
     units : EffectUnits
     modes : ndarray of shape (n_groups, q)
+    n_threads : int
+    offset : ndarray of shape (n,) or None
 
     Returns
     -------
@@ -216,6 +218,8 @@ def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads)
         np.dot(part, beta[int(fit_intercept) :], out=eta[: len(part)])
         if fit_intercept:
             eta[: len(part)] += beta[0]
+        if offset is not None:
+            eta[: len(part)] += offset[rows]
         t = units.Lambda if constant else np.ascontiguousarray(units.loadings(part).T)
         weigh_nodes(
             eta, t, y[rows], None if w is None else w[rows], start[first : last + 1] - start[first], modes[here],

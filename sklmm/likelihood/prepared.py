@@ -8,6 +8,8 @@ from sklmm.design.units import Units
 class PreparedRows:
     """Base of the engines: the members of `sklmm.likelihood.engine.Engine` that are no work.
 
+    Its `offset` is that of the rows as they were given, as it stands beside internal parameters (`Units.centred`).
+
     Parameters
     ----------
     observations : Observations
@@ -30,6 +32,7 @@ class PreparedRows:
             observations.X, units.center[:p], units.inv_scale[:p], observations.weights, units.fit_intercept
         )
         self.aliased[p - structure.slopes_only :] = True
+        self.offset = units.centred(observations.offset, self.n_rows)
         self.accumulator = 2 * 8 * self.n_params * (self.n_params + 8)  # bytes that sums over rows take
 
     def sorted_rows(self, order):
@@ -38,3 +41,7 @@ class PreparedRows:
         if order is None:
             return X, y, weights
         return gather_rows(X, order), y[order], None if weights is None else weights[order]
+
+    def sorted_offset(self, order):
+        """The centred offset in this order, or None."""
+        return self.offset if self.offset is None or order is None else self.offset[order]

@@ -12,7 +12,6 @@ there a climb costs next to nothing, and starts of all sizes and correlations ar
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 NEAR_ZERO = 1e-3  # entries on the diagonal of the relative covariance factor that may belong on the boundary
 DOUBTFUL = 4.0  # standard errors from 0
@@ -79,7 +78,7 @@ def look_again(optimum, climb, engine, held, null, better=None):
         return value > best.value + HIGHER * (1.0 + abs(best.value))
 
     n_obs = engine.observations.n_counted
-    share = expit(null[0][engine.n_fixed - 1]) if engine.units.fit_intercept else 0.5
+    share = engine.observations.n_successes / n_obs if engine.units.fit_intercept else 0.5
     others = _other_starts(optimum, engine, held, n_obs, n_obs * min(share, 1.0 - share))
     for other in [*others, OtherStart(null[0], held)]:
         if other.x is null[0] and not higher(null[1]):

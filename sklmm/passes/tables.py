@@ -37,7 +37,7 @@ def in_order(values, place, n_places, default=0):
     return out
 
 
-def row_scores(X, y, beta, fit_intercept):
+def row_scores(X, y, beta, fit_intercept, offset=None):
     """Gradient of each row's log-likelihood, one of its copies' where weights count copies.
 
     Parameters
@@ -47,6 +47,7 @@ def row_scores(X, y, beta, fit_intercept):
     beta : ndarray
         The intercept, if any, and the slopes.
     fit_intercept : bool
+    offset : ndarray of shape (n,) or None
 
     Returns
     -------
@@ -55,10 +56,11 @@ def row_scores(X, y, beta, fit_intercept):
     rows = np.asarray(X, dtype=np.float64)
     if fit_intercept:
         rows = np.column_stack([np.ones(len(rows)), rows])
-    return (y - expit(rows @ beta))[:, None] * rows
+    eta = rows @ beta if offset is None else rows @ beta + offset
+    return (y - expit(eta))[:, None] * rows
 
 
-def row_products(X, y, beta, fit_intercept, sample_weight=None):
+def row_products(X, y, beta, fit_intercept, sample_weight=None, offset=None):
     """Sum over rows of the outer products of their scores: the meat of the sandwich (White 1980).
 
     Returns
@@ -68,6 +70,6 @@ def row_products(X, y, beta, fit_intercept, sample_weight=None):
     total = np.zeros((len(beta), len(beta)))
     for first in range(0, len(y), CHUNK):
         part = slice(first, first + CHUNK)
-        scores = row_scores(X[part], y[part], beta, fit_intercept)
+        scores = row_scores(X[part], y[part], beta, fit_intercept, None if offset is None else offset[part])
         total += scores.T @ (scores if sample_weight is None else scores * sample_weight[part, None])
     return total

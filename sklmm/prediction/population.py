@@ -69,12 +69,13 @@ class _Parameters:
             return self.units.design(X)
         return np.column_stack([np.ones(len(X)), X]) if self.has_intercept else X
 
-    def linear_predictor(self, X):
+    def linear_predictor(self, X, offset=None):
         if self.units is not None:
-            return self.units.design(X) @ self.units.beta
+            return self.units.linear_predictor(X, offset)
         slopes = self.beta[int(self.has_intercept) :]
         X = X[:, : slopes.size]
-        return X @ slopes + self.beta[0] if self.has_intercept else X @ slopes
+        eta = X @ slopes + self.beta[0] if self.has_intercept else X @ slopes
+        return eta if offset is None else eta + offset
 
 
 def parameter_covariance(estimator):
@@ -82,7 +83,7 @@ def parameter_covariance(estimator):
     return _Parameters(estimator).covariance
 
 
-def probability_and_gradient(estimator, X, effects="marginal"):
+def probability_and_gradient(estimator, X, effects="marginal", offset=None):
     """Probability of the second class, averaged over the population of groups, and its gradient.
 
     Parameters
@@ -91,6 +92,7 @@ def probability_and_gradient(estimator, X, effects="marginal"):
     X : ndarray of shape (n, p)
         Features, without grouping columns; the last ones may have random slopes only.
     effects : {"marginal", "zero"}
+    offset : ndarray of shape (n,) or None
 
     Returns
     -------
@@ -101,7 +103,7 @@ def probability_and_gradient(estimator, X, effects="marginal"):
     """
     parameters = _Parameters(estimator)
     X = np.asarray(X, dtype=np.float64)
-    design, eta = parameters.design(X), parameters.linear_predictor(X)
+    design, eta = parameters.design(X), parameters.linear_predictor(X, offset)
     variance = np.zeros(len(X))
     moves = np.zeros((len(X), len(parameters.covariance) - design.shape[1]))
     if effects == "marginal":
@@ -142,7 +144,9 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
     for begin in range(0, rows.X.shape[0], _CHUNK):
         part = slice(begin, begin + _CHUNK)
         block = np.asarray(rows.X[part], dtype=np.float64)
-        p, logit, G = probability_and_gradient(estimator, block)
+        offset = None if rows.offset is None else rows.offset[part]
+        p, logit, G = probability_and_gradient(estimator, block, offset=offset)
+        logit = logit if offset is None else logit - offset
         design = parameters.design(block)[:, kept]
         weighted = design * weights[part, None]
         gram += weighted.T @ design
@@ -164,7 +168,8 @@ def _from_moments(estimator, parameters):
     """Coefficients of the population and their gradient, from the moments of the rows that the fit keeps.
 
     Were the linear predictor normal over the rows, the regression's slopes would be those of the mixed model times the
-    mean slope of the averaged logit (Stein's lemma).
+    mean slope of the averaged logit (Stein's lemma). An offset is taken off the averaged logits, as with rows, and
+    counts as uncorrelated with the features.
     """
     moments, beta, variance, moves = estimator._fitted.row_moments, parameters.beta, 0.0, []
     for factor, second in zip(parameters.factors, moments.random_moments, strict=True):
@@ -173,14 +178,15 @@ def _from_moments(estimator, parameters):
         variance += np.sum(factor.units.Lambda * image)
         moves.append(2.0 * image[structure.row, structure.col])
     z, w = normal_rule(1.0)
-    eta = estimator.intercept_[0] + moments.fixed_mean + np.sqrt(moments.fixed_variance) * z
+    over_rows = moments.fixed_variance if moments.variance_with_offset is None else moments.variance_with_offset
+    eta = estimator.intercept_[0] + moments.fixed_mean + moments.offset_mean + np.sqrt(over_rows) * z
 
     def coefficients(v):
         p, logit, first, _ = estimator._fitted.family.mean_derivatives(eta, np.full(eta.size, v))
         slope = w @ (first / (p * (1.0 - p)))
         out = beta * slope
         if parameters.has_intercept:
-            out[0] = w @ logit - slope * moments.fixed_mean
+            out[0] = w @ logit - slope * moments.fixed_mean - moments.offset_mean
         return out, slope
 
     estimate, slope = coefficients(variance)
@@ -222,7 +228,8 @@ def average_marginal_effects(estimator, X, features=None, sample_weight=None, le
                 estimates.append(np.nan)
                 gradients.append(np.full(len(covariance), np.nan))
                 continue
-            change, gradient = _mean_change(estimator, upper, lower, weights / distance, predict_effects)
+            rows = upper, lower, variables.offset
+            change, gradient = _mean_change(estimator, *rows, weights / distance, predict_effects)
             estimates.append(change)
             gradients.append(gradient)
     se = delta_errors(np.reshape(gradients, (-1, len(covariance))), covariance)
@@ -240,13 +247,14 @@ def average_marginal_effects(estimator, X, features=None, sample_weight=None, le
     return with_reason(estimator, table, blank)
 
 
-def _mean_change(estimator, upper, lower, weights, effects):
+def _mean_change(estimator, upper, lower, offset, weights, effects):
     """Weighted sum of the changes of rows' probabilities, and its gradient."""
     change, gradient = 0.0, 0.0
     for begin in range(0, upper.shape[0], _CHUNK):
         part = slice(begin, begin + _CHUNK)
-        p1, _, G1 = probability_and_gradient(estimator, upper[part], effects)
-        p0, _, G0 = probability_and_gradient(estimator, lower[part], effects)
+        own = None if offset is None else offset[part]
+        p1, _, G1 = probability_and_gradient(estimator, upper[part], effects, own)
+        p0, _, G0 = probability_and_gradient(estimator, lower[part], effects, own)
         change += weights[part] @ (p1 - p0)
         gradient = gradient + weights[part] @ (G1 - G0)
     return change, gradient
@@ -271,7 +279,7 @@ class _Variables:
         self.estimator = estimator
         self.formula = estimator._fitted.formula
         rows = estimator._read_new_rows(X, None)
-        self.n_rows = rows.X.shape[0]
+        self.n_rows, self.offset = rows.X.shape[0], rows.offset
         if self.n_rows == 0:
             raise ValueError("X has no rows to average over")
         if self.formula is not None:

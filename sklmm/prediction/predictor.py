@@ -57,7 +57,7 @@ class Predictor:
         """Fixed part of the linear predictor."""
         return X[:, : self.coef.size] @ self.coef + self.intercept
 
-    def linear_predictor(self, X, codes, effects):
+    def linear_predictor(self, X, codes, effects, offset=None):
         """Normal linear predictors of rows; those on nodes are left with the fixed part.
 
         Parameters
@@ -66,6 +66,8 @@ class Predictor:
         codes : list of ndarray of shape (n,)
             Level of each factor by row, -1 where the group is unknown. Not needed for "zero" and "marginal".
         effects : {"posterior", "mode", "zero", "marginal"}
+        offset : ndarray of shape (n,) or None
+            Added to the linear predictors, here and in the methods below.
 
         Returns
         -------
@@ -75,7 +77,7 @@ class Predictor:
         nodes : tuple or None
             Which rows' group has a posterior on nodes (a mask, or a slice of all), their loadings and levels.
         """
-        mean = self.fixed(X)
+        mean = self.fixed(X) if offset is None else self.fixed(X) + offset
         if effects == "zero" or not self.factors:
             return mean, None, None
         t = [factor.units.loadings(X) for factor in self.factors]
@@ -109,21 +111,22 @@ class Predictor:
                     block = self.joint.covariance(f, codes[f][known], g, codes[g][known])
                     variance[known] += 2.0 * np.einsum("na,nab,nb->n", t[f][known], block, t[g][known])
 
-    def chunks(self, X, codes):
-        """(slice, rows as float64, codes) of parts of the rows."""
+    def chunks(self, X, codes, offset=None):
+        """(slice, rows as float64, codes, offset) of parts of the rows."""
         step = _CHUNK * self.n_threads
         for start in range(0, X.shape[0], step):
             part = slice(start, start + step)
-            yield part, np.asarray(X[part], dtype=np.float64), [code[part] for code in codes]
+            own = None if offset is None else offset[part]
+            yield part, np.asarray(X[part], dtype=np.float64), [code[part] for code in codes], own
 
-    def tails(self, X, codes, effects, log=False):
+    def tails(self, X, codes, effects, log=False, offset=None):
         """Probability of the less likely class of each row, or its logarithm, and whether the second is the likelier.
 
         It is computed in the lower tail, where it is small without being the difference of two numbers near 1.
         """
         small, positive = np.empty(X.shape[0]), np.empty(X.shape[0], dtype=bool)
-        for part, rows, code in self.chunks(X, codes):
-            mean, sd, nodes = self.linear_predictor(rows, code, effects)
+        for part, rows, code, own in self.chunks(X, codes, offset):
+            mean, sd, nodes = self.linear_predictor(rows, code, effects, own)
             if nodes is None:
                 small[part], positive[part] = self.family.tails(mean, sd, self.n_threads, log)
                 continue
@@ -143,18 +146,18 @@ class Predictor:
             small[far] = self.family.log_tails(*posterior.predictors(fixed[far], t[far], levels[far]))
         return small, positive
 
-    def means(self, X, codes, effects):
+    def means(self, X, codes, effects, offset=None):
         """Linear predictors where nothing is to be integrated: at 0, or at the modes."""
         found = np.empty(X.shape[0])
-        for part, rows, code in self.chunks(X, codes):
-            found[part] = self.linear_predictor(rows, code, effects)[0]
+        for part, rows, code, own in self.chunks(X, codes, offset):
+            found[part] = self.linear_predictor(rows, code, effects, own)[0]
         return found
 
-    def moments(self, X, codes):
+    def moments(self, X, codes, offset=None):
         """Mean, variance, and third and fourth cumulants of each row's linear predictor, given its groups, (4, n)."""
         found = np.zeros((4, X.shape[0]))
-        for part, rows, code in self.chunks(X, codes):
-            mean, sd, nodes = self.linear_predictor(rows, code, "posterior")
+        for part, rows, code, own in self.chunks(X, codes, offset):
+            mean, sd, nodes = self.linear_predictor(rows, code, "posterior", own)
             found[0, part], found[1, part] = mean, 0.0 if sd is None else sd**2
             if nodes is None:
                 continue
