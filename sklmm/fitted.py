@@ -27,8 +27,12 @@ class Fitted:
         Coefficients that separate the classes.
     formula : FormulaDesign or None
         Of a model made by `from_formula`.
-    group_columns, time_column : list of int, int or None
+    group_columns, time_column, offset_column : list of int, int or None, int or None
         Positions in X.
+    takes_offset : bool
+        Whether the fit got an offset as metadata, so that predictions need one.
+    event : int
+        Position in the classes of what the linear predictor is of.
     group_names : list of str
     levels : Index or None
         Labels of the one factor's groups; None without groups and for several factors.
@@ -58,6 +62,8 @@ class Fitted:
     formula: object
     group_columns: list
     time_column: int | None
+    offset_column: int | None
+    takes_offset: bool
     group_names: list
     levels: object
     influence: np.ndarray | None
@@ -68,6 +74,14 @@ class Fitted:
     spreads: dict
     two_values: dict
     dependences: object
+
+    event: int = 1
+
+    @property
+    def has_offset(self):
+        """Whether something is added to the linear predictor."""
+        of_formula = self.formula is not None and bool(getattr(self.formula, "offsets", ()))
+        return self.takes_offset or self.offset_column is not None or of_formula
 
     # What marginal models do not have.
     factors, products, units, nesting = (), None, None, ()

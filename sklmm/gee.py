@@ -41,6 +41,13 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
     time_feature : None, str, int or callable, default=None
         The column of X that holds times: numbers or dates, different within a group. It is taken out of X; a time
         that is a covariate, too, needs a column of its own. None: times, if any, come as ``time=``.
+    offset_feature : None, str, int or callable, default=None
+        The column of X that is added to the linear predictor, such as the logarithm of an exposure: a number whose
+        coefficient is 1. It is taken out of X; predictions find it in theirs. None: an offset, if any, comes as
+        ``offset=``, to the fit and to predictions.
+    positive : label, default=None
+        The class that is the event: whose probability the linear predictor, coefficients, summaries and displays
+        describe. None is the second one of `classes_`, whose order, and that of predicted probabilities, stays.
     fit_intercept : bool, default=True
     cov_type : str, default="robust"
         Kind of `vcov_`, which tests and intervals rest on: "robust" (the sandwich), "naive" (which trusts the working
@@ -135,6 +142,8 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         *,
         group_features=None,
         time_feature=None,
+        offset_feature=None,
+        positive=None,
         fit_intercept=True,
         cov_type="robust",
         dispersion="estimate",
@@ -147,6 +156,8 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         self.correlation = correlation
         self.group_features = group_features
         self.time_feature = time_feature
+        self.offset_feature = offset_feature
+        self.positive = positive
         self.fit_intercept = fit_intercept
         self.cov_type = cov_type
         self.dispersion = dispersion
@@ -169,6 +180,7 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
             fit = fit_gee(
                 rows.X, target, correlation=correlation, codes=codes, labels=levels, sample_weight=weights,
                 n_clusters=None if levels is None else len(levels), times=times if codes is not None else None,
+                offset=rows.offset,
                 fit_intercept=bool(self.fit_intercept),
                 dispersion=None if self.dispersion == "estimate" else float(self.dispersion),
                 ddof_correction=bool(self.ddof_correction),
@@ -221,6 +233,6 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
             "df_resid_": n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
         }
 
-    def _tails(self, X, groups, predict_effects, log=False):
-        eta = self._linear_predictor(X, predict_effects)
+    def _tails(self, X, groups, offset, predict_effects, log=False):
+        eta = self._linear_predictor(X, offset, predict_effects)
         return self._fitted.family.tails(eta, log=log)

@@ -37,6 +37,13 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         The columns of X that hold groups. They are taken out of X and never used as numbers. A callable
         gets X and returns columns, like scikit-learn's column selectors. None: groups, if any, come as
         ``groups=``.
+    offset_feature : None, str, int or callable, default=None
+        The column of X that is added to the linear predictor, such as the logarithm of an exposure: a number whose
+        coefficient is 1. It is taken out of X; predictions find it in theirs. None: an offset, if any, comes as
+        ``offset=``, to the fit and to predictions.
+    positive : label, default=None
+        The class that is the event: whose probability the linear predictor, coefficients, summaries and displays
+        describe. None is the second one of `classes_`, whose order, and that of predicted probabilities, stays.
     fit_intercept : bool, default=True
         Whether the fixed effects have an intercept.
     n_quadrature : int or "auto", default=1
@@ -136,6 +143,8 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         random_effects=None,
         *,
         group_features=None,
+        offset_feature=None,
+        positive=None,
         fit_intercept=True,
         n_quadrature=1,
         predict_effects="posterior",
@@ -146,6 +155,8 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
     ):
         self.random_effects = random_effects
         self.group_features = group_features
+        self.offset_feature = offset_feature
+        self.positive = positive
         self.fit_intercept = fit_intercept
         self.n_quadrature = n_quadrature
         self.predict_effects = predict_effects
@@ -165,7 +176,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         random_intercept_alone = [factor.columns for factor in factors] == [[-1]]
         logits = np.empty(target.size) if random_intercept_alone else None
         slopes = fit.beta[int(structure.fit_intercept) :]
-        moments = row_moments(rows.X, slopes, fit.effect_units, weights, out=logits)
+        moments = row_moments(rows.X, slopes, fit.effect_units, weights, out=logits, offset=rows.offset)
         large = large_variances(fit, structure.factors, codes, moments.random_moments, target, weights)
         fixed_names = ["intercept"] * structure.fit_intercept + names
         approximation = error_of_approximation(fit, fixed_names, [name for f in factors for name in f.effect_names()])
@@ -208,7 +219,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
             "n_groups_": dict(fitted.n_groups),
         }
 
-    def marginal_coefficients(self, X=None, *, sample_weight=None, level=0.95):
+    def marginal_coefficients(self, X=None, *, sample_weight=None, offset=None, level=0.95):
         """Population-averaged coefficients, to set beside those of `GEELogisticRegression`.
 
         A mixed model's coefficients compare members of one group. These compare averages over the population of groups:
@@ -225,6 +236,8 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
             in ways that only rows show.
         sample_weight : array-like of shape (n_samples,), default=None
             Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
+        offset : array-like of shape (n_samples,), default=None
+            As in `fit`.
         level : float, default=0.95
 
         Returns
@@ -244,5 +257,5 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         """
         check_is_fitted(self)
         if X is not None:
-            X, sample_weight = self._complete_rows(X, sample_weight)
-        return marginal_coefficients(self, X, sample_weight, level)
+            X, sample_weight, offset = self._complete_rows(X, sample_weight, offset)
+        return marginal_coefficients(self, X, sample_weight, level, offset)

@@ -63,3 +63,19 @@ def encode_target(y):
         )
     order = np.argsort(found)
     return (codes == order[1]).view(np.uint8), found[order]
+
+
+def event_of(classes, positive):
+    """Position in the two classes of the event: of `positive`, or 1 where that is None.
+
+    Raises
+    ------
+    ValueError
+        If `positive` is no class.
+    """
+    if positive is None:
+        return 1
+    found = [j for j, label in enumerate(classes.tolist()) if label == positive]
+    if not found:
+        raise ValueError(f"positive={positive!r} is none of the classes of y, {listed(map(shown_label, classes))}")
+    return found[0]

@@ -7,7 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklmm.fitted import FittedMixed
 
 
-def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None):
+def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None, *, offset=None):
     """What each cluster does to the fixed effects: the change when it is left out, without refits.
 
     It comes from the clusters' scores, which the fit keeps. For a marginal model it is one step of Fisher scoring
@@ -18,7 +18,7 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
     Parameters
     ----------
     estimator : fitted MixedLogisticRegression or GEELogisticRegression
-    X, y, groups, sample_weight : optional
+    X, y, groups, sample_weight, offset : optional
         The rows of the fit, as `fit` got them; for mixed models only.
 
     Returns
@@ -45,7 +45,7 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
     if X is None:
         change = -estimator._fitted.influence[:, : len(names)].astype(float)
     elif isinstance(estimator._fitted, FittedMixed):
-        change = estimator._without_clusters("this step", X, y, groups, sample_weight)[0] - beta
+        change = estimator._without_clusters("this step", X, y, groups, sample_weight, offset)[0] - beta
     else:
         raise ValueError("a marginal model keeps what this needs: leave out the rows")
     kept = np.isfinite(np.diagonal(vcov))

@@ -59,7 +59,7 @@ class LeaveGroupOut:
         )
 
 
-def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight=None):
+def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight=None, *, offset=None):
     """Leave-one-group-out cross-validation at the cost of about one fit.
 
     For each group the parameters without it are taken from one step of Newton's method from the fit (for a marginal
@@ -72,7 +72,7 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
     estimator : fitted MixedLogisticRegression or GEELogisticRegression
         With groups of one factor. A mixed model's `predict_effects` says what a prediction for a new group is:
         integrated over the random effects ("posterior", "marginal"), or at 0 ("mode", "zero").
-    X, y, groups, sample_weight
+    X, y, groups, sample_weight, offset
         The rows of the fit, as `fit` got them; of a model with a formula the data frame is enough. For a marginal model
         y plays no part.
 
@@ -123,11 +123,11 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
     covariances = Lambda = None
     if isinstance(estimator._fitted, FittedMixed):
         factor = estimator._fitted.factors[0]
-        beta, Lambda = estimator._without_clusters("approximate_leave_group_out", X, y, groups, sample_weight)
+        beta, Lambda = estimator._without_clusters("approximate_leave_group_out", X, y, groups, sample_weight, offset)
         covariances = Lambda @ np.swapaxes(Lambda, 1, 2)
     else:
         beta = full - estimator._fitted.influence.astype(float)
-    rows = estimator._read_new_rows(X, groups)
+    rows = estimator._read_new_rows(X, groups, offset)
     if not rows.groups:
         raise ValueError("approximate_leave_group_out needs the groups of the rows: pass groups, as to fit")
     labels = factor.labels(rows.column) if covariances is not None else next(iter(rows.groups.values()))
@@ -151,5 +151,6 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
         sd = np.linalg.norm(np.einsum("ia,iab->ib", Z, factor_of[code]), axis=1)
     found = np.full((len(kept), 2), np.nan)
     n_threads = effective_threads(estimator.n_threads, len(mean))
-    found[kept] = probabilities(*estimator._fitted.family.tails(mean, sd, n_threads))
+    small, is_event = estimator._fitted.family.tails(mean, sd, n_threads)
+    found[kept] = probabilities(small, is_event == bool(estimator._fitted.event))
     return LeaveGroupOut(found, pd.DataFrame(beta, index=estimator._fitted.levels, columns=names), covariances)

@@ -33,7 +33,7 @@ _TOL = 1e-6  # of refits, in log-likelihood: far below what modes differ by from
 
 
 def random_effects_normality(
-    estimator, X=None, y=None, groups=None, *, sample_weight=None, n_simulations=99, random_state=0
+    estimator, X=None, y=None, groups=None, *, sample_weight=None, offset=None, n_simulations=99, random_state=0
 ):
     """Are random effects normal? Tests on standardised conditional modes, term by term.
 
@@ -44,7 +44,7 @@ def random_effects_normality(
     Parameters
     ----------
     estimator : fitted MixedLogisticRegression
-    X, y, groups, sample_weight
+    X, y, groups, sample_weight, offset
         The rows of the fit, as `fit` got them. They are needed for random slopes and for several grouping factors. For
         a random intercept the fit keeps enough: the rows and the mean logit of each group, and the spread within
         groups.
@@ -75,7 +75,8 @@ def random_effects_normality(
     simulated = {key: [] for key in observed}
     if any(values.size >= FEWEST for values in observed.values()):
         what = "random_effects_normality"
-        for effects in simulated_effects(estimator, what, X, y, groups, sample_weight, n_simulations, random_state):
+        rows = X, y, groups, sample_weight, offset
+        for effects in simulated_effects(estimator, what, rows, n_simulations, random_state):
             for key, values in effects.items():
                 if values.size >= FEWEST:
                     simulated[key].append(_log_departure(values))
@@ -119,7 +120,7 @@ def _share_beyond(value, simulated):
 # Modes of data that the model makes ---------------------------------------------------------------------------
 
 
-def simulated_effects(estimator, what, X, y, groups, sample_weight, n, random_state):
+def simulated_effects(estimator, what, given, n, random_state):
     """Yield n dicts (term, coefficient) -> standardised modes, of fits to outcomes drawn from the fit; fewer where some
     can't be fitted.
 
@@ -128,8 +129,8 @@ def simulated_effects(estimator, what, X, y, groups, sample_weight, n, random_st
     estimator : fitted MixedLogisticRegression
     what : str
         Who asks, for messages.
-    X, y, groups, sample_weight
-        The rows of the fit, or None.
+    given : tuple
+        The rows of the fit: X, y, groups, sample_weight and offset, or None each.
     n : int
     random_state : int, SeedSequence, Generator, RandomState or None
     """
@@ -137,11 +138,11 @@ def simulated_effects(estimator, what, X, y, groups, sample_weight, n, random_st
     if len(factors) == 1 and factors[0].levels is not estimator._fitted.levels:
         raise ValueError(f"the model has learnt of other groups since its fit: {what} needs the one that was fitted")
     _, beta, _ = estimator._fixed_effects()
-    if X is None and estimator._fitted.level_logits is not None:
+    if given[0] is None and estimator._fitted.level_logits is not None:
         structure = Structure([factors[0].structure()], n_quadrature=estimator.n_quadrature_)
         rows_of, beta = estimator._fitted.level_logits.rows, np.array([estimator.intercept_[0], 1.0])
     else:
-        rows, structure = estimator._rows_of_fit(what, X, y, groups, sample_weight)
+        rows, structure = estimator._rows_of_fit(what, *given)
 
         def rows_of(rng):
             return rows
@@ -154,7 +155,7 @@ def simulated_effects(estimator, what, X, y, groups, sample_weight, n, random_st
         "n_threads": effective_threads(estimator.n_threads),
     }
     for _ in range(n):
-        if draw is None or X is None:
+        if draw is None or given[0] is None:
             draw = ParametricDraw(rows_of(rng), structure, beta, estimator._fitted.theta)
         drawn, _ = draw(rng)
         if drawn.y.min() == drawn.y.max():

@@ -35,6 +35,7 @@ def quantile_residuals(
     groups=None,
     *,
     sample_weight=None,
+    offset=None,
     by=None,
     n_simulations=500,
     predict_effects="marginal",
@@ -56,6 +57,8 @@ def quantile_residuals(
         Counts of rows, whole numbers. Rows that are alike in features and groups are then one observation, so many
         successes of so many trials, with one residual under the index of its first row. None is the column of weights
         that the formula of the model names, where X has it.
+    offset : array-like of shape (n_samples,), default=None
+        As in `fit`.
     by : None, str or array-like of shape (n_samples,), default=None
         Labels to sum outcomes by; a str is a grouping factor of the model. Mixed models only: a marginal model does
         not say how the rows of a group are distributed together.
@@ -79,17 +82,17 @@ def quantile_residuals(
         the rows that a weight counts; if the fit had weights, and there are none for as many rows.
     """
     return residuals_and_predictions(
-        estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state
+        estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state, offset
     )[0]
 
 
 def residuals_and_predictions(
-    estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state
+    estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state, offset=None
 ):
     """`quantile_residuals`, the mean predicted probability of what each is of, and what that is in words."""
     check_is_fitted(estimator)
     random = check_random_state(random_state)
-    X, y, groups, sample_weight, by = estimator._complete_rows(X, y, groups, sample_weight, by)
+    X, y, groups, sample_weight, by, offset = estimator._complete_rows(X, y, groups, sample_weight, by, offset)
     mixed = isinstance(estimator._fitted, FittedMixed)
     if by is not None and not mixed:
         raise ValueError(
@@ -98,7 +101,7 @@ def residuals_and_predictions(
         )
     if isinstance(n_simulations, bool) or not isinstance(n_simulations, (int, np.integer)) or n_simulations < 1:
         raise ValueError(f"n_simulations must be an integer >= 1, got {n_simulations!r}")
-    rows = estimator._read_new_rows(X, groups if mixed else None)
+    rows = estimator._read_new_rows(X, groups if mixed else None, offset)
     n = rows.X.shape[0]
     counts = _counts(read_weights(weights_of_rows(estimator, X, sample_weight), n))
     mask = np.ones(n, dtype=bool) if counts is None else counts > 0
@@ -217,7 +220,7 @@ def _binomial_cdf(successes, trials, mean, sd, family):
 
 
 def _probability(estimator, rows, effects):
-    """Probability of the second class of each row."""
+    """Probability of the event in each row."""
     warn_of_rows(estimator, rows.X)
     if not isinstance(estimator._fitted, FittedMixed):
         return probabilities(*estimator._fitted.family.tails(_marginal_predictor(estimator, rows)))[:, 1]

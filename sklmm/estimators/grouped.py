@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklmm.design.columns import is_frame, match_group_names, one_dimensional, rows_where, take_rows
 from sklmm.design.formula import FormulaDesign, FormulaRecipe
 from sklmm.design.formula_text import split_formula
-from sklmm.design.observations import Rows, read_weights
+from sklmm.design.observations import Rows, read_offset, read_weights
 from sklmm.design.values import two_values
 from sklmm.estimators.reading import check_number, read_rows
 from sklmm.estimators.running import CallbackSupportMixin, Progress
@@ -58,7 +58,12 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
     outcome how y is read (`BinaryOutcomes`).
     """
 
-    __metadata_request__fit = {"groups": True}
+    __metadata_request__fit = {"groups": True, "offset": True}
+    __metadata_request__predict = {"offset": True}
+    __metadata_request__predict_proba = {"offset": True}
+    __metadata_request__predict_log_proba = {"offset": True}
+    __metadata_request__decision_function = {"offset": True}
+    __metadata_request__score = {"offset": True}
 
     _recipe = None  # the FormulaRecipe of a model made by from_formula, which clones have, too
     _fitted = None  # what the fit left behind, a `Fitted`
@@ -76,14 +81,14 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         """Get the metadata routing of this object.
 
         `groups` is requested, unless `group_features` or a formula says that the groups are columns of X; likewise
-        `time`.
+        `time` and `offset`.
 
         Returns
         -------
         routing : MetadataRequest
         """
         routing = super().get_metadata_routing()
-        for param, column in (("groups", "group_features"), ("time", "time_feature")):
+        for param, column in (("groups", "group_features"), ("time", "time_feature"), ("offset", "offset_feature")):
             if getattr(self, column, None) is None and self._recipe is None:
                 continue
             for method in ("fit", *PREDICTING):
@@ -106,11 +111,11 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         model._reading = design, arguments
         return model.fit(data)
 
-    def _fit(self, X, y, groups, sample_weight, time=None):
+    def _fit(self, X, y, groups, sample_weight, offset, time=None):
         self._check_common_parameters()
         self._check_parameters()
-        design, (X, y, *by_row) = self._through_formula(X, y, groups, sample_weight, time)
-        metadata = dict(zip(("groups", "sample_weight", "time"), by_row, strict=True))
+        design, (X, y, *by_row) = self._through_formula(X, y, groups, sample_weight, time, offset)
+        metadata = dict(zip(("groups", "sample_weight", "time", "offset"), by_row, strict=True))
         progress = Progress(self, X, y, metadata, self._objective_name)
         training = self._read_training_rows(X, y, *by_row)
         training.design = design
@@ -132,57 +137,56 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise ValueError(f"fit_intercept must be True or False, got {self.fit_intercept!r}")
 
-    def _through_formula(self, X, y, groups, sample_weight, time=None):
+    def _through_formula(self, X, y, groups, sample_weight, time, offset):
         """The arguments of fit where X is a data frame for the model's formula; else they are left as they are.
 
         Returns
         -------
         design : FormulaDesign or None
         arguments : tuple
-            X, y, groups, sample_weight, time.
+            X, y, groups, sample_weight, time, offset.
         """
         reading = self.__dict__.pop("_reading", None)
         if reading is not None:  # `from_formula` has just done it
-            return reading
+            design, arguments = reading
+            return design, (*arguments, None)[:6]
         recipe = self._recipe
         if recipe is None or not is_frame(X):
-            return None, (X, y, groups, sample_weight, time)
-        if groups is not None or time is not None:
+            return None, (X, y, groups, sample_weight, time, offset)
+        if groups is not None or time is not None or offset is not None:
             if split_formula(recipe.text)[0] not in X.columns:
-                return None, (X, y, groups, sample_weight, time)  # features of the user's own
+                return None, (X, y, groups, sample_weight, time, offset)  # features of the user's own
             raise ValueError(
-                "this model has a formula, which finds its groups and times in X: leave out groups= and time="
+                "this model has a formula, which finds its groups, times and offset in X: leave out groups=, time= and "
+                "offset="
             )
         if self.group_features is not None or getattr(self, "random_effects", None) != recipe.random_effects:
             raise ValueError(
                 f"this model has a formula, {recipe.text!r}, which says what its groups and random effects are, but "
                 "random_effects or group_features was set: make another model with from_formula"
             )
-        return recipe.read(X, y, sample_weight)
+        design, arguments = recipe.read(X, y, sample_weight)
+        return design, (*arguments, None)[:6]
 
-    def _read_training_rows(self, X, y, groups, sample_weight, time=None):
+    def _read_training_rows(self, X, y, groups, sample_weight, time, offset):
         """Validate the arguments of fit, without touching what an earlier fit left on the estimator.
 
         Returns
         -------
         training : Training
         """
-        if self.group_features is not None and groups is not None:
-            raise ValueError(
-                "groups came through both doors: group_features names columns of X, and groups= was passed "
-                "too; use one of them"
-            )
+        features = [getattr(self, name, None) for name in ("group_features", "time_feature", "offset_feature")]
+        for what, feature, given in zip(("groups", "time", "offset"), features, (groups, time, offset), strict=True):
+            if feature is not None and given is not None:
+                column = "group_features names columns" if what == "groups" else f"{what}_feature names a column"
+                raise ValueError(f"{what} came through both doors: {column} of X, and {what}= was passed too; use one")
         probe = copy.copy(self)
-        time_feature = getattr(self, "time_feature", None)
-        rows, group_columns, time_column = read_rows(probe, X, groups, self.group_features, time_feature, reset=True)
+        rows, group_columns, time_column, offset_column = read_rows(probe, X, groups, *features, reset=True)
         n_rows = rows.X.shape[0]
         if time is not None:
-            if time_column is not None:
-                raise ValueError(
-                    "times came through both doors: time_feature names a column of X, and time= was passed too; use "
-                    "one of them"
-                )
             rows.time = one_dimensional(time, "time", n_rows)
+        if offset is not None:
+            rows.offset = read_offset(offset, n_rows)
         if self.fit_intercept and "intercept" in rows.names:
             raise ValueError(
                 "a column of X is named 'intercept', as the model's own intercept is: rename it, or leave it out if it "
@@ -203,7 +207,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             mask = weights > 0
             rows.keep(mask)
             y, weights = take_rows(y, mask), weights[mask]
-        target, about_target = self._learn_target(y)
+        target, about_target, event = self._learn_target(y)
         n_obs = float(target.size) if weights is None else float(weights.sum())
         attributes = {
             "n_features_in_": probe.n_features_in_,
@@ -215,12 +219,15 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             "group_columns": group_columns,
             "group_names": list(rows.groups),
             "time_column": time_column,
+            "offset_column": offset_column,
+            "takes_offset": offset is not None,
+            "event": event,
             "n_weighted_rows": n_rows if is_weighted else None,
         }
         return Training(rows, target, weights, n_obs, attributes, columns)
 
-    def _read_new_rows(self, X, groups):
-        """Validate X and groups against those of fit."""
+    def _read_new_rows(self, X, groups, offset=None):
+        """Validate X, groups and an offset against those of fit."""
         if self._fitted.formula is not None:
             X, groups = self._fitted.formula.new_rows(X, groups)
         if self._fitted.group_columns and groups is not None:
@@ -228,9 +235,20 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
                 "groups came through both doors: the model takes its groups from X (group_features), "
                 "and groups= was passed too"
             )
-        columns = self._fitted.group_columns or None
-        rows, _, _ = read_rows(self, X, groups, columns, self._fitted.time_column, reset=False)
-        rows.add_products(self._fitted.products)
+        fitted = self._fitted
+        if fitted.takes_offset != (offset is not None):
+            if offset is None:
+                text = "with an offset, and these rows came without: pass offset=, or name its column in offset_feature"
+            elif fitted.offset_column is None and fitted.formula is None:
+                text = "without an offset: leave out offset="
+            else:
+                text = "with an offset that it finds in X: leave out offset="
+            raise ValueError(f"the model was fitted {text}")
+        columns = fitted.group_columns or None
+        rows, *_ = read_rows(self, X, groups, columns, fitted.time_column, fitted.offset_column, reset=False)
+        if offset is not None:
+            rows.offset = read_offset(offset, rows.X.shape[0])
+        rows.add_products(fitted.products)
         if groups is not None and self._fitted.group_names:
             rows.groups = match_group_names(rows.groups, self._fitted.group_names)
             rows.absent_groups = [name for name in self._fitted.group_names if name not in rows.groups]
@@ -260,7 +278,8 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             Codes and levels of each factor.
         """
         rows, weights, intercept = training.rows, training.weights, bool(self.fit_intercept)
-        signature = row_signature(rows.X, rows.names, is_frame(rows.raw), training.target, weights, factors)
+        outcome = training.target if training.columns["event"] else 1 - training.target  # whatever the event is
+        signature = row_signature(rows.X, rows.names, is_frame(rows.raw), outcome, weights, factors)
         return {
             "fixed_names": ["intercept"] * intercept + names,
             "fit_intercept": intercept,
@@ -306,7 +325,8 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
     def coef_(self):
         """Coefficients of the features, of shape (1, n_fixed)."""
         fitted = self._state
-        columns = [*fitted.group_columns, *([] if fitted.time_column is None else [fitted.time_column])]
+        others = (fitted.time_column, fitted.offset_column)
+        columns = [*fitted.group_columns, *(column for column in others if column is not None)]
         if columns:
             refuse_coefficients_by_position(self, sorted(columns))
         return self.__dict__["coef_"]

@@ -60,6 +60,7 @@ class Inference:
         y=None,
         groups=None,
         sample_weight=None,
+        offset=None,
         parameters=None,
         **options,
     ):
@@ -73,7 +74,7 @@ class Inference:
             test does not reject; a marginal model has none, as estimating equations have no likelihood. "bootstrap":
             quantiles of estimates from resamples, see the method `bootstrap`. These two cover the random effects'
             standard deviations and correlations, too; they fit the model again and need the rows of the fit.
-        X, y, groups, sample_weight
+        X, y, groups, sample_weight, offset
             The rows of the fit, as `fit` got them; not for "wald".
         parameters : None, "fixed", "random" or list of str, default=None
             Which intervals to find; None is all of them ("wald": the fixed effects). A list has names of the result's
@@ -110,9 +111,9 @@ class Inference:
             table = with_reason(self, wald.conf_int(*effects, level=level, df=self._inference_df()), blank)
             return table.iloc[[*(found.positions[0] for found in chosen if found.kind == "fixed")]]
         if method == "profile":
-            return self._profile_intervals(chosen, level, X, y, groups, sample_weight)
+            return self._profile_intervals(chosen, level, X, y, groups, sample_weight, offset)
         kind = {"kind": options.pop("kind")} if "kind" in options else {}
-        result = self.bootstrap(X, y, groups, sample_weight, **options)
+        result = self.bootstrap(X, y, groups, sample_weight, offset=offset, **options)
         places = {(found.kind, found.positions): j for j, found in enumerate(self._parameters())}
         return result.conf_int(level, **kind).iloc[[places[found.kind, found.positions] for found in chosen]]
 
@@ -123,6 +124,7 @@ class Inference:
         groups=None,
         sample_weight=None,
         *,
+        offset=None,
         n_resamples=1000,
         resampling=None,
         random_state=None,
@@ -134,7 +136,7 @@ class Inference:
 
         Parameters
         ----------
-        X, y, groups, sample_weight
+        X, y, groups, sample_weight, offset
             The rows of the fit, as `fit` got them.
         n_resamples : int, default=1000
         resampling : {"parametric", "cluster"}, default=None
@@ -159,7 +161,7 @@ class Inference:
         check_is_fitted(self)
         resampling = self._resampling if resampling is None else resampling
         check_resampling(resampling, n_resamples)
-        rows, structure = self._rows_of_fit("bootstrap", X, y, groups, sample_weight, **by_row)
+        rows, structure = self._rows_of_fit("bootstrap", X, y, groups, sample_weight, offset=offset, **by_row)
         n_threads = effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1  # processes share
         refit, estimates, accelerations = self._refit(rows, structure, resampling, self._settings(n_threads))
         parameters = self._parameters()
@@ -196,9 +198,9 @@ class Inference:
         return test
 
     def average_marginal_effects(
-        self, X, features=None, *, sample_weight=None, level=0.95, predict_effects="marginal"
+        self, X, features=None, *, sample_weight=None, offset=None, level=0.95, predict_effects="marginal"
     ):
-        """Average effects of features on the probability of the second class.
+        """Average effects of features on the probability of the event (the second class, or `positive`).
 
         The effect of a number is the derivative of the probability in it, averaged over the rows; that of a feature
         with two values in the fit, the average change from the smaller to the larger; that of a factor in a formula,
@@ -215,6 +217,8 @@ class Inference:
             None: all.
         sample_weight : array-like of shape (n_samples,), default=None
             Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
+        offset : array-like of shape (n_samples,), default=None
+            As in `fit`.
         level : float, default=0.95
         predict_effects : {"marginal", "zero"}, default="marginal"
             Of probabilities averaged over the population of groups, or of those in the typical group. Mixed models
@@ -228,8 +232,8 @@ class Inference:
             combinations that the fit's data say nothing of, such as a cell of two factors without data.
         """
         check_is_fitted(self)
-        X, sample_weight = self._complete_rows(X, sample_weight)
-        return average_marginal_effects(self, X, features, sample_weight, level, predict_effects)
+        X, sample_weight, offset = self._complete_rows(X, sample_weight, offset)
+        return average_marginal_effects(self, X, features, sample_weight, level, predict_effects, offset)
 
     # Names of parameters -----------------------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ class MarginalModel(Inference, GroupedEstimator):
     # Fitting ------------------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X, y=None, groups=None, sample_weight=None, time=None):
+    def fit(self, X, y=None, groups=None, sample_weight=None, time=None, offset=None):
         """Fit the model.
 
         Parameters
@@ -110,6 +110,9 @@ class MarginalModel(Inference, GroupedEstimator):
         time : array-like of shape (n_samples,), default=None
             Times: numbers or dates. Not together with `time_feature`. Structures that depend on times take the order
             of a group's rows where there are none, with a warning.
+        offset : array-like of shape (n_samples,), default=None
+            What is added to the linear predictor, such as the logarithm of an exposure: a feature whose coefficient is
+            1. Not together with `offset_feature`.
 
         Returns
         -------
@@ -121,7 +124,7 @@ class MarginalModel(Inference, GroupedEstimator):
             For invalid input, and where the working correlation or the covariance asked for does not exist for these
             data.
         """
-        return self._fit(X, y, groups, sample_weight, time)
+        return self._fit(X, y, groups, sample_weight, offset, time)
 
     def _check_parameters(self):
         check_cov_type(self.cov_type)
@@ -159,10 +162,10 @@ class MarginalModel(Inference, GroupedEstimator):
 
     # The rows again ----------------------------------------------------------------------------------------------
 
-    def _rows_of_fit(self, what, X, y, groups, sample_weight, time=None):
+    def _rows_of_fit(self, what, X, y, groups, sample_weight, time=None, offset=None):
         """The rows of the fit, passed once more, and their groups: checked and coded as `fit` did."""
         needs_time = self._fitted.correlation.uses_time and self._fitted.time_column is None and self._fitted.had_times
-        rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight, time, needs_time)
+        rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight, offset, time, needs_time)
         code_of, factors = [], []
         if self.n_groups_:
             name, labels = next(iter(rows.groups.items()))
@@ -170,7 +173,7 @@ class MarginalModel(Inference, GroupedEstimator):
             code_of.append(codes)
             factors.append(FactorStructure(len(levels), [], [], name))
         times = None if rows.time is None or not self._fitted.correlation.uses_time else read_times(rows.time)
-        return Observations(rows.X, target, code_of, weights, times), Structure(factors)
+        return Observations(rows.X, target, code_of, weights, times, rows.offset), Structure(factors)
 
     def _refit(self, rows, structure, resampling, settings):
         """How a resample is fitted, the estimates of the fit itself; intervals have no accelerations."""
@@ -187,16 +190,16 @@ class MarginalModel(Inference, GroupedEstimator):
 
     # Predictions -------------------------------------------------------------------------------------------------
 
-    def _linear_predictor(self, X, predict_effects=None):
+    def _linear_predictor(self, X, offset, predict_effects):
         if predict_effects not in (None, "marginal"):
             raise ValueError(
                 "a marginal model's predictions are averages over the population: predict_effects can be 'marginal' "
                 f"only, got {predict_effects!r}"
             )
         check_is_fitted(self)
-        rows = self._read_new_rows(X, None)
+        rows = self._read_new_rows(X, None, offset)
         warn_of_rows(self, rows.X)
-        return Predictor(np.ravel(self.coef_), *np.ravel(self.intercept_), []).means(rows.X, [], "zero")
+        return Predictor(np.ravel(self.coef_), *np.ravel(self.intercept_), []).means(rows.X, [], "zero", rows.offset)
 
     # What the fit says, made when it is asked for -----------------------------------------------------------
 

@@ -89,9 +89,9 @@ class MixedInference(Inference):
             )
         return pd.DataFrame(self._fitted.robust_vcov[:n, :n], index=names, columns=names, copy=True)
 
-    def _profile_intervals(self, chosen, level, X, y, groups, sample_weight):
+    def _profile_intervals(self, chosen, level, *rows):
         """Ends of the profile likelihood's intervals of the chosen parameters."""
-        objective = self._objective(*self._rows_of_fit("method='profile'", X, y, groups, sample_weight))
+        objective = self._objective(*self._rows_of_fit("method='profile'", *rows))
         units = objective.engine.units
         ends = [
             profile_interval(objective, found.quantity(units), level) if found.identified else (np.nan, np.nan)
@@ -129,9 +129,9 @@ class MixedInference(Inference):
 
     # The rows again ----------------------------------------------------------------------------------------------
 
-    def _rows_of_fit(self, what, X, y, groups, sample_weight):
+    def _rows_of_fit(self, what, X, y, groups, sample_weight, offset=None):
         """The rows of the fit, passed once more, and what was fitted to them: checked and coded as `fit` did."""
-        rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight)
+        rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight, offset)
         code_of, factors = [], []
         for factor in self._fitted.factors:
             labels = factor.labels(rows.column)
@@ -143,7 +143,7 @@ class MixedInference(Inference):
             factors.append(factor.structure(len(levels)))
         slopes_only = rows.X.shape[1] - self.coef_.size
         structure = Structure(factors, self._fitted.fit_intercept, self.n_quadrature_, slopes_only)
-        return Observations(rows.X, target, code_of, weights), structure
+        return Observations(rows.X, target, code_of, weights, offset=rows.offset), structure
 
     def _objective(self, rows, structure):
         """The log-likelihood of these rows around the fit; an error if they are not those of the fit."""
@@ -157,9 +157,9 @@ class MixedInference(Inference):
             )
         return objective
 
-    def _without_clusters(self, what, X, y, groups, sample_weight):
+    def _without_clusters(self, what, *rows):
         """The model after a Newton step without each group: fixed effects (n_levels, n), Lambda (n_levels, q, q)."""
-        objective = self._objective(*self._rows_of_fit(what, X, y, groups, sample_weight))
+        objective = self._objective(*self._rows_of_fit(what, *rows))
         return natural_factors(objective.engine, without_clusters(objective))
 
     # Names of parameters -----------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
     # Fitting ------------------------------------------------------------------------------------------------
 
     @with_callbacks
-    def fit(self, X, y=None, groups=None, sample_weight=None):
+    def fit(self, X, y=None, groups=None, sample_weight=None, offset=None):
         """Fit the model.
 
         Parameters
@@ -122,12 +122,15 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
             together with `group_features`.
         sample_weight : array-like of shape (n_samples,), default=None
             Row counts: weight 2 is the row twice, 0 is the row left out.
+        offset : array-like of shape (n_samples,), default=None
+            What is added to the linear predictor, such as the logarithm of an exposure: a feature whose coefficient is
+            1. Not together with `offset_feature`.
 
         Returns
         -------
         self : MixedLogisticRegression
         """
-        return self._fit(X, y, groups, sample_weight)
+        return self._fit(X, y, groups, sample_weight, offset)
 
     def _check_parameters(self):
         if not (isinstance(self.n_quadrature, str) and self.n_quadrature == "auto"):
@@ -164,7 +167,8 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
         slopes_only = len(products) if design is None else design.n_slopes_only
         structure = Structure([factor.structure() for factor in factors], bool(self.fit_intercept), nodes, slopes_only)
         warn_of_equal_partitions(structure.factors, codes, [factor.names_by_column() for factor in factors])
-        return factors, products, Observations(rows.X, training.target, codes, training.weights), structure
+        observations = Observations(rows.X, training.target, codes, training.weights, offset=rows.offset)
+        return factors, products, observations, structure
 
     def _plan_factors(self, rows, random_effects):
         """The factors and products that `random_effects` asks for, checked against the columns there are."""

@@ -26,12 +26,12 @@ from sklmm.prediction.simulation import simulate
 class MixedPrediction:
     """Mixin: probabilities of known and new groups, from the stored tables of random effects."""
 
-    def update_groups(self, X, y, groups=None, sample_weight=None, keep=False):
+    def update_groups(self, X, y, groups=None, sample_weight=None, keep=False, *, offset=None):
         """Learn the random effects of groups from their rows, without a refit.
 
         Parameters
         ----------
-        X, y, groups, sample_weight
+        X, y, groups, sample_weight, offset
             As in `fit`. Groups may be new or known.
         keep : bool, default=False
             What becomes of groups that the model knows. False: their posterior is computed from these rows alone, as
@@ -66,8 +66,8 @@ class MixedPrediction:
             raise ValueError("the model was fitted without groups, so that there are no groups to update")
         if groups is None and not self._fitted.group_columns and self._fitted.formula is None:
             raise ValueError("update_groups needs groups, as fit did")
-        X, y, groups, sample_weight = self._complete_rows(X, y, groups, sample_weight)
-        rows = self._read_new_rows(X, groups)
+        X, y, groups, sample_weight, offset = self._complete_rows(X, y, groups, sample_weight, offset)
+        rows = self._read_new_rows(X, groups, offset)
         target, weights = read_observations(self, rows, y, sample_weight)
         factors = self._fitted.factors
         labels = [factor.labels(rows.column) for factor in factors]
@@ -85,7 +85,7 @@ class MixedPrediction:
         on_nodes = isinstance(factors[0].posterior, NodePosterior)
         structures = [factor.structure(len(levels)) for factor, (_, levels) in zip(factors, encoded, strict=True)]
         _, mode_cov, posteriors, joint = posteriors_given_fit(
-            Observations(rows.X, target, [code for code, _ in encoded], weights),
+            Observations(rows.X, target, [code for code, _ in encoded], weights, offset=rows.offset),
             Structure(structures, self._fitted.fit_intercept),
             self._fitted.units,
             n_threads=effective_threads(self.n_threads),
@@ -109,16 +109,16 @@ class MixedPrediction:
         updated.n_groups_ = {factor.name: len(factor.levels) for factor in changed}
         return updated
 
-    def _tails(self, X, groups, effects, log=False):
-        """Probability of the less likely class of each row, or its logarithm; whether the second is the likelier."""
+    def _tails(self, X, groups, offset, effects, log=False):
+        """The smaller of the event's probability and 1 less that, or its logarithm; whether the event is likelier."""
         check_is_fitted(self)
         effects = self.predict_effects if effects is None else effects
         check_effects(effects)
-        rows = self._read_new_rows(X, groups)
+        rows = self._read_new_rows(X, groups, offset)
         warn_of_rows(self, rows.X)
         codes = self._lookup(rows) if effects in ("posterior", "mode") else []
         predictor = Predictor.of(self, effective_threads(self.n_threads, rows.X.shape[0]))
-        return predictor.tails(rows.X, codes, effects, log)
+        return predictor.tails(rows.X, codes, effects, log, rows.offset)
 
     def _lookup(self, rows):
         """For each factor the level of each row, -1 where it is unknown."""
@@ -149,7 +149,7 @@ class MixedPrediction:
         return codes
 
     @nan_where_incomplete
-    def predict_interval(self, X, groups=None, level=0.95):
+    def predict_interval(self, X, groups=None, level=0.95, *, offset=None):
         """Intervals for the probability of the second class of each row, in its group.
 
         For a known group the interval allows for what is not known about the group and about the fixed effects; for an
@@ -158,7 +158,7 @@ class MixedPrediction:
         Parameters
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
-        groups : array-like, default=None
+        groups, offset : array-like, default=None
             As in `predict_proba`.
         level : float, default=0.95
 
@@ -176,13 +176,15 @@ class MixedPrediction:
         count as independent, which makes intervals rather too wide.
         """
         check_is_fitted(self)
-        rows = self._read_new_rows(X, groups)
+        rows = self._read_new_rows(X, groups, offset)
         warn_of_rows(self, rows.X)
         codes = self._lookup(rows)
         predictor = Predictor.of(self, effective_threads(self.n_threads, rows.X.shape[0]))
-        return prediction_interval(self, rows.X, codes, predictor.moments(rows.X, codes), level)
+        moments = predictor.moments(rows.X, codes, rows.offset)
+        interval = prediction_interval(self, rows.X, codes, moments, level)
+        return interval if self._fitted.event else 1.0 - interval[:, ::-1]
 
-    def simulate(self, X, groups=None, n=1, random_state=None, *, predict_effects="marginal"):
+    def simulate(self, X, groups=None, n=1, random_state=None, *, offset=None, predict_effects="marginal"):
         """Simulate outcomes from the fitted model.
 
         Parameters
@@ -195,6 +197,8 @@ class MixedPrediction:
             Number of simulations.
         random_state : int, RandomState instance or None, default=None
             Pass an int for the same outcomes in every call.
+        offset : array-like of shape (n_samples,), default=None
+            As in `fit`.
         predict_effects : {"marginal", "posterior", "mode", "zero"}, default="marginal"
             Random effects: drawn anew for every group from their distribution, as a new study would; drawn from each
             known group's posterior (factor by factor, where there are several); the conditional modes; or none.
@@ -205,7 +209,7 @@ class MixedPrediction:
             Labels of `classes_`.
         """
         check_is_fitted(self)
-        return simulate(self, X, groups, n, random_state, predict_effects)
+        return simulate(self, X, groups, n, random_state, predict_effects, offset)
 
 
 def _warn_of_forgotten(factors, encoded, known):

@@ -5,7 +5,7 @@ import pandas as pd
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 
-from sklmm.design.outcomes import encode_target, plain_labels
+from sklmm.design.outcomes import encode_target, event_of, plain_labels
 from sklmm.estimators.reading import nan_where_incomplete
 from sklmm.inference import wald
 from sklmm.inference.verdict import with_reason
@@ -15,8 +15,9 @@ from sklmm.prediction.predictor import log_probabilities, logits, probabilities
 class BinaryOutcomes(ClassifierMixin):
     """Mixin: y is one of two classes.
 
-    The kind of model says ``_tails(X, groups, predict_effects, log)``: the probability of the less likely class of each
-    row, or its logarithm, and whether the second class is the likelier.
+    The kind of model says ``_tails(X, groups, offset, predict_effects, log)``: the smaller of the probabilities of the
+    event and of its absence for each row, or its logarithm, and whether the event is the likelier. The event is one of
+    the classes, the second one unless `positive` names the first: what the linear predictor is of.
     """
 
     def __sklearn_tags__(self):
@@ -25,16 +26,26 @@ class BinaryOutcomes(ClassifierMixin):
         return tags
 
     def _learn_target(self, y):
-        """The outcomes of a fit as 0 and 1, uint8, and the fitted attributes that describe them."""
+        """The outcomes of a fit, 1 for the event, uint8; fitted attributes that describe them; the event's place."""
         target, classes = encode_target(y)
-        return target, {"classes_": classes}
+        event = event_of(classes, self.positive)
+        return target if event else 1 - target, {"classes_": classes}, event
 
     def _read_target(self, y):
-        """Outcomes as 0 and 1, uint8; an error for labels that `fit` did not see."""
+        """Outcomes, 1 for the event, uint8; an error for labels that `fit` did not see."""
         position = pd.Index(self.classes_).get_indexer(plain_labels(y))
         if (position < 0).any():
             raise ValueError(f"y holds labels that fit did not see; the classes are {self.classes_.tolist()}")
-        return position.astype(np.uint8)
+        return (position == self._fitted.event).astype(np.uint8)
+
+    def _labels(self, is_event):
+        """The classes of rows."""
+        return self.classes_[(is_event == bool(self._fitted.event)).astype(np.intp)]
+
+    def _by_class(self, X, groups, offset, predict_effects, log=False):
+        """As `_tails`, but whether the second class is the likelier."""
+        small, is_event = self._tails(X, groups, offset, predict_effects, log)
+        return small, is_event == bool(self._fitted.event)
 
     @staticmethod
     def _coefficients(intercept, slopes):
@@ -42,7 +53,7 @@ class BinaryOutcomes(ClassifierMixin):
         return {"coef_": slopes[None].copy(), "intercept_": np.array([intercept], dtype=np.float64)}
 
     @nan_where_incomplete
-    def predict_proba(self, X, groups=None, *, predict_effects=None):
+    def predict_proba(self, X, groups=None, *, offset=None, predict_effects=None):
         """Probabilities of the classes.
 
         Parameters
@@ -51,6 +62,8 @@ class BinaryOutcomes(ClassifierMixin):
         groups : array-like, default=None
             As in `fit`. A label that is missing, or that fit did not see, is an unknown group; so are all of a factor
             that is absent. A marginal model's predictions need none: they are averages over the population.
+        offset : array-like of shape (n_samples,), default=None
+            What is added to the linear predictor, for a model whose fit got one in this way.
         predict_effects : {"posterior", "mode", "zero", "marginal"}, default=None
             Overrides the parameter of the same name. Marginal models have "marginal" only.
 
@@ -58,29 +71,29 @@ class BinaryOutcomes(ClassifierMixin):
         -------
         probabilities : ndarray of shape (n_samples, 2)
         """
-        return probabilities(*self._tails(X, groups, predict_effects))
+        return probabilities(*self._by_class(X, groups, offset, predict_effects))
 
     @nan_where_incomplete
-    def predict_log_proba(self, X, groups=None, *, predict_effects=None):
+    def predict_log_proba(self, X, groups=None, *, offset=None, predict_effects=None):
         """Logarithms of `predict_proba`, with the same arguments."""
-        return log_probabilities(*self._tails(X, groups, predict_effects, log=True))
+        return log_probabilities(*self._by_class(X, groups, offset, predict_effects, log=True))
 
     @nan_where_incomplete
-    def decision_function(self, X, groups=None, *, predict_effects=None):
+    def decision_function(self, X, groups=None, *, offset=None, predict_effects=None):
         """Logit of the probability of the second class, with the arguments of `predict_proba`."""
-        return logits(*self._tails(X, groups, predict_effects, log=True))
+        return logits(*self._by_class(X, groups, offset, predict_effects, log=True))
 
-    def predict(self, X, groups=None, *, predict_effects=None):
+    def predict(self, X, groups=None, *, offset=None, predict_effects=None):
         """The more likely class, with the arguments of `predict_proba`."""
-        _, positive = self._tails(X, groups, predict_effects)
-        return self.classes_[positive.astype(np.intp)]
+        _, second = self._by_class(X, groups, offset, predict_effects)
+        return self.classes_[second.astype(np.intp)]
 
-    def score(self, X, y, sample_weight=None, *, groups=None):
+    def score(self, X, y, sample_weight=None, *, groups=None, offset=None):
         """Accuracy of `predict`.
 
         Parameters
         ----------
-        X, y, groups
+        X, y, groups, offset
             As in `fit`.
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -88,8 +101,9 @@ class BinaryOutcomes(ClassifierMixin):
         -------
         score : float
         """
-        X, y, groups, sample_weight = self._complete_rows(X, y, groups, sample_weight)
-        return accuracy_score(plain_labels(y), self.predict(X, groups=groups), sample_weight=sample_weight)
+        X, y, groups, sample_weight, offset = self._complete_rows(X, y, groups, sample_weight, offset)
+        predicted = self.predict(X, groups=groups, offset=offset)
+        return accuracy_score(plain_labels(y), predicted, sample_weight=sample_weight)
 
     def odds_ratios(self, level=0.95):
         """Odds ratios of the fixed effects with Wald intervals.

@@ -19,7 +19,7 @@ from sklmm.design.columns import (
     take_rows,
 )
 from sklmm.design.grouping import as_group_frame
-from sklmm.design.observations import Rows
+from sklmm.design.observations import Rows, read_offset
 
 
 def check_number(estimator, name, kind, what, is_valid):
@@ -30,8 +30,8 @@ def check_number(estimator, name, kind, what, is_valid):
         raise ValueError(f"{name} must be {what}, got {value!r}")
 
 
-def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
-    """Split X into features, grouping columns and times, and validate all of them.
+def read_rows(estimator, X, groups, group_columns, time_column=None, offset_column=None, *, reset):
+    """Split X into features, grouping columns, times and an offset, and validate all of them.
 
     Parameters
     ----------
@@ -41,44 +41,53 @@ def read_rows(estimator, X, groups, group_columns, time_column=None, *, reset):
         Groups given as metadata.
     group_columns : None, str, int, list or callable
         Grouping columns of X.
-    time_column : None, str, int or callable
-        Column of X that holds times.
+    time_column, offset_column : None, str, int or callable
+        Columns of X that hold times, and what is added to the linear predictor.
 
     Returns
     -------
     rows : Rows
     group_columns : list of int
         Positions of the grouping columns.
-    time_column : int or None
+    time_column, offset_column : int or None
     """
-    if group_columns is None and time_column is None:
+    if group_columns is None and time_column is None and offset_column is None:
         # A model of groups alone may have no features; without groups scikit-learn wants at least one.
         raw = X
         no_features = groups is not None if reset else estimator.n_features_in_ == 0
         X = _read_features(estimator, X, reset=reset, least_features=0 if no_features else 1)
         names = column_names(estimator)
         given = {} if groups is None else as_group_frame(groups, X.shape[0])
-        return Rows(X, names, given, raw if is_frame(raw) else X, names), [], None
+        return Rows(X, names, given, raw if is_frame(raw) else X, names), [], None, None
 
     original, X = X, as_table(estimator, X)
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     raw_names = column_names(estimator)
     positions = [] if group_columns is None else resolve_columns(group_columns, original, raw_names)
-    times = [] if time_column is None else resolve_columns(time_column, original, raw_names, "time_feature")
-    if len(times) > 1 or (time_column is not None and not times):
-        raise ValueError(f"time_feature must name one column of X, but {time_column!r} names {len(times)}")
-    if set(times) & set(positions):
-        raise ValueError(f"column {raw_names[times[0]]!r} of X is named in group_features and in time_feature")
-    taken = {*positions, *times}
-    kept = [j for j in range(len(raw_names)) if j not in taken]
+    roles = dict.fromkeys(positions, "group_features")
+    single = {"time_feature": time_column, "offset_feature": offset_column}
+    for parameter, column in single.items():
+        found = [] if column is None else resolve_columns(column, original, raw_names, parameter)
+        if column is not None and len(found) != 1:
+            raise ValueError(f"{parameter} must name one column of X, but {column!r} names {len(found)}")
+        for j in found:
+            if j in roles:
+                raise ValueError(f"column {raw_names[j]!r} of X is named in {roles[j]} and in {parameter}")
+            roles[j] = parameter
+        single[parameter] = found[0] if found else None
+    kept = [j for j in range(len(raw_names)) if j not in roles]
     table = take_columns(X, as_slice(kept))
     names = [raw_names[j] for j in kept]
     features = _to_numbers(estimator, table, names)
     labels = {raw_names[j]: take_columns(X, j) for j in positions}
     if groups is not None:
         labels = as_group_frame(groups, features.shape[0])
-    time = take_columns(X, times[0]) if times else None
-    return Rows(features, names, labels, X, raw_names, time), positions, (times[0] if times else None)
+    time, offset = single.values()
+    rows = Rows(features, names, labels, X, raw_names, None if time is None else take_columns(X, time))
+    if offset is not None:
+        name = f"offset_feature: column {raw_names[offset]!r}"
+        rows.offset = read_offset(take_columns(X, offset), features.shape[0], name)
+    return rows, positions, time, offset
 
 
 def _read_features(estimator, X, *, reset, least_features):
@@ -127,7 +136,9 @@ def nan_where_incomplete(predict):
     """
 
     @functools.wraps(predict)
-    def predict_complete_rows(self, X, groups=None, *args, **kwargs):
+    def predict_complete_rows(self, X, groups=None, *args, offset=None, **kwargs):
+        if offset is not None:
+            kwargs["offset"] = offset
         check_is_fitted(self)
         if self._fitted.formula is None or self._recipe.missing != "drop" or not is_frame(X):
             return predict(self, X, groups, *args, **kwargs)
@@ -136,6 +147,8 @@ def nan_where_incomplete(predict):
             return predict(self, X, groups, *args, **kwargs)
         out = np.full(len(mask) if predict.__name__ == "decision_function" else (len(mask), 2), np.nan)
         if mask.any():
+            if offset is not None:
+                kwargs["offset"] = rows_where(mask, offset)
             out[mask] = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
         return out
 

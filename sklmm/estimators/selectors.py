@@ -61,7 +61,8 @@ def refuse_leaving_out_groups(estimator):
     ValueError
         Within the fit of a SequentialFeatureSelector, or of a BaggingClassifier that draws features.
     """
-    named = [name for name in ("group_features", "time_feature") if getattr(estimator, name, None) is not None]
+    doors = ("group_features", "time_feature", "offset_feature")
+    named = [name for name in doors if getattr(estimator, name, None) is not None]
     if not named or any(callable(getattr(estimator, name)) for name in named):
         return
     frame = sys._getframe(2)

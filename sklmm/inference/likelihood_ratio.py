@@ -156,6 +156,7 @@ def _check_same_rows(smaller, larger, nested):
     facts = [
         ("number of rows", [f"{model.n_obs_:.10g}" for model in (smaller, larger)]),
         ("classes", [str(model.classes_.tolist()) for model in (smaller, larger)]),
+        ("event", [repr(model.classes_[model._fitted.event].item()) for model in (smaller, larger)]),
         ("number of rows of the second class", [f"{model._fitted.n_successes:.10g}" for model in (smaller, larger)]),
     ]
     nodes = [model.n_quadrature_ for model in (smaller, larger)]

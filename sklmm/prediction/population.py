@@ -127,7 +127,7 @@ def delta_errors(gradient, vcov):
 # Coefficients of the population ------------------------------------------------------------------------------
 
 
-def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
+def marginal_coefficients(estimator, X, sample_weight=None, level=0.95, offset=None):
     """Population-averaged coefficients of a mixed model; see `MixedLogisticRegression.marginal_coefficients`."""
     names, _, vcov = estimator._fixed_effects()
     identified = np.isfinite(np.diagonal(vcov))
@@ -136,7 +136,7 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95):
         if sample_weight is not None:
             raise ValueError("sample_weight weighs the rows of X: pass X, too")
         return _coefficient_table(estimator, names, identified, *_from_moments(estimator, parameters), level)
-    rows = estimator._read_new_rows(X, None)
+    rows = estimator._read_new_rows(X, None, offset)
     warn_of_rows(estimator, rows.X)
     weights = _weights(weights_by_formula(estimator, X, sample_weight), rows.X.shape[0])
     kept, n_params = parameters.kept, len(parameters.covariance)
@@ -211,10 +211,12 @@ def _coefficient_table(estimator, names, kept, estimate, gradient, level):
 # Average marginal effects ------------------------------------------------------------------------------------
 
 
-def average_marginal_effects(estimator, X, features=None, sample_weight=None, level=0.95, predict_effects="marginal"):
+def average_marginal_effects(
+    estimator, X, features=None, sample_weight=None, level=0.95, predict_effects="marginal", offset=None
+):
     """Average marginal effects of a fitted model; see the estimators' `average_marginal_effects`."""
     check_population_effects(predict_effects)
-    variables = _Variables(estimator, X)
+    variables = _Variables(estimator, X, offset)
     weights = _weights(weights_by_formula(estimator, X, sample_weight), variables.n_rows)
     covariance = parameter_covariance(estimator)
     names, estimates, gradients, lost, blank = [], [], [], {}, []
@@ -275,10 +277,10 @@ class _Variables:
     change is depends on the fit alone, not on the rows that effects are averaged over.
     """
 
-    def __init__(self, estimator, X):
+    def __init__(self, estimator, X, offset=None):
         self.estimator = estimator
         self.formula = estimator._fitted.formula
-        rows = estimator._read_new_rows(X, None)
+        rows = estimator._read_new_rows(X, None, offset)
         self.n_rows, self.offset = rows.X.shape[0], rows.offset
         if self.n_rows == 0:
             raise ValueError("X has no rows to average over")

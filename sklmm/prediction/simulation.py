@@ -13,7 +13,7 @@ from sklmm.prediction.predictor import Predictor, check_effects
 
 
 def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
-    """Yield n arrays of simulated outcomes, True for the second class; with weights how often a row has it.
+    """Yield n arrays of simulated outcomes, True for the event; with weights how often a row has it.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ def _known(factor, rows):
     return lookup_codes(factor.levels, factor.labels(rows.column)) if rows.groups else np.full(n, -1)
 
 
-def simulate(estimator, X, groups, n, random_state, effects):
+def simulate(estimator, X, groups, n, random_state, effects, offset=None):
     """Simulated labels, (n, n_rows); see `MixedLogisticRegression.simulate`."""
     if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be an integer >= 1, got {n!r}")
-    rows = estimator._read_new_rows(X, groups)
+    rows = estimator._read_new_rows(X, groups, offset)
     warn_of_rows(estimator, rows.X)
     of = f" of {', '.join(map(repr, rows.absent_groups))}" if rows.absent_groups else ""
     if estimator._fitted.factors and effects != "zero" and (not rows.groups or rows.absent_groups):
@@ -97,5 +97,5 @@ def simulate(estimator, X, groups, n, random_state, effects):
         estimator._lookup(rows)  # which warns of labels of another type
     out = np.empty((n, rows.X.shape[0]), dtype=estimator.classes_.dtype)
     for k, positive in enumerate(simulate_codes(estimator, rows, n, random_state, effects)):
-        out[k] = estimator.classes_[positive.astype(np.intp)]
+        out[k] = estimator._labels(positive)
     return out

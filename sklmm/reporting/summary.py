@@ -127,7 +127,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
 
 
 def _outcome_and_rows(estimator):
-    other, one = (shown_label(label) for label in estimator.classes_)
+    other, one = (shown_label(estimator.classes_[at]) for at in (1 - estimator._fitted.event, estimator._fitted.event))
     return [
         ("Outcome", f"probability of {one} (against {other})"),
         ("Rows", numbers.count(estimator.n_obs_) + _rows_left_out(estimator)),

@@ -66,7 +66,7 @@ def odds_ratio_ticks(axis):
 def probability_label(estimator):
     """Label of an axis of probabilities: the response by its name, where a formula gave it one."""
     formula = fitted_of(estimator).formula
-    return f"P({'y' if formula is None else formula.response} = {as_text(estimator.classes_[1])})"
+    return f"P({'y' if formula is None else formula.response} = {as_text(estimator.classes_[estimator._fitted.event])})"
 
 
 def as_text(value):

@@ -58,6 +58,7 @@ class RandomEffectsDisplay:
         groups=None,
         *,
         sample_weight=None,
+        offset=None,
         term=None,
         coefficient=None,
         level=0.95,
@@ -72,7 +73,7 @@ class RandomEffectsDisplay:
         Parameters
         ----------
         estimator : fitted MixedLogisticRegression
-        X, y, groups, sample_weight
+        X, y, groups, sample_weight, offset
             The rows of the fit, for "qq" with random slopes or several grouping factors, see
             `sklmm.random_effects_normality`.
         term : str, default=None
@@ -106,9 +107,8 @@ class RandomEffectsDisplay:
         variance = estimator.covariance_[term].loc[coefficient, coefficient]
         simulated = None
         if kind == "qq" and (X is not None or estimator._fitted.level_logits is not None):
-            draws = simulated_effects(
-                estimator, "kind='qq'", X, y, groups, sample_weight, int(n_simulations), random_state
-            )
+            rows = X, y, groups, sample_weight, offset
+            draws = simulated_effects(estimator, "kind='qq'", rows, int(n_simulations), random_state)
             simulated = [effects[term, coefficient] for effects in draws]
         return cls(
             tables[term][coefficient],
