@@ -296,8 +296,8 @@ def make_grouped_pipeline(*steps, group_features, memory=None, verbose=False):
     """A pipeline whose transformers leave the grouping columns of X alone, and whose last step uses them.
 
     Every transformer is wrapped in `KeepGroups`, under the name that `sklearn.pipeline.make_pipeline` would give it.
-    Its parameters are found one level down: ``pca__transformer__n_components``. A column of times that the last step
-    names in `time_feature` is left alone like the groups.
+    Its parameters are found one level down: ``pca__transformer__n_components``. Columns that the last step names in
+    `time_feature` or `offset_feature` are left alone like the groups.
 
     Parameters
     ----------
@@ -315,8 +315,8 @@ def make_grouped_pipeline(*steps, group_features, memory=None, verbose=False):
     Raises
     ------
     ValueError
-        If the last step has no parameter `group_features`, or one that is set; or if its `time_feature` is set, and
-        either of the two is callable.
+        If the last step has no parameter `group_features`, or one that is set; or if its `time_feature` or
+        `offset_feature` is set, and it or `group_features` is callable.
 
     Examples
     --------
@@ -342,19 +342,20 @@ def make_grouped_pipeline(*steps, group_features, memory=None, verbose=False):
         raise ValueError(
             f"group_features of {type(estimator).__name__} is set already; give it to make_grouped_pipeline alone"
         )
-    time = parameters.get("time_feature")
-    if time is not None and (callable(group_features) or callable(time)):
-        raise ValueError("with time_feature, give both it and group_features by name or position, not as callables")
-    columns = group_features if time is None else [*_as_list(group_features), time]
+    others = {name: parameters.get(name) for name in ("time_feature", "offset_feature")}
+    others = {name: column for name, column in others.items() if column is not None}
+    for name, column in others.items():
+        if callable(group_features) or callable(column):
+            raise ValueError(f"with {name}, give both it and group_features by name or position, not as callables")
+    columns = [*_as_list(group_features), *others.values()] if others else group_features
     wrapped = []
     for name, transformer in transformers:
         wrapped.append((name, KeepGroups(transformer, group_features=columns)))
         columns = _behind_features(columns)
     estimator = clone(estimator)
-    if time is None:
-        estimator.set_params(group_features=columns)
-    else:
-        estimator.set_params(group_features=columns[:-1], time_feature=columns[-1])
+    first = len(columns) - len(others) if others else None
+    estimator.set_params(group_features=columns[:first] if others else columns)
+    estimator.set_params(**dict(zip(others, columns[first:] if others else (), strict=True)))
     return Pipeline([*wrapped, (last, estimator)], memory=memory, verbose=verbose)
 
 
