@@ -102,7 +102,6 @@ def test_whatever_takes_rows_takes_it(case, fits):
     table = _in_one_table(case, offset)
     column = case.by_columns(offset_feature="off").fit(table, rows.y)
     given = case.entry.given(rows)
-    mixed = isinstance(passed._fitted, FittedMixed)
 
     def both(ask, rtol=1e-6):
         expected, found = ask(column, table, {}), ask(passed, rows.X, {"offset": offset})
