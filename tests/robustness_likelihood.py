@@ -180,7 +180,7 @@ class LogLikelihood:
             d, db = self._solve(s, sb)
             size = np.abs(d).max() / (1 + np.abs(u).max())
             done = max(size, np.abs(db).max(initial=0) / (1 + np.abs(ub).max(initial=0))) < MODE_TOL
-            if done and damped.any():  # a damped step may be short far from the mode: only Newton's own tells
+            if done and damped.max() > 1e-3:  # a damped step may be short far from the mode: only Newton's own tells
                 damped, done = np.zeros(len(u)), False
                 continue
             delta = self._move(d, db)
