@@ -263,7 +263,7 @@ def test_a_resample_is_a_fit_of_its_rows(marginal):
     """Whole children, those drawn twice as two: the estimates of fit for these rows and times."""
     model, rows = marginal
     found = model.bootstrap(**rows, n_resamples=2, random_state=3).estimates.iloc[0]
-    plain = model._rows_of_fit(rows["X"], rows["y"], rows["groups"], None, rows["time"])
+    plain = model._rows_of_fit("the test", rows["X"], rows["y"], rows["groups"], None, rows["time"])
     seed = np.random.SeedSequence(3).spawn(2)[0]
     index, clusters = ClusterDraw(*plain).index(np.random.default_rng(seed))
     again = GEELogisticRegression("ar1", n_threads=1)
