@@ -1,4 +1,4 @@
-"""offset(...) in a formula: expressions of columns that are added to the linear predictor, of the fit and of new rows."""
+"""offset(...) in a formula: expressions of columns, added to the linear predictor of the fit and of new rows."""
 
 import pickle
 
