@@ -10,6 +10,7 @@ from sklearn.utils import ClassifierTags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklmm.design.columns import column_names, one_dimensional, take_columns, take_rows
+from sklmm.design.counts import rows_of_counts
 from sklmm.design.grouping import encode_groups, lookup_codes
 from sklmm.design.observations import read_weights
 from sklmm.design.outcomes import encode_target
@@ -274,9 +275,8 @@ def _count_classes(codes, n_categories, target, weights):
 
 def _as_rows(cells, n_quadrature=1):
     """Rows that are these counts, at most two weighted ones a category, and the structure of their model."""
-    filled = np.flatnonzero(cells)
-    X, y = np.empty((filled.size, 0)), (filled % 2).astype(np.uint8)
-    rows = Observations(X, y, [filled // 2], cells.ravel()[filled])
+    category, y, weights = rows_of_counts(*cells.T)
+    rows = Observations(np.empty((y.size, 0)), y, [category], weights)
     return rows, Structure([FactorStructure(len(cells), [-1], [(1, True)])], n_quadrature=n_quadrature)
 
 

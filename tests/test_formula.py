@@ -61,7 +61,7 @@ def model(women):
     ],
 )
 def test_bars_are_split_off(formula, expected):
-    assert split_formula(formula) == expected
+    assert split_formula(formula) == (*expected, [], None)
 
 
 @pytest.mark.parametrize(

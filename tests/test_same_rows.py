@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from scipy.special import expit
 
 from sklmm import GEELogisticRegression, MixedLogisticRegression, compare_models, likelihood_ratio_test
 from sklmm.exceptions import DifferentRowsWarning, NestingWarning
-from sklmm.inference.same_rows import _numbers, compare_rows, row_signature
+from sklmm.inference.same_rows import _numbers, check_rows, compare_rows, row_signature
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklmm.exceptions.NoGroupsWarning"),
@@ -249,3 +250,24 @@ def test_why_there_is_no_test(data):
     with pytest.warns(UserWarning, match="did not converge"):
         stopped.fit(data[["x"]], data["y"], groups=data[["g"]])
     assert "'stopped' did not converge: its criteria" in str(compare_models({**models, "stopped": stopped}))
+
+
+def test_offsets_that_differ_in_more_than_a_constant():
+    """They are told of as a column that held other values is."""
+    rng = np.random.default_rng(0)
+    X, y, offset = rng.normal(size=(300, 2)), rng.integers(0, 2, 300).astype(np.uint8), rng.normal(size=300)
+
+    def signature(offset, rows=slice(None)):
+        own = None if offset is None else offset[rows]
+        return row_signature(X[rows], ["a", "b"], True, y[rows], None, {}, own)
+
+    def changed(one, other):
+        fits = [SimpleNamespace(row_signature=each) for each in (one, other)]
+        models = [SimpleNamespace(_fitted=fit, classes_=[0, 1]) for fit in fits]
+        return check_rows(*models, "one", "other")
+
+    assert changed(signature(offset), signature(offset)) == []
+    assert changed(signature(offset), signature(offset + 5.0, rng.permutation(300))) == []
+    assert changed(signature(None), signature(np.full(300, 0.1))) == []
+    for other in (None, 2.0 * offset, offset[::-1], offset**2):
+        assert changed(signature(offset), signature(other)) == ["offset"]

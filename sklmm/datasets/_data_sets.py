@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from sklmm.design.counts import rows_of_counts
+
 _MODULE = "sklmm.datasets.data"
 _NO_YES = ("N", "Y")
 
@@ -154,8 +156,7 @@ def description(name):
 
 def _rows_of_counts(frame, response, successes, trials, weight):
     """For k successes of n a row of weight k with response 1, and below all of these one of weight n - k with 0."""
-    rows = [
-        frame.assign(**{response: 1, weight: frame[successes].astype(np.float64)}),
-        frame.assign(**{response: 0, weight: (frame[trials] - frame[successes]).astype(np.float64)}),
-    ]
-    return pd.concat(rows, ignore_index=True)
+    line, outcome, counts = rows_of_counts(frame[trials] - frame[successes], frame[successes], empty=True)
+    order = np.argsort(1 - outcome.astype(np.int64), kind="stable")
+    columns = {response: outcome[order].astype(np.int64), weight: counts[order]}
+    return frame.iloc[line[order]].reset_index(drop=True).assign(**columns)

@@ -1,7 +1,8 @@
-"""The text of a formula taken apart: the response, the fixed part, the terms with a bar; it knows quotes and calls."""
+"""The text of a formula taken apart: response, fixed part, terms with a bar, offsets; it knows quotes and calls."""
 
 import keyword
 import re
+from typing import NamedTuple
 
 _STAND_IN = "column_"
 _TYPES = ("bool", "float", "int", "str")  # as in I(x.astype(int))
@@ -14,7 +15,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _UNSUPPORTED = {
-    "offset": "is not supported: there are no offsets",
+    "offset": "stands by itself, added to the rest: y ~ x + offset(log(exposure)) + (1 | g)",
     "ns": "is R's: natural cubic splines are cr(x, df=4) here, B-splines bs(x, df=4)",
     **dict.fromkeys(
         ("s", "te", "ti", "t2"), "is mgcv's, and is not supported: splines are bs(x, df=5) or cr(x, df=5)"
@@ -23,54 +24,58 @@ _UNSUPPORTED = {
 }
 
 
-def split_formula(text):
-    """Take a formula apart.
+class FormulaParts(NamedTuple):
+    """A formula, taken apart.
 
-    Parameters
+    Attributes
     ----------
-    text : str
-
-    Returns
-    -------
     response : str
-        The name left of the tilde.
+        The name left of the tilde; of counts all that is left of it.
     fixed : str
-        What is right of it, without the terms in brackets that hold a bar.
+        What is right of it, without the terms in brackets that hold a bar and without offsets.
     bars : list of str
         Those terms, without their brackets.
+    offsets : list of str
+        What stands in the brackets of offset(...).
+    counts : (str, str, bool) or None
+        Of counts what the successes are, what the trials or the failures are, and whether they are failures.
     """
+
+    response: str
+    fixed: str
+    bars: list
+    offsets: list
+    counts: tuple | None
+
+
+def split_formula(text):
+    """The `FormulaParts` of a formula."""
     if not isinstance(text, str):
         raise TypeError(f"formula must be a str such as 'use ~ age + (1 | district)', got {type(text).__name__}")
     left, tilde, right = text.partition("~")
     if not tilde or "~" in right:
         raise ValueError(f"formula: one '~' must part the response from the rest, as in 'use ~ age'; got {text!r}")
-    response = left.strip()
-    if response.startswith("`") and response.endswith("`") and len(response) > 2:
-        response = response[1:-1]
-    elif not re.fullmatch(r"[^\W\d][\w.]*", response):
-        counts = re.match(r"cbind\s*\(|.*[|/]", response)
-        raise ValueError(
-            f"formula: left of the '~' stands the name of one column, got {left.strip()!r}; "
-            + (
-                "successes of trials are fitted as two rows, of successes and of failures, with their numbers as "
-                "sample_weight"
-                if counts
-                else "transform the response beforehand, and put other names in back-quotes: `a name`"
-            )
-        )
-    kept, bars, i = [], [], 0
+    response, counts = _left_side(left.strip(), text)
+    kept, bars, offsets, i = [], [], [], 0
     while i < len(right):
         end = _end_of_piece(right, i, text)
+        if right[i:end] == "offset" and right[end:].lstrip().startswith("("):
+            end = _end_of_piece(right, right.index("(", end), text)
         piece = right[i:end]
-        if piece.startswith("(") and _has_bar(piece[1:-1]):
+        is_offset = re.match(r"offset\s*\(", piece)
+        if is_offset or (piece.startswith("(") and _has_bar(piece[1:-1])):
             before = "".join(kept).rstrip()
             if before and not before.endswith("+"):
-                raise ValueError(f"formula: a term with a bar is added to the rest with '+', but {piece!r} is not")
+                what = "an offset" if is_offset else "a term with a bar"
+                raise ValueError(f"formula: {what} is added to the rest with '+', but {piece!r} is not")
             after = right[end:].lstrip()
             if after and not after.startswith(("+", "-")):
                 raise ValueError(f"formula: expected '+' after {piece!r}")
             kept = [before[:-1].rstrip()] if before else []
-            bars.append(piece[1:-1])
+            if is_offset:
+                offsets.append(piece[is_offset.end() : -1].strip())
+            else:
+                bars.append(piece[1:-1])
             if not kept or not kept[0]:
                 end += len(right[end:]) - len(after.removeprefix("+"))
                 kept = []
@@ -81,7 +86,41 @@ def split_formula(text):
         else:
             kept.append(piece)
         i = end
-    return response, "".join(kept).strip() or "1", bars
+    return FormulaParts(response, "".join(kept).strip() or "1", bars, offsets, counts)
+
+
+def _left_side(left, formula):
+    """The response's name, and what counts it is, if it is."""
+    if left.startswith("`") and left.endswith("`") and left.count("`") == 2 and len(left) > 2:
+        return left[1:-1], None
+    if re.fullmatch(r"[^\W\d][\w.]*", left):
+        return left, None
+    call = re.fullmatch(r"cbind\s*\((.*)\)", left, re.DOTALL)
+    parts = _split_at(call[1], ",", formula) if call else _split_at(left, "|", formula)
+    if len(parts) == 2 and all(parts):
+        return left, (*parts, bool(call))
+    counts = call or len(parts) > 1 or "/" in left
+    raise ValueError(
+        f"formula: left of the '~' stands the name of one column, got {left!r}; "
+        + (
+            "successes of trials are written 'successes | trials ~ ...' or 'cbind(successes, failures) ~ ...'"
+            if counts
+            else "transform the response beforehand, and put other names in back-quotes: `a name`"
+        )
+    )
+
+
+def _split_at(text, mark, formula):
+    """The parts between marks outside quotes, brackets and calls."""
+    parts, i = [""], 0
+    while i < len(text):
+        end = _end_of_piece(text, i, formula)
+        if text[i:end] == mark:
+            parts.append("")
+        else:
+            parts[-1] += text[i:end]
+        i = end
+    return [part.strip() for part in parts]
 
 
 def _end_of_piece(text, start, formula):

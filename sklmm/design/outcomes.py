@@ -9,8 +9,8 @@ from sklmm.messages import listed, shown_label
 
 _NUMBERS = ("floating", "mixed-integer-float", "decimal")  # as pandas calls objects that are numbers
 _COUNTS = (
-    "If these are {} of successes among trials: give each row twice, as a success and as a failure, and the numbers of "
-    "both as sample_weight"
+    "If these are {} of successes among trials, a line is two weighted rows: sklmm.expand_counts(X, successes, trials, "
+    "groups) makes them, or a formula: 'successes | trials ~ ...'"
 )
 
 

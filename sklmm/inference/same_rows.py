@@ -45,6 +45,9 @@ class RowSignature:
         The mean products of the sequence with the outcome and with each factor's numbers.
     switches : ndarray of shape (1 + n_factors,), int
         How often the outcome, and the group, changes from one row to the next.
+    offset : (float, float)
+        Standard deviation of the offset, 0 without one, and its mean product, centred, with the outcome. A constant is
+        part of the intercept.
     """
 
     names: list
@@ -54,9 +57,10 @@ class RowSignature:
     share: float
     order: np.ndarray
     switches: np.ndarray
+    offset: tuple = (0.0, 0.0)
 
 
-def row_signature(X, names, named, y, sample_weight, factors):
+def row_signature(X, names, named, y, sample_weight, factors, offset=None):
     """The signature of the rows of a fit.
 
     Parameters
@@ -68,6 +72,7 @@ def row_signature(X, names, named, y, sample_weight, factors):
     sample_weight : ndarray of shape (n,) or None
     factors : dict of str -> (codes, levels)
         Groups of each row, and their labels.
+    offset : ndarray of shape (n,) or None
 
     Returns
     -------
@@ -105,7 +110,19 @@ def row_signature(X, names, named, y, sample_weight, factors):
         share=float(total[1] / total[0]),
         order=order[1:] / total[0],
         switches=np.array([np.count_nonzero(v[1:] != v[:-1]) for v in (y, *(codes for codes, _ in factors.values()))]),
+        offset=_offset_moments(offset, y, sample_weight),
     )
+
+
+def _offset_moments(offset, y, sample_weight):
+    """Standard deviation of an offset and its mean product with the outcome."""
+    if offset is None:
+        return 0.0, 0.0
+    center = np.average(offset, weights=sample_weight)
+    sd = float(np.sqrt(np.average((offset - center) ** 2, weights=sample_weight)))
+    if sd <= 1e-12 * abs(center):
+        return 0.0, 0.0
+    return sd, float(np.average((offset - center) * y, weights=sample_weight))
 
 
 def _numbers(levels):
@@ -207,7 +224,8 @@ def check_rows(one, other, name, its):
     Returns
     -------
     changed : list of str
-        Columns that hold other values, although the rows are the same.
+        Columns that hold other values, although the rows are the same; "offset", where the offsets differ in more than
+        a constant, or one has none.
     """
     signatures = [model._fitted.row_signature for model in (one, other)]
     if None in signatures:
@@ -236,4 +254,7 @@ def check_rows(one, other, name, its):
             "the same rows: the comparison is right only if they were",
             DifferentRowsWarning,
         )
-    return what if verdict == "changed" else []
+    changed = what if verdict == "changed" else []
+    (sd, _), (sd2, _) = offsets = [signature.offset for signature in signatures]
+    same = np.abs(np.subtract(*offsets)).max() <= _SAME * max(sd, sd2)
+    return changed if same else [*changed, "offset"]

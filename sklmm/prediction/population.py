@@ -224,14 +224,13 @@ def average_marginal_effects(
         for name, upper, lower, distance in variables.changes(feature):
             names.append(name)
             blank.append(variables.is_blank(feature))
-            undetermined = variables.not_estimable(feature, upper, lower, distance, weights)
+            undetermined = variables.not_estimable(feature, upper[0], lower[0], distance, weights)
             if undetermined:
                 lost[name] = undetermined
                 estimates.append(np.nan)
                 gradients.append(np.full(len(covariance), np.nan))
                 continue
-            rows = upper, lower, variables.offset
-            change, gradient = _mean_change(estimator, *rows, weights / distance, predict_effects)
+            change, gradient = _mean_change(estimator, upper, lower, weights / distance, predict_effects)
             estimates.append(change)
             gradients.append(gradient)
     se = delta_errors(np.reshape(gradients, (-1, len(covariance))), covariance)
@@ -249,14 +248,15 @@ def average_marginal_effects(
     return with_reason(estimator, table, blank)
 
 
-def _mean_change(estimator, upper, lower, offset, weights, effects):
-    """Weighted sum of the changes of rows' probabilities, and its gradient."""
+def _mean_change(estimator, upper, lower, weights, effects):
+    """Weighted sum of the changes of rows' probabilities, and its gradient; of designs with their offsets or None."""
     change, gradient = 0.0, 0.0
-    for begin in range(0, upper.shape[0], _CHUNK):
+    for begin in range(0, weights.size, _CHUNK):
         part = slice(begin, begin + _CHUNK)
-        own = None if offset is None else offset[part]
-        p1, _, G1 = probability_and_gradient(estimator, upper[part], effects, own)
-        p0, _, G0 = probability_and_gradient(estimator, lower[part], effects, own)
+        (p1, _, G1), (p0, _, G0) = (
+            probability_and_gradient(estimator, X[part], effects, None if offset is None else offset[part])
+            for X, offset in (upper, lower)
+        )
         change += weights[part] @ (p1 - p0)
         gradient = gradient + weights[part] @ (G1 - G0)
     return change, gradient
@@ -308,7 +308,8 @@ class _Variables:
 
     def chosen(self, features):
         if features is None:
-            return [name for name in self.names if len(self._levels(name) or (0, 1)) > 1]
+            apart = () if self.formula is None else self.formula.offset_only  # an exposure has no coefficient
+            return [name for name in self.names if name not in apart and len(self._levels(name) or (0, 1)) > 1]
         features = [features] if isinstance(features, str) else list(features)
         for name in features:
             if name not in self.frame.columns:
@@ -328,7 +329,8 @@ class _Variables:
         return two_values_of_fit(self.estimator, name)
 
     def changes(self, name):
-        """(what it is called, design after, design before, distance by row) of each change of a variable."""
+        """(what it is called, design after, design before, distance by row) of each change of a variable; designs are
+        with their offsets."""
         levels = self._levels(name)
         if levels is None:
             values = self.frame[name].to_numpy(dtype=np.float64)
@@ -367,11 +369,12 @@ class _Variables:
         if self.formula is None:
             out = self.frame.to_numpy(copy=True)
             out[:, list(self.frame.columns).index(name)] = values
-            return with_products(out, self.estimator._fitted.products)
+            return with_products(out, self.estimator._fitted.products), self.offset
         column = self.frame[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
             values = pd.Categorical([values] * self.n_rows, dtype=column.dtype)
-        return self.formula.design(self.frame.assign(**{name: values}))
+        changed = self.frame.assign(**{name: values})
+        return self.formula.design(changed), self.formula.offset_of(changed)
 
 
 def _slope_errors(estimator):
