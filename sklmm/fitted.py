@@ -80,7 +80,7 @@ class Fitted:
     @property
     def has_offset(self):
         """Whether something is added to the linear predictor."""
-        of_formula = self.formula is not None and bool(getattr(self.formula, "offsets", ()))
+        of_formula = self.formula is not None and self.formula.has_offset
         return self.takes_offset or self.offset_column is not None or of_formula
 
     # What marginal models do not have.

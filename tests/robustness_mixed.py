@@ -88,7 +88,7 @@ class MixedJudge:
         self.k = self.likelihood.k
         self.apart = separated(self.fixed.F, 2.0 * self.y - 1)
         self._look_at(fit, design)
-        # A covariance matrix has half the digits of its factor: predictors that such sds make of them are wrong by 1e-4.
+        # A covariance matrix has half the digits of its factor: predictors that such sds make are wrong by 1e-4.
         self.comparable &= self.likelihood.q == 1 or self.sds(self.x) < 1e4
 
     def _columns(self, X, intercept, slopes, correlated):

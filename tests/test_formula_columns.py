@@ -255,7 +255,6 @@ def test_a_dot_is_all_other_columns(data):
 @pytest.mark.parametrize(
     ("formula", "message"),
     [
-        ("y ~ x + offset(k) + (1 | g)", r"offset\(...\) is not supported"),
         ("y ~ ns(x, df=4) + (1 | g)", r"ns\(...\) is R's: natural cubic splines are cr\(x, df=4\)"),
         ("y ~ s(x) + (1 | g)", r"s\(...\) is mgcv's"),
         ("y ~ x + (1 + factor(k) | g)", r"factors are C\(x\)"),

@@ -24,6 +24,7 @@ import pandas as pd
 from sklmm.design.columns import rows_where
 from sklmm.design.counts import rows_at
 from sklmm.design.formula_design import FormulaDesign
+from sklmm.design.formula_text import split_formula
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,11 @@ class FormulaRows:
     time: pd.Series | None
     offset: np.ndarray | None
     line: np.ndarray
+
+    @property
+    def arguments(self):
+        """X, y, groups, sample_weight, time, offset."""
+        return self.X, self.y, self.groups, self.sample_weight, self.time, self.offset
 
 
 @dataclass(frozen=True)
@@ -97,12 +103,9 @@ class FormulaRecipe:
         time = None if self.time is None else frame[self.time]
         return design, FormulaRows(X, frame[design.response], groups, weights, time, offset, line)
 
-    def read(self, data, y=None, sample_weight=None):
-        """`rows` for a formula without an offset: X, y, groups, sample_weight, time."""
-        design, rows = self.rows(data, y, sample_weight)
-        if design.has_offset:
-            raise ValueError("formula: offset(...) is not supported by this estimator")
-        return design, (rows.X, rows.y, rows.groups, rows.sample_weight, rows.time)
+    def response_is_in(self, data):
+        """Whether a data frame has a column that the formula's response is."""
+        return split_formula(self.text)[0] in data.columns
 
     def rows_of_fit(self, design, data, y, groups, sample_weight, time):
         """The data frame of the fit, shown again: what is not given is found in it, the rows left out are again, and a

@@ -9,7 +9,6 @@ from sklearn.base import BaseEstimator
 
 from sklmm.design.columns import is_frame, match_group_names, one_dimensional, rows_where, take_rows
 from sklmm.design.formula import FormulaDesign, FormulaRecipe
-from sklmm.design.formula_text import split_formula
 from sklmm.design.observations import Rows, read_offset, read_weights
 from sklmm.design.values import two_values
 from sklmm.estimators.reading import check_number, read_rows
@@ -104,11 +103,13 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         """The model that a formula describes, fitted; `columns` are those of the data that a recipe names."""
         named = sample_weight if isinstance(sample_weight, str) else None
         recipe = FormulaRecipe(formula, sample_weight=named, missing=missing, **columns)
-        design, arguments = recipe.read(data, sample_weight=sample_weight)
+        if params.get("offset_feature") is not None:
+            raise ValueError("with a formula, an offset is a term of it: write offset(log(exposure)), say")
+        design, rows = recipe.rows(data, sample_weight=sample_weight)
         own = cls._parameters_of(design)
         model = cls(**{"fit_intercept": design.fit_intercept, **own, **params})
         model._recipe = replace(recipe, random_effects=own.get("random_effects"))
-        model._reading = design, arguments
+        model._reading = design, rows.arguments
         return model.fit(data)
 
     def _fit(self, X, y, groups, sample_weight, offset, time=None):
@@ -117,8 +118,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         design, (X, y, *by_row) = self._through_formula(X, y, groups, sample_weight, time, offset)
         metadata = dict(zip(("groups", "sample_weight", "time", "offset"), by_row, strict=True))
         progress = Progress(self, X, y, metadata, self._objective_name)
-        training = self._read_training_rows(X, y, *by_row)
-        training.design = design
+        training = self._read_training_rows(X, y, *by_row, design)
         fitted, attributes = self._estimate(training, progress)
         self._set_fitted(fitted, training.attributes | attributes)
         progress.finish()
@@ -148,13 +148,12 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         """
         reading = self.__dict__.pop("_reading", None)
         if reading is not None:  # `from_formula` has just done it
-            design, arguments = reading
-            return design, (*arguments, None)[:6]
+            return reading
         recipe = self._recipe
         if recipe is None or not is_frame(X):
             return None, (X, y, groups, sample_weight, time, offset)
         if groups is not None or time is not None or offset is not None:
-            if split_formula(recipe.text)[0] not in X.columns:
+            if not recipe.response_is_in(X):
                 return None, (X, y, groups, sample_weight, time, offset)  # features of the user's own
             raise ValueError(
                 "this model has a formula, which finds its groups, times and offset in X: leave out groups=, time= and "
@@ -165,10 +164,10 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
                 f"this model has a formula, {recipe.text!r}, which says what its groups and random effects are, but "
                 "random_effects or group_features was set: make another model with from_formula"
             )
-        design, arguments = recipe.read(X, y, sample_weight)
-        return design, (*arguments, None)[:6]
+        design, rows = recipe.rows(X, y, sample_weight)
+        return design, rows.arguments
 
-    def _read_training_rows(self, X, y, groups, sample_weight, time, offset):
+    def _read_training_rows(self, X, y, groups, sample_weight, time, offset, design):
         """Validate the arguments of fit, without touching what an earlier fit left on the estimator.
 
         Returns
@@ -207,7 +206,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             mask = weights > 0
             rows.keep(mask)
             y, weights = take_rows(y, mask), weights[mask]
-        target, about_target, event = self._learn_target(y)
+        target, about_target, event = self._learn_target(y, None if design is None else design.positive)
         n_obs = float(target.size) if weights is None else float(weights.sum())
         attributes = {
             "n_features_in_": probe.n_features_in_,
@@ -220,16 +219,17 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             "group_names": list(rows.groups),
             "time_column": time_column,
             "offset_column": offset_column,
-            "takes_offset": offset is not None,
+            "takes_offset": offset is not None and design is None,
             "event": event,
             "n_weighted_rows": n_rows if is_weighted else None,
         }
-        return Training(rows, target, weights, n_obs, attributes, columns)
+        return Training(rows, target, weights, n_obs, attributes, columns, design)
 
     def _read_new_rows(self, X, groups, offset=None):
         """Validate X, groups and an offset against those of fit."""
-        if self._fitted.formula is not None:
-            X, groups = self._fitted.formula.new_rows(X, groups)
+        data, formula = X, self._fitted.formula
+        if formula is not None:
+            X, groups = formula.new_rows(data, groups)
         if self._fitted.group_columns and groups is not None:
             raise ValueError(
                 "groups came through both doors: the model takes its groups from X (group_features), "
@@ -248,6 +248,8 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         rows, *_ = read_rows(self, X, groups, columns, fitted.time_column, fitted.offset_column, reset=False)
         if offset is not None:
             rows.offset = read_offset(offset, rows.X.shape[0])
+        elif formula is not None:
+            rows.offset = formula.offset(data)
         rows.add_products(fitted.products)
         if groups is not None and self._fitted.group_names:
             rows.groups = match_group_names(rows.groups, self._fitted.group_names)
@@ -279,7 +281,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         """
         rows, weights, intercept = training.rows, training.weights, bool(self.fit_intercept)
         outcome = training.target if training.columns["event"] else 1 - training.target  # whatever the event is
-        signature = row_signature(rows.X, rows.names, is_frame(rows.raw), outcome, weights, factors)
+        signature = row_signature(rows.X, rows.names, is_frame(rows.raw), outcome, weights, factors, rows.offset)
         return {
             "fixed_names": ["intercept"] * intercept + names,
             "fit_intercept": intercept,

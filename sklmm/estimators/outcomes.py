@@ -25,10 +25,13 @@ class BinaryOutcomes(ClassifierMixin):
         tags.classifier_tags.multi_class = False
         return tags
 
-    def _learn_target(self, y):
-        """The outcomes of a fit, 1 for the event, uint8; fitted attributes that describe them; the event's place."""
+    def _learn_target(self, y, positive=None):
+        """The outcomes of a fit, 1 for the event, uint8; fitted attributes that describe them; the event's place.
+
+        The event is the parameter `positive`, else the argument of this name, which a formula knows.
+        """
         target, classes = encode_target(y)
-        event = event_of(classes, self.positive)
+        event = event_of(classes, positive if self.positive is None else self.positive)
         return target if event else 1 - target, {"classes_": classes}, event
 
     def _read_target(self, y):
