@@ -40,7 +40,7 @@ def _beside(model, given):
     """A model whose rows have this offset when they are read."""
     beside = copy.copy(model)
 
-    def read(X, groups, offset):
+    def read(X, groups, offset=None):
         rows = model._read_new_rows(X, groups)
         rows.offset = np.broadcast_to(given, rows.X.shape[0]).astype(float)
         return rows
