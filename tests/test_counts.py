@@ -8,7 +8,14 @@ import pytest
 from reference_data import REFERENCE_DIR, reference
 from scipy.special import gammaln
 
-from sklmm import GEELogisticRegression, MixedLogisticRegression, expand_counts
+from sklmm import (
+    GEELogisticRegression,
+    MixedLogisticRegression,
+    approximate_leave_group_out,
+    cluster_influence,
+    expand_counts,
+    quantile_residuals,
+)
 from sklmm.datasets import load_cbpp, load_contraception
 from sklmm.design.counts import rows_of_counts
 from sklmm.design.formula import FormulaRecipe
@@ -292,3 +299,41 @@ def test_an_ordered_outcome_has_an_event(lines):
     assert FormulaRecipe("health ~ period").rows(lines.assign(health=turned))[0].positive == "ill"
     plain = lines.assign(health=np.asarray(health))
     assert FormulaRecipe("health ~ period").rows(plain)[0].positive is None
+
+
+# ---- residuals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("effects", ["marginal", "posterior"])
+def test_a_line_has_a_residual(model, lines, effects):
+    """As with the rows of the line alone, where no other line has its features and its herd."""
+    labelled = lines.set_index(np.arange(100, 156))
+    settings = dict(predict_effects=effects, random_state=0)
+    found = quantile_residuals(model, labelled, **settings)
+    assert found.index.tolist() == labelled.index.tolist() and found.between(0, 1).all()
+    X, y, _, weights = expand_counts(labelled, lines["incidence"], lines["size"])
+    alike = quantile_residuals(model, X, y, sample_weight=weights, **settings)
+    np.testing.assert_allclose(found, alike, rtol=1e-12)
+    half = pd.concat([labelled.assign(size=labelled["size"] + 2), labelled])
+    assert len(quantile_residuals(model, half, **settings)) == 112  # lines that are alike stay apart
+
+
+def test_residuals_of_herds(model, lines):
+    by_herd = dict(by="herd", n_simulations=50, random_state=0)
+    found = quantile_residuals(model, lines, **by_herd)
+    assert found.size == 15 and found.between(0, 1).all()
+    doubled = quantile_residuals(model, lines, sample_weight=np.full(56, 2), **by_herd)
+    assert (found != doubled).any()
+
+
+def test_groups_left_out_line_by_line(model, lines):
+    """Probabilities of each line, from the rows of the others."""
+    found = approximate_leave_group_out(model, lines)
+    X, y, _, weights = expand_counts(lines.drop(columns=["incidence", "size"]), lines["incidence"], lines["size"])
+    expected = approximate_leave_group_out(model, X, y, sample_weight=weights)
+    np.testing.assert_allclose(found.coefficients, expected.coefficients, rtol=1e-10)
+    assert found.probabilities.shape == (56, 2)
+    np.testing.assert_allclose(found.probabilities[X.index], expected.probabilities, rtol=1e-10)
+    np.testing.assert_allclose(
+        cluster_influence(model, lines), cluster_influence(model, X, y, sample_weight=weights), rtol=1e-8, atol=1e-12
+    )

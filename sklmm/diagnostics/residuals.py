@@ -15,7 +15,7 @@ from scipy import stats
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm.design.columns import one_dimensional, take_rows
+from sklmm.design.columns import is_frame, one_dimensional, take_rows
 from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_weights
 from sklmm.estimators.rows_of_fit import weights_of_rows
@@ -31,7 +31,7 @@ from sklmm.prediction.simulation import simulate_codes
 def quantile_residuals(
     estimator,
     X,
-    y,
+    y=None,
     groups=None,
     *,
     sample_weight=None,
@@ -52,7 +52,8 @@ def quantile_residuals(
     ----------
     estimator : fitted MixedLogisticRegression or GEELogisticRegression
     X, y, groups
-        As in `fit`: as a rule the rows of the fit.
+        As in `fit`: as a rule the rows of the fit. Of a formula with counts the data frame: each of its lines is one
+        observation, so many successes of so many trials.
     sample_weight : array-like of shape (n_samples,), default=None
         Counts of rows, whole numbers. Rows that are alike in features and groups are then one observation, so many
         successes of so many trials, with one residual under the index of its first row. None is the column of weights
@@ -103,18 +104,25 @@ def residuals_and_predictions(
         raise ValueError(f"n_simulations must be an integer >= 1, got {n_simulations!r}")
     rows = estimator._read_new_rows(X, groups if mixed else None, offset)
     n = rows.X.shape[0]
-    counts = _counts(read_weights(weights_of_rows(estimator, X, sample_weight), n))
-    mask = np.ones(n, dtype=bool) if counts is None else counts > 0
-    outcome = estimator._read_target(take_rows(one_dimensional(y, "y", n), mask))
+    lines = _lines(estimator, X, y, sample_weight)
+    if lines is None:
+        counts = _counts(read_weights(weights_of_rows(estimator, X, sample_weight), n))
+        mask = np.ones(n, dtype=bool) if counts is None else counts > 0
+        successes = estimator._read_target(take_rows(one_dimensional(y, "y", n), mask))
+    else:
+        successes, counts = map(_counts, lines)
+        mask = counts > 0
+        successes = successes[mask]
     if counts is not None:
         rows.keep(mask)
         counts = counts[mask]
+        successes = successes if lines is not None else successes * counts
     p = _probability(estimator, rows, predict_effects)
     if by is not None:
         by = by if isinstance(by, str) else take_rows(one_dimensional(by, "by", n), mask)
         code, levels = labels_of_rows(estimator, rows, by)
         simulated = simulate_codes(estimator, rows, int(n_simulations), random, predict_effects, counts)
-        residuals = _ranks(outcome if counts is None else outcome * counts, simulated, code, len(levels), random)
+        residuals = _ranks(successes, simulated, code, len(levels), random)
         weights = np.ones(len(p)) if counts is None else counts
         mean = np.bincount(code, weights=weights * p) / np.bincount(code, weights=weights)
         of = by if isinstance(by, str) else None
@@ -122,16 +130,16 @@ def residuals_and_predictions(
     labels = (X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(n))[mask]
     if counts is None or (counts == 1).all():
         u = random.uniform(size=p.size)
-        residuals = np.where(outcome, 1.0 - p * (1.0 - u), (1.0 - p) * u)
+        residuals = np.where(successes, 1.0 - p * (1.0 - u), (1.0 - p) * u)
         return pd.Series(residuals, index=labels, name="quantile_residual"), p, "rows"
-    code, first = _alike(rows)
+    code, first = _alike(rows) if lines is None else (np.arange(len(p)),) * 2
     trials = np.bincount(code, weights=counts)
     if not mixed and estimator.n_groups_ and (trials > 1).any():
         raise ValueError(
             "a marginal model does not say how the rows of a group are distributed together, so that those which a "
             "weight counts have no residuals: pass every row once, or fit a MixedLogisticRegression"
         )
-    successes = np.bincount(code, weights=counts * outcome)
+    successes = np.bincount(code, weights=successes)
     if mixed:
         codes = estimator._lookup(rows) if predict_effects in ("posterior", "mode") else []
         own = [factor_codes[first] for factor_codes in codes]
@@ -142,6 +150,19 @@ def residuals_and_predictions(
         lower, upper = _binomial_cdf(successes, trials, logits, None, estimator._fitted.family)
     residuals = lower + (upper - lower) * random.uniform(size=len(first))
     return pd.Series(residuals, index=labels[first], name="quantile_residual"), p[first], "observations"
+
+
+def _lines(estimator, X, y, sample_weight):
+    """Numbers of successes and trials of the lines of a data frame; None for rows that come with their outcomes."""
+    design, recipe = estimator._fitted.formula, estimator._recipe
+    if y is not None or design is None or not is_frame(X) or design.trials(X) is None:
+        return None
+    line, outcome, weights = design.counts.rows(X)
+    if sample_weight is None and recipe.sample_weight in X.columns:
+        sample_weight = X[recipe.sample_weight]
+    if sample_weight is not None:
+        weights = weights * np.asarray(sample_weight, dtype=np.float64)[line]
+    return [np.bincount(line, weights=values, minlength=len(X)) for values in (weights * outcome, weights)]
 
 
 def _counts(weights):
