@@ -78,6 +78,7 @@ class ClusteredLikelihood(PreparedRows):
             X, units.center, units.inv_scale, units.fit_intercept, units.columns, units.z_center, units.z_inv_scale,
             self.covariance.row, self.covariance.col, y, sample_weight, start,
             self.blocks.first, self.blocks.chunk, *self._nodes(n_quadrature), self._tile, self.n_threads,
+            self.structure.family.code,
         )  # fmt: skip
 
     def with_nodes(self, n_quadrature):

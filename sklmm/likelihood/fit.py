@@ -253,9 +253,10 @@ def intercept_alone(engine):
     """The model with the right share of successes and nothing else: parameters and log-likelihood."""
     x, n, successes = np.zeros(engine.n_params), engine.observations.n_counted, engine.observations.n_successes
     if not engine.units.fit_intercept:
-        return x, -n * np.log(2.0)
+        ones, zeros = engine.structure.family.log_means(np.zeros(1))
+        return x, float(successes * ones[0] + (n - successes) * zeros[0])
     share = successes / n
-    x[engine.n_fixed - 1] = np.log(share / (1 - share))
+    x[engine.n_fixed - 1] = engine.structure.family.start(share)
     return x, float(xlogy(successes, share) + xlogy(n - successes, 1 - share))
 
 
@@ -324,7 +325,8 @@ def _by_clusters(engine, beta, information):
         return None, None
     rows, k = engine.observations, engine.n_fixed
     bread = np.nan_to_num(vcov := information.natural_inverse[:k, :k])
-    robust = bread @ row_products(rows.X, rows.y, beta, engine.units.fit_intercept, rows.weights) @ bread
+    family = engine.structure.family
+    robust = bread @ row_products(rows.X, rows.y, beta, engine.units.fit_intercept, rows.weights, family) @ bread
     robust[np.isnan(vcov)] = np.nan
     return robust, None
 

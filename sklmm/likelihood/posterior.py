@@ -12,7 +12,6 @@ A fitted model has no rows, so these are made once, at the end of the fit: a few
 
 import numpy as np
 
-from sklmm._kernels._expectations import logistic_normal_mean
 from sklmm._kernels._posterior import tails, weigh_nodes
 from sklmm.likelihood.quadrature import hermite_grid
 from sklmm.passes.tables import CHUNK
@@ -169,11 +168,10 @@ class NormalPosterior:
         return self.cov[groups]
 
 
-def averaged_rows(eta, sd, y, w, n_threads):
-    """Means of residuals w (y - mu) and weights w mu (1 - mu) of rows with normal linear predictors."""
-    mean, slope = logistic_normal_mean(eta, sd, n_threads, slopes=True)
-    r = y - mean
-    return (r, slope) if w is None else (w * r, w * slope)
+def averaged_rows(family, eta, sd, y, w, n_threads):
+    """Means of w l' and -w l'' of rows with normal linear predictors."""
+    r, v = family.averaged(eta, sd, y, n_threads)
+    return (r, v) if w is None else (w * r, w * v)
 
 
 def pieces(start, n_rows):
