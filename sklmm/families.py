@@ -34,18 +34,26 @@ class Bernoulli:
         What to ask for in place of the other links' ratios.
     sharpness : float
         How much closer nodes on the scale of eta must lie than those of the logit for the same error.
+    curvature_fades : bool
+        Whether that of a row's log density falls as exp(-|eta|) on both sides.
     shrinkage : float
         Coefficients of the population are about 1 / sqrt(1 + shrinkage v) of those with random effects of variance v.
     """
 
     name, ratio, instead = None, None, ""
     latent_variance = sharpness = shrinkage = None
+    curvature_fades = False
 
     def __reduce__(self):
         return bernoulli, (self.name,)
 
     def __repr__(self):
         return f"Bernoulli(link={self.name!r})"
+
+    def check_ratio(self, wanted):
+        """A ValueError that says what to ask for, unless exp of a coefficient is what is `wanted`."""
+        if self.ratio != wanted:
+            raise ValueError(f"there are no {wanted}s with link={self.name!r}: {self.instead}")
 
     @property
     def code(self):
@@ -157,6 +165,8 @@ class Logit(Bernoulli):
     """The logit: eta are log odds, the latent error is logistic."""
 
     name, ratio, latent_variance, sharpness, shrinkage = "logit", "odds ratio", np.pi**2 / 3.0, 1.0, 0.346
+    curvature_fades = True
+    instead = "exp of a coefficient is an odds ratio; see odds_ratios"
 
     def mean(self, eta):
         return expit(eta)
@@ -211,7 +221,7 @@ class Probit(Bernoulli):
     """The probit: the latent error is standard normal, so that means over normal linear predictors are closed forms."""
 
     name, latent_variance, sharpness, shrinkage = "probit", 1.0, 1.8, 1.0
-    instead = "coefficients of a probit model are in standard deviations of the latent error: see average_marginal_effects"
+    instead = "coefficients are in standard deviations of the latent error; see average_marginal_effects"
 
     def mean(self, eta):
         return ndtr(eta)
@@ -243,7 +253,7 @@ class Cloglog(Bernoulli):
     """
 
     name, ratio, latent_variance, sharpness, shrinkage = "cloglog", "hazard ratio", np.pi**2 / 6.0, 2.0, 0.85
-    instead = "exp of a coefficient is a ratio of hazards: see hazard_ratios"
+    instead = "exp of a coefficient is a hazard ratio; see hazard_ratios"
 
     def mean(self, eta):
         return -np.expm1(-np.exp(np.minimum(eta, _FARTHEST)))
@@ -291,7 +301,8 @@ class Cloglog(Bernoulli):
                 linked[part] = eta[part]
             else:
                 with np.errstate(divide="ignore"):
-                    linked[part] = np.where(p[part] < 0.5, self.link(np.minimum(p[part], 0.5)), np.log(-np.log(rest @ w)))
+                    lower = self.link(np.minimum(p[part], 0.5))
+                    linked[part] = np.where(p[part] < 0.5, lower, np.log(-np.log(rest @ w)))
         return p, linked, first, second
 
 

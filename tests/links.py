@@ -1,4 +1,4 @@
-"""The links by scipy's functions: log densities of outcomes, and their first two derivatives, independent of the package."""
+"""The links by scipy's functions: log densities of outcomes, and two derivatives, apart from the package."""
 
 import numpy as np
 from scipy.special import expit, log_expit, log_ndtr, ndtr

@@ -34,7 +34,8 @@ def _dense_value(x, y, Z, w, codes, eta, Lambda, k=1, link="logit"):
 
         def slope_and_curvature(u, A=A, wi=wi, fixed=fixed, yi=yi):
             eta = fixed + A @ u
-            return A.T @ (wi * links.score(link, eta, yi)) - u, np.eye(q) + (A.T * (wi * links.weight(link, eta, yi))) @ A
+            r, v = wi * links.score(link, eta, yi), wi * links.weight(link, eta, yi)
+            return A.T @ r - u, np.eye(q) + (A.T * v) @ A
 
         u = np.zeros(q)
         for _ in range(200):

@@ -68,8 +68,8 @@ class Case:
         self.y = (rng.random(n) < expit(0.5 * self.X[:, 0] + effects)).astype(np.uint8)
         self.w = rng.integers(1, 4, n).astype(float) if weighted else None
         self.engine = engine_of(
-            self.X, self.y, self.factors, sample_weight=self.w, standardise=False, n_threads=2, engine=CrossedLikelihood,
-            family=bernoulli(link),
+            self.X, self.y, self.factors, sample_weight=self.w, standardise=False, n_threads=2,
+            engine=CrossedLikelihood, family=bernoulli(link),
         )  # fmt: skip
         start = self.engine.covariance.start()
         theta = 0.7 * start + 0.2 * rng.normal(size=start.size)

@@ -1,9 +1,9 @@
 """The estimating equations: score, sensitivity and residual moments as sums over clusters.
 
-With s = sqrt(mu (1 - mu)), Pearson residuals e = (y - mu) / s and working covariance V_i = phi diag(s) R_i diag(s),
-cluster i has the estimating function U_i = D_i' V_i^-1 (y_i - mu_i) and the sensitivity M_i = D_i' V_i^-1 D_i, D_i =
-diag(s^2) X_i (Liang and Zeger 1986, equations 6 and 7). In terms of rows whitened by R_i^-1/2 both are plain sums of
-products: see `_kernels/_gee.h`.
+With the standard deviations S = sqrt(mu (1 - mu)), Pearson residuals e = (y - mu) / S and working covariance V_i = phi
+diag(S) R_i diag(S), cluster i has the estimating function U_i = D_i' V_i^-1 (y_i - mu_i) and the sensitivity M_i = D_i'
+V_i^-1 D_i, D_i = diag(d mu / d eta) X_i (Liang and Zeger 1986, equations 6 and 7). In terms of rows whitened by
+R_i^-1/2 both are plain sums of products: see `_kernels/_gee.h`.
 """
 
 from dataclasses import dataclass, field
@@ -88,10 +88,10 @@ class Equations:
     Coefficients are those of standardised columns, the intercept behind the slopes.
     """
 
-    def __init__(self, X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads):
+    def __init__(self, X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads, family):
         if not X.flags.aligned or any(step % X.itemsize for step in X.strides):
             X = np.ascontiguousarray(X)
-        self.clusters, self.correlation = clusters, correlation
+        self.clusters, self.correlation, self.family = clusters, correlation, family
         self.dispersion, self.ddof_correction = dispersion, ddof_correction
         n, p = X.shape
         self.n_rows, self.p, self.m, self.fit_intercept = n, p, p + fit_intercept, fit_intercept
@@ -121,7 +121,7 @@ class Equations:
             X, self._center, self._inv_scale, fit_intercept, self.y, root_w, ddof_correction, clusters.start,
             blocks.first, blocks.chunk, tile, min(n_threads, blocks.chunk.size - 1),
             int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times,
-            *timing.patterns,
+            *timing.patterns, family=family.code,
         )  # fmt: skip
         self._count_moments(w)
 
@@ -321,16 +321,16 @@ class Equations:
         beta, w = np.zeros(self.m), self.clusters.w
         if self.fit_intercept:
             share = self.y.mean() if w is None else w @ self.y / w.sum()
-            beta[-1] = np.log(share / (1.0 - share))
+            beta[-1] = self.family.start(share)
         return beta
 
     def value_without_slopes(self, beta, stride=1):
         """Log-likelihood of independent rows of the intercept alone."""
-        w, log_odds = self.clusters.w, beta[self.p :].sum()
+        w, (one, zero) = self.clusters.w, self.family.log_means(beta[self.p :].sum())
         rows = self.blocks.sampled_rows(stride) if stride > 1 else slice(None)
         y = self.y[rows] > 0
         successes, total = (y.sum(), y.size) if w is None else (w[rows][y].sum(), w[rows].sum())
-        return -successes * np.logaddexp(0.0, -log_odds) - (total - successes) * np.logaddexp(0.0, log_odds)
+        return successes * one + (total - successes) * zero
 
     def share(self, stride):
         """Of the blocks, in a sample."""

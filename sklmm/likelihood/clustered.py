@@ -162,7 +162,7 @@ class ClusteredLikelihood(PreparedRows):
             modes = np.concatenate([self.modes, np.zeros((1, self.covariance.q))])
             posterior = node_posterior(
                 X, y, w, np.append(start, start[-1]), beta, self.units.fit_intercept, effect_units, modes,
-                self.n_threads,
+                self.n_threads, self.structure.family,
             )  # fmt: skip
             cluster = np.full(self._n_levels, len(self.modes))
             cluster[self.level_of_cluster] = np.arange(len(self.modes))

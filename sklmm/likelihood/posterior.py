@@ -13,6 +13,7 @@ A fitted model has no rows, so these are made once, at the end of the fit: a few
 import numpy as np
 
 from sklmm._kernels._posterior import tails, weigh_nodes
+from sklmm.families import LOGIT
 from sklmm.likelihood.quadrature import hermite_grid
 from sklmm.passes.tables import CHUNK
 
@@ -30,7 +31,8 @@ class NodeGrid:
     2014), 2.5 apart at most where a group says nothing of itself: probabilities err by less than 1e-4 up to a
     standard deviation of 18. With more they are those of adaptive Gauss-Hermite quadrature, as many a dimension as keep
     the error below 3e-3: up to a standard deviation of the whole random part of about 4 for two coefficients, and
-    of 1.7 for three. There MAX_NODES is reached.
+    of 1.7 for three. There MAX_NODES is reached. Other links want nodes that are closer by their `sharpness`, and so
+    reach as far on the scale of their latent error.
 
     Attributes
     ----------
@@ -39,11 +41,12 @@ class NodeGrid:
     log_w : ndarray of shape (padded,)
         -inf from the k-th on.
     k : int
+    family : Bernoulli
     """
 
-    def __init__(self, Lambda, constant):
-        q = len(Lambda)
-        size = np.sqrt(np.sum(Lambda**2))
+    def __init__(self, Lambda, constant, family=LOGIT):
+        q, self.family = len(Lambda), family
+        size = family.sharpness * np.sqrt(np.sum(Lambda**2))
         if q == 1:
             size *= 1.0 if constant else 2.5  # columns are scaled to 1, but have larger values
             self.k = 8 * min(max(1, int(np.ceil((size + 1.5) / 2.5))), 8)
@@ -106,8 +109,9 @@ class NodePosterior:
     def tails(self, eta, t, groups, n_threads):
         """Probability of the less likely outcome of each row, and whether 1 is the likelier; eta: the fixed part."""
         return tails(
-            eta, t, groups, self.grid.points, self.grid.k, self.center, self.factor, self.weights, n_threads
-        )
+            eta, t, groups, self.grid.points, self.grid.k, self.center, self.factor, self.weights, n_threads,
+            self.grid.family.code,
+        )  # fmt: skip
 
     def draw(self, random):
         """Effects of each group drawn from its nodes, (n, q)."""
@@ -184,7 +188,7 @@ def pieces(start, n_rows):
         first = last
 
 
-def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads):
+def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads, family=LOGIT):
     """Posteriors of groups from their rows, which stand together.
 
     Parameters
@@ -198,6 +202,7 @@ def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads)
         Fixed effects in the user's units, the intercept first if there is one.
     units : EffectUnits
     modes : ndarray of shape (n_groups, q)
+    family : Bernoulli
 
     Returns
     -------
@@ -205,7 +210,7 @@ def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads)
     """
     n_groups, q = modes.shape
     constant = units.columns == [-1]
-    grid = NodeGrid(units.Lambda, constant)
+    grid = NodeGrid(units.Lambda, constant, family)
     modes = np.ascontiguousarray(modes)
     center, factor = np.empty((n_groups, q)), np.empty((n_groups, q, q))
     weights = np.empty((n_groups, grid.k), dtype=np.float32)
@@ -216,9 +221,10 @@ def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads)
         np.dot(part, beta[int(fit_intercept) :], out=eta[: len(part)])
         if fit_intercept:
             eta[: len(part)] += beta[0]
-        t = units.Lambda if constant else np.ascontiguousarray(units.loadings(part).T)
+        t = units.Lambda if constant and family is LOGIT else np.ascontiguousarray(units.loadings(part).T)
         weigh_nodes(
             eta, t, y[rows], None if w is None else w[rows], start[first : last + 1] - start[first], modes[here],
             grid.points, grid.log_w, grid.k, DROP, center[here], factor[here], weights[here], n_threads,
+            family.code,
         )  # fmt: skip
     return NodePosterior(grid, modes, modes if q > 1 else center, factor, weights)
