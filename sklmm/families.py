@@ -4,37 +4,105 @@ The kernels' counterpart is ``_kernels/_response.h``, the log density of a row a
 class here and a case there.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from scipy.special import expit, logsumexp
+from scipy.special import expit, lambertw, log_ndtr, logsumexp, ndtr, ndtri
 
-from sklmm._kernels._expectations import logistic_normal_mean
+from sklmm._kernels._expectations import cloglog_normal_means, logistic_normal_mean
+from sklmm._kernels._response import CODES, averaged, derivatives, probabilities
 
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
+_UNDERFLOW = 1e-300
+_FARTHEST = 700.0  # exponents beyond are no numbers
 
 
-@dataclass(frozen=True)
 class Bernoulli:
-    """Two classes, the logit of the second one's probability being the linear predictor eta.
+    """Two classes, the probability of the second one being mu = h(eta), eta the linear predictor.
+
+    Links are subclasses, of which there is one object each: ``bernoulli(link)``. All that holds for any is here.
 
     Attributes
     ----------
+    name : str
+        Of the link.
+    code : int
+        Of the link, for the kernels.
     latent_variance : float
-        Of the error on the latent scale, on which the second class is what lies above 0: the logistic distribution's.
+        Of the error on the latent scale, on which the second class is what lies above 0.
+    ratio : str or None
+        What exp of a coefficient is.
+    regression : str
+        What the model without groups is called.
+    instead : str
+        What to ask for in place of the other links' ratios.
+    sharpness : float
+        How much closer nodes on the scale of eta must lie than those of the logit for the same error.
+    curvature_fades : bool
+        Whether that of a row's log density falls as exp(-|eta|) on both sides.
+    shrinkage : float
+        Coefficients of the population are about 1 / sqrt(1 + shrinkage v) of those with random effects of variance v.
     """
 
-    latent_variance: float = np.pi**2 / 3.0
+    name, ratio, regression, instead = None, None, None, ""
+    latent_variance = sharpness = shrinkage = None
+    curvature_fades = False
+
+    def __reduce__(self):
+        return bernoulli, (self.name,)
+
+    def __repr__(self):
+        return f"Bernoulli(link={self.name!r})"
+
+    def check_ratio(self, wanted):
+        """A ValueError that says what to ask for, unless exp of a coefficient is what is `wanted`."""
+        if self.ratio != wanted:
+            raise ValueError(f"there are no {wanted}s with link={self.name!r}: {self.instead}")
+
+    @property
+    def code(self):
+        return CODES[self.name]
+
+    @property
+    def scale(self):
+        """Size of the latent error, that of the logit being 1."""
+        return np.sqrt(self.latent_variance / LOGIT.latent_variance)
+
+    # Of a linear predictor ---------------------------------------------------------------------------------------
 
     def mean(self, eta):
         """Probability of the second class."""
-        return expit(eta)
+        raise NotImplementedError
+
+    def link(self, mu):
+        """The linear predictor of a probability."""
+        raise NotImplementedError
+
+    def start(self, share):
+        """The intercept of the model that has no more, of a share of the second class."""
+        return self.link(share)
+
+    def slope(self, p, eta):
+        """Derivative of the probability in the linear predictor, where they are p and eta."""
+        raise NotImplementedError
+
+    def log_means(self, eta):
+        """Logarithms of the probabilities of the second class and of the first."""
+        raise NotImplementedError
+
+    def log_density(self, eta, y):
+        """Log density of each row."""
+        return derivatives(self.code, eta, y)[0]
+
+    def scores(self, eta, y):
+        """Derivative of each row's log density in its linear predictor."""
+        return derivatives(self.code, eta, y)[1]
 
     def draw(self, random, eta, weights=None):
         """Outcomes of a RandomState, True for the second class; with weights how often a row has it."""
         if weights is None:
-            return random.uniform(size=eta.size) < expit(eta)
-        return random.binomial(weights, expit(eta))
+            return random.uniform(size=eta.size) < self.mean(eta)
+        return random.binomial(weights, self.mean(eta))
+
+    # Of a normal linear predictor --------------------------------------------------------------------------------
 
     def tails(self, mean, sd=None, n_threads=1, log=False):
         """Probability of the less likely class, and whether the second is the likelier, of normal linear predictors.
@@ -50,19 +118,21 @@ class Bernoulli:
         log : bool
             Whether to return logarithms.
         """
-        lower, positive = -np.abs(mean), mean > 0  # averaging over a symmetric distribution does not cross 1/2
-        if sd is None:
-            return (-np.logaddexp(0.0, -lower) if log else expit(lower)), positive
-        small = logistic_normal_mean(lower, sd, n_threads)
-        if log:
-            # Far out, expit is exp and its mean that of a lognormal: logarithms survive where numbers underflow.
-            small = np.where(small > 1e-300, np.log(np.maximum(small, 1e-300)), sd**2 / 2 + lower)
-        return small, positive
+        if sd is None and log:
+            upper, lower = self.log_means(mean)
+        elif sd is None:
+            upper, lower = probabilities(self.code, mean)
+        else:
+            upper, lower = self._means(mean, sd, n_threads, log)
+        return np.minimum(upper, lower), upper > lower
+
+    def _means(self, mean, sd, n_threads, log):
+        """Mean probabilities of the second class and of the first, or their logarithms."""
+        raise NotImplementedError
 
     def log_tails(self, eta, weights):
         """Logarithms of the smaller means of both classes' probabilities over nodes, (n, n_nodes) each."""
-        logs = [logsumexp(-np.logaddexp(0.0, sign * eta), b=weights, axis=1) for sign in (-1.0, 1.0)]
-        return np.minimum(*logs)
+        return np.minimum(*(logsumexp(log, b=weights, axis=1) for log in self.log_means(eta)))
 
     def mean_derivatives(self, eta, variance):
         """Means over normal linear predictors, for the delta method.
@@ -73,11 +143,59 @@ class Bernoulli:
 
         Returns
         -------
-        p, logit : ndarray of shape (n,)
-            The mean probability and its logit.
+        p, linked : ndarray of shape (n,)
+            The mean probability and its linear predictor.
         first, second : ndarray of shape (n,)
             Means of the first two derivatives of the probability: of p in eta, and twice that in the variance.
         """
+        raise NotImplementedError
+
+    def averaged(self, mean, sd, y, n_threads=1):
+        """Means of a row's score and weight, l' and -l'', over normal linear predictors.
+
+        By the trapezoidal rule; their poles are as far from the real line as those of the probability.
+        """
+        r, v = np.empty_like(mean), np.empty_like(mean)
+        for begin in range(0, mean.size, _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            z, w = normal_rule(self.sharpness * sd[part].max(initial=0.0))
+            r[part], v[part] = averaged(self.code, mean[part], sd[part], y[part], z, w)
+        return r, v
+
+
+class Logit(Bernoulli):
+    """The logit: eta are log odds, the latent error is logistic."""
+
+    name, ratio, latent_variance, sharpness, shrinkage = "logit", "odds ratio", np.pi**2 / 3.0, 1.0, 0.346
+    curvature_fades = True
+    regression, instead = "logistic regression", "exp of a coefficient is an odds ratio; see odds_ratios"
+
+    def mean(self, eta):
+        return expit(eta)
+
+    def link(self, mu):
+        return np.log(mu / (1 - mu))
+
+    def slope(self, p, eta):
+        return p * (1.0 - p)
+
+    def log_means(self, eta):
+        return [-np.logaddexp(0.0, sign * eta) for sign in (-1.0, 1.0)]
+
+    def scores(self, eta, y):
+        return y - expit(eta)
+
+    def tails(self, mean, sd=None, n_threads=1, log=False):
+        lower, positive = -np.abs(mean), mean > 0  # averaging over a symmetric distribution does not cross 1/2
+        if sd is None:
+            return (-np.logaddexp(0.0, -lower) if log else expit(lower)), positive
+        small = logistic_normal_mean(lower, sd, n_threads)
+        if log:
+            # Far out, expit is exp and its mean that of a lognormal: logarithms survive where numbers underflow.
+            small = np.where(small > _UNDERFLOW, np.log(np.maximum(small, _UNDERFLOW)), sd**2 / 2 + lower)
+        return small, positive
+
+    def mean_derivatives(self, eta, variance):
         p, first, second = (np.empty_like(eta) for _ in range(3))
         logit = np.empty_like(eta)
         for begin in range(0, eta.size, _CHUNK):
@@ -96,15 +214,125 @@ class Bernoulli:
                     logit[part] = np.log(p[part]) - np.log(expit(-at) @ w)
         return p, logit, first, second
 
+    def averaged(self, mean, sd, y, n_threads=1):
+        p, slope = logistic_normal_mean(mean, sd, n_threads, slopes=True)
+        return y - p, slope
 
-LOGIT = Bernoulli()
+
+class Probit(Bernoulli):
+    """The probit: the latent error is standard normal, so that means over normal linear predictors are closed forms."""
+
+    name, latent_variance, sharpness, shrinkage = "probit", 1.0, 1.8, 1.0
+    regression = "probit regression"
+    instead = "coefficients are in standard deviations of the latent error; see average_marginal_effects"
+
+    def mean(self, eta):
+        return ndtr(eta)
+
+    def link(self, mu):
+        return ndtri(mu)
+
+    def slope(self, p, eta):
+        return np.exp(-0.5 * eta**2) / np.sqrt(2.0 * np.pi)
+
+    def log_means(self, eta):
+        return [log_ndtr(eta), log_ndtr(-eta)]
+
+    def tails(self, mean, sd=None, n_threads=1, log=False):
+        at = mean if sd is None else mean / np.hypot(1.0, sd)
+        return (log_ndtr if log else ndtr)(-np.abs(at)), at > 0
+
+    def mean_derivatives(self, eta, variance):
+        size = np.sqrt(1.0 + variance)
+        at = eta / size
+        first = self.slope(None, at) / size
+        return ndtr(at), at, first, -at * first / size
+
+
+class Cloglog(Bernoulli):
+    """The complementary log-log: mu = 1 - exp(-exp(eta)), of a hazard exp(eta) over one unit of time.
+
+    The latent error is the smallest extreme value's (Gumbel's, mirrored), which is not symmetric.
+    """
+
+    name, ratio, latent_variance, sharpness, shrinkage = "cloglog", "hazard ratio", np.pi**2 / 6.0, 2.0, 0.85
+    regression = "complementary log-log regression"
+    instead = "exp of a coefficient is a hazard ratio; see hazard_ratios"
+
+    def mean(self, eta):
+        return -np.expm1(-np.exp(np.minimum(eta, _FARTHEST)))
+
+    def link(self, mu):
+        return np.log(-np.log1p(-mu))
+
+    def slope(self, p, eta):
+        eta = np.minimum(eta, _FARTHEST)
+        return np.exp(eta - np.exp(eta))
+
+    def log_means(self, eta):
+        hazard = np.exp(np.minimum(eta, _FARTHEST))
+        with np.errstate(divide="ignore"):
+            upper = np.where(hazard < 1e-300, eta, np.log(-np.expm1(-hazard)))
+        return [upper, -hazard]
+
+    def _means(self, mean, sd, n_threads, log):
+        upper, lower = cloglog_normal_means(mean, sd, n_threads)
+        if not log:
+            return upper, lower
+        # Far out below, mu is exp(eta), and its mean that of a lognormal; far out above, Laplace's method finds the
+        # mean of exp(-exp(eta)), whose integrand has its maximum where exp(eta) = (mean - eta) / sd^2.
+        variance = sd**2
+        hazard = np.where(sd > 0, lambertw(variance * np.exp(np.minimum(mean, _FARTHEST))).real, 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            peak = -hazard * (1.0 + 0.5 * hazard) / variance - 0.5 * np.log1p(hazard)
+        peak = np.where(sd > 0, peak, -np.exp(np.minimum(mean, _FARTHEST)))
+        far = np.minimum(mean + variance / 2, 0.0), peak
+        return [np.where(tail > _UNDERFLOW, np.log(np.maximum(tail, _UNDERFLOW)), out)
+                for tail, out in zip((upper, lower), far, strict=True)]  # fmt: skip
+
+    def mean_derivatives(self, eta, variance):
+        p, linked, first, second = (np.empty_like(eta) for _ in range(4))
+        for begin in range(0, eta.size, _CHUNK):
+            part = slice(begin, begin + _CHUNK)
+            sd = np.sqrt(variance[part])
+            z, w = normal_rule(self.sharpness * sd.max(initial=0.0))
+            hazard = np.exp(np.minimum(eta[part, None] + sd[:, None] * z, _FARTHEST))
+            rest = np.exp(-hazard)
+            p[part], first[part] = -np.expm1(-hazard) @ w, (hazard * rest) @ w
+            with np.errstate(invalid="ignore"):
+                second[part] = np.where(rest > 0.0, hazard * rest * (1.0 - hazard), 0.0) @ w
+            if z.size == 1:
+                linked[part] = eta[part]
+            else:
+                with np.errstate(divide="ignore"):
+                    lower = self.link(np.minimum(p[part], 0.5))
+                    linked[part] = np.where(p[part] < 0.5, lower, np.log(-np.log(rest @ w)))
+        return p, linked, first, second
+
+
+LOGIT, PROBIT, CLOGLOG = Logit(), Probit(), Cloglog()
+_BY_NAME = {family.name: family for family in (LOGIT, PROBIT, CLOGLOG)}
+
+
+def bernoulli(link):
+    """The family of a link: "logit", "probit" or "cloglog".
+
+    Raises
+    ------
+    ValueError
+        For any other.
+    """
+    if not isinstance(link, str) or link not in _BY_NAME:
+        raise ValueError(f"link must be one of {', '.join(map(repr, _BY_NAME))}; got {link!r}")
+    return _BY_NAME[link]
 
 
 def normal_rule(sd, most=50.0):
     """Nodes and weights of the standard normal for functions of expit(. + sd z): the trapezoidal rule.
 
     Standard deviations beyond `most` get no finer one. The error is about exp(-2 pi d / h), d = pi / sd the distance of
-    the poles (Trefethen and Weideman, 2014).
+    the poles (Trefethen and Weideman, 2014). For other links `sd` is times their `sharpness`: exp(-exp) grows beyond
+    pi / 2 from the real line, and the normal distribution function bends 1.8 times as sharply as the logistic.
     """
     if sd == 0:
         return np.zeros(1), np.ones(1)

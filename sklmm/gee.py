@@ -6,7 +6,7 @@ from sklmm.estimating.scoring import fit_gee
 from sklmm.estimators.fit_warnings import warn_of_marginal_fit, warn_of_row_order
 from sklmm.estimators.marginal_model import MarginalModel
 from sklmm.estimators.outcomes import BinaryOutcomes
-from sklmm.families import LOGIT
+from sklmm.families import bernoulli
 from sklmm.fitted import FittedMarginal
 from sklmm.inference import criteria
 from sklmm.inference.sandwich import Meats, covariance
@@ -41,6 +41,9 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
     time_feature : None, str, int or callable, default=None
         The column of X that holds times: numbers or dates, different within a group. It is taken out of X; a time
         that is a covariate, too, needs a column of its own. None: times, if any, come as ``time=``.
+    link : {"logit", "probit", "cloglog"}, default="logit"
+        What the linear predictor is of the event's probability p: log(p / (1 - p)), the normal quantile of p, or
+        log(-log(1 - p)), the logarithm of a hazard. The last is not symmetric: it matters which class is the event.
     offset_feature : None, str, int or callable, default=None
         The column of X that is added to the linear predictor, such as the logarithm of an exposure: a number whose
         coefficient is 1. It is taken out of X; predictions find it in theirs. None: an offset, if any, comes as
@@ -142,6 +145,7 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         *,
         group_features=None,
         time_feature=None,
+        link="logit",
         offset_feature=None,
         positive=None,
         fit_intercept=True,
@@ -156,6 +160,7 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         self.correlation = correlation
         self.group_features = group_features
         self.time_feature = time_feature
+        self.link = link
         self.offset_feature = offset_feature
         self.positive = positive
         self.fit_intercept = fit_intercept
@@ -180,7 +185,7 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
             fit = fit_gee(
                 rows.X, target, correlation=correlation, codes=codes, labels=levels, sample_weight=weights,
                 n_clusters=None if levels is None else len(levels), times=times if codes is not None else None,
-                offset=rows.offset,
+                offset=rows.offset, family=bernoulli(self.link),
                 fit_intercept=bool(self.fit_intercept),
                 dispersion=None if self.dispersion == "estimate" else float(self.dispersion),
                 ddof_correction=bool(self.ddof_correction),
@@ -203,7 +208,7 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         robust, A = covariance("robust", **sandwich), fit.independence_information
         fitted = FittedMarginal(
             **self._about(training, rows.names, fit, factors),
-            family=LOGIT,
+            family=bernoulli(self.link),
             value=fit.quasi_likelihood,
             levels=levels,
             level_rows=None if levels is None else rows_by_level(codes, weights, fit.level_rows),

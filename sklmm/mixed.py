@@ -10,7 +10,7 @@ from sklmm.diagnostics.normality import LevelLogits
 from sklmm.estimators.fit_warnings import error_of_approximation, large_variances, warn_of_fit
 from sklmm.estimators.mixed_model import MixedModel
 from sklmm.estimators.outcomes import BinaryOutcomes
-from sklmm.families import LOGIT
+from sklmm.families import bernoulli
 from sklmm.fitted import FittedMixed
 from sklmm.inference import criteria
 from sklmm.likelihood.fit import fit_mixed
@@ -21,8 +21,8 @@ from sklmm.prediction.population import marginal_coefficients
 class MixedLogisticRegression(BinaryOutcomes, MixedModel):
     """Mixed-effects (multilevel) logistic regression.
 
-    Generalized linear mixed model: Bernoulli outcomes, logit link, normal random effects of groups, fitted by
-    maximum marginal likelihood (Laplace or adaptive Gauss-Hermite quadrature).
+    Generalized linear mixed model: Bernoulli outcomes, a logit, probit or complementary log-log link, normal random
+    effects of groups, fitted by maximum marginal likelihood (Laplace or adaptive Gauss-Hermite quadrature).
 
     Parameters
     ----------
@@ -37,6 +37,9 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         The columns of X that hold groups. They are taken out of X and never used as numbers. A callable
         gets X and returns columns, like scikit-learn's column selectors. None: groups, if any, come as
         ``groups=``.
+    link : {"logit", "probit", "cloglog"}, default="logit"
+        What the linear predictor is of the event's probability p: log(p / (1 - p)), the normal quantile of p, or
+        log(-log(1 - p)), the logarithm of a hazard. The last is not symmetric: it matters which class is the event.
     offset_feature : None, str, int or callable, default=None
         The column of X that is added to the linear predictor, such as the logarithm of an exposure: a number whose
         coefficient is 1. It is taken out of X; predictions find it in theirs. None: an offset, if any, comes as
@@ -143,6 +146,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         random_effects=None,
         *,
         group_features=None,
+        link="logit",
         offset_feature=None,
         positive=None,
         fit_intercept=True,
@@ -155,6 +159,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
     ):
         self.random_effects = random_effects
         self.group_features = group_features
+        self.link = link
         self.offset_feature = offset_feature
         self.positive = positive
         self.fit_intercept = fit_intercept
@@ -167,7 +172,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
 
     def _estimate(self, training, progress):
         """Fit the model: what `Fitted` holds, and the fitted attributes."""
-        factors, products, observations, structure = self._read_groups(training)
+        factors, products, observations, structure = self._read_groups(training, bernoulli(self.link))
         rows, target, weights, codes = training.rows, training.target, training.weights, observations.codes
         with progress.iterations() as told:
             settings = self._settings(effective_threads(self.n_threads, target.size))
@@ -177,7 +182,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         logits = np.empty(target.size) if random_intercept_alone else None
         slopes = fit.beta[int(structure.fit_intercept) :]
         moments = row_moments(rows.X, slopes, fit.effect_units, weights, out=logits, offset=rows.offset)
-        large = large_variances(fit, structure.factors, codes, moments.random_moments, target, weights)
+        large = large_variances(fit, structure, codes, moments.random_moments, target, weights)
         fixed_names = ["intercept"] * structure.fit_intercept + names
         approximation = error_of_approximation(fit, fixed_names, [name for f in factors for name in f.effect_names()])
         warn_of_fit(fit, rows.X, names, large, approximation)
@@ -191,7 +196,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         coded = {factor.name: (code, factor.levels) for factor, code in zip(factors, codes, strict=True)}
         fitted = FittedMixed(
             **self._about(training, names, fit, coded),
-            family=LOGIT,
+            family=bernoulli(self.link),
             value=float(fit.log_likelihood),
             levels=factors[0].levels if len(factors) == 1 else None,
             level_rows=level_rows,

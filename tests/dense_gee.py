@@ -1,4 +1,4 @@
-"""Generalized estimating equations for logistic models the long way: one dense matrix for every cluster.
+"""Generalized estimating equations for binary outcomes the long way: one dense matrix for every cluster.
 
 Written from the definitions, to be read beside them and not to be fast: nothing here is shared with the package.
 ``fit_dense_gee`` returns the fit, ``DenseGEE.vcov(cov_type)`` its six covariance matrices.
@@ -11,6 +11,7 @@ each coefficient; their weights are counts, which for independence and exchangea
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import links
 import numpy as np
 from scipy.linalg import sqrtm
 from scipy.optimize import brentq
@@ -52,6 +53,7 @@ def fit_dense_gee(
     dispersion="estimate",
     n_lags=1,
     fixed_correlation=None,
+    link="logit",
 ):
     """Fit and return a :class:`DenseGEE`. ``X`` comes without its intercept; times are positions where not given.
 
@@ -78,7 +80,7 @@ def fit_dense_gee(
             clusters.append(Cluster(X[rows], y[rows], w_rows, t))
 
     times = np.unique(np.concatenate([c.t for c in clusters]))
-    fit = DenseGEE(correlation, clusters, times, ddof_correction, dispersion, n_lags, fixed_correlation)
+    fit = DenseGEE(correlation, clusters, times, ddof_correction, dispersion, n_lags, fixed_correlation, link)
     fit.solve()
     return fit
 
@@ -92,12 +94,13 @@ class DenseGEE:
     dispersion: float | str
     n_lags: int
     fixed_correlation: np.ndarray | None
+    link: str = "logit"
 
     def solve(self):
         """Fisher scoring steps in turn with moments, until neither moves."""
         X, y, w = (np.concatenate([c[k] for c in self.clusters]) for k in range(3))
         self.p, self.total_weight = X.shape[1], w.sum()
-        self.glm_beta = self.beta = plain_logistic_regression(X, y, w)
+        self.glm_beta = self.beta = plain_regression(self.link, X, y, w)
         self.glm_phi = self.dispersion_given(self.residuals())
         moments = np.inf
         for _ in range(500):
@@ -114,7 +117,11 @@ class DenseGEE:
     # ---- the estimating equations
 
     def mean(self, cluster):
-        return expit(cluster.X @ self.beta)
+        return links.probability(self.link, cluster.X @ self.beta)
+
+    def slope(self, cluster, beta):
+        """d mu / d eta."""
+        return slope_of(self.link, cluster.X @ beta)
 
     def D_Vinv_residual(self, cluster):
         """D = d mu / d beta, V^-1 and y - mu of a cluster."""
@@ -123,7 +130,7 @@ class DenseGEE:
         root_w, S_inverse = np.diag(np.sqrt(cluster.w)), np.diag(1 / s)
         R_inverse = np.linalg.inv(self.working_correlation(cluster.t))
         V_inverse = root_w @ S_inverse @ R_inverse @ S_inverse @ root_w / self.phi
-        return np.diag(s**2) @ cluster.X, V_inverse, cluster.y - mu
+        return np.diag(self.slope(cluster, self.beta)) @ cluster.X, V_inverse, cluster.y - mu
 
     def score_and_sensitivity(self):
         parts = [self.D_Vinv_residual(c) for c in self.clusters]
@@ -256,19 +263,28 @@ class DenseGEE:
         """Quasi-likelihood, CIC, QIC and QICu."""
         quasi, A = 0.0, 0.0
         for c in self.clusters:
-            mu, glm_mu = self.mean(c), expit(c.X @ self.glm_beta)
+            mu, glm_mu = self.mean(c), links.probability(self.link, c.X @ self.glm_beta)
+            information = self.slope(c, self.glm_beta) ** 2 / (glm_mu * (1 - glm_mu))
             w = c.w if self.ddof_correction else 1.0  # geepack's quasi-likelihood leaves them out
             quasi += np.sum(w * (c.y * np.log(mu) + (1 - c.y) * np.log1p(-mu)))
-            A = A + c.X.T @ np.diag(c.w * glm_mu * (1 - glm_mu)) @ c.X / self.glm_phi
+            A = A + c.X.T @ np.diag(c.w * information) @ c.X / self.glm_phi
         cic = np.trace(A @ self.vcov("robust"))
         return {"quasi": quasi, "CIC": cic, "QIC": -2 * quasi + 2 * cic, "QICu": -2 * quasi + 2 * self.p}
 
 
-def plain_logistic_regression(X, y, w):
+def slope_of(link, eta):
+    """d mu / d eta."""
+    return links.score(link, eta, True) * links.probability(link, eta)
+
+
+def plain_regression(link, X, y, w):
+    """Fisher scoring of independent rows."""
     beta = np.zeros(X.shape[1])
-    for _ in range(50):
-        mu = expit(X @ beta)
-        beta = beta + np.linalg.solve(X.T * (w * mu * (1 - mu)) @ X, X.T @ (w * (y - mu)))
+    for _ in range(80):
+        eta = X @ beta
+        mu, slope = links.probability(link, eta), slope_of(link, eta)
+        residual = slope * (y - mu) / (mu * (1 - mu))
+        beta = beta + np.linalg.solve(X.T * (w * slope**2 / (mu * (1 - mu))) @ X, X.T @ (w * residual))
     return beta
 
 

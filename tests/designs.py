@@ -30,7 +30,7 @@ def model(X, y, factors, *, sample_weight=None, offset=None, **structure):
 
 def split(keywords):
     """What belongs to the model, and all the rest."""
-    own = ("sample_weight", "offset", "fit_intercept", "n_quadrature", "slopes_only")
+    own = ("sample_weight", "offset", "fit_intercept", "n_quadrature", "slopes_only", "family")
     ours = {key: value for key, value in keywords.items() if key in own}
     return ours, {key: value for key, value in keywords.items() if key not in own}
 

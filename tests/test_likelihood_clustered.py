@@ -5,18 +5,20 @@
 
 from dataclasses import dataclass, field
 
+import links
 import mpmath
 import numpy as np
 import pytest
 from designs import Coded, clustered, engine_of
 from scipy.special import log_expit
 
+from sklmm.families import bernoulli
 from sklmm.likelihood.clustered import ClusteredLikelihood
 
 # ---- references ------------------------------------------------------------------------------------------------
 
 
-def _dense_value(x, y, Z, w, codes, eta, Lambda, k=1):
+def _dense_value(x, y, Z, w, codes, eta, Lambda, k=1, link="logit"):
     """Sum over clusters of the adaptive Gauss-Hermite log-likelihood; one node is Laplace."""
     node, weight = np.polynomial.hermite.hermgauss(k)
     q = Lambda.shape[0]
@@ -25,14 +27,15 @@ def _dense_value(x, y, Z, w, codes, eta, Lambda, k=1):
     total = 0.0
     for level in np.unique(codes):
         rows = codes == level
-        A, sign, wi, fixed = Z[rows] @ Lambda, 2.0 * y[rows] - 1, w[rows], eta[rows]
+        A, wi, fixed, yi = Z[rows] @ Lambda, w[rows], eta[rows], y[rows]
 
-        def h(u, A=A, sign=sign, wi=wi, fixed=fixed):
-            return wi @ log_expit(sign[:, None] * (fixed[:, None] + A @ u.T)) - 0.5 * np.sum(u**2, axis=1)
+        def h(u, A=A, yi=yi, wi=wi, fixed=fixed):
+            return wi @ links.log_density(link, fixed[:, None] + A @ u.T, yi[:, None]) - 0.5 * np.sum(u**2, axis=1)
 
-        def slope_and_curvature(u, A=A, wi=wi, fixed=fixed, yi=y[rows]):
-            mu = np.exp(log_expit(fixed + A @ u))
-            return A.T @ (wi * (yi - mu)) - u, np.eye(q) + (A.T * (wi * mu * (1 - mu))) @ A
+        def slope_and_curvature(u, A=A, wi=wi, fixed=fixed, yi=yi):
+            eta = fixed + A @ u
+            r, v = wi * links.score(link, eta, yi), wi * links.weight(link, eta, yi)
+            return A.T @ r - u, np.eye(q) + (A.T * v) @ A
 
         u = np.zeros(q)
         for _ in range(200):
@@ -84,6 +87,7 @@ class Case:
     p: int = 3
     layout: str = "float64 C"
     seed: int = 0
+    link: str = "logit"
 
     def data(self):
         """X, y, codes, weights, beta; clusters 3, 16, ... are all 0, and the next ones all 1."""
@@ -111,7 +115,8 @@ class Case:
         X, y, codes, w, beta = self.data()
         engine = clustered(
             X, y, codes, len(self.sizes), self.columns, self.blocks, sample_weight=w,
-            fit_intercept=self.fit_intercept, n_quadrature=self.k, standardise=False, **keywords,
+            fit_intercept=self.fit_intercept, n_quadrature=self.k, standardise=False, family=bernoulli(self.link),
+            **keywords,
         )  # fmt: skip
         return engine, np.concatenate([beta, self.theta])
 
@@ -129,7 +134,7 @@ class Case:
                     Lambda[first + i, first + j] = next(entries)
             first += size
         w = np.ones(len(y)) if w is None else w
-        return _dense_value(X, y, Z, w, codes, X @ x[: X.shape[1]], Lambda, self.k if k is None else k)
+        return _dense_value(X, y, Z, w, codes, X @ x[: X.shape[1]], Lambda, self.k if k is None else k, self.link)
 
 
 LONG = [3, 1100, 1, 40, 2, 1300, 5]  # two clusters that are longer than any tile
@@ -208,6 +213,21 @@ CASES = {
     "terms of 2 and 1": Case(**MIXED, theta=[0.9, 0.3, 0.5, 0.7]),
     "terms of 2 and 1, AGHQ 3": Case(**MIXED, theta=[0.9, -0.3, 0.5, 0.7], k=3, weights=True),
 }
+for link in ("probit", "cloglog"):
+    for name, settings in {
+        "intercept": dict(**INTERCEPT, theta=[0.6], layout="float32 F"),
+        "intercept, near 0, weights": dict(**INTERCEPT, theta=[0.01], weights=True),
+        "intercept, large, no fixed intercept": dict(**INTERCEPT, theta=[3.0], fit_intercept=False),
+        "intercept, long": dict(**INTERCEPT, theta=[-0.6], sizes=LONG),
+        "intercept, AGHQ 5": dict(**INTERCEPT, theta=[0.6], k=5, sizes=SHORT),
+        "intercept, AGHQ 8, weights": dict(**INTERCEPT, theta=[1.5], k=8, weights=True),
+        "slope, AGHQ 4, long": dict(**SLOPE, theta=[0.6], k=4, sizes=LONG),
+        "correlated, weights": dict(**CORRELATED, theta=[0.9, 0.3, 0.5], weights=True),
+        "correlated, AGHQ 3": dict(**CORRELATED, theta=[0.9, -0.3, 0.5], k=3),
+        "three": dict(**THREE, theta=[0.7, 0.3, -0.2, 0.6, 0.25, 0.4]),
+        "terms of 2 and 1, AGHQ 3": dict(**MIXED, theta=[0.5, -0.3, 0.5, 0.7], k=3),
+    }.items():
+        CASES[f"{link}, {name}"] = Case(**settings, link=link)
 
 
 @pytest.fixture(params=CASES)

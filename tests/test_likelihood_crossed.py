@@ -3,12 +3,14 @@
 import contextlib
 import tracemalloc
 
+import links
 import numpy as np
 import pytest
 from designs import Coded, clustered, engine_of, fitted, posteriors
 from scipy import linalg, optimize
 from scipy.special import expit
 
+from sklmm.families import bernoulli
 from sklmm.likelihood import factorization
 from sklmm.likelihood.crossed import CrossedLikelihood
 
@@ -44,13 +46,18 @@ DESIGNS = {
     "nested, slopes": ("nested", [UNCORRELATED, TWO_TERMS]),
     "nested twice": ("nested twice", [INTERCEPT, INTERCEPT, CORRELATED]),
     "nested and crossed": ("nested and crossed", [INTERCEPT, CORRELATED, INTERCEPT]),
+    "probit, three crossed": ("three crossed", [INTERCEPT, CORRELATED, INTERCEPT], "probit"),
+    "probit, nested": ("nested", [INTERCEPT, INTERCEPT], "probit"),
+    "cloglog, crossed": ("crossed", [INTERCEPT, INTERCEPT], "cloglog"),
+    "cloglog, nested twice": ("nested twice", [INTERCEPT, INTERCEPT, CORRELATED], "cloglog"),
 }
 
 
 class Case:
     """Rows, factors and parameters in natural units, some levels without rows."""
 
-    def __init__(self, kind, blocks, n=160, weighted=True, seed=0):
+    def __init__(self, kind, blocks, link="logit", n=160, weighted=True, seed=0):
+        self.link = link
         rng = np.random.default_rng(seed)
         self.X = rng.normal(size=(n, 3)) * [1.0, 3.0, 0.5] + [0.0, 2.0, 1.0]
         codes = _codes(kind, n, rng)
@@ -62,8 +69,9 @@ class Case:
         self.y = (rng.random(n) < expit(0.5 * self.X[:, 0] + effects)).astype(np.uint8)
         self.w = rng.integers(1, 4, n).astype(float) if weighted else None
         self.engine = engine_of(
-            self.X, self.y, self.factors, sample_weight=self.w, standardise=False, n_threads=2, engine=CrossedLikelihood
-        )
+            self.X, self.y, self.factors, sample_weight=self.w, standardise=False, n_threads=2,
+            engine=CrossedLikelihood, family=bernoulli(link),
+        )  # fmt: skip
         start = self.engine.covariance.start()
         theta = 0.7 * start + 0.2 * rng.normal(size=start.size)
         self.x = np.concatenate([0.3 * rng.normal(size=4), theta])
@@ -98,20 +106,19 @@ def dense_laplace(case, x):
 
     def h(u):
         eta = fixed + T @ u
-        return w @ (case.y * eta - np.logaddexp(0, eta)) - 0.5 * u @ u
+        return w @ links.log_density(case.link, eta, case.y) - 0.5 * u @ u
 
     u = np.zeros(T.shape[1])
     for _ in range(100):
-        mu = expit(fixed + T @ u)
-        H = (T * (w * mu * (1 - mu))[:, None]).T @ T + np.eye(u.size)
-        step = np.linalg.solve(H, T.T @ (w * (case.y - mu)) - u)
+        eta = fixed + T @ u
+        H = (T * (w * links.weight(case.link, eta, case.y))[:, None]).T @ T + np.eye(u.size)
+        step = np.linalg.solve(H, T.T @ (w * links.score(case.link, eta, case.y)) - u)
         while h(u + step) < h(u) - 1e-12:
             step *= 0.5
         u = u + step
         if np.abs(step).max() < 1e-14:
             break
-    mu = expit(fixed + T @ u)
-    H = (T * (w * mu * (1 - mu))[:, None]).T @ T + np.eye(u.size)
+    H = (T * (w * links.weight(case.link, fixed + T @ u, case.y))[:, None]).T @ T + np.eye(u.size)
     return h(u) - 0.5 * np.linalg.slogdet(H)[1], u, np.linalg.inv(H)
 
 
@@ -200,10 +207,11 @@ def dense_smoothed(case, x, u, Sigma, mean=0.0, precision=None):
     z = np.linspace(-8, 8, 801)
     density = np.exp(-0.5 * z**2) / np.exp(-0.5 * z**2).sum()
     eta = np.column_stack([case.X, np.ones(len(case.y))]) @ x[:4] + T @ u
-    mu = expit(eta[:, None] + np.sqrt(np.sum(T @ Sigma * T, axis=1))[:, None] * z)
+    eta, y = eta[:, None] + np.sqrt(np.sum(T @ Sigma * T, axis=1))[:, None] * z, case.y[:, None]
+    r, v = links.score(case.link, eta, y) @ density, links.weight(case.link, eta, y) @ density
     precision = np.eye(u.size) if precision is None else precision
-    H = (T * (w * ((mu * (1 - mu)) @ density))[:, None]).T @ T + precision
-    return u + np.linalg.solve(H, T.T @ (w * (case.y - mu @ density)) - precision @ (u - mean)), np.linalg.inv(H)
+    H = (T * (w * v)[:, None]).T @ T + precision
+    return u + np.linalg.solve(H, T.T @ (w * r) - precision @ (u - mean)), np.linalg.inv(H)
 
 
 def check_posteriors(case, posteriors, joint, mean, cov):
@@ -244,14 +252,13 @@ def test_posterior_with_another_prior(case):
 
     def height(u):
         eta, d = fixed + T @ u, u - mean
-        return -w @ (case.y * eta - np.logaddexp(0, eta)) + 0.5 * d @ precision @ d
+        return -w @ links.log_density(case.link, eta, case.y) + 0.5 * d @ precision @ d
 
     def slope(u):
-        return -T.T @ (w * (case.y - expit(fixed + T @ u))) + precision @ (u - mean)
+        return -T.T @ (w * links.score(case.link, fixed + T @ u, case.y)) + precision @ (u - mean)
 
     def curvature(u):
-        mu = expit(fixed + T @ u)
-        return (T * (w * mu * (1 - mu))[:, None]).T @ T + precision
+        return (T * (w * links.weight(case.link, fixed + T @ u, case.y))[:, None]).T @ T + precision
 
     u = optimize.minimize(height, mean, jac=slope, hess=curvature, method="trust-exact", options={"gtol": 1e-11}).x
     u, H = u - np.linalg.solve(curvature(u), slope(u)), curvature(u)
@@ -322,19 +329,22 @@ def test_thread_count_changes_no_bit(name, monkeypatch):
 
 
 def _fit(case, factors=None, **keywords):
+    keywords.setdefault("family", bernoulli(case.link))
     return fitted(case.X, case.y, factors=factors or case.factors, sample_weight=case.w, **keywords)
 
 
-def _large(kind, blocks, seed=1):
-    return Case(kind, blocks, n=3000, weighted=False, seed=seed)
+def _large(kind, blocks, link="logit", seed=1):
+    return Case(kind, blocks, link, n=3000, weighted=False, seed=seed)
 
 
-@pytest.mark.parametrize("name", ["crossed", "three crossed", "nested", "nested and crossed"])
+@pytest.mark.parametrize(
+    "name", ["crossed", "three crossed", "nested", "nested and crossed", "probit, nested", "cloglog, crossed"]
+)
 def test_fit_is_a_maximum(name):
     case = _large(*DESIGNS[name])
     fit = _fit(case)
     assert fit.report.converged, fit.report.verdict
-    engine = engine_of(case.X, case.y, case.factors, engine=CrossedLikelihood)
+    engine = engine_of(case.X, case.y, case.factors, engine=CrossedLikelihood, family=bernoulli(case.link))
     x = engine.units.internal(fit.beta, np.concatenate(fit.theta))
     value, gradient, _ = engine.evaluate(x)
     assert fit.log_likelihood == pytest.approx(value, abs=1e-8)

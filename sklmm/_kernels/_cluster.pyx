@@ -60,7 +60,8 @@ cdef struct Problem:
     sklmm_nodes nodes            # padded = 0: Laplace
     sklmm_grid grid              # k = 1: Laplace
     ptrdiff_t n_params, slot
-    ptrdiff_t q, m               # q = 0: a random intercept
+    ptrdiff_t q, m               # q = 0: a random intercept of the logit
+    int family
     const int64_t *entry_row
     const int64_t *entry_col
 
@@ -299,7 +300,7 @@ cdef int slopes_block(const Problem *p, const State *x, Scratch *s, Totals *t, p
         int64_t span[2]
     f.q, f.d, f.m, f.entry_row, f.entry_col, f.Lambda = q, d, p.m, p.entry_row, p.entry_col, x.Lambda
     load_block(p.rows, c0, c1, x.beta, s.tile, s.start, s.w, s.wy, s.eta, s.z)
-    whole.stride, whole.family = p.rows.rows, SKLMM_LOGIT
+    whole.stride, whole.family = p.rows.rows, p.family
     for i in range(c1 - c0):
         at = s.start[i]
         whole.n = s.start[i + 1] - at
@@ -379,7 +380,8 @@ cdef class ClusterKernel(RowKernel):
                  bint intercept, const int64_t[::1] z_column, const double[::1] z_center, const double[::1] z_inv_scale,
                  const int64_t[::1] entry_row, const int64_t[::1] entry_col, const uint8_t[::1] y,
                  const double[::1] w, const int64_t[::1] start, const int64_t[::1] block, const int64_t[::1] chunk,
-                 const double[:, ::1] zeta, const double[::1] log_w, ptrdiff_t tile, int n_threads):
+                 const double[:, ::1] zeta, const double[::1] log_w, ptrdiff_t tile, int n_threads,
+                 int family=SKLMM_LOGIT):
         cdef ptrdiff_t i, q = z_column.shape[0], n_nodes = np.count_nonzero(np.isfinite(log_w))
         cdef Scratch scratch
         if q > SKLMM_MAX_Q:
@@ -388,8 +390,9 @@ cdef class ClusterKernel(RowKernel):
         self.keep += [z_column, z_center, z_inv_scale, entry_row, entry_col, zeta, log_w]
         self.n_clusters = start.shape[0] - 1
         s = &self.data.source
-        # a random intercept has kernels of its own, which need no z
-        self.p.q = s.q = 0 if q == 1 and z_column[0] < 0 else q
+        # the logit's random intercept has kernels of its own, which need no z
+        self.p.q = s.q = 0 if family == SKLMM_LOGIT and q == 1 and z_column[0] < 0 else q
+        self.p.family = family
         s.z_column, s.z_center, s.z_inv_scale = &z_column[0], &z_center[0], &z_inv_scale[0]
         self.p.rows = &self.data
         self.p.m, self.p.entry_row, self.p.entry_col = entry_row.shape[0], &entry_row[0], &entry_col[0]

@@ -172,18 +172,18 @@ cdef class CrossedRows:
         const int64_t[::1] start, chunk
         const int32_t[:, ::1] column
         ptrdiff_t n, q, T, n_leaves, n_border, n_chunks
-        int n_threads
+        int n_threads, family
         bint weighted
         readonly object eta, r, v, v1, c
         readonly double moved, bent
 
-    def __init__(self, y, w, start, chunk, column, ptrdiff_t q, ptrdiff_t n_border, int n_threads):
+    def __init__(self, y, w, start, chunk, column, ptrdiff_t q, ptrdiff_t n_border, int n_threads, int family=SKLMM_LOGIT):
         self.y, self.start, self.chunk, self.column = y, start, chunk, column
         self.weighted = w is not None
         self.w = w
         self.n, self.q, self.T = y.shape[0], q, q + column.shape[0]
         self.n_leaves, self.n_border, self.n_chunks = start.shape[0] - 1, n_border, chunk.shape[0] - 1
-        self.n_threads = n_threads
+        self.n_threads, self.family = n_threads, family
         self.eta, self.r, self.v, self.v1, self.c = (np.zeros(self.n) for _ in range(5))
 
     def state(self, const double[::1] fixed, list t, const double[:, ::1] u, const double[::1] u_border,
@@ -220,8 +220,8 @@ cdef class CrossedRows:
                     total += at(t, a, j) * u_border[self.column[a - q, j]]
                 v1[j], eta[j] = total - eta[j], total
         if last > first:
-            crossed_response(SKLMM_LOGIT, r + first, v + first, v1 + first, eta + first, &self.w[first] if self.weighted else NULL,
-                             &self.y[first], last - first, values)
+            crossed_response(self.family, r + first, v + first, v1 + first, eta + first,
+                             &self.w[first] if self.weighted else NULL, &self.y[first], last - first, values)
         for i in range(self.chunk[k], self.chunk[k + 1]):
             for a in range(q):
                 total = 0.0

@@ -1,10 +1,10 @@
 /* Generalized estimating equations: rows whitened by the working correlation.
  *
  * A tile row is [x standardised (p) | 1 if intercept | e | 0 ...]: the covariates with the Pearson residual beside them. Scaled by
- * s = sqrt(w mu (1 - mu)) and multiplied by the inverse root of their cluster's working correlation, the rows X* of all
+ * s = sqrt(w) mu' / sqrt(mu (1 - mu)) and multiplied by the inverse root of their cluster's working correlation, the rows X* of all
  * clusters give the sensitivity X*'X* and, in the column of the residuals, the estimating function X*'e*: one rank update has both.
  *
- * gee_rows knows the logit, and gains by it: s and the residual are powers of exp(eta / 2).
+ * gee_rows knows the logit, and gains by it: s and the residual are powers of exp(eta / 2). gee_rows_of_link serves the others.
  */
 #ifndef SKLMM_GEE_H
 #define SKLMM_GEE_H
@@ -34,6 +34,38 @@ SKLMM_CLONES double gee_rows(const double *half, const double *h, const double *
     }
     if (plain) *plain += v8_sum(unweighted);
     return v8_sum(value);
+}
+
+/* The same of other links, from half = eta / 2: s = sqrt(w) mu' / sqrt(mu (1 - mu)) and e = sqrt(w) (y - mu) / sqrt(mu (1 - mu)), with eta
+ * where the odds are within about exp(+-2 SKLMM_HALF_ETA). */
+SKLMM_INLINE double gee_rows_of_family(const int family, const double *half, const double *y, const double *root_w, double *s,
+                                       double *e, double *plain, ptrdiff_t n)
+{
+    const double low = family == SKLMM_PROBIT ? -20.0 : -200.0, high = family == SKLMM_PROBIT ? 20.0 : 5.298; /* log 200 */
+    v8d value = v8_set(0.0), unweighted = v8_set(0.0);
+    for (ptrdiff_t r = 0; r < n; r += 8) {
+        const v8l here = v8_first(n - r);
+        const v8d eta = 2.0 * v8_load(half + r), hit = v8_load(y + r), q = root_w ? v8_load(root_w + r) : v8_set(1.0);
+        const v8d at = v8_min(v8_max(eta, v8_set(low)), v8_set(high));
+        const v8d log_p = respond(family, eta, v8_set(1.0), hit, 1, 1).l;
+        v8d mu, rest, slope;
+        probabilities(family, at, &mu, &rest);
+        if (family == SKLMM_PROBIT) slope = v8_exp(-0.5 * at * at) * (1.0 / SKLMM_ROOT_2PI);
+        else slope = v8_exp(at) * rest;
+        unweighted += v8_keep(here, log_p);
+        value += v8_keep(here, q * q * log_p);
+        v8_store(s + r, q * slope / v8_sqrt(mu * rest));
+        v8_store(e + r, q * v8_select(hit > 0.0, v8_sqrt(rest / mu), -v8_sqrt(mu / rest)));
+    }
+    if (plain) *plain += v8_sum(unweighted);
+    return v8_sum(value);
+}
+
+SKLMM_CLONES double gee_rows_of_link(int family, const double *half, const double *y, const double *root_w, double *s, double *e,
+                                     double *plain, ptrdiff_t n)
+{
+    return family == SKLMM_PROBIT ? gee_rows_of_family(SKLMM_PROBIT, half, y, root_w, s, e, plain, n)
+                                  : gee_rows_of_family(SKLMM_CLOGLOG, half, y, root_w, s, e, plain, n);
 }
 
 /* Rows times s, with the residual in column `slot`, fetching `ahead` meanwhile. */

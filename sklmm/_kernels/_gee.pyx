@@ -26,6 +26,7 @@ from sklmm._kernels._rows cimport sklmm_ahead
 
 cdef extern from "_gee.h" nogil:
     double SKLMM_HALF_ETA
+    int SKLMM_LOGIT
     ctypedef struct sklmm_bread:
         ptrdiff_t ld, m
         const double *bread
@@ -33,6 +34,8 @@ cdef extern from "_gee.h" nogil:
         double bound
     double gee_rows(const double *half, const double *h, const double *y, const double *root_w, double *s, double *e,
                     double *plain, ptrdiff_t n)
+    double gee_rows_of_link(int family, const double *half, const double *y, const double *root_w, double *s, double *e,
+                            double *plain, ptrdiff_t n)
     void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n,
                    const sklmm_ahead *ahead)
     void gee_cluster_sum(double *t, const double *T, ptrdiff_t ld, const double *q, ptrdiff_t n)
@@ -68,7 +71,7 @@ cdef struct Problem:
     const Rows *rows             # their weights are roots
     bint counts                  # weights are counts of rows
     ptrdiff_t m                  # coefficients
-    int whitening, moments
+    int whitening, moments, family
     const int32_t *gap           # AUTOREGRESSIVE: which gap lies before each row, or NULL: one gap
     const int32_t *position      # by row: place on the grid of lags, or number of the time
     const int32_t *codes         # DENSE: numbers of the times of each pattern
@@ -212,8 +215,11 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
         if x.offset != NULL:
             for i in range(k):
                 s.half[i] += 0.5 * x.offset[first + r + i]
-        rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
-        t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
+        if p.family == SKLMM_LOGIT:
+            rows_exp(s.h, s.half, SKLMM_HALF_ETA, k)
+            t.scalars[VALUE] += gee_rows(s.half, s.h, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
+        else:
+            t.scalars[VALUE] += gee_rows_of_link(p.family, s.half, s.y + r, q, s.s + r, s.e + r, t.scalars + PLAIN_VALUE, k)
         ahead = rows_ahead(&p.rows.source, first + r + k, n_ahead)
         gee_scale(s.tile, p.rows.ld, p.m, s.s + r, s.e + r, k, &ahead)
         if long_cluster and x.whitening == EXCHANGEABLE:
@@ -314,7 +320,8 @@ cdef class GEEKernel(RowKernel):
                  const double[::1] root_w, bint counts, const int64_t[::1] start, const int64_t[::1] block,
                  const int64_t[::1] chunk, ptrdiff_t tile, int n_threads, int whitening, int moments, ptrdiff_t n_moments,
                  const int32_t[::1] gap=None, const int32_t[::1] position=None, ptrdiff_t n_times=0,
-                 const int32_t[::1] codes=None, const int64_t[::1] code_start=None, const int64_t[::1] pattern=None):
+                 const int32_t[::1] codes=None, const int64_t[::1] code_start=None, const int64_t[::1] pattern=None,
+                 int family=SKLMM_LOGIT):
         cdef const int64_t[::1] factor_start = np.zeros(1, dtype=np.int64)
         cdef Scratch scratch
         cdef ptrdiff_t i
@@ -325,7 +332,7 @@ cdef class GEEKernel(RowKernel):
         self.p.rows, self.p.counts = &self.data, counts
         self.p.m = self.data.source.p + intercept
         self.data.ld = (self.p.m + 8) // 8 * 8
-        self.p.whitening, self.p.moments, self.p.n_moments = whitening, moments, n_moments
+        self.p.whitening, self.p.moments, self.p.n_moments, self.p.family = whitening, moments, n_moments, family
         self.p.n_times = n_times
         self.p.gap = NULL if gap is None else &gap[0]
         self.p.position = NULL if position is None else &position[0]

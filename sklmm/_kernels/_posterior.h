@@ -1,8 +1,8 @@
-/* Posteriors of groups on nodes: for each group the weights of a few values of its random effects, and means of the logistic
- * function over them.
+/* Posteriors of groups on nodes: for each group the weights of a few values of its random effects, and means of probabilities over
+ * them.
  *
- * This knows the logit, and gains by it: log(1 + exp(eta + t u)) of many rows are one logarithm of a product, and for an
- * intercept exp(eta + t u) = exp(eta) exp(t u).
+ * Any link will do; the logit has ways of its own, and gains by them: log(1 + exp(eta + t u)) of many rows are one logarithm of a
+ * product, and for an intercept exp(eta + t u) = exp(eta) exp(t u).
  *
  * u are the effects as independent standard normals, t = Lambda'z a row's loadings: eta = x'beta + t'u. Lanes are nodes, so
  * that a group of any size fills them.
@@ -22,8 +22,9 @@
 typedef float v8f_unaligned __attribute__((vector_size(32), aligned(4), may_alias));
 
 typedef struct { /* the rows of one group; t[a] at t + a * stride */
+    int family;
     ptrdiff_t n, q, stride;
-    const double *eta, *E, *w, *t; /* w may be NULL: all ones; E = exp(eta) where t is the same in all rows, else NULL */
+    const double *eta, *E, *w, *t; /* w may be NULL: all ones; the logit's E = exp(eta) where t is the same in all rows, else NULL */
     const uint8_t *y;
     double linear, slope[SKLMM_NODE_Q], largest; /* sums over the successes of eta and t; the largest eta */
 } sklmm_group;
@@ -120,9 +121,51 @@ SKLMM_INLINE v8d softplus_sum(const sklmm_group *g, const v8d *u, const ptrdiff_
     return total + v8_log(product);
 }
 
+SKLMM_INLINE void log_densities_of(const int family, const sklmm_group *g, ptrdiff_t n, const double *u, double *out)
+{
+    for (ptrdiff_t i = 0; i < n; i += 8) {
+        v8d value = v8_set(0.0);
+        for (ptrdiff_t a = 0; a < g->q; a++) value -= 0.5 * v8_load(u + a * n + i) * v8_load(u + a * n + i);
+        for (ptrdiff_t j = 0; j < g->n; j++) {
+            const double w = g->w ? g->w[j] : 1.0;
+            v8d x = v8_set(g->eta[j]);
+            for (ptrdiff_t a = 0; a < g->q; a++) x += g->t[a * g->stride + j] * v8_load(u + a * n + i);
+            value += respond(family, x, v8_set(w), v8_set(g->y[j] ? w : 0.0), 1, 1).l;
+        }
+        v8_store(out + i, value);
+    }
+}
+
+/* -l'' of a row at x. */
+SKLMM_INLINE double row_curvature_of(const int family, double x, double w, int success)
+{
+    return respond(family, v8_set(x), v8_set(w), v8_set(success ? w : 0.0), 2, 0).v[0];
+}
+
+/* H (q x q, lower triangle) += sum over the rows of v t t' at u, of any link but the logit. */
+SKLMM_CLONES void add_curvature(const sklmm_group *g, const double *u, double *H)
+{
+    for (ptrdiff_t j = 0; j < g->n; j++) {
+        double x = g->eta[j];
+        for (ptrdiff_t a = 0; a < g->q; a++) x += g->t[a * g->stride + j] * u[a];
+        const double v = g->family == SKLMM_PROBIT ? row_curvature_of(SKLMM_PROBIT, x, g->w ? g->w[j] : 1.0, g->y[j])
+                                                   : row_curvature_of(SKLMM_CLOGLOG, x, g->w ? g->w[j] : 1.0, g->y[j]);
+        for (ptrdiff_t a = 0; a < g->q; a++)
+            for (ptrdiff_t b = 0; b <= a; b++) H[a * g->q + b] += v * g->t[a * g->stride + j] * g->t[b * g->stride + j];
+    }
+}
+
 /* Log of the posterior density, up to a constant, at n values of u, a multiple of 8: u[a] at u + a * n. */
 SKLMM_CLONES void log_densities(const sklmm_group *g, ptrdiff_t n, const double *u, double *out)
 {
+    if (g->family == SKLMM_PROBIT) {
+        log_densities_of(SKLMM_PROBIT, g, n, u, out);
+        return;
+    }
+    if (g->family == SKLMM_CLOGLOG) {
+        log_densities_of(SKLMM_CLOGLOG, g, n, u, out);
+        return;
+    }
     if (g->E) {
         ptrdiff_t i = 0;
         for (; i + 16 <= n; i += 16) softplus_sums_of_intercept(g, u + i, out + i, 16);
@@ -257,7 +300,10 @@ static int place_nodes(const sklmm_group *g, const double *u, double drop, doubl
     const ptrdiff_t q = g->q;
     if (q == 1) {
         double steepest = 1.0, side[2];
-        if (g->E && !g->w) steepest += 0.25 * g->n * *g->t * *g->t;
+        if (g->family != SKLMM_LOGIT) { /* which need not bound it: the search begins near enough */
+            add_curvature(g, u, &steepest);
+            steepest *= 2.0;
+        } else if (g->E && !g->w) steepest += 0.25 * g->n * *g->t * *g->t;
         else
             for (ptrdiff_t j = 0; j < g->n; j++) {
                 const double t = g->t[g->E ? 0 : j];
@@ -269,7 +315,8 @@ static int place_nodes(const sklmm_group *g, const double *u, double drop, doubl
         return 0;
     }
     double H[SKLMM_NODE_Q * SKLMM_NODE_Q] = {0}, L[SKLMM_NODE_Q * SKLMM_NODE_Q];
-    for (ptrdiff_t j = 0; j < g->n; j++) {
+    if (g->family != SKLMM_LOGIT) add_curvature(g, u, H);
+    for (ptrdiff_t j = 0; g->family == SKLMM_LOGIT && j < g->n; j++) {
         double x = g->eta[j];
         for (ptrdiff_t a = 0; a < q; a++) x += g->t[a * g->stride + j] * u[a];
         const double e = exp(-fabs(x)), v = (g->w ? g->w[j] : 1.0) * e / ((1.0 + e) * (1.0 + e));
@@ -302,7 +349,7 @@ static int group_nodes(sklmm_group *g, const double *u, ptrdiff_t k, ptrdiff_t p
         }
     ptrdiff_t m = 1;
     while (m * m < k) m++;
-    if (q != 2 || g->w || m * m != k || m > SKLMM_MOST_NODES ||
+    if (q != 2 || g->w || g->family != SKLMM_LOGIT || m * m != k || m > SKLMM_MOST_NODES ||
         log_densities_of_two(g, m, padded, work, grid + padded, center, factor, value))
         log_densities(g, padded, work, value);
     for (ptrdiff_t i = 0; i < k; i++) {
@@ -316,11 +363,9 @@ static int group_nodes(sklmm_group *g, const double *u, ptrdiff_t k, ptrdiff_t p
 
 /* --- means over the nodes --------------------------------------------------------------------------------------- */
 
-/* Probability of the less likely outcome of each row, sum_k w_k expit(eta + t'u_k) or one less it, computed where it is small; and
- * whether the outcome 1 is the likelier. level[j] is the row's group, t (n x q) its loadings. */
-SKLMM_CLONES void node_tails(double *small, uint8_t *positive, ptrdiff_t n, const double *eta, const double *t,
-                             const int64_t *level, ptrdiff_t q, ptrdiff_t k, ptrdiff_t padded, const double *grid,
-                             const double *center, const double *factor, const float *weights)
+SKLMM_INLINE void node_tails_of(const int family, double *small, uint8_t *positive, ptrdiff_t n, const double *eta,
+                                const double *t, const int64_t *level, ptrdiff_t q, ptrdiff_t k, ptrdiff_t padded,
+                                const double *grid, const double *center, const double *factor, const float *weights)
 {
     for (ptrdiff_t j = 0; j < n; j++) {
         const double *c = center + level[j] * q, *F = factor + level[j] * q * q, *tj = t + j * q;
@@ -338,6 +383,13 @@ SKLMM_CLONES void node_tails(double *small, uint8_t *positive, ptrdiff_t n, cons
             if (i + 8 <= k) weight = __builtin_convertvector(*(const v8f_unaligned *)(w + i), v8d);
             else
                 for (ptrdiff_t l = 0; i + l < k; l++) weight[l] = w[i + l];
+            if (family != SKLMM_LOGIT) {
+                v8d mu, rest;
+                probabilities(family, x, &mu, &rest);
+                upper += weight * mu;
+                lower += weight * rest;
+                continue;
+            }
             const v8d e = v8_exp(-v8_max(x, -x)), inv = weight / (1.0 + e);
             const v8l above = x > 0.0;
             upper += v8_select(above, inv, e * inv);
@@ -347,6 +399,15 @@ SKLMM_CLONES void node_tails(double *small, uint8_t *positive, ptrdiff_t n, cons
         positive[j] = up > down;
         small[j] = fmin(up, down) / (up + down);
     }
+}
+
+/* Probability of the less likely outcome of each row, the mean of mu(eta + t'u_k) or of 1 - mu, computed where it is small; and
+ * whether the outcome 1 is the likelier. level[j] is the row's group, t (n x q) its loadings. */
+SKLMM_CLONES void node_tails(int family, double *small, uint8_t *positive, ptrdiff_t n, const double *eta, const double *t,
+                             const int64_t *level, ptrdiff_t q, ptrdiff_t k, ptrdiff_t padded, const double *grid,
+                             const double *center, const double *factor, const float *weights)
+{
+    SKLMM_BY_FAMILY(family, node_tails_of, small, positive, n, eta, t, level, q, k, padded, grid, center, factor, weights);
 }
 
 #endif

@@ -1,4 +1,4 @@
-"""Posteriors of groups on nodes, and means of the logistic function over them; see `sklmm.likelihood.posterior`."""
+"""Posteriors of groups on nodes, and means of probabilities over them; see `sklmm.likelihood.posterior`."""
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t, uint8_t
 
@@ -6,8 +6,9 @@ import numpy as np
 
 
 cdef extern from "_posterior.h" nogil:
-    int SKLMM_NODE_Q
+    int SKLMM_LOGIT, SKLMM_NODE_Q
     ctypedef struct sklmm_group:
+        int family
         ptrdiff_t n, q, stride
         const double *eta
         const double *E
@@ -17,9 +18,9 @@ cdef extern from "_posterior.h" nogil:
     void exponentials(double *E, double *eta, ptrdiff_t n)
     int group_nodes(sklmm_group *g, const double *u, ptrdiff_t k, ptrdiff_t padded, const double *grid, const double *log_w,
                     double drop, double *work, double *center, double *factor, float *weights)
-    void node_tails(double *small, uint8_t *positive, ptrdiff_t n, const double *eta, const double *t, const int64_t *level,
-                    ptrdiff_t q, ptrdiff_t k, ptrdiff_t padded, const double *grid, const double *center,
-                    const double *factor, const float *weights)
+    void node_tails(int family, double *small, uint8_t *positive, ptrdiff_t n, const double *eta, const double *t,
+                    const int64_t *level, ptrdiff_t q, ptrdiff_t k, ptrdiff_t padded, const double *grid,
+                    const double *center, const double *factor, const float *weights)
 
 
 cdef enum:
@@ -30,7 +31,7 @@ cdef enum:
 def weigh_nodes(double[::1] eta, const double[:, ::1] t, const uint8_t[::1] y, const double[::1] w,
                 const int64_t[::1] start, const double[:, ::1] u, const double[:, ::1] grid, const double[::1] log_w,
                 ptrdiff_t k, double drop, double[:, ::1] center, double[:, :, ::1] factor, float[:, ::1] weights,
-                int n_threads=1):
+                int n_threads=1, int family=SKLMM_LOGIT):
     """Nodes of the posterior of each group, and their weights.
 
     Parameters
@@ -38,7 +39,7 @@ def weigh_nodes(double[::1] eta, const double[:, ::1] t, const uint8_t[::1] y, c
     eta : ndarray of shape (n + 8,)
         Fixed part of the linear predictor, by group; the last 8 entries are room for whole vectors.
     t : ndarray of shape (q, n)
-        Loadings Lambda'z; (1, 1) for a random intercept.
+        Loadings Lambda'z; (1, 1) for a random intercept of the logit.
     y : ndarray of shape (n,)
     w : ndarray of shape (n,) or None
     start : ndarray of shape (n_groups + 1,)
@@ -56,7 +57,7 @@ def weigh_nodes(double[::1] eta, const double[:, ::1] t, const uint8_t[::1] y, c
     cdef:
         ptrdiff_t n_groups = start.shape[0] - 1, n = y.shape[0], q = u.shape[1], padded = grid.shape[1], i
         ptrdiff_t pieces = (n_groups + GROUPS_AT_ONCE - 1) // GROUPS_AT_ONCE
-        bint intercept = t.shape[1] == 1 and q == 1 and n != 1
+        bint intercept = family == SKLMM_LOGIT and t.shape[1] == 1 and q == 1 and n != 1
         double[::1] E = np.empty(eta.shape[0] if intercept else 1)
         double[:, ::1] work = np.empty((n_threads, (q + 1) * padded))
         int[::1] status = np.zeros(max(pieces, 1), dtype=np.intc)
@@ -66,7 +67,7 @@ def weigh_nodes(double[::1] eta, const double[:, ::1] t, const uint8_t[::1] y, c
     if intercept and n:
         for i in prange((n + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE, nogil=True, schedule="static", num_threads=n_threads):
             exponentials(&E[i * ROWS_AT_ONCE], &eta[i * ROWS_AT_ONCE], min(ROWS_AT_ONCE, n - i * ROWS_AT_ONCE))
-    g.q, g.stride = q, t.shape[1]
+    g.family, g.q, g.stride = family, q, t.shape[1]
     g.eta, g.t = &eta[0], &t[0, 0]
     g.E = g.w = NULL
     g.y = NULL
@@ -107,8 +108,9 @@ cdef int weigh_piece(const sklmm_group all_rows, ptrdiff_t first, ptrdiff_t last
 
 
 def tails(const double[::1] eta, const double[:, ::1] t, const int64_t[::1] level, const double[:, ::1] grid, ptrdiff_t k,
-          const double[:, ::1] center, const double[:, :, ::1] factor, const float[:, ::1] weights, int n_threads=1):
-    """Mean of the logistic function over the posterior of each row's group.
+          const double[:, ::1] center, const double[:, :, ::1] factor, const float[:, ::1] weights, int n_threads=1,
+          int family=SKLMM_LOGIT):
+    """Mean probability over the posterior of each row's group.
 
     Parameters
     ----------
@@ -132,7 +134,7 @@ def tails(const double[::1] eta, const double[:, ::1] t, const int64_t[::1] leve
         raise ValueError("the shapes of eta, t, level and grid do not fit together")
     if n:
         for i in prange((n + ROWS_AT_ONCE - 1) // ROWS_AT_ONCE, nogil=True, schedule="static", num_threads=n_threads):
-            node_tails(&small[i * ROWS_AT_ONCE], &positive[i * ROWS_AT_ONCE], min(ROWS_AT_ONCE, n - i * ROWS_AT_ONCE),
-                       &eta[i * ROWS_AT_ONCE], &t[i * ROWS_AT_ONCE, 0], &level[i * ROWS_AT_ONCE], q, k, grid.shape[1],
+            node_tails(family, &small[i * ROWS_AT_ONCE], &positive[i * ROWS_AT_ONCE],
+                       min(ROWS_AT_ONCE, n - i * ROWS_AT_ONCE), &eta[i * ROWS_AT_ONCE], &t[i * ROWS_AT_ONCE, 0], &level[i * ROWS_AT_ONCE], q, k, grid.shape[1],
                        &grid[0, 0], &center[0, 0], &factor[0, 0, 0], &weights[0, 0])
     return np.asarray(small), np.asarray(positive).view(bool)

@@ -144,4 +144,18 @@ SKLMM_INLINE v8d v8_log(v8d x)
     return kd * 6.93147180369123816490e-01 + (2.0 * s + (2.0 * s * z * tail + kd * 1.90821492927058770002e-10));
 }
 
+/* c[0] + c[1] x + ... + c[n - 1] x^(n - 1), n a constant and a multiple of 4: four sums side by side. */
+SKLMM_INLINE v8d v8_polynomial(const double *c, const int n, v8d x)
+{
+    const v8d x2 = x * x, x4 = x2 * x2;
+    v8d sum[4];
+#pragma GCC unroll 4
+    for (int a = 0; a < 4; a++) sum[a] = v8_set(c[n - 4 + a]);
+#pragma GCC unroll 16
+    for (int i = n - 8; i >= 0; i -= 4)
+#pragma GCC unroll 4
+        for (int a = 0; a < 4; a++) sum[a] = sum[a] * x4 + c[i + a];
+    return (sum[0] + sum[1] * x) + x2 * (sum[2] + sum[3] * x);
+}
+
 #endif

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sklmm.families import LOGIT
+
 
 @dataclass(frozen=True)
 class Observations:
@@ -92,12 +94,14 @@ class Structure:
         several factors.
     slopes_only : int
         So many columns, the last ones of X, are there for random coefficients alone: they are no fixed effects.
+    family : Bernoulli
     """
 
     factors: list
     fit_intercept: bool = True
     n_quadrature: int | str = 1
     slopes_only: int = 0
+    family: object = LOGIT
 
     @property
     def nodes(self):

@@ -46,8 +46,8 @@ def random_effects_normality(
     estimator : fitted MixedLogisticRegression
     X, y, groups, sample_weight, offset
         The rows of the fit, as `fit` got them. They are needed for random slopes and for several grouping factors. For
-        a random intercept the fit keeps enough: the rows and the mean logit of each group, and the spread within
-        groups.
+        a random intercept the fit keeps enough: the rows and the mean linear predictor of each group, and the spread
+        within groups.
     n_simulations : int, default=99
     random_state : int, SeedSequence, Generator, RandomState or None, default=0
         For the simulations.
@@ -139,7 +139,8 @@ def simulated_effects(estimator, what, given, n, random_state):
         raise ValueError(f"the model has learnt of other groups since its fit: {what} needs the one that was fitted")
     _, beta, _ = estimator._fixed_effects()
     if given[0] is None and estimator._fitted.level_logits is not None:
-        structure = Structure([factors[0].structure()], n_quadrature=estimator.n_quadrature_)
+        family, nodes = estimator._fitted.family, estimator.n_quadrature_
+        structure = Structure([factors[0].structure()], n_quadrature=nodes, family=family)
         rows_of, beta = estimator._fitted.level_logits.rows, np.array([estimator.intercept_[0], 1.0])
     else:
         rows, structure = estimator._rows_of_fit(what, *given)
@@ -196,7 +197,7 @@ class LevelLogits:
         self.counts, self.mean = counts, mean.astype(np.float32)
 
     def rows(self, rng):
-        """Rows of these groups: one feature, the logit, around the mean of the group."""
+        """Rows of these groups: one feature, the linear predictor, around the mean of the group."""
         counts = np.rint(self.counts).astype(np.int64)
         codes = np.repeat(np.arange(len(counts)), counts)
         within = rng.choice(self.within, len(codes), p=self.share)

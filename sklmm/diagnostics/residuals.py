@@ -146,8 +146,7 @@ def residuals_and_predictions(
         offset = None if rows.offset is None else rows.offset[first]
         lower, upper = _cdf_of_counts(estimator, rows.X[first], own, successes, trials, predict_effects, offset)
     else:
-        logits = _marginal_predictor(estimator, rows)[first]
-        lower, upper = _binomial_cdf(successes, trials, logits, None, estimator._fitted.family)
+        lower, upper = (stats.binom.cdf(k, trials, p[first]) for k in (successes - 1, successes))
     residuals = lower + (upper - lower) * random.uniform(size=len(first))
     return pd.Series(residuals, index=labels[first], name="quantile_residual"), p[first], "observations"
 
@@ -205,7 +204,7 @@ def _alike(rows):
 
 
 def _cdf_of_counts(estimator, X, codes, successes, trials, effects, offset):
-    """P(K < k) and P(K <= k) for the number K of successes among trials that share a row's logit."""
+    """P(K < k) and P(K <= k) for the number K of successes among trials that share a row's linear predictor."""
     predictor = Predictor.of(estimator, 1)
     mean, sd, nodes = predictor.linear_predictor(np.asarray(X, dtype=np.float64), codes, effects, offset)
     if nodes is None:
@@ -233,7 +232,8 @@ def _binomial_cdf(successes, trials, mean, sd, family):
     order = np.argsort(sd * np.sqrt(trials))  # rows that need as fine a rule
     for part in np.array_split(order, max(1, len(order) // 256)) if len(order) else ():
         # A distribution function of n trials rises within about 2 / sqrt(n) of a logit, and nodes must be as near.
-        z, w = normal_rule(max(sd[part].max(), 0.3 * (sd[part] * np.sqrt(trials[part])).max()), most=600.0)
+        steepness = max(sd[part].max(), 0.3 * (sd[part] * np.sqrt(trials[part])).max())
+        z, w = normal_rule(family.sharpness * steepness, most=600.0)
         p = family.mean(mean[part, None] + sd[part, None] * z)
         for at, k in enumerate((successes[part] - 1, successes[part])):
             out[at, part] = stats.binom.cdf(k[:, None], trials[part, None], p) @ w

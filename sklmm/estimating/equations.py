@@ -1,9 +1,9 @@
 """The estimating equations: score, sensitivity and residual moments as sums over clusters.
 
-With s = sqrt(mu (1 - mu)), Pearson residuals e = (y - mu) / s and working covariance V_i = phi diag(s) R_i diag(s),
-cluster i has the estimating function U_i = D_i' V_i^-1 (y_i - mu_i) and the sensitivity M_i = D_i' V_i^-1 D_i, D_i =
-diag(s^2) X_i (Liang and Zeger 1986, equations 6 and 7). In terms of rows whitened by R_i^-1/2 both are plain sums of
-products: see `_kernels/_gee.h`.
+With the standard deviations S = sqrt(mu (1 - mu)), Pearson residuals e = (y - mu) / S and working covariance V_i = phi
+diag(S) R_i diag(S), cluster i has the estimating function U_i = D_i' V_i^-1 (y_i - mu_i) and the sensitivity M_i = D_i'
+V_i^-1 D_i, D_i = diag(d mu / d eta) X_i (Liang and Zeger 1986, equations 6 and 7). In terms of rows whitened by
+R_i^-1/2 both are plain sums of products: see `_kernels/_gee.h`.
 """
 
 from dataclasses import dataclass, field
@@ -90,10 +90,12 @@ class Equations:
     as `sklmm.design.units.Units` has it.
     """
 
-    def __init__(self, X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads, offset=None):
+    def __init__(
+        self, X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads, family, offset
+    ):
         if not X.flags.aligned or any(step % X.itemsize for step in X.strides):
             X = np.ascontiguousarray(X)
-        self.clusters, self.correlation = clusters, correlation
+        self.clusters, self.correlation, self.family = clusters, correlation, family
         self.dispersion, self.ddof_correction = dispersion, ddof_correction
         n, p = X.shape
         self.n_rows, self.p, self.m, self.fit_intercept = n, p, p + fit_intercept, fit_intercept
@@ -123,7 +125,7 @@ class Equations:
             X, self._center, self._inv_scale, fit_intercept, self.y, root_w, ddof_correction, clusters.start,
             blocks.first, blocks.chunk, tile, min(n_threads, blocks.chunk.size - 1),
             int(timing.whitening), int(timing.moments), timing.n_moments, timing.gap, timing.position, timing.n_times,
-            *timing.patterns,
+            *timing.patterns, family=family.code,
         )  # fmt: skip
         offset = None if offset is None else clusters.in_order(offset)
         self._offset_center = center_of_offset(offset, w, fit_intercept)
@@ -333,22 +335,24 @@ class Equations:
         """Coefficients of the model without slopes."""
         beta, w = np.zeros(self.m), self.clusters.w
         if self.offset is not None:
-            beta[self.p :] = intercept_beside(self.offset, self.y, w, self.fit_intercept)[0]
+            beta[self.p :] = intercept_beside(self.family, self.offset, self.y, w, self.fit_intercept)[0]
             return beta
         if self.fit_intercept:
             share = self.y.mean() if w is None else w @ self.y / w.sum()
-            beta[-1] = np.log(share / (1.0 - share))
+            beta[-1] = self.family.start(share)
         return beta
 
     def value_without_slopes(self, beta, stride=1):
         """Log-likelihood of independent rows of the intercept alone."""
-        w, log_odds = self.clusters.w, beta[self.p :].sum()
+        w, intercept = self.clusters.w, beta[self.p :].sum()
         rows = self.blocks.sampled_rows(stride) if stride > 1 else slice(None)
         if self.offset is not None:
-            return log_likelihood_at(self.offset[rows] + log_odds, self.y[rows], None if w is None else w[rows])
+            eta = self.offset[rows] + intercept
+            return log_likelihood_at(self.family, eta, self.y[rows], None if w is None else w[rows])
+        one, zero = self.family.log_means(intercept)
         y = self.y[rows] > 0
         successes, total = (y.sum(), y.size) if w is None else (w[rows][y].sum(), w[rows].sum())
-        return -successes * np.logaddexp(0.0, -log_odds) - (total - successes) * np.logaddexp(0.0, log_odds)
+        return successes * one + (total - successes) * zero
 
     def share(self, stride):
         """Of the blocks, in a sample."""

@@ -1,5 +1,7 @@
-"""Plain logistic regression by Newton's method; from there Fisher scoring, alternated with moments for the working
-correlation."""
+"""Regression of independent rows by Fisher scoring; from there on alternated with moments for the working correlation.
+
+Of the logit, Fisher scoring is Newton's method where rows are independent.
+"""
 
 from dataclasses import dataclass
 from time import perf_counter
@@ -9,6 +11,7 @@ import numpy as np
 from sklmm.design.aliasing import dependent
 from sklmm.estimating.clusters import Clusters
 from sklmm.estimating.equations import PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit, Whitening
+from sklmm.families import LOGIT
 from sklmm.optimize.newton import FitReport
 from sklmm.passes.tables import multiply_in_place
 
@@ -31,9 +34,9 @@ POOR = 5.0  # times what the coefficients' covariance explains, that a solution 
 
 
 def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, times=None, sample_weight=None,
-            offset=None, fit_intercept=True, dispersion=None, ddof_correction=True, tol=1e-4, max_iter=100, n_threads=1,
-            progress=None):
-    """Solve the estimating equations of a marginal logistic model.
+            offset=None, fit_intercept=True, family=LOGIT, dispersion=None, ddof_correction=True, tol=1e-4,
+            max_iter=100, n_threads=1, progress=None):
+    """Solve the estimating equations of a marginal model of two classes.
 
     Parameters
     ----------
@@ -51,6 +54,7 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
     offset : ndarray of shape (n,), float64, finite, or None
         What is added to the linear predictors.
     fit_intercept : bool
+    family : Bernoulli
     dispersion : float or None
         None: estimated.
     ddof_correction : bool
@@ -67,8 +71,8 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
     GEEFit
     """
     clusters = Clusters(codes, X.shape[0], n_clusters, labels, times if correlation.uses_time else None, sample_weight)
-    settings = fit_intercept, dispersion, ddof_correction, n_threads
-    equations = Equations(X, y, clusters, correlation, *settings, offset)
+    settings = fit_intercept, dispersion, ddof_correction, n_threads, family, offset
+    equations = Equations(X, y, clusters, correlation, *settings)
     return Solver(equations, tol, max_iter, progress).result()
 
 
@@ -215,7 +219,7 @@ class Solver:
     # The independence model --------------------------------------------------------------------------------
 
     def maximise(self, beta, stride, tol):
-        """Plain logistic regression by Newton's method from `beta`, or from the intercept-only model if that is better.
+        """Regression of independent rows by Fisher scoring from `beta`, or from the intercept alone if that is better.
 
         Steps that gain less than they should are taken again with a ridge, up to the largest information that there
         can be, with which every step gains (Boehning and Lindsay 1988). `settled` if a maximum was reached, or columns
@@ -413,7 +417,7 @@ class Solver:
     def worse_than_the_intercept(self, value, alpha, penalty):
         """Whether the quasi-likelihood is lower than that of the intercept alone, under the same working correlation,
         by more than uncertain coefficients make it: equations may have solutions far from the data."""
-        equations, mean = self.equations, 0.0
+        equations, family, mean = self.equations, self.equations.family, 0.0
         alone = equations.value_without_slopes(self.null)
         if value >= alone:
             return False
@@ -423,10 +427,11 @@ class Solver:
             alone = equations.value_without_slopes(found)
         elif alpha is not None and equations.fit_intercept:
             point = self.at(self.null, alpha)
-            odds = np.exp(self.null[-1])
-            mean = odds / (1.0 + odds) + point.U[-1] / point.S[-1, -1] * odds / (1.0 + odds) ** 2  # solves its equation
+            eta = self.null[-1]
+            mean = family.mean(eta)
+            mean += point.U[-1] / point.S[-1, -1] * family.slope(mean, eta)  # solves its equation
         if 0.0 < mean < 1.0:
-            alone = equations.value_without_slopes(np.append(self.null[:-1], np.log(mean / (1.0 - mean))))
+            alone = equations.value_without_slopes(np.append(self.null[:-1], family.link(mean)))
         return value < alone - POOR * max(equations.n_coefficients, penalty)
 
     def verdict(self):

@@ -200,13 +200,13 @@ def warn_of_fit(fit, X, names, large, approximation=None):
     _warn_of_convergence(fit.report)
 
 
-def large_variances(fit, factors, codes, moments, y, sample_weight):
-    """A sentence for each factor between whose groups logits differ too much for an estimate.
+def large_variances(fit, structure, codes, moments, y, sample_weight):
+    """A sentence for each factor between whose groups linear predictors differ too much for an estimate.
 
     Parameters
     ----------
     fit : MixedFit
-    factors : list of FactorStructure
+    structure : Structure
     codes : list of ndarray
         Of each factor's levels, by row.
     moments : list of ndarray
@@ -214,10 +214,11 @@ def large_variances(fit, factors, codes, moments, y, sample_weight):
     y : ndarray of uint8
     sample_weight : ndarray or None
     """
-    sentences = []
-    for factor, code, units, second in zip(factors, codes, fit.effect_units, moments, strict=True):
+    family, sentences = structure.family, []
+    ratios = "" if family.ratio is None else f"{family.ratio}s, "
+    for factor, code, units, second in zip(structure.factors, codes, fit.effect_units, moments, strict=True):
         sd = np.sqrt(np.sum(units.Lambda * (second @ units.Lambda)))
-        if sd <= LARGE_SD:
+        if sd <= LARGE_SD * family.scale:
             continue
         rows = np.bincount(code, weights=sample_weight, minlength=factor.n_levels)
         ones = np.bincount(code[y > 0], weights=None if sample_weight is None else sample_weight[y > 0],
@@ -237,8 +238,8 @@ def large_variances(fit, factors, codes, moments, y, sample_weight):
                 "or fewer random coefficients"
             )
         sentences.append(
-            f"{what}: the standard deviation between groups is {sd:.3g} on the logit scale, where odds ratios, "
-            f"intraclass correlation and predictions of new groups mean little. {advice}"
+            f"{what}: the standard deviation between groups is {sd:.3g} on the {family.name} scale, where "
+            f"{ratios}intraclass correlation and predictions of new groups mean little. {advice}"
         )
     return sentences
 

@@ -115,6 +115,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y, groups, sample_weight, offset, time=None):
         self._check_common_parameters()
         self._check_parameters()
+        self._check_outcome_parameters()
         design, (X, y, *by_row) = self._through_formula(X, y, groups, sample_weight, time, offset)
         metadata = dict(zip(("groups", "sample_weight", "time", "offset"), by_row, strict=True))
         progress = Progress(self, X, y, metadata, self._objective_name)

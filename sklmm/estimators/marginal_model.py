@@ -173,7 +173,8 @@ class MarginalModel(Inference, GroupedEstimator):
             code_of.append(codes)
             factors.append(FactorStructure(len(levels), [], [], name))
         times = None if rows.time is None or not self._fitted.correlation.uses_time else read_times(rows.time)
-        return Observations(rows.X, target, code_of, weights, times, rows.offset), Structure(factors)
+        observations = Observations(rows.X, target, code_of, weights, times, rows.offset)
+        return observations, Structure(factors, family=self._fitted.family)
 
     def _refit(self, rows, structure, resampling, settings):
         """How a resample is fitted, the estimates of the fit itself; intervals have no accelerations."""

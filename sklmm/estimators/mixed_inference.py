@@ -30,8 +30,8 @@ class MixedInference(Inference):
     @property
     def variance_partition_(self):
         """Variances on the latent scale: of the fixed effects, of each factor's random effects, of the error."""
-        factors = self._state.factors
-        return variance_partition(self._fitted.row_moments, {factor.name: factor.units.Lambda for factor in factors})
+        factors = {factor.name: factor.units.Lambda for factor in self._state.factors}
+        return variance_partition(self._fitted.row_moments, factors, self._fitted.family)
 
     @property
     def icc_(self):
@@ -42,6 +42,11 @@ class MixedInference(Inference):
     def median_odds_ratio_(self):
         """Median odds ratio of each factor."""
         return self.variance_partition_.median_odds_ratio
+
+    @property
+    def median_hazard_ratio_(self):
+        """Median hazard ratio of each factor."""
+        return self.variance_partition_.median_hazard_ratio
 
     @property
     def r2_(self):
@@ -142,7 +147,8 @@ class MixedInference(Inference):
             code_of.append(codes)
             factors.append(factor.structure(len(levels)))
         slopes_only = rows.X.shape[1] - self.coef_.size
-        structure = Structure(factors, self._fitted.fit_intercept, self.n_quadrature_, slopes_only)
+        fitted = self._fitted
+        structure = Structure(factors, fitted.fit_intercept, self.n_quadrature_, slopes_only, family=fitted.family)
         return Observations(rows.X, target, code_of, weights, offset=rows.offset), structure
 
     def _objective(self, rows, structure):

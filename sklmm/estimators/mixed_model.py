@@ -137,7 +137,7 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
             check_number(self, "n_quadrature", Integral, "an integer >= 1, or 'auto'", lambda value: value >= 1)
         check_effects(self.predict_effects)
 
-    def _read_groups(self, training):
+    def _read_groups(self, training, family):
         """The factors of a fit with their levels, the rows as engines take them, and what is fitted to them.
 
         Products of features that have random slopes are put behind the columns of the training rows.
@@ -165,7 +165,8 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
         warn_of_many_effects(factors, training.n_obs)
         nodes = "auto" if self.n_quadrature == "auto" else int(self.n_quadrature)
         slopes_only = len(products) if design is None else design.n_slopes_only
-        structure = Structure([factor.structure() for factor in factors], bool(self.fit_intercept), nodes, slopes_only)
+        terms = [factor.structure() for factor in factors]
+        structure = Structure(terms, bool(self.fit_intercept), nodes, slopes_only, family=family)
         warn_of_equal_partitions(structure.factors, codes, [factor.names_by_column() for factor in factors])
         observations = Observations(rows.X, training.target, codes, training.weights, offset=rows.offset)
         return factors, products, observations, structure

@@ -86,7 +86,7 @@ class MixedPrediction:
         structures = [factor.structure(len(levels)) for factor, (_, levels) in zip(factors, encoded, strict=True)]
         _, mode_cov, posteriors, joint = posteriors_given_fit(
             Observations(rows.X, target, [code for code, _ in encoded], weights, offset=rows.offset),
-            Structure(structures, self._fitted.fit_intercept),
+            Structure(structures, self._fitted.fit_intercept, family=self._fitted.family),
             self._fitted.units,
             n_threads=effective_threads(self.n_threads),
             priors=None if on_nodes or not keep else [*map(_prior, factors, known)],

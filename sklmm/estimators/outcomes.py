@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score
 
 from sklmm.design.outcomes import encode_target, event_of, plain_labels
 from sklmm.estimators.reading import nan_where_incomplete
+from sklmm.families import bernoulli
 from sklmm.inference import wald
 from sklmm.inference.verdict import with_reason
 from sklmm.prediction.predictor import log_probabilities, logits, probabilities
@@ -24,6 +25,9 @@ class BinaryOutcomes(ClassifierMixin):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
         return tags
+
+    def _check_outcome_parameters(self):
+        bernoulli(self.link)
 
     def _learn_target(self, y, positive=None):
         """The outcomes of a fit, 1 for the event, uint8; fitted attributes that describe them; the event's place.
@@ -120,6 +124,29 @@ class BinaryOutcomes(ClassifierMixin):
         ratios : DataFrame
             A row a coefficient, columns "odds_ratio", "lower" and "upper". NaN, with the reason below, for coefficients
             that separate the classes, and for all of a fit that did not converge.
+
+        Raises
+        ------
+        ValueError
+            Of other links than the logit, whose coefficients are no log odds ratios.
         """
+        return self._ratios("odds ratio", wald.odds_ratios, level)
+
+    def hazard_ratios(self, level=0.95):
+        """Hazard ratios of the fixed effects of a complementary log-log model, with Wald intervals.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+
+        Returns
+        -------
+        ratios : DataFrame
+            As of `odds_ratios`, with a column "hazard_ratio".
+        """
+        return self._ratios("hazard ratio", wald.hazard_ratios, level)
+
+    def _ratios(self, what, ratios, level):
         effects, blank = self._estimated_effects()
-        return with_reason(self, wald.odds_ratios(*effects, level=level, df=self._inference_df()), blank)
+        self._fitted.family.check_ratio(what)
+        return with_reason(self, ratios(*effects, level=level, df=self._inference_df()), blank)

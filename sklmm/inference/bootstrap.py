@@ -16,7 +16,6 @@ import joblib
 import numpy as np
 import pandas as pd
 from scipy import stats
-from scipy.special import expit
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.estimating.scoring import fit_gee
@@ -240,7 +239,8 @@ class MarginalRefit:
             return None
         groups = {"codes": clusters.astype(np.intp), "n_clusters": self.draw.n_clusters} if self.has_groups else {}
         own = {"times": rows.times, "sample_weight": rows.weights, "offset": rows.offset}
-        fit = fit_gee(rows.X, rows.y, **own, **groups, **self.settings)
+        settings = {"family": self.draw.structure.family, **self.settings}
+        fit = fit_gee(rows.X, rows.y, **own, **groups, **settings)
         beta = fit.beta.copy()
         beta[[j + int(self.settings["fit_intercept"]) for j in fit.aliased]] = np.nan
         return beta if fit.report.converged else None
@@ -274,8 +274,9 @@ class ParametricDraw:
                 effect = b[codes, a]
                 eta += effect if column < 0 else effect * rows.X[:, column]
         if rows.weights is None:
-            return replace(rows, y=(rng.random(len(eta)) < expit(eta)).astype(np.uint8)), self.structure
-        ones = rng.binomial(rows.weights.astype(np.int64), expit(eta))
+            y = rng.random(len(eta)) < self.structure.family.mean(eta)
+            return replace(rows, y=y.astype(np.uint8)), self.structure
+        ones = rng.binomial(rows.weights.astype(np.int64), self.structure.family.mean(eta))
         weights = np.concatenate([ones, rows.weights - ones])
         y = np.repeat(np.array([1, 0], dtype=np.uint8), len(eta))
         kept = np.flatnonzero(weights > 0)

@@ -92,8 +92,8 @@ def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000,
     ------
     ValueError
         If the models are not nested or not of the same rows, as far as can be seen: the number of rows, the classes and
-        their counts, the values of columns and groups that both have, the quadrature; or if the larger model's
-        likelihood is the lower one.
+        their counts, the values of columns and groups that both have, the quadrature; if they differ in their link; or
+        if the larger model's likelihood is the lower one.
 
     Examples
     --------
@@ -157,6 +157,7 @@ def _check_same_rows(smaller, larger, nested):
         ("number of rows", [f"{model.n_obs_:.10g}" for model in (smaller, larger)]),
         ("classes", [str(model.classes_.tolist()) for model in (smaller, larger)]),
         ("event", [repr(model.classes_[model._fitted.event].item()) for model in (smaller, larger)]),
+        ("link", [model._fitted.family.name for model in (smaller, larger)]),
         ("number of rows of the second class", [f"{model._fitted.n_successes:.10g}" for model in (smaller, larger)]),
     ]
     nodes = [model.n_quadrature_ for model in (smaller, larger)]

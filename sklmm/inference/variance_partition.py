@@ -1,11 +1,15 @@
 """Where the variance of a mixed model is: on the latent scale, between groups and explained by features.
 
-A binary outcome is 1 where a latent variable, the linear predictor plus a standard logistic error of variance pi^2 / 3,
-is above 0. Its variance has three parts: that of the fixed effects' linear predictor over the rows, that of the random
-effects, averaged over the rows where slopes are random, and the error's.
+A binary outcome is 1 where a latent variable, the linear predictor plus an error whose distribution is the link's (of
+the logit the logistic one, of variance pi^2 / 3), is above 0. Its variance has three parts: that of the fixed effects'
+linear predictor over the rows, that of the random effects, averaged over the rows where slopes are random, and the
+error's.
 
 References
 ----------
+Austin PC, Wagner P, Merlo J (2017). The median hazard ratio: a useful measure of variance and general contextual
+effects in multilevel survival analysis. Statistics in Medicine 36, 928-938.
+
 Johnson PCD (2014). Extension of Nakagawa and Schielzeth's R2GLMM to random slopes models. Methods in Ecology and
 Evolution 5, 944-946.
 
@@ -39,13 +43,17 @@ class VariancePartition:
         Variance of the fixed effects' linear predictor over the rows of the fit.
     random : Series
         Variance of each grouping factor's random effects; the mean over the rows where slopes are random.
-    residual : float
-        pi^2 / 3, the variance of a standard logistic error.
+    family : Bernoulli
     """
 
     fixed: float
     random: pd.Series
-    residual: float = LOGIT.latent_variance
+    family: object = LOGIT
+
+    @property
+    def residual(self):
+        """Variance of the latent error: pi^2 / 3 of the logit, 1 of the probit, pi^2 / 6 of cloglog."""
+        return self.family.latent_variance
 
     @property
     def icc(self):
@@ -66,8 +74,22 @@ class VariancePartition:
         """Median odds ratio of each grouping factor.
 
         Of two rows with the same features in two groups drawn at random, the odds of the one more likely to be of
-        class 1 relative to the other's: the median over such pairs. 1: groups do not differ.
+        class 1 relative to the other's: the median over such pairs. 1: groups do not differ. Of the logit only.
         """
+        return self.median_ratio("odds ratio")
+
+    @property
+    def median_hazard_ratio(self):
+        """Median hazard ratio of each grouping factor, likewise for hazards (Austin et al. 2017). Of cloglog only."""
+        return self.median_ratio("hazard ratio")
+
+    def median_ratio(self, what=None):
+        """Median ratio of each grouping factor, of what the link has ratios of."""
+        if self.family.ratio != what and what is not None:
+            raise ValueError(
+                f"there is no median {what} with link={self.family.name!r}: "
+                + ("see icc" if self.family.ratio is None else f"see median_{self.family.ratio.replace(' ', '_')}")
+            )
         return np.exp(np.sqrt(2.0 * self.random) * stats.norm.ppf(0.75))
 
     @property
@@ -78,7 +100,7 @@ class VariancePartition:
         return R2(self.fixed / total, explained / total)
 
 
-def variance_partition(moments, factors):
+def variance_partition(moments, factors, family=LOGIT):
     """Partition the variance of a fitted model.
 
     Parameters
@@ -87,6 +109,7 @@ def variance_partition(moments, factors):
     factors : dict of str -> ndarray of shape (q, q)
         Relative covariance factor of each grouping factor, in the order and the units of the moments: the mean of
         |Lambda'z|^2 is a sum of squares, where that of z'Cov z would cancel for features far from 0.
+    family : Bernoulli
 
     Returns
     -------
@@ -96,4 +119,4 @@ def variance_partition(moments, factors):
         name: float(np.sum(Lambda * (second @ Lambda)))
         for (name, Lambda), second in zip(factors.items(), moments.random_moments, strict=True)
     }
-    return VariancePartition(moments.fixed_variance, pd.Series(random, dtype=float))
+    return VariancePartition(moments.fixed_variance, pd.Series(random, dtype=float), family)

@@ -64,7 +64,7 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
         )
 
 
-def wald_table(names, coef, vcov, level=0.95, df=None, blank=None):
+def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds ratio"):
     """The coefficient table.
 
     Parameters
@@ -78,29 +78,33 @@ def wald_table(names, coef, vcov, level=0.95, df=None, blank=None):
         Residual degrees of freedom, see `intervals.reference_distribution`.
     blank : array-like of bool, shape (n,), optional
         Coefficients of which the estimate is shown and nothing else, see `not_estimated`.
+    ratio : str or None
+        What exp of a coefficient is, see `Bernoulli.ratio`.
 
     Returns
     -------
     DataFrame
         A row a coefficient; columns "estimate", "std_error", "z" (or "t", with residual degrees of freedom),
-        "p_value", "lower", "upper", "odds_ratio", "odds_ratio_lower", "odds_ratio_upper". What follows from a NaN
-        standard error is NaN, and so are p-values and intervals where `df` is not positive.
+        "p_value", "lower", "upper" and, of a link with a ratio, "odds_ratio", "odds_ratio_lower", "odds_ratio_upper" or
+        likewise. What follows from a NaN standard error is NaN, and so are p-values and intervals where `df` is not
+        positive.
     """
     coef = np.asarray(coef, dtype=float)
     se = standard_errors(vcov)
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = coef / se
+        statistic = coef / se
     columns = {
         "estimate": coef,
         "std_error": se,
-        "z" if df is None else "t": ratio,
-        "p_value": 2 * reference_distribution(df).sf(np.abs(ratio)),
+        "z" if df is None else "t": statistic,
+        "p_value": 2 * reference_distribution(df).sf(np.abs(statistic)),
     }
     table = pd.DataFrame(columns, index=list(names))
     # By position: two columns of X may share a name.
     table[["lower", "upper"]] = conf_int(names, coef, vcov, level, df=df).to_numpy()
-    ratios = odds_ratios(names, coef, vcov, level, df=df).to_numpy()
-    table[["odds_ratio", "odds_ratio_lower", "odds_ratio_upper"]] = ratios
+    if ratio is not None:
+        name = ratio.replace(" ", "_")
+        table[[name, f"{name}_lower", f"{name}_upper"]] = _ratios(name, names, coef, vcov, level, df).to_numpy()
     if blank is not None:
         table.iloc[np.asarray(blank, dtype=bool), 1:] = np.nan
     return table
@@ -325,8 +329,28 @@ def odds_ratios(names, coef, vcov, level=0.95, df=None):
     DataFrame
         A row a coefficient, columns "odds_ratio", "lower" and "upper".
     """
+    return _ratios("odds_ratio", names, coef, vcov, level, df)
+
+
+def hazard_ratios(names, coef, vcov, level=0.95, df=None):
+    """Hazard ratios, the exponentials of the coefficients of a complementary log-log model, with intervals.
+
+    Parameters
+    ----------
+    names, coef, vcov, level, df
+        As in `conf_int`.
+
+    Returns
+    -------
+    DataFrame
+        A row a coefficient, columns "hazard_ratio", "lower" and "upper".
+    """
+    return _ratios("hazard_ratio", names, coef, vcov, level, df)
+
+
+def _ratios(name, names, coef, vcov, level, df):
     table = conf_int(names, coef, vcov, level, df=df)
-    table.insert(0, "odds_ratio", np.asarray(coef, dtype=float))
+    table.insert(0, name, np.asarray(coef, dtype=float))
     with np.errstate(over="ignore"):  # under separation exp overflows to inf, which is what there is to say
         return np.exp(table)
 

@@ -79,6 +79,7 @@ class ClusteredLikelihood(PreparedRows):
             X, units.center, units.inv_scale, units.fit_intercept, units.columns, units.z_center, units.z_inv_scale,
             self.covariance.row, self.covariance.col, y, sample_weight, start,
             self.blocks.first, self.blocks.chunk, *self._nodes(n_quadrature), self._tile, self.n_threads,
+            self.structure.family.code,
         )  # fmt: skip
         kernel.add_offset(self._offset)
         return kernel
@@ -164,7 +165,7 @@ class ClusteredLikelihood(PreparedRows):
             modes = np.concatenate([self.modes, np.zeros((1, self.covariance.q))])
             posterior = node_posterior(
                 X, y, w, np.append(start, start[-1]), beta, self.units.fit_intercept, effect_units, modes,
-                self.n_threads, self._offset,
+                self.n_threads, self.structure.family, self._offset,
             )  # fmt: skip
             cluster = np.full(self._n_levels, len(self.modes))
             cluster[self.level_of_cluster] = np.arange(len(self.modes))

@@ -60,7 +60,8 @@ def _log_likelihood_at_nodes(posterior):
 class _Spline:
     """Log-likelihood of each group by a spline through its nodes.
 
-    Beyond them a row's curvature, that of log(1 + exp), fades with exp(-distance) on the scale of the linear predictor.
+    Beyond them the logit's curvature, that of log(1 + exp), fades with exp(-distance) on the scale of the linear
+    predictor; other links', which fades to one side or not at all, is taken as constant.
     """
 
     def __init__(self, posterior, scale):
@@ -68,7 +69,7 @@ class _Spline:
         values = _log_likelihood_at_nodes(posterior)
         self.low = posterior.center[:, 0] - posterior.factor[:, 0, 0]
         self.step = 2.0 * posterior.factor[:, 0, 0] / (k - 1)
-        self.last, self.scale = k - 1, abs(scale)
+        self.last, self.scale, self.fades = k - 1, abs(scale), posterior.grid.family.curvature_fades
         spline = make_interp_spline(np.arange(k), values.T, SPLINE_DEGREE)
         self.breaks = spline.t[SPLINE_DEGREE:-SPLINE_DEGREE]
         self.taylor = [spline(self.breaks[:-1], nu=m) / factorial(m) for m in range(SPLINE_DEGREE + 1)]
@@ -82,6 +83,8 @@ class _Spline:
         per_step = (self.scale * self.step)[:, None]
         slope = self._evaluate(inside, 1) * beyond
         bend = np.minimum(self._evaluate(inside, 2), 0.0)
+        if not self.fades:
+            return value + slope + 0.5 * bend * beyond**2
         distance = np.abs(beyond) * per_step
         with np.errstate(divide="ignore", invalid="ignore"):
             faded = bend / per_step**2 * (distance + np.expm1(-distance))

@@ -100,7 +100,9 @@ class CrossedLikelihood(SeveralFactors):
         y = np.ascontiguousarray(sorted_(y))
         w = None if w is None else np.ascontiguousarray(sorted_(w), dtype=np.float64)
         self._outcomes = y, w
-        self.rows = CrossedRows(y, w, self.start, self.chunk, self.column, self.q, self.n_border, self.n_threads)
+        self.rows = CrossedRows(
+            y, w, self.start, self.chunk, self.column, self.q, self.n_border, self.n_threads, self.structure.family.code
+        )
         if self.nested:
             self.cholesky = TreeCholesky(self.parents, self.n_levels, self.sizes)
         else:
@@ -417,7 +419,8 @@ class CrossedLikelihood(SeveralFactors):
 
     def _smoothed(self, x):
         with self._one_blas_thread():
-            r, v = averaged_rows(self.rows.eta, np.sqrt(-2.0 * self.rows.c), *self._outcomes, self.n_threads)
+            sd = np.sqrt(-2.0 * self.rows.c)
+            r, v = averaged_rows(self.structure.family, self.rows.eta, sd, *self._outcomes, self.n_threads)
             s, s_border = np.zeros((self.n_leaves * self.q, 1)), np.zeros((self.n_border, 1))
             self.rows.sums(r, self._t, np.ones((self.n_rows, 1)), s, s_border)
             _, (pull, pull_border) = self._pull(self.u, self.u_border)

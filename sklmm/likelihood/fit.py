@@ -254,14 +254,17 @@ def intercept_alone(engine):
     """The model with the right share of successes and nothing else but the offset: parameters and log-likelihood."""
     if engine.offset is not None:
         x, rows = np.zeros(engine.n_params), engine.observations
-        intercept, value = intercept_beside(engine.offset, rows.y, rows.weights, engine.units.fit_intercept)
+        intercept, value = intercept_beside(
+            engine.structure.family, engine.offset, rows.y, rows.weights, engine.units.fit_intercept
+        )
         x[engine.units.p : engine.n_fixed] = intercept
         return x, value
     x, n, successes = np.zeros(engine.n_params), engine.observations.n_counted, engine.observations.n_successes
     if not engine.units.fit_intercept:
-        return x, -n * np.log(2.0)
+        ones, zeros = engine.structure.family.log_means(np.zeros(1))
+        return x, float(successes * ones[0] + (n - successes) * zeros[0])
     share = successes / n
-    x[engine.n_fixed - 1] = np.log(share / (1 - share))
+    x[engine.n_fixed - 1] = engine.structure.family.start(share)
     return x, float(xlogy(successes, share) + xlogy(n - successes, 1 - share))
 
 
@@ -330,7 +333,8 @@ def _by_clusters(engine, beta, information):
         return None, None
     rows, k = engine.observations, engine.n_fixed
     bread = np.nan_to_num(vcov := information.natural_inverse[:k, :k])
-    products = row_products(rows.X, rows.y, beta, engine.units.fit_intercept, rows.weights, rows.offset)
+    family = engine.structure.family
+    products = row_products(rows.X, rows.y, beta, engine.units.fit_intercept, rows.weights, family, rows.offset)
     robust = bread @ products @ bread
     robust[np.isnan(vcov)] = np.nan
     return robust, None

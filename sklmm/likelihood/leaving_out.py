@@ -39,7 +39,9 @@ def influence(objective):
             scores[levels] = gradients
     else:
         rows, units = engine.observations, engine.units
-        of_rows = row_scores(rows.X, rows.y, units.natural(x)[0], units.fit_intercept, rows.offset)
+        of_rows = row_scores(
+            rows.X, rows.y, units.natural(x)[0], units.fit_intercept, engine.structure.family, rows.offset
+        )
         scores[:, : engine.n_fixed] = of_rows @ units.fixed_map()
         counts = counts if rows.weights is None else rows.weights
     out, active = np.zeros_like(scores), objective.active

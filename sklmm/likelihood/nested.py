@@ -1,12 +1,13 @@
-"""Nested random intercepts: the Laplace log-likelihood as a sum over trees, with its exact Hessian.
+"""Nested random intercepts of the logit: the Laplace log-likelihood as a sum over trees, with its exact Hessian.
 
 The common case of nested factors, and the fast one: Newton steps through samples of trees, as for one factor.
-`CrossedLikelihood` has the general case, with slopes or factors that cross.
+`CrossedLikelihood` has the general case, with slopes, other links or factors that cross.
 """
 
 import numpy as np
 
 from sklmm._kernels._nested import MAX_DEPTH, NestedKernel
+from sklmm.families import LOGIT
 from sklmm.likelihood.clustered import MODE_TOL, ROUGH_MODE_TOL
 from sklmm.likelihood.factorization import TreeCholesky
 from sklmm.likelihood.layout import SeveralFactors, elimination_order
@@ -16,9 +17,9 @@ from sklmm.passes.tables import CHUNK
 
 
 def serves(observations, structure):
-    """Whether these factors are nested random intercepts."""
+    """Whether these factors are nested random intercepts of the logit."""
     intercepts = all(list(f.columns) == [-1] for f in structure.factors)
-    if not intercepts or len(structure.factors) > MAX_DEPTH:
+    if structure.family is not LOGIT or not intercepts or len(structure.factors) > MAX_DEPTH:
         return False
     return elimination_order(observations.codes, structure.factors)[1] is not None
 
@@ -97,7 +98,8 @@ class NestedLikelihood(SeveralFactors):
             if self._offset is not None:
                 eta += self._offset[rows]
             weights = None if w is None else w[rows]
-            r, v = averaged_rows(eta, np.repeat(sd[first:last], filled), y[rows], weights, self.n_threads)
+            spread = np.repeat(sd[first:last], filled)
+            r, v = averaged_rows(LOGIT, eta, spread, y[rows], weights, self.n_threads)
             begin = (self.start[first:last] - self.start[first])[filled > 0]
             R[first:last][filled > 0] = np.add.reduceat(r, begin)
             V[first:last][filled > 0] = np.add.reduceat(v, begin)

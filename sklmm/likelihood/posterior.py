@@ -12,8 +12,8 @@ A fitted model has no rows, so these are made once, at the end of the fit: a few
 
 import numpy as np
 
-from sklmm._kernels._expectations import logistic_normal_mean
 from sklmm._kernels._posterior import tails, weigh_nodes
+from sklmm.families import LOGIT
 from sklmm.likelihood.quadrature import hermite_grid
 from sklmm.passes.tables import CHUNK
 
@@ -31,7 +31,8 @@ class NodeGrid:
     2014), 2.5 apart at most where a group says nothing of itself: probabilities err by less than 1e-4 up to a
     standard deviation of 18. With more they are those of adaptive Gauss-Hermite quadrature, as many a dimension as keep
     the error below 3e-3: up to a standard deviation of the whole random part of about 4 for two coefficients, and
-    of 1.7 for three. There MAX_NODES is reached.
+    of 1.7 for three. There MAX_NODES is reached. Other links want nodes that are closer by their `sharpness`, and so
+    reach as far on the scale of their latent error.
 
     Attributes
     ----------
@@ -40,11 +41,12 @@ class NodeGrid:
     log_w : ndarray of shape (padded,)
         -inf from the k-th on.
     k : int
+    family : Bernoulli
     """
 
-    def __init__(self, Lambda, constant):
-        q = len(Lambda)
-        size = np.sqrt(np.sum(Lambda**2))
+    def __init__(self, Lambda, constant, family=LOGIT):
+        q, self.family = len(Lambda), family
+        size = family.sharpness * np.sqrt(np.sum(Lambda**2))
         if q == 1:
             size *= 1.0 if constant else 2.5  # columns are scaled to 1, but have larger values
             self.k = 8 * min(max(1, int(np.ceil((size + 1.5) / 2.5))), 8)
@@ -106,7 +108,10 @@ class NodePosterior:
 
     def tails(self, eta, t, groups, n_threads):
         """Probability of the less likely outcome of each row, and whether 1 is the likelier; eta: the fixed part."""
-        return tails(eta, t, groups, self.grid.points, self.grid.k, self.center, self.factor, self.weights, n_threads)
+        return tails(
+            eta, t, groups, self.grid.points, self.grid.k, self.center, self.factor, self.weights, n_threads,
+            self.grid.family.code,
+        )  # fmt: skip
 
     def draw(self, random):
         """Effects of each group drawn from its nodes, (n, q)."""
@@ -167,11 +172,10 @@ class NormalPosterior:
         return self.cov[groups]
 
 
-def averaged_rows(eta, sd, y, w, n_threads):
-    """Means of residuals w (y - mu) and weights w mu (1 - mu) of rows with normal linear predictors."""
-    mean, slope = logistic_normal_mean(eta, sd, n_threads, slopes=True)
-    r = y - mean
-    return (r, slope) if w is None else (w * r, w * slope)
+def averaged_rows(family, eta, sd, y, w, n_threads):
+    """Means of w l' and -w l'' of rows with normal linear predictors."""
+    r, v = family.averaged(eta, sd, y, n_threads)
+    return (r, v) if w is None else (w * r, w * v)
 
 
 def pieces(start, n_rows):
@@ -184,7 +188,7 @@ def pieces(start, n_rows):
         first = last
 
 
-def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads, offset=None):
+def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads, family=LOGIT, offset=None):
     """Posteriors of groups from their rows, which stand together.
 
     Parameters
@@ -198,7 +202,7 @@ def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads,
         Fixed effects in the user's units, the intercept first if there is one.
     units : EffectUnits
     modes : ndarray of shape (n_groups, q)
-    n_threads : int
+    family : Bernoulli
     offset : ndarray of shape (n,) or None
 
     Returns
@@ -207,7 +211,7 @@ def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads,
     """
     n_groups, q = modes.shape
     constant = units.columns == [-1]
-    grid = NodeGrid(units.Lambda, constant)
+    grid = NodeGrid(units.Lambda, constant, family)
     modes = np.ascontiguousarray(modes)
     center, factor = np.empty((n_groups, q)), np.empty((n_groups, q, q))
     weights = np.empty((n_groups, grid.k), dtype=np.float32)
@@ -220,9 +224,10 @@ def node_posterior(X, y, w, start, beta, fit_intercept, units, modes, n_threads,
             eta[: len(part)] += beta[0]
         if offset is not None:
             eta[: len(part)] += offset[rows]
-        t = units.Lambda if constant else np.ascontiguousarray(units.loadings(part).T)
+        t = units.Lambda if constant and family is LOGIT else np.ascontiguousarray(units.loadings(part).T)
         weigh_nodes(
             eta, t, y[rows], None if w is None else w[rows], start[first : last + 1] - start[first], modes[here],
             grid.points, grid.log_w, grid.k, DROP, center[here], factor[here], weights[here], n_threads,
+            family.code,
         )  # fmt: skip
     return NodePosterior(grid, modes, modes if q > 1 else center, factor, weights)

@@ -15,7 +15,8 @@ import numpy as np
 
 NEAR_ZERO = 1e-3  # entries on the diagonal of the relative covariance factor that may belong on the boundary
 DOUBTFUL = 4.0  # standard errors from 0
-LARGE, TINY_GROUPS = 3.0, 3.0  # standard deviations above it, rows a level below it: there may be a maximum farther out
+# Standard deviations above it (times the link's scale), rows a level below it: there may be a maximum farther out.
+LARGE, TINY_GROUPS = 3.0, 3.0
 FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times what was found
 FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is looked for twice as far
 VERY_FEW_ROWS = 1_000  # up to here a doubtful variance or few nodes are reason enough to look anywhere
@@ -27,7 +28,6 @@ ANYWHERE = (1.0, 3.0, 10.0, 30.0) * 2  # standard deviations of random ones afte
 MOST_ALONE = 3  # doubtful variances that are tried one by one, too
 CERTAIN = 1e-4  # log-likelihood units that are left to gain where all outcomes are certain
 HIGHER = 1e-9  # relative to the log-likelihood: rounding errors
-SHRINKAGE = 0.346  # coefficients without a random effect of variance v are about 1 / sqrt(1 + 0.346 v) of those with it
 
 
 @dataclass
@@ -98,7 +98,7 @@ def look_again(optimum, climb, engine, held, null, better=None):
         if not higher(last.value):
             continue
         sds, before = (np.abs(x[engine.n_fixed :]).max(initial=0.0) for x in (last.x, best.x))
-        farther = other.beyond is not None or sds > max(LARGE, 2.0 * before)
+        farther = other.beyond is not None or sds > max(LARGE * engine.structure.family.scale, 2.0 * before)
         if farther and not (report.converged and better and better(last.x) > better(best.x)):
             rejected = last if rejected is None or last.value > rejected.value else rejected
             continue
@@ -121,6 +121,7 @@ def _tell_that_it_is_below(report, value, null):
 def _other_starts(optimum, engine, held, n_obs, n_rarer):
     """Points that another maximum may be found from."""
     covariance, k, factors = engine.covariance, engine.n_fixed, engine.structure.factors
+    family = engine.structure.family
     theta, diagonal = optimum.x[k:], np.flatnonzero(engine.covariance.diagonal)
     zero = [j for j in diagonal if abs(theta[j]) < NEAR_ZERO]
     error = _standard_errors(optimum, held)[k:]
@@ -137,7 +138,7 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
         x, stay = optimum.x.copy(), held.copy()
         without = of_both[entries].any(axis=0)
         x[k:][without], stay[k:][without] = 0.0, True
-        yield OtherStart(_rescaled(x, optimum.x, k), stay)
+        yield OtherStart(_rescaled(x, optimum.x, k, family), stay)
     for j in small:
         if np.count_nonzero(of_row[j]) > 1:  # a correlation of 1 with the coefficients before it
             x, stay = optimum.x.copy(), held.copy()
@@ -150,14 +151,14 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
     doubtful = covariance.q > 1 and (zero or tiny or (small and very_few))
     if len(factors) == 1 and engine.n_rows < FEW_ROWS and (few_nodes or doubtful):
         for tried in _spread_out(theta, covariance):
-            yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k), held)
-    far = [j for j in diagonal if abs(theta[j]) > LARGE or tiny or (j in zero and n_obs < CHEAP_ROWS)]
+            yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k, family), held)
+    far = [j for j in diagonal if abs(theta[j]) > LARGE * family.scale or tiny or (j in zero and n_obs < CHEAP_ROWS)]
     several = len(factors) > 1  # nothing better decides there: what is found farther out is told of
     for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + (tiny and n_obs < FEW_ROWS)] if far else ():
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
-        x[k:][far] = np.copysign(np.maximum(out, TIMES * np.abs(theta[far])), theta[far])
+        x[k:][far] = np.copysign(np.maximum(out * family.scale, TIMES * np.abs(theta[far])), theta[far])
         beyond[k:][far] = 0.75 * np.sqrt(np.abs(x[k:][far]) * np.maximum(1.0, np.abs(theta[far])))
-        yield OtherStart(x if several and not tiny else _rescaled(x, optimum.x, k), held, beyond)
+        yield OtherStart(x if several and not tiny else _rescaled(x, optimum.x, k, family), held, beyond)
 
 
 def _spread_out(theta, covariance):
@@ -173,9 +174,10 @@ def _spread_out(theta, covariance):
     yield from (random.normal(scale=sd, size=covariance.m) for sd in ANYWHERE)
 
 
-def _rescaled(x, before, k):
+def _rescaled(x, before, k, family):
     """x with its k fixed effects changed as its variances have."""
-    x[:k] *= np.sqrt((1.0 + SHRINKAGE * x[k:] @ x[k:]) / (1.0 + SHRINKAGE * before[k:] @ before[k:]))
+    shrinkage = family.shrinkage
+    x[:k] *= np.sqrt((1.0 + shrinkage * x[k:] @ x[k:]) / (1.0 + shrinkage * before[k:] @ before[k:]))
     return x
 
 

@@ -1,25 +1,26 @@
 """Offsets, and the model that has nothing beside them but an intercept."""
 
 import numpy as np
-from scipy.special import expit
 
-STILL, MOST_STEPS = 1e-12, 200
+from sklmm._kernels._response import derivatives
+
+STILL, MOST_STEPS, LONGEST = 1e-12, 200, 8.0
 
 
-def log_likelihood_at(eta, y, weights=None):
+def log_likelihood_at(family, eta, y, weights=None):
     """Log-likelihood of independent rows with these linear predictors."""
-    logs = -np.logaddexp(0.0, np.where(y > 0, -eta, eta))
+    logs = family.log_density(eta, y)
     return float(logs.sum() if weights is None else weights @ logs)
 
 
-def intercept_beside(offset, y, weights=None, fit_intercept=True):
+def intercept_beside(family, offset, y, weights=None, fit_intercept=True):
     """The intercept with which an offset describes independent rows best, and the log-likelihood there.
 
-    Newton's method between bounds: at the intercept that gives all rows the mean outcome of all, less the largest
-    offset, each row's mean is at most that, and less the smallest one at least.
+    Newton's method between bounds that close in, as the log-likelihood is concave.
 
     Parameters
     ----------
+    family : Bernoulli
     offset : ndarray of shape (n,)
     y : ndarray of shape (n,)
         0 or 1, and both of them occur.
@@ -32,21 +33,20 @@ def intercept_beside(offset, y, weights=None, fit_intercept=True):
     intercept, log_likelihood : float
     """
     if not fit_intercept:
-        return 0.0, log_likelihood_at(offset, y, weights)
+        return 0.0, log_likelihood_at(family, offset, y, weights)
     w = np.ones(len(y)) if weights is None else weights
-    successes = w @ y
-    share = successes / w.sum()
-    level = np.log(share / (1.0 - share))
-    low, high = level - offset[w > 0].max(), level - offset[w > 0].min()
-    at = level - w @ offset / w.sum()
+    low, high = -np.inf, np.inf
+    at = family.start(w @ y / w.sum()) - w @ offset / w.sum()
     for _ in range(MOST_STEPS):
-        mean = expit(offset + at)
-        score, information = successes - w @ mean, w @ (mean * (1.0 - mean))
+        _, r, v, *_ = derivatives(family.code, offset + at, y)
+        score, information = w @ r, w @ v
         low, high = (at, high) if score > 0 else (low, at)
-        step = score / information if information > 0 else np.inf
-        there = at + step if low < at + step < high else 0.5 * (low + high)
+        step = score / information if information > 0 else np.copysign(np.inf, score)
+        there = at + np.clip(step, -LONGEST, LONGEST)
+        if not low < there < high:
+            there = 0.5 * (low + high)
         settled = abs(there - at) <= STILL * (1.0 + abs(at))
         at = there
         if settled:
             break
-    return float(at), log_likelihood_at(offset + at, y, weights)
+    return float(at), log_likelihood_at(family, offset + at, y, weights)

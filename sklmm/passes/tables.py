@@ -1,7 +1,8 @@
 """Tables with a row for each row of the data or for each cluster, a part at a time: scores and what they become."""
 
 import numpy as np
-from scipy.special import expit
+
+from sklmm.families import LOGIT
 
 OVERFLOWS = 1e30  # single precision does, soon after; where classes are separated information is as small
 CHUNK = 1 << 14  # rows that are worked on at a time: they should stay in cache
@@ -37,7 +38,7 @@ def in_order(values, place, n_places, default=0):
     return out
 
 
-def row_scores(X, y, beta, fit_intercept, offset=None):
+def row_scores(X, y, beta, fit_intercept, family=LOGIT, offset=None):
     """Gradient of each row's log-likelihood, one of its copies' where weights count copies.
 
     Parameters
@@ -47,6 +48,7 @@ def row_scores(X, y, beta, fit_intercept, offset=None):
     beta : ndarray
         The intercept, if any, and the slopes.
     fit_intercept : bool
+    family : Bernoulli
     offset : ndarray of shape (n,) or None
 
     Returns
@@ -57,10 +59,10 @@ def row_scores(X, y, beta, fit_intercept, offset=None):
     if fit_intercept:
         rows = np.column_stack([np.ones(len(rows)), rows])
     eta = rows @ beta if offset is None else rows @ beta + offset
-    return (y - expit(eta))[:, None] * rows
+    return family.scores(eta, y)[:, None] * rows
 
 
-def row_products(X, y, beta, fit_intercept, sample_weight=None, offset=None):
+def row_products(X, y, beta, fit_intercept, sample_weight=None, family=LOGIT, offset=None):
     """Sum over rows of the outer products of their scores: the meat of the sandwich (White 1980).
 
     Returns
@@ -70,6 +72,7 @@ def row_products(X, y, beta, fit_intercept, sample_weight=None, offset=None):
     total = np.zeros((len(beta), len(beta)))
     for first in range(0, len(y), CHUNK):
         part = slice(first, first + CHUNK)
-        scores = row_scores(X[part], y[part], beta, fit_intercept, None if offset is None else offset[part])
+        own = None if offset is None else offset[part]
+        scores = row_scores(X[part], y[part], beta, fit_intercept, family, own)
         total += scores.T @ (scores if sample_weight is None else scores * sample_weight[part, None])
     return total

@@ -3,7 +3,7 @@
 In a row with the features x and the random-effect columns z the linear predictor is normal over the population of
 groups, with mean eta = x'beta and variance v = |Lambda'z|^2, so that
 
-    P = E expit(eta + sqrt(v) u),    dP/deta = E expit',    dP/dv = E expit'' / 2    (u standard normal)
+    P = E h(eta + sqrt(v) u),    dP/deta = E h',    dP/dv = E h'' / 2    (u standard normal, h the inverse link)
 
 and dv/dtheta_l = 2 z_row (Lambda'z)_col. Standard errors come from the joint covariance of beta and theta, so that they
 allow for variances that are estimated, too. The rows themselves are taken as given.
@@ -97,7 +97,8 @@ def probability_and_gradient(estimator, X, effects="marginal", offset=None):
     Returns
     -------
     p : ndarray of shape (n,)
-    logit : ndarray of shape (n,)
+    linked : ndarray of shape (n,)
+        The linear predictor of p, of the population: of the logit its log odds.
     gradient : ndarray of shape (n, n_params)
         Of p in the parameters whose covariance is `parameter_covariance`.
     """
@@ -114,8 +115,8 @@ def probability_and_gradient(estimator, X, effects="marginal", offset=None):
             variance += np.sum(T * T, axis=1)
             moves[:, start : start + structure.m] = 2.0 * Z[:, structure.row] * T[:, structure.col]
             start += structure.m
-    p, logit, first, second = estimator._fitted.family.mean_derivatives(eta, variance)
-    return p, logit, np.column_stack([first[:, None] * design, 0.5 * second[:, None] * moves])
+    p, linked, first, second = estimator._fitted.family.mean_derivatives(eta, variance)
+    return p, linked, np.column_stack([first[:, None] * design, 0.5 * second[:, None] * moves])
 
 
 def delta_errors(gradient, vcov):
@@ -145,13 +146,13 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95, offset=N
         part = slice(begin, begin + _CHUNK)
         block = np.asarray(rows.X[part], dtype=np.float64)
         offset = None if rows.offset is None else rows.offset[part]
-        p, logit, G = probability_and_gradient(estimator, block, offset=offset)
-        logit = logit if offset is None else logit - offset
+        p, linked, G = probability_and_gradient(estimator, block, offset=offset)
+        linked = linked if offset is None else linked - offset
         design = parameters.design(block)[:, kept]
         weighted = design * weights[part, None]
         gram += weighted.T @ design
-        image += weighted.T @ logit
-        gradient += weighted.T @ (G / (p * (1.0 - p))[:, None])
+        image += weighted.T @ linked
+        gradient += weighted.T @ (G / estimator._fitted.family.slope(p, linked)[:, None])
     if dependent(gram).any():
         raise ValueError(
             "the rows of X do not determine the coefficients (columns are constant or collinear in them): pass the "
@@ -168,7 +169,7 @@ def _from_moments(estimator, parameters):
     """Coefficients of the population and their gradient, from the moments of the rows that the fit keeps.
 
     Were the linear predictor normal over the rows, the regression's slopes would be those of the mixed model times the
-    mean slope of the averaged logit (Stein's lemma). An offset is taken off the averaged logits, as with rows, and
+    mean slope of the averaged probability's linear predictor (Stein's lemma). An offset is taken off, as with rows, and
     counts as uncorrelated with the features.
     """
     moments, beta, variance, moves = estimator._fitted.row_moments, parameters.beta, 0.0, []
@@ -182,11 +183,12 @@ def _from_moments(estimator, parameters):
     eta = estimator.intercept_[0] + moments.fixed_mean + moments.offset_mean + np.sqrt(over_rows) * z
 
     def coefficients(v):
-        p, logit, first, _ = estimator._fitted.family.mean_derivatives(eta, np.full(eta.size, v))
-        slope = w @ (first / (p * (1.0 - p)))
+        family = estimator._fitted.family
+        p, linked, first, _ = family.mean_derivatives(eta, np.full(eta.size, v))
+        slope = w @ (first / family.slope(p, linked))
         out = beta * slope
         if parameters.has_intercept:
-            out[0] = w @ logit - slope * moments.fixed_mean - moments.offset_mean
+            out[0] = w @ linked - slope * moments.fixed_mean - moments.offset_mean
         return out, slope
 
     estimate, slope = coefficients(variance)
@@ -202,9 +204,10 @@ def _coefficient_table(estimator, names, kept, estimate, gradient, level):
     blank = not_estimated(estimator, names)
     se = np.where(kept & ~blank, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
     table = _wald_columns(names, estimate, se, level, estimator._inference_df())
+    ratio = (estimator._fitted.family.ratio or "").replace(" ", "_")
     with np.errstate(over="ignore"):  # under separation
-        for ratio, column in (("odds_ratio", "estimate"), ("odds_ratio_lower", "lower"), ("odds_ratio_upper", "upper")):
-            table[ratio] = np.where(blank, np.nan, np.exp(table[column]))
+        for end, column in (("", "estimate"), ("_lower", "lower"), ("_upper", "upper")) if ratio else ():
+            table[ratio + end] = np.where(blank, np.nan, np.exp(table[column]))
     return with_reason(estimator, table, blank)
 
 

@@ -1,8 +1,8 @@
 """Predicted probabilities of new rows: means over what is known of each row's groups.
 
 Given a row's groups its linear predictor is normal, except in a known group of a single factor, whose posterior stands
-on nodes (`NodePosterior`). The first is an integral over one dimension, E expit(m + s z), whatever the number of
-factors and random coefficients; the second is a weighted sum.
+on nodes (`NodePosterior`). The first is an integral over one dimension, E h(m + s z), h the inverse link, whatever the
+number of factors and random coefficients; the second is a weighted sum.
 """
 
 from dataclasses import dataclass

@@ -36,8 +36,8 @@ def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
         codes = [_known(factor, rows) for factor in estimator._fitted.factors]
     eta = Predictor.of(estimator, 1).means(rows.X, codes, "zero" if drawn else effects, rows.offset)
     for _ in range(n):
-        logit = eta + sum(effect.draw(random) for effect in draws)
-        yield estimator._fitted.family.draw(random, logit, weights)
+        drawn_eta = eta + sum(effect.draw(random) for effect in draws)
+        yield estimator._fitted.family.draw(random, drawn_eta, weights)
 
 
 class _Effects:

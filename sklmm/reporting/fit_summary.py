@@ -132,7 +132,9 @@ class FitSummary:
 def _coefficient_table(title, table, level):
     ends = [f"{50 * (1 - level):.6g} %", f"{50 * (1 + level):.6g} %"]
     statistic = "t" if "t" in table.columns else "z"
-    head = ["", "estimate", "std. error", statistic, "p-value", *ends, "odds ratio", *ends]
+    ratio = next((name for name in ("odds_ratio", "hazard_ratio") if name in table.columns), None)
+    head = ["", "estimate", "std. error", statistic, "p-value", *ends]
+    head += [] if ratio is None else [ratio.replace("_", " "), *ends]
     decimals = numbers.column_decimals(table["std_error"])
     rows = []
     for name, row in zip(table.index, table.to_dict("records"), strict=True):
@@ -146,9 +148,7 @@ def _coefficient_table(title, table, level):
                 numbers.p_value(row["p_value"]),
                 write(row["lower"]),
                 write(row["upper"]),
-                numbers.ratio(row["odds_ratio"]),
-                numbers.ratio(row["odds_ratio_lower"]),
-                numbers.ratio(row["odds_ratio_upper"]),
+                *(numbers.ratio(row[ratio + end]) for end in ("", "_lower", "_upper") if ratio is not None),
             ]
         )
     return rendering.Table(title, head, rows)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from sklmm.design.columns import column_names
 from sklmm.inference.criteria import deviance
 from sklmm.inference.verdict import NO_INFERENCE, not_estimated
 from sklmm.inference.wald import correlation as correlation_of
@@ -34,7 +35,8 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
     names = [str(name) for name in estimator.vcov_.index]
     slopes = np.ravel(estimator.coef_)
     coef = np.concatenate([np.ravel(estimator.intercept_), slopes]) if estimator._fitted.fit_intercept else slopes
-    coefficients = wald_table(names, coef, estimator.vcov_.to_numpy(), level, blank=not_estimated(estimator, names))
+    blank, family = not_estimated(estimator, names), estimator._fitted.family
+    coefficients = wald_table(names, coef, estimator.vcov_.to_numpy(), level, blank=blank, ratio=family.ratio)
 
     covariance = estimator.covariance_
     facts = [*_outcome_and_rows(estimator), ("Groups", _group_counts(estimator) or "none")]
@@ -58,9 +60,9 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
         )
     if estimator._fitted.approximation is not None:
         notes.append(f"{estimator._fitted.approximation}.")
-    title = "Mixed-effects logistic regression" if covariance else "Logistic regression, no random effects"
+    title = f"Mixed-effects {family.regression}" if covariance else f"{family.regression}, no random effects"
     return FitSummary(
-        title=title,
+        title=title[0].upper() + title[1:],
         facts=facts,
         coefficients=coefficients,
         level=level,
@@ -91,7 +93,8 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
     names, coef, vcov = estimator._fixed_effects()
     df = estimator._inference_df()
     names = [str(name) for name in names]
-    coefficients = wald_table(names, coef, vcov, level, df=df, blank=not_estimated(estimator, names))
+    blank, family = not_estimated(estimator, names), estimator._fitted.family
+    coefficients = wald_table(names, coef, vcov, level, df=df, blank=blank, ratio=family.ratio)
     estimated = "fixed" if estimator._fitted.dispersion_is_fixed else "estimated"
     facts = [
         *_outcome_and_rows(estimator),
@@ -106,7 +109,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         notes.append(f"The working correlation {estimator._fitted.trouble}.")
     notes.append("Coefficients and probabilities are population-averaged: over all clusters, not within one.")
     return FitSummary(
-        title="Marginal logistic regression (generalized estimating equations)",
+        title=f"Marginal {family.regression} (generalized estimating equations)",
         facts=facts,
         coefficients=coefficients,
         level=level,
@@ -131,7 +134,18 @@ def _outcome_and_rows(estimator):
     return [
         ("Outcome", f"probability of {one} (against {other})"),
         ("Rows", numbers.count(estimator.n_obs_) + _rows_left_out(estimator)),
+        *([("Offset", offset)] if (offset := _offset(estimator)) else []),
     ]
+
+
+def _offset(estimator):
+    """What is added to the linear predictor, in words; None where there is nothing."""
+    fitted = estimator._fitted
+    if not fitted.has_offset:
+        return None
+    if fitted.formula is not None:
+        return " + ".join(offset.text for offset in fitted.formula.offsets)
+    return "as passed to fit" if fitted.takes_offset else repr(str(column_names(estimator)[fitted.offset_column]))
 
 
 def _rows_left_out(estimator):
@@ -216,17 +230,18 @@ def _variance_components(covariance):
 
 
 def _partition_table(partition):
-    """Intraclass correlation, median odds ratio and R2; a row a factor where there are several."""
+    """Intraclass correlation, median ratio (of a link that has one) and R2; a row a factor where there are several."""
     r2 = [numbers.fixed(value, 4) for value in partition.r2]
-    icc, ratios = partition.icc_by_factor, partition.median_odds_ratio
-    several = len(icc) > 1
+    icc, ratio = partition.icc_by_factor, partition.family.ratio
+    several, ratios = len(icc) > 1, [] if ratio is None else [partition.median_ratio()]
     rows = [
-        [name, numbers.fixed(icc[name], 4), numbers.fixed(ratios[name], 3), *(["", ""] if several else r2)]
+        [name, *(numbers.fixed(values[name], digits) for values, digits in zip([icc, *ratios], (4, 3), strict=False)),
+         *(["", ""] if several else r2)]
         for name in icc.index
-    ]
+    ]  # fmt: skip
     if several:
-        rows.append(["all", numbers.fixed(partition.icc, 4), "", *r2])
-    head = ["", "ICC", "median odds ratio", "R2 marginal", "R2 conditional"]
+        rows.append(["all", numbers.fixed(partition.icc, 4), *[""] * len(ratios), *r2])
+    head = ["", "ICC", *[f"median {ratio}"] * len(ratios), "R2 marginal", "R2 conditional"]
     return rendering.Table("Variance between groups and explained (latent scale)", head, rows)
 
 

@@ -1,22 +1,26 @@
-"""Forest plot of odds ratios."""
+"""Forest plot of odds ratios, or of what else exp of a coefficient is."""
 
 import numpy as np
 import pandas as pd
 
+from sklmm.families import LOGIT
 from sklmm.reporting.displays.axes import axes_for, check_level, odds_ratio_ticks, percent
 
 
 class CoefficientDisplay:
-    """Fixed effects with confidence intervals: a forest plot of odds ratios.
+    """Fixed effects with confidence intervals: a forest plot of odds ratios, or of what the link has.
 
     Use `from_estimator` or `from_estimators`.
 
     Parameters
     ----------
     tables : dict of str -> DataFrame
-        For each model a row a coefficient with the columns "estimate", "lower" and "upper", as log odds ratios.
+        For each model a row a coefficient with the columns "estimate", "lower" and "upper", on the scale of the linear
+        predictor.
     level : float, default=0.95
         Confidence level of the intervals, for the label of the axis.
+    ratio : str or None, default="odds ratio"
+        What exp of a coefficient is, None where it is nothing: of models with a probit link, or with different ones.
 
     Attributes
     ----------
@@ -34,12 +38,13 @@ class CoefficientDisplay:
     >>> display = CoefficientDisplay.from_estimator(model)  # doctest: +SKIP
     """
 
-    def __init__(self, tables, *, level=0.95):
+    def __init__(self, tables, *, level=0.95, ratio="odds ratio"):
         self.tables = tables
         self.level = level
+        self.ratio = ratio
 
     @classmethod
-    def from_estimator(cls, estimator, *, names=None, intercept=False, level=0.95, odds_ratios=True, ax=None, **kwargs):
+    def from_estimator(cls, estimator, *, names=None, intercept=False, level=0.95, odds_ratios=None, ax=None, **kwargs):
         """Draw the fixed effects of a fitted model.
 
         Parameters
@@ -50,8 +55,9 @@ class CoefficientDisplay:
         intercept : bool, default=False
             Whether to show the intercept, where `names` is None: it is no odds ratio but odds.
         level : float, default=0.95
-        odds_ratios : bool, default=True
-            Odds ratios on a logarithmic axis; False: coefficients.
+        odds_ratios : bool, default=None
+            Odds ratios, or hazard ratios, on a logarithmic axis; False: coefficients. None: ratios, where the link has
+            them.
         ax : matplotlib Axes, default=None
         **kwargs
             Passed on to `matplotlib.axes.Axes.errorbar`.
@@ -66,7 +72,7 @@ class CoefficientDisplay:
 
     @classmethod
     def from_estimators(
-        cls, estimators, *, names=None, intercept=False, level=0.95, odds_ratios=True, ax=None, **kwargs
+        cls, estimators, *, names=None, intercept=False, level=0.95, odds_ratios=None, ax=None, **kwargs
     ):
         """Draw the fixed effects of several models side by side.
 
@@ -95,16 +101,20 @@ class CoefficientDisplay:
         if not names:
             raise ValueError("there is no coefficient to show")
         tables = {label: table.reindex(names) for label, table in tables.items()}
-        return cls(tables, level=level).plot(ax, odds_ratios=odds_ratios, **kwargs)
+        families = [LOGIT if isinstance(e, pd.DataFrame) else e._fitted.family for e in estimators.values()]
+        ratio = families[0].ratio if all(family is families[0] for family in families) else None
+        if odds_ratios and ratio is None:
+            families[-1].check_ratio("odds ratio")
+        return cls(tables, level=level, ratio=ratio).plot(ax, odds_ratios=odds_ratios, **kwargs)
 
-    def plot(self, ax=None, *, odds_ratios=True, **kwargs):
+    def plot(self, ax=None, *, odds_ratios=None, **kwargs):
         """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             None makes a figure whose height fits the number of coefficients.
-        odds_ratios : bool, default=True
+        odds_ratios : bool, default=None
         **kwargs
             Passed on to `matplotlib.axes.Axes.errorbar`.
 
@@ -112,6 +122,7 @@ class CoefficientDisplay:
         -------
         display : CoefficientDisplay
         """
+        odds_ratios = self.ratio is not None if odds_ratios is None else odds_ratios
         names = next(iter(self.tables.values())).index
         n_rows, n_models = len(names), len(self.tables)
         height = 1.3 + 0.32 * n_rows * (1 + 0.45 * (n_models - 1))
@@ -131,7 +142,7 @@ class CoefficientDisplay:
             odds_ratio_ticks(self.ax_.xaxis)
         self.ax_.set_yticks(np.arange(n_rows), labels=[str(name) for name in names])
         self.ax_.set_ylim(n_rows - 0.4, -0.6)  # the first coefficient on top, as in a table
-        what = "odds ratio" if odds_ratios else "log odds ratio"
+        what = self.ratio if odds_ratios else "coefficient" if self.ratio is None else f"log {self.ratio}"
         self.ax_.set_xlabel(f"{what} ({percent(self.level)} confidence interval)")
         if n_models > 1:
             self.ax_.legend()

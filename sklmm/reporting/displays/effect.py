@@ -1,7 +1,6 @@
 """Predicted probability over one feature, with its confidence band."""
 
 import numpy as np
-from scipy.special import expit
 
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.inference.wald import reference_distribution
@@ -123,9 +122,10 @@ class EffectDisplay:
         def curve(**columns):
             rows = estimator._read_new_rows(typical.rows(**columns), None)
             unknown = warn_of_rows(estimator, rows.X)
-            p, logit, gradient = probability_and_gradient(estimator, rows.X, predict_effects)
-            se = delta_errors(gradient / (p * (1 - p))[:, None], vcov)
-            found = {"probability": p, "lower": expit(logit - reach * se), "upper": expit(logit + reach * se)}
+            family = estimator._fitted.family
+            p, linked, gradient = probability_and_gradient(estimator, rows.X, predict_effects)
+            reached = reach * delta_errors(gradient / family.slope(p, linked)[:, None], vcov)
+            found = {"probability": p, "lower": family.mean(linked - reached), "upper": family.mean(linked + reached)}
             return {name: np.where(unknown, np.nan, numbers) for name, numbers in found.items()}
 
         if by is None:
