@@ -19,6 +19,7 @@ DOUBTFUL = 4.0  # standard errors from 0
 LARGE, TINY_GROUPS = 3.0, 3.0
 FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times what was found
 FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is looked for twice as far
+FEW_ROWS_OF_SEVERAL = 300  # with several factors a climb is dear
 VERY_FEW_ROWS = 1_000  # up to here a doubtful variance or few nodes are reason enough to look anywhere
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
@@ -149,7 +150,8 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
     very_few = engine.n_rows < VERY_FEW_ROWS
     few_nodes = 1 < engine.n_quadrature <= (FEW_NODES_OF_SEVERAL if covariance.q > 1 and very_few else FEW_NODES)
     doubtful = covariance.q > 1 and (zero or tiny or (small and very_few))
-    if len(factors) == 1 and engine.n_rows < FEW_ROWS and (few_nodes or doubtful):
+    most = FEW_ROWS if len(factors) == 1 else FEW_ROWS_OF_SEVERAL * any(len(f.columns) > 1 for f in factors)
+    if engine.n_rows < most and (few_nodes or doubtful):
         for tried in _spread_out(theta, covariance):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k, family), held)
     far = [j for j in diagonal if abs(theta[j]) > LARGE * family.scale or tiny or (j in zero and n_obs < CHEAP_ROWS)]
