@@ -36,6 +36,10 @@ class Bernoulli:
         What to ask for in place of the other links' ratios.
     sharpness : float
         How much closer nodes on the scale of eta must lie than those of the logit for the same error.
+    least_log : float
+        Logarithms of predicted probabilities are no smaller. Those that fall faster than exp(-|eta|) end where doubles
+        do: where classes are separated, logarithms of some -1e5 are no news, and scikit-learn compares them with those
+        of the probabilities.
     curvature_fades : bool
         Whether that of a row's log density falls as exp(-|eta|) on both sides.
     shrinkage : float
@@ -44,6 +48,7 @@ class Bernoulli:
 
     name, ratio, regression, instead = None, None, None, ""
     latent_variance = sharpness = shrinkage = None
+    least_log = np.log(5e-324)
     curvature_fades = False
 
     def __reduce__(self):
@@ -167,7 +172,7 @@ class Logit(Bernoulli):
     """The logit: eta are log odds, the latent error is logistic."""
 
     name, ratio, latent_variance, sharpness, shrinkage = "logit", "odds ratio", np.pi**2 / 3.0, 1.0, 0.346
-    curvature_fades = True
+    least_log, curvature_fades = -np.inf, True
     regression, instead = "logistic regression", "exp of a coefficient is an odds ratio; see odds_ratios"
 
     def mean(self, eta):

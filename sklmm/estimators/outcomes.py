@@ -83,7 +83,8 @@ class BinaryOutcomes(ClassifierMixin):
     @nan_where_incomplete
     def predict_log_proba(self, X, groups=None, *, offset=None, predict_effects=None):
         """Logarithms of `predict_proba`, with the same arguments."""
-        return log_probabilities(*self._by_class(X, groups, offset, predict_effects, log=True))
+        logs = log_probabilities(*self._by_class(X, groups, offset, predict_effects, log=True))
+        return np.maximum(logs, self._fitted.family.least_log, out=logs)
 
     @nan_where_incomplete
     def decision_function(self, X, groups=None, *, offset=None, predict_effects=None):

@@ -42,11 +42,8 @@ def intercept_beside(family, offset, y, weights=None, fit_intercept=True):
         score, information = w @ r, w @ v
         low, high = (at, high) if score > 0 else (low, at)
         step = score / information if information > 0 else np.copysign(np.inf, score)
-        there = at + np.clip(step, -LONGEST, LONGEST)
-        if not low < there < high:
-            there = 0.5 * (low + high)
-        settled = abs(there - at) <= STILL * (1.0 + abs(at))
-        at = there
-        if settled:
+        if abs(step) <= STILL * (1.0 + abs(at)):
             break
+        there = at + np.clip(step, -LONGEST, LONGEST)
+        at = there if low < there < high else 0.5 * (low + high)
     return float(at), log_likelihood_at(family, offset + at, y, weights)

@@ -241,6 +241,8 @@ MIXED = Entry(
         "uncorrelated": dict(random_effects="1 + x0 || group"),
         "slope, quadrature": dict(random_effects="1 + x0 | group", n_quadrature=3),
         "no intercept": dict(random_effects="0 + x0 | group", fit_intercept=False),
+        "cloglog": dict(random_effects=None, link="cloglog"),
+        "probit, quadrature": dict(random_effects=None, n_quadrature=3, link="probit"),
     },
     usual=("slope",),
     more_variants={
@@ -255,7 +257,7 @@ MIXED = Entry(
     rounding=1e-9,
     objective=("log-likelihood", "log_likelihood_"),
     wrong_with_clinics={"random_effects": "1 + nothing | clinic"},
-    checked=[{"group_features": -1}],
+    checked=[{"group_features": -1}, {"link": "probit"}, {"link": "cloglog"}],
     example=(
         {"random_effects": "1 + a | g", "group_features": "g"},
         "MixedLogisticRegression(group_features='g', random_effects='1 + a | g')",
@@ -269,7 +271,8 @@ GEE = Entry(
     by_likelihood=False,
     predicts_groups=False,
     some_rows=_gee_rows,
-    variants={name: {"correlation": correlation} for name, correlation in _STRUCTURES.items()},
+    variants={name: {"correlation": correlation} for name, correlation in _STRUCTURES.items()}
+    | {"cloglog": {"correlation": "exchangeable", "link": "cloglog"}, "probit": {"correlation": "ar1", "link": "probit"}},
     usual=("exchangeable",),
     more_variants={
         f"{name}, geepack's moments": {"correlation": correlation, "ddof_correction": False}
@@ -297,6 +300,8 @@ GEE = Entry(
         {"correlation": "unstructured"},
         {"correlation": "m-dependent"},
         {"correlation": Fixed([[1.0]])},
+        {"link": "probit"},
+        {"link": "cloglog"},
         {"group_features": -1},
         {"correlation": "ar1", "time_feature": -1},
         {"group_features": -1, "time_feature": -2},

@@ -46,6 +46,11 @@ def test_relabelled_groups(main_case):
 @pytest.mark.parametrize("case", [case for case in CASES if case.entry.binary], ids=str)
 def test_swapped_classes(case):
     entry, rows, expected = case.entry, case.rows, case.fitted
+    if case.parameters.get("link") == "cloglog":  # which is another model then, unless the event is swapped, too
+        model = case.fit(rows._replace(y=1 - rows.y), positive=0)
+        assert_close(entry.numbers(model), entry.numbers(expected), rtol=1e-9)
+        np.testing.assert_allclose(entry.predict(model, rows), 1 - entry.predict(expected, rows), rtol=1e-9)
+        return
     model = case.fit(rows._replace(y=1 - rows.y))
     assert model.converged_
     np.testing.assert_allclose(coefficients(model), -coefficients(expected), rtol=1e-9, atol=1e-12)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from contracts.estimators import MAIN_CASES
+from scipy.special import expit, ndtr
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklmm.exceptions.LaplaceWarning")
 
@@ -25,11 +26,17 @@ def test_the_methods_agree(case):
 
 
 @pytest.mark.parametrize("case", [case for case in MAIN_CASES if not case.entry.predicts_groups], ids=str)
-def test_population_averages_are_the_linear_predictor(case):
+def test_population_averages_are_of_the_linear_predictor(case):
     rows, model = case.rows, case.fitted
     expected = rows.X @ np.ravel(model.coef_) + model.intercept_
-    predict = model.decision_function if case.entry.binary else model.predict
-    np.testing.assert_allclose(predict(rows.X), expected, rtol=1e-12, atol=1e-12)
+    if not case.entry.binary:
+        np.testing.assert_allclose(model.predict(rows.X), expected, rtol=1e-12, atol=1e-12)
+        return
+    mean = {"logit": expit, "probit": ndtr, "cloglog": lambda eta: -np.expm1(-np.exp(eta))}
+    expected = mean[case.parameters.get("link", "logit")](expected)
+    np.testing.assert_allclose(model.predict_proba(rows.X)[:, 1], expected, rtol=1e-12)
+    log_odds = np.log(expected) - np.log1p(-expected)
+    np.testing.assert_allclose(model.decision_function(rows.X), log_odds, rtol=1e-12, atol=1e-12)
 
 
 def test_single_precision(main_case):

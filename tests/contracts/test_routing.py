@@ -41,9 +41,10 @@ def test_groups_and_times_are_requested_unless_they_are_in_X(entry, group_featur
 
 
 def test_request_follows_the_parameters(entry, routing):
-    expected = {"groups": True, "sample_weight": True} | ({"time": True} if entry.takes_times else {})
+    expected = {"groups": True, "offset": True, "sample_weight": True} | ({"time": True} if entry.takes_times else {})
     model = entry.estimator().set_fit_request(sample_weight=True)
-    doors = {"groups": "group_features"} | ({"time": "time_feature"} if entry.takes_times else {})
+    doors = {"groups": "group_features", "offset": "offset_feature"}
+    doors |= {"time": "time_feature"} if entry.takes_times else {}
     assert model.get_metadata_routing().fit.requests == expected
     for argument, parameter in doors.items():
         model = clone(model.set_params(**{parameter: "c"}))
