@@ -36,6 +36,9 @@ class Bernoulli:
         What to ask for in place of the other links' ratios.
     sharpness : float
         How much closer nodes on the scale of eta must lie than those of the logit for the same error.
+    certain_step : float
+        How far Newton's steps move a linear predictor on its way to infinity, where all but 1e-6 of the outcome is
+        certain: of the logit 1, of the probit 1 / |eta|, of the cloglog 1 / exp(eta) towards the event.
     least_log : float
         Logarithms of predicted probabilities are no smaller. Those that fall faster than exp(-|eta|) end where doubles
         do: where classes are separated, logarithms of some -1e5 are no news, and scikit-learn compares them with those
@@ -48,7 +51,7 @@ class Bernoulli:
 
     name, ratio, regression, instead = None, None, None, ""
     latent_variance = sharpness = shrinkage = None
-    least_log = np.log(5e-324)
+    certain_step, least_log = 1.0, np.log(5e-324)
     curvature_fades = False
 
     def __reduce__(self):
@@ -228,7 +231,7 @@ class Probit(Bernoulli):
     """The probit: the latent error is standard normal, so that means over normal linear predictors are closed forms."""
 
     name, latent_variance, sharpness, shrinkage = "probit", 1.0, 1.8, 1.0
-    regression = "probit regression"
+    regression, certain_step = "probit regression", 0.2
     instead = "coefficients are in standard deviations of the latent error; see average_marginal_effects"
 
     def mean(self, eta):
@@ -261,7 +264,7 @@ class Cloglog(Bernoulli):
     """
 
     name, ratio, latent_variance, sharpness, shrinkage = "cloglog", "hazard ratio", np.pi**2 / 6.0, 2.0, 0.85
-    regression = "complementary log-log regression"
+    regression, certain_step = "complementary log-log regression", 0.07
     instead = "exp of a coefficient is a hazard ratio; see hazard_ratios"
 
     def mean(self, eta):

@@ -133,6 +133,7 @@ class Solver:
         self.null = equations.intercept_only()
         self.rate = 1.0  # of the distance from a solution to that of the point before
         self.settled, self.separated, self.poor, self.tried = False, [], False, 0
+        self.far = FAR * equations.family.certain_step
 
     @property
     def spent(self):
@@ -238,7 +239,7 @@ class Solver:
             if not self.structured and before < np.inf:  # the last pass evaluates the point after this step
                 done |= point.length**3 / before**2 <= 0.1 * tol
             if done and stride == 1 and not self.exact:
-                done = np.abs(self.equations.moves(point.step)).max() < FAR
+                done = np.abs(self.equations.moves(point.step)).max() < self.far
             self.settled = done or bool(self.separated)
             if self.settled or self.spent or (stride > 1 and self.report.n_iter - first >= SAMPLE_STEPS):
                 return point
@@ -262,7 +263,7 @@ class Solver:
         """
         moves = self.equations.moves(point.step)
         away = moves < -0.01 * moves.max()
-        if moves.max() < FAR or (away.any() and (self.equations.certainty(point.beta) + moves)[away].min() < CERTAIN):
+        if moves.max() < self.far or (away.any() and (self.equations.certainty(point.beta) + moves)[away].min() < CERTAIN):
             return []
         if away.any() and not self.equations.separable():
             return []

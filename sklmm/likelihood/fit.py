@@ -209,7 +209,7 @@ class Ascent:
         self.held[self.random] = not self.has_factors
         self.settings = dict(
             n_rows=engine.n_rows, n_fixed=engine.n_fixed, snap=self.snap, tol=tol, progress=progress,
-            farthest=partial(engine.units.farthest, engine.observations.X),
+            farthest=partial(_farthest, engine),
         )  # fmt: skip
 
     def start(self):
@@ -248,6 +248,12 @@ class Ascent:
         if nodes is None or not engine.has_clusters:
             return None
         return lambda x: engine.with_nodes(max(engine.n_quadrature, nodes)).evaluate(x, rough=True)[0]
+
+
+def _farthest(engine, step):
+    """How far a step in the fixed effects moves the linear predictor of some row, in the steps that the link has on
+    the way to infinity."""
+    return engine.units.farthest(engine.observations.X, step) / engine.structure.family.certain_step
 
 
 def intercept_alone(engine):

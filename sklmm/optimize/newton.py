@@ -19,6 +19,7 @@ BELIEVABLE = 20.0
 # A step that moves the linear predictor of some row this far and gains less than this leads to infinity: separation.
 # Going on would only wear the information down to rounding error.
 FAR, FLAT = 0.5, 1e-6
+LEAST_FAR = 0.07 * FAR  # in linear predictors, of any link: `farthest` measures in the steps of its own
 # No step moves the linear predictor of a row farther than this; one that moves it by more than the second number goes
 # along no direction of so little information. Only steps that are long in standardised coefficients are looked at.
 MOST_MOVE, LONG_MOVE, LITTLE, IDLE, LONG = 1e4, 30.0, 1e-4, 1e-8, 10.0
@@ -285,7 +286,7 @@ class Climber:
         if point.value > -FLAT:
             return True
         step = point.unbounded[: self.n_fixed]  # rows are looked at only where one could move so far
-        return np.abs(step).sum() * np.sqrt(self.n_rows) >= FAR and self.farthest(step) >= FAR
+        return np.abs(step).sum() * np.sqrt(self.n_rows) >= LEAST_FAR and self.farthest(step) >= FAR
 
     @staticmethod
     def near_enough(decrement, before, tol):

@@ -242,7 +242,7 @@ MIXED = Entry(
         "slope, quadrature": dict(random_effects="1 + x0 | group", n_quadrature=3),
         "no intercept": dict(random_effects="0 + x0 | group", fit_intercept=False),
         "cloglog": dict(random_effects=None, link="cloglog"),
-        "probit, quadrature": dict(random_effects=None, n_quadrature=3, link="probit"),
+        "probit, quadrature": dict(random_effects=None, n_quadrature=3, link="probit", tol=1e-13),
     },
     usual=("slope",),
     more_variants={
