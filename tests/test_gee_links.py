@@ -19,7 +19,8 @@ MEATS = ("robust", "kauermann-carroll", "mancl-derouen", "fay-graubard")
 def _fit(problem, structure, link, weights=None, **options):
     codes = np.unique(problem.groups, return_inverse=True)[1].astype(np.intp)
     return fit_gee(
-        problem.X, problem.y.astype(np.uint8), correlation=STRUCTURES[structure], codes=codes, n_clusters=codes.max() + 1,
+        problem.X, problem.y.astype(np.uint8), correlation=STRUCTURES[structure], codes=codes,
+        n_clusters=codes.max() + 1,
         labels=None, times=problem.time, sample_weight=weights, family=bernoulli(link), tol=1e-12, **options,
     )  # fmt: skip
 
