@@ -11,7 +11,7 @@ from sklmm._kernels._expectations import cloglog_normal_means, logistic_normal_m
 from sklmm._kernels._response import CODES, averaged, derivatives, probabilities
 
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
-_UNDERFLOW = 1e-300
+_UNDERFLOW, _ABSOLUTE = 1e-300, 1e-7  # of means: below the second, cloglog's absolute errors count in logarithms
 _FARTHEST = 700.0  # exponents beyond are no numbers
 
 
@@ -284,19 +284,30 @@ class Cloglog(Bernoulli):
         return [upper, -hazard]
 
     def _means(self, mean, sd, n_threads, log):
-        upper, lower = cloglog_normal_means(mean, sd, n_threads)
+        tails = cloglog_normal_means(mean, sd, n_threads)
         if not log:
-            return upper, lower
-        # Far out below, mu is exp(eta), and its mean that of a lognormal; far out above, Laplace's method finds the
-        # mean of exp(-exp(eta)), whose integrand has its maximum where exp(eta) = (mean - eta) / sd^2.
-        variance = sd**2
-        hazard = np.where(sd > 0, lambertw(variance * np.exp(np.minimum(mean, _FARTHEST))).real, 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            peak = -hazard * (1.0 + 0.5 * hazard) / variance - 0.5 * np.log1p(hazard)
-        peak = np.where(sd > 0, peak, -np.exp(np.minimum(mean, _FARTHEST)))
-        far = np.minimum(mean + variance / 2, 0.0), peak
-        return [np.where(tail > _UNDERFLOW, np.log(np.maximum(tail, _UNDERFLOW)), out)
-                for tail, out in zip((upper, lower), far, strict=True)]  # fmt: skip
+            return tails
+        logs = []
+        for y, tail in zip((1, 0), tails, strict=True):
+            far = np.flatnonzero(tail < _ABSOLUTE)
+            logs.append(np.log(np.maximum(tail, _ABSOLUTE)))
+            logs[-1][far] = self._log_far_means(mean[far], sd[far], y)
+        return logs
+
+    def _log_far_means(self, mean, sd, y):
+        """Logarithms of small mean probabilities of an outcome: sums around the maximum of the integrand, where it is."""
+        outcome = np.full(mean.size, y, dtype=np.uint8)
+        z = np.zeros_like(mean)
+        if not y:  # exp(eta) = -z / sd there
+            z = -lambertw(sd**2 * np.exp(np.minimum(mean, _FARTHEST))).real / np.maximum(sd, 1e-9)
+        for _ in range(30):
+            _, r, v, _, _ = derivatives(self.code, mean + sd * z, outcome)
+            z += (sd * r - z) / (1.0 + sd**2 * v)
+        width = 1.0 / np.sqrt(1.0 + sd**2 * v)
+        t = np.linspace(-15.0, 15.0, 301)
+        z = z[:, None] + width[:, None] * t
+        log_density = self.log_means(mean[:, None] + sd[:, None] * z)[1 - y] - 0.5 * z**2
+        return logsumexp(log_density, axis=1) + np.log(width * (t[1] - t[0]) / np.sqrt(2.0 * np.pi))
 
     def mean_derivatives(self, eta, variance):
         p, linked, first, second = (np.empty_like(eta) for _ in range(4))

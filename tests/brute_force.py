@@ -2,9 +2,9 @@
 
 import itertools
 
+import links
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import expit, log_expit
 
 
 class GroupPosterior:
@@ -15,20 +15,20 @@ class GroupPosterior:
     eta : fixed part of the rows' linear predictors
     Z : columns that multiply b
     y, w : outcomes 0 and 1, counts
+    link : see `links`
     """
 
-    def __init__(self, eta, Z, y, covariance, w=None):
-        q = Z.shape[1]
+    def __init__(self, eta, Z, y, covariance, w=None, link="logit"):
+        q, self.link, y = Z.shape[1], link, np.asarray(y)
         w = np.ones(len(y)) if w is None else w
         root = np.linalg.cholesky(covariance)  # b = root @ u
         T = Z @ root
-        sign = 2.0 * np.asarray(y) - 1.0
 
         def log_density(u):
-            return w @ log_expit(sign[:, None] * (eta[:, None] + T @ u.T)) - 0.5 * np.sum(u**2, axis=1)
+            return w @ links.log_density(link, eta[:, None] + T @ u.T, y[:, None]) - 0.5 * np.sum(u**2, axis=1)
 
         def slope(u):
-            return -(T.T @ (w * sign * expit(-sign * (eta + T @ u))) - u)
+            return -(T.T @ (w * links.score(link, eta + T @ u, y)) - u)
 
         mode = minimize(lambda u: -log_density(u[None])[0], np.zeros(q), jac=slope, method="BFGS").x
         # Around the mode, as far as the prior goes; then only where the density is above e^-28 of its maximum.
@@ -43,8 +43,9 @@ class GroupPosterior:
         self.effects, self.weight = u @ root.T, weight / weight.sum()
 
     def probability(self, eta, z):
-        """E expit(eta + z'b) of new rows."""
-        return np.array([self.weight @ expit(e + self.effects @ row) for e, row in zip(eta, z, strict=True)])
+        """Mean probability at eta + z'b of new rows."""
+        mean = links.probability
+        return np.array([self.weight @ mean(self.link, e + self.effects @ row) for e, row in zip(eta, z, strict=True)])
 
     @property
     def mean(self):

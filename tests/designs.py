@@ -6,6 +6,7 @@ import numpy as np
 
 from sklmm.design.structure import FactorStructure, Observations, Structure
 from sklmm.design.units import Units
+from sklmm.families import LOGIT
 from sklmm.likelihood.clustered import ClusteredLikelihood
 from sklmm.likelihood.engine import make_engine
 from sklmm.likelihood.fit import fit_mixed, posteriors_given_fit
@@ -54,8 +55,8 @@ def fitted(X, y, *, factors, **keywords):
     return fit_mixed(*model(X, y, factors, **ours), **rest)
 
 
-def posteriors(X, y, *, factors, units, sample_weight=None, offset=None, **keywords):
+def posteriors(X, y, *, factors, units, sample_weight=None, offset=None, family=LOGIT, **keywords):
     """What these rows say of levels, given a fit."""
-    own = {"sample_weight": sample_weight, "offset": offset, "fit_intercept": units.fit_intercept}
+    own = {"sample_weight": sample_weight, "offset": offset, "fit_intercept": units.fit_intercept, "family": family}
     rows, structure = model(X, y, factors, **own)
     return posteriors_given_fit(rows, structure, units, **keywords)

@@ -4,12 +4,12 @@ import pickle
 import warnings
 from dataclasses import replace
 
+import links
 import numpy as np
 import pandas as pd
 import pytest
 from brute_force import GroupPosterior
 from designs import Coded, posteriors
-from scipy.special import expit
 from sklearn.metrics import log_loss
 
 from sklmm import MixedEffectEncoder, MixedLogisticRegression
@@ -17,6 +17,8 @@ from sklmm.datasets import load_ohio, make_clustered_classification
 from sklmm.design.structure import FactorStructure, Structure
 from sklmm.design.units import FitUnits, Units
 from sklmm.exceptions import ForgottenGroupsWarning, SingularFitWarning
+from sklmm.families import bernoulli
+from sklmm.likelihood.combining import combined
 from sklmm.likelihood.posterior import MAX_NODES
 
 SIZES = [1, 1, 2, 3, 6, 12, 25, 50]  # rows of a group
@@ -33,7 +35,8 @@ def parameters(sds, correlation=0.3):
 class Groups:
     """Rows of groups with known parameters: an intercept, two features, random coefficients of `columns`."""
 
-    def __init__(self, columns, sds, seed=0, repeats=4, weighted=False):
+    def __init__(self, columns, sds, seed=0, repeats=4, weighted=False, link="logit"):
+        self.link = link
         rng = np.random.default_rng(seed)
         self.Lambda, theta = parameters(sds)
         sizes = np.tile(SIZES, repeats)
@@ -43,7 +46,7 @@ class Groups:
         self.columns, self.beta, self.intercept = columns, np.array([0.8, -0.5]), 0.4
         self.eta = self.intercept + self.X @ self.beta
         b = rng.normal(size=(sizes.size, len(sds))) @ self.Lambda.T
-        p = expit(self.eta + np.sum(self.design(self.X) * b[self.codes], axis=1))
+        p = links.probability(link, self.eta + np.sum(self.design(self.X) * b[self.codes], axis=1))
         self.y = (rng.random(n) < p).astype(np.uint8)
         self.y[self.codes < len(SIZES)] = 1  # all successes, all failures
         self.y[(self.codes >= len(SIZES)) & (self.codes < 2 * len(SIZES))] = 0
@@ -61,8 +64,9 @@ class Groups:
         factor = Coded(self.codes[rows], self.n_groups, self.columns, [(len(self.columns), True)])
         w = None if self.w is None else self.w[rows]
         (_, _, (posterior,), joint) = posteriors(
-            self.X[rows], self.y[rows], factors=[factor], units=self.units, sample_weight=w
-        )
+            self.X[rows], self.y[rows], factors=[factor], units=self.units, sample_weight=w,
+            family=bernoulli(self.link),
+        )  # fmt: skip
         assert joint is None
         return posterior
 
@@ -70,7 +74,7 @@ class Groups:
         rows = self.codes == group
         w = None if self.w is None else self.w[rows]
         covariance = self.Lambda @ self.Lambda.T
-        return GroupPosterior(self.eta[rows], self.design(self.X[rows]), self.y[rows], covariance, w)
+        return GroupPosterior(self.eta[rows], self.design(self.X[rows]), self.y[rows], covariance, w, self.link)
 
 
 def largest_error(groups, posterior, which, spread=1.0):
@@ -93,6 +97,30 @@ def largest_error(groups, posterior, which, spread=1.0):
 def test_random_intercept(sd, weighted):
     groups = Groups([-1], [sd], weighted=weighted)
     assert largest_error(groups, groups.posterior(), range(groups.n_groups)) < 1e-4
+
+
+@pytest.mark.parametrize("sd", [0.1, 1.0, 2.5, 5.0])
+@pytest.mark.parametrize("link", ["probit", "cloglog"])
+def test_random_intercept_of_other_links(link, sd):
+    groups = Groups([-1], [sd], weighted=sd == 1.0, link=link)
+    assert largest_error(groups, groups.posterior(), range(groups.n_groups)) < 1e-4
+
+
+@pytest.mark.parametrize("columns, sds, bound", [([0], [1.0], 1e-3), ([-1, 0], [0.5, 0.3], 1e-3), ([-1, 0], [1.0, 0.6], 3e-3),
+                                                 ([-1, 0, 1], [0.5, 0.3, 0.3], 2e-3)])  # fmt: skip
+@pytest.mark.parametrize("link", ["probit", "cloglog"])
+def test_random_slopes_of_other_links(link, columns, sds, bound):
+    groups = Groups(columns, sds, weighted=len(sds) == 2, link=link)
+    assert largest_error(groups, groups.posterior(), range(0, groups.n_groups, 1 if len(sds) < 3 else 5)) < bound
+
+
+@pytest.mark.parametrize("link", ["logit", "probit", "cloglog"])
+def test_what_two_sets_of_rows_said_of_other_links(link):
+    """Their combined posterior is that of all rows."""
+    groups = Groups([-1], [0.8], link=link)
+    half = np.arange(len(groups.y)) % 2 == 0
+    both, _ = combined(groups.posterior(half), groups.posterior(~half), groups.units.units.effect_units(groups.units.x, [1])[0])
+    assert largest_error(groups, both, range(groups.n_groups)) < 1e-3
 
 
 @pytest.mark.parametrize("sd", [0.3, 1.0, 3.0])

@@ -290,6 +290,25 @@ static void reach(const sklmm_group *g, double u, double drop, double steepest, 
             before = fall;
         }
     }
+    if (g->family == SKLMM_LOGIT) return;
+    /* Of other links the density may fall off a cliff: the points around the end are spread anew between them, twice. */
+    double low[2] = {0.0, 0.0}, high[2] = {far, far}, top = value[0];
+    for (int round = 0; round < 3; round++) {
+        for (int l = 0; l < 16; l++) {
+            const int side = l / 8;
+            const double share = (1 + l % 8) / 8.0, distance = round ? low[side] + share * (high[side] - low[side]) : x[l % 8];
+            at[l] = u + (side ? distance : -distance);
+        }
+        if (round) log_densities(g, 16, at, value);
+        for (int side = 0; side < 2; side++)
+            for (int l = 0; l < 8; l++) {
+                const double distance = fabs(at[8 * side + l] - u);
+                if (top - value[8 * side + l] < drop) low[side] = distance > low[side] ? distance : low[side];
+                else high[side] = distance < high[side] ? distance : high[side];
+            }
+    }
+    found[0] = high[0];
+    found[1] = high[1];
 }
 
 /* Centre and factor (q x q) of the nodes centre + factor grid_k. With one coefficient they are even steps over the interval in

@@ -92,12 +92,12 @@ def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds r
     coef = np.asarray(coef, dtype=float)
     se = standard_errors(vcov)
     with np.errstate(divide="ignore", invalid="ignore"):
-        statistic = coef / se
+        z = coef / se
     columns = {
         "estimate": coef,
         "std_error": se,
-        "z" if df is None else "t": statistic,
-        "p_value": 2 * reference_distribution(df).sf(np.abs(statistic)),
+        "z" if df is None else "t": z,
+        "p_value": 2 * reference_distribution(df).sf(np.abs(z)),
     }
     table = pd.DataFrame(columns, index=list(names))
     # By position: two columns of X may share a name.
