@@ -263,7 +263,9 @@ class Solver:
         """
         moves = self.equations.moves(point.step)
         away = moves < -0.01 * moves.max()
-        if moves.max() < self.far or (away.any() and (self.equations.certainty(point.beta) + moves)[away].min() < CERTAIN):
+        if moves.max() < self.far:
+            return []
+        if away.any() and (self.equations.certainty(point.beta) + moves)[away].min() < CERTAIN:
             return []
         if away.any() and not self.equations.separable():
             return []

@@ -272,7 +272,8 @@ GEE = Entry(
     predicts_groups=False,
     some_rows=_gee_rows,
     variants={name: {"correlation": correlation} for name, correlation in _STRUCTURES.items()}
-    | {"cloglog": {"correlation": "exchangeable", "link": "cloglog"}, "probit": {"correlation": "ar1", "link": "probit"}},
+    | {"cloglog": {"correlation": "exchangeable", "link": "cloglog"}}
+    | {"probit": {"correlation": "ar1", "link": "probit"}},
     usual=("exchangeable",),
     more_variants={
         f"{name}, geepack's moments": {"correlation": correlation, "ddof_correction": False}
