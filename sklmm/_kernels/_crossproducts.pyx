@@ -1,0 +1,182 @@
+"""Cross-products of the rows of a linear model in one pass: all that its likelihood needs of them.
+
+Rows are sorted by cluster, or taken in an order that sorts them. A tile holds the rows [x standardised | 1 if intercept | y
+standardised | z]; a *chunk* is a run of whole clusters with accumulators of its own, and chunks are summed in a fixed order, so
+that results are bitwise the same for any number of threads.
+"""
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport int32_t, int64_t
+from libc.string cimport memset
+
+import numpy as np
+
+from sklmm._kernels._grouping import gather_rows
+
+cimport sklmm._kernels._rows as c
+from sklmm._kernels._pass cimport Rows, add_second_order, rows_load, rows_update
+
+
+cdef struct Job:
+    Rows rows                   # its source and ld alone
+    const double *y
+    const double *offset        # or NULL
+    const double *weight        # or NULL: all ones
+    double y_center, y_inv_scale
+    const int64_t *start
+    const int64_t *order        # or NULL: the rows are sorted
+    const int64_t *kept         # columns of a tile that products are kept of
+    const char *data            # the first row, if there is an order
+    ptrdiff_t stride, bytes     # of a row
+    ptrdiff_t q, k, y_slot, tile, size
+
+
+def cluster_products(X, const double[::1] center, const double[::1] inv_scale, bint intercept, const int64_t[::1] kept,
+                     const double[::1] y, offset, weight, double y_center, double y_inv_scale, const int64_t[::1] z_column,
+                     const double[::1] z_center, const double[::1] z_inv_scale, const int64_t[::1] start, order,
+                     const int64_t[::1] chunk, ptrdiff_t tile, int n_threads):
+    """Weighted cross-products of E, which are the columns `kept` of [X | 1 | y], and of each cluster's Z.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, p), float64 or float32, of any strides
+    center, inv_scale : ndarray of shape (p,), and zeros up to whole vectors
+        Columns are (X - center) * inv_scale.
+    intercept : bool
+    kept : ndarray of shape (k,)
+        Columns of X, p for the intercept, and last p + intercept for y.
+    y : ndarray of shape (n,)
+        It enters as (y - offset - y_center) * y_inv_scale.
+    offset, weight : ndarray of shape (n,) or None
+    z_column : ndarray of shape (q,)
+        Column of X, or -1 for the constant 1; q may be 0.
+    z_center, z_inv_scale : ndarray of shape (q,)
+    start : ndarray of shape (n_clusters + 1,)
+        First row of each cluster.
+    order : ndarray of shape (n,), int64, or None
+        Of the rows; None if they are sorted.
+    chunk : ndarray
+        First cluster of each chunk, and their number.
+    tile : int
+        Rows that are worked on at a time.
+    n_threads : int
+
+    Returns
+    -------
+    total : ndarray of shape (k, k)
+        E'WE.
+    A : ndarray of shape (n_clusters, q, q)
+        Z'WZ.
+    B : ndarray of shape (n_clusters, q, k)
+        Z'WE.
+    """
+    cdef:
+        Job job
+        ptrdiff_t i, p = X.shape[1], q = z_column.shape[0], n_chunks = chunk.shape[0] - 1, ld
+        const double[::1] offsets, weights
+        const int64_t[::1] orders
+        const double[:, ::1] gathered
+    if order is not None and not (X.strides[1] == X.itemsize and X.strides[0] > 0 and X.dtype == np.float64 and p):
+        X, y = gather_rows(X, order), np.asarray(y)[order]
+        offset = None if offset is None else offset[order]
+        weight = None if weight is None else weight[order]
+        order = None
+    job.y_slot = p + intercept
+    job.q, job.k, job.tile = q, kept.shape[0], tile
+    ld = job.rows.ld = (job.y_slot + 1 + q + 7) // 8 * 8
+    s = &job.rows.source
+    cdef size_t address = X.__array_interface__["data"][0]
+    job.data = <const char *> address
+    s.data = <const void *> address
+    job.stride, job.bytes = X.strides[0], p * X.itemsize
+    s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
+    s.n, s.p = X.shape
+    s.is_float32 = X.dtype == np.float32
+    s.center, s.inv_scale, s.intercept = &center[0], &inv_scale[0], intercept
+    s.q, s.z_slot = q, job.y_slot + 1
+    s.z_column, s.z_center, s.z_inv_scale = NULL, NULL, NULL
+    if q:
+        s.z_column, s.z_center, s.z_inv_scale = &z_column[0], &z_center[0], &z_inv_scale[0]
+    job.offset = job.weight = NULL
+    job.order = NULL
+    if offset is not None:
+        offsets = offset
+        job.offset = &offsets[0]
+    if weight is not None:
+        weights = weight
+        job.weight = &weights[0]
+    if order is not None:
+        orders = order
+        job.order = &orders[0]
+    job.y, job.y_center, job.y_inv_scale, job.start, job.kept = &y[0], y_center, y_inv_scale, &start[0], &kept[0]
+    n_clusters = start.shape[0] - 1
+    cdef double[:, :, ::1] A = np.zeros((n_clusters, q, q)), B = np.zeros((n_clusters, q, job.k))
+    job.size = tile * (ld + q + 1 + (p if job.order != NULL else 0)) + q * ld + 64
+    cdef double[:, ::1] arenas = np.zeros((n_threads, job.size)), totals = np.zeros((n_chunks, ld * ld))
+    cdef double *a = &A[0, 0, 0] if q else NULL
+    cdef double *b = &B[0, 0, 0] if q else NULL
+    for i in prange(n_chunks, nogil=True, schedule="dynamic", num_threads=n_threads):
+        add_clusters(&job, chunk[i], chunk[i + 1], &arenas[threadid(), 0], &totals[i, 0], a, b)
+    whole = np.add.reduce(np.asarray(totals), axis=0).reshape(ld, ld)
+    upper = np.triu(whole[np.ix_(kept, kept)])  # `kept` ascends
+    return upper + np.triu(upper, 1).T, np.asarray(A), np.asarray(B)
+
+
+cdef void add_clusters(const Job *job, ptrdiff_t first, ptrdiff_t last, double *arena, double *total, double *A,
+                       double *B) noexcept nogil:
+    """Adds the rows of clusters first .. last - 1 to the total, and fills their A and B."""
+    cdef:
+        ptrdiff_t ld = job.rows.ld, q = job.q, tile = job.tile, r = job.start[first], end = job.start[last], i = first
+        ptrdiff_t n, j, a, z = job.y_slot + 1, stop, at
+        double *T = arena
+        double *W = T + tile * ld
+        double *w = W + tile * q
+        double *sums = w + tile
+        double *gathered = sums + q * ld + 8
+        const int64_t *order
+        double f
+        Job own = job[0]
+    memset(sums, 0, q * ld * sizeof(double))
+    while r < end:
+        n = min(tile, end - r)
+        order = NULL
+        if job.order != NULL:
+            order = job.order + r
+            c.rows_gather(<char *> gathered, job.data, job.stride, job.bytes, order, n)
+            own.rows.source.data, own.rows.source.row, own.rows.source.n = gathered, job.rows.source.p, n + 8
+        rows_load(T, ld, &own.rows.source, 0 if order != NULL else r, n)
+        for j in range(n):
+            at = r + j if order == NULL else order[j]
+            f = job.y[at] - job.y_center
+            if job.offset != NULL:
+                f = f - job.offset[at]
+            T[j * ld + job.y_slot] = f * job.y_inv_scale
+            w[j] = 1.0 if job.weight == NULL else job.weight[at]
+            for a in range(q):
+                W[a * tile + j] = w[j] * T[j * ld + z + a]
+        add_second_order(&own.rows, total, NULL, job.y_slot + 1, T, NULL if job.weight == NULL else w, NULL, r, n,
+                         tile if order == NULL else 0)
+        j = 0
+        while q and j < n:
+            stop = min(n, job.start[i + 1] - r)
+            if stop > j:
+                rows_update(sums, ld, W + j, 1, tile, q, T + j * ld, stop - j)
+            j = stop
+            if job.start[i + 1] > r + n:
+                break
+            keep(job, sums, A + i * q * q, B + i * q * job.k)
+            i += 1
+        r += n
+    while q and i < last:  # clusters without rows at the end
+        keep(job, sums, A + i * q * q, B + i * q * job.k)
+        i += 1
+
+
+cdef void keep(const Job *job, double *sums, double *A, double *B) noexcept nogil:
+    """The sums of a cluster are whole: they go to A and B, and the next one's begin."""
+    cdef ptrdiff_t a, b, q = job.q, k = job.k, ld = job.rows.ld
+    for a in range(q):
+        for b in range(q):
+            A[a * q + b] = sums[a * ld + job.y_slot + 1 + b]
+        for b in range(k):
+            B[a * k + b] = sums[a * ld + job.kept[b]]
+    memset(sums, 0, q * ld * sizeof(double))
