@@ -94,6 +94,10 @@ class ClusterProducts(LinearRows):
             units.z_inv_scale[:q], self.start, self.order, chunk, tile, self.n_threads,
         )  # fmt: skip
 
+    def first_theta(self):
+        """A theta to begin with."""
+        return self.covariance.start()
+
     def evaluate(self, theta):
         """log|V| and Q."""
         Lambda = self.covariance.lambda_(theta)

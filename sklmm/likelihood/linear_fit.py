@@ -1,0 +1,281 @@
+"""Fits of linear mixed models: cross-products of one pass, the best theta, and the fitted model's numbers."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.units import FitUnits
+from sklmm.likelihood.linear_criterion import NOTHING_LEFT, LinearCriterion
+from sklmm.likelihood.linear_crossproducts import ClusterProducts
+from sklmm.likelihood.linear_search import best_theta
+from sklmm.optimize.newton import FitReport
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """A fitted linear model in numbers; lists have one entry per grouping factor.
+
+    Parameters are in the user's units, the intercept (if any) first; `fixed_covariance` and `effect_slopes` are of the
+    standardised columns of `FitUnits.design` and of the effects u of `EffectUnits`, which are independent standard
+    normals: predictions from the user's own columns would be small differences of huge numbers.
+
+    Attributes
+    ----------
+    beta : ndarray
+        0 for aliased columns.
+    vcov : ndarray
+        sigma^2 (X'V^-1 X)^-1, V in units of sigma^2; NaN for aliased columns.
+    sigma : float
+        Residual standard deviation, of rows with precision 1.
+    theta : list of ndarray
+        Entries of the covariance factors relative to sigma, as lme4 has them.
+    lambda_ : list of ndarray of shape (q, q)
+        Covariance factors: the random coefficients' covariance is lambda_ lambda_'.
+    log_likelihood, ml_log_likelihood : float
+        Of the method of the fit; the expression of maximum likelihood at the same estimates.
+    reml : bool
+    n_counted : float
+        Rows, as often as weights count them.
+    rank : int
+        Number of estimated fixed effects.
+    modes, mode_cov : list of ndarray
+        Conditional means (n_levels, q) and covariances (n_levels, q, q) of the random coefficients, beta being known.
+    posteriors : list of NormalPosterior
+        Of the effects u, beta being known.
+    posterior : JointPosterior or None
+        For several factors.
+    effect_slopes : list of ndarray of shape (n_levels, q, f)
+        d(mode of u) / d(beta), in standardised columns; see `prediction_variance`.
+    fixed_covariance : ndarray of shape (f, f)
+        Of the estimated fixed effects, in the order of `fixed_positions`.
+    fixed_positions : ndarray of shape (f,)
+        Columns of `FitUnits.design` that are estimated.
+    aliased : list of int
+        Columns of X that are constant or linear combinations of earlier ones.
+    is_singular : bool
+        A variance or a correlation on the boundary.
+    report : FitReport
+    units : FitUnits
+        x are the fixed effects of standardised columns, in units of the outcome; theta; log sigma.
+    effect_units : list of EffectUnits
+    variance_vcov : ndarray of shape (m + 1, m + 1)
+        Inverse of the observed information of (theta, log sigma), of the standardised columns.
+    vcov_gradient : ndarray of shape (m + 1, n_fixed, n_fixed)
+        Derivatives of vcov in them.
+    """
+
+    beta: np.ndarray
+    vcov: np.ndarray
+    sigma: float
+    theta: list
+    lambda_: list
+    log_likelihood: float
+    ml_log_likelihood: float
+    reml: bool
+    n_counted: float
+    rank: int
+    modes: list
+    mode_cov: list
+    posteriors: list
+    posterior: object
+    effect_slopes: list
+    fixed_covariance: np.ndarray
+    fixed_positions: np.ndarray
+    aliased: list
+    is_singular: bool
+    report: FitReport
+    units: FitUnits
+    effect_units: list
+    variance_vcov: np.ndarray
+    vcov_gradient: np.ndarray
+
+
+def linear_products(observations, structure, *, n_threads=1, units=None, offset=None, precision=None, y_units=None):
+    """The cross-products of the rows: the place that chooses how they are held."""
+    settings = dict(units=units, offset=offset, precision=precision, y_units=y_units)
+    return ClusterProducts(observations, structure, n_threads, **settings)
+
+
+def fit_linear(observations, structure, *, reml=True, offset=None, precision=None, tol=1e-10, max_iter=100, n_threads=1,
+               progress=None):
+    """Fit a linear model with normal random effects, by REML or maximum likelihood.
+
+    Parameters
+    ----------
+    observations : Observations
+        y : ndarray of float64.
+    structure : Structure
+    reml : bool
+    offset : ndarray of shape (n,), float64, or None
+        Added to the linear predictor.
+    precision : ndarray of shape (n,), float64, positive, or None
+        The residual variance of a row is sigma^2 / precision.
+    tol : float
+        Newton decrement, in log-likelihood units.
+    max_iter : int
+    n_threads : int
+    progress : callable or None
+        Called with a row of the report's history after each evaluation.
+
+    Returns
+    -------
+    LinearFit
+
+    Raises
+    ------
+    ValueError
+        Where the data do not tell the residual variance.
+    """
+    products = linear_products(
+        observations, structure, n_threads=n_threads, offset=offset, precision=precision
+    )
+    _check_rows(products, reml)
+    criterion = LinearCriterion(products, reml)
+    optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress)
+    _check_residuals(criterion, optimum.x)
+    return conclude(criterion, optimum)
+
+
+def _check_rows(products, reml):
+    n, f = products.n_counted, products.f
+    if n <= f:
+        raise ValueError(
+            f"there are {f} coefficients and {n:g} rows: nothing is left to estimate the residual variance from; leave "
+            "features out"
+        )
+    for factor, codes in zip(products.structure.factors, products.observations.codes, strict=True):
+        if -1 not in factor.columns or products.precision is not None:
+            continue
+        weights = products.observations.weights
+        counts = np.bincount(codes, weights=weights, minlength=factor.n_levels)
+        if counts.max(initial=0.0) <= 1.0:
+            raise ValueError(
+                f"no level of {factor.name!r} has more than one row: the variance between levels can't be told from the "
+                "residual variance; leave its random effects out"
+            )
+
+
+def _check_residuals(criterion, theta):
+    """Refuse a fit that leaves no residuals: the likelihood has no maximum there."""
+    products = criterion.products
+    point, plain = criterion.at(theta), criterion.at(np.zeros_like(theta))
+    total = products.C[-1, -1]
+    if plain.squares <= NOTHING_LEFT * total:
+        raise ValueError("the features reproduce the outcome exactly: there is no residual variance to estimate")
+    if point.squares <= NOTHING_LEFT * plain.squares or np.abs(theta).max(initial=0.0) > 1e6:
+        names = " and ".join(repr(factor.name) for factor in products.structure.factors)
+        raise ValueError(
+            f"the random effects of {names} and the features reproduce the outcome exactly, as where it is constant "
+            "within groups: no residual variance is left; leave random effects out"
+        )
+
+
+def conclude(criterion, optimum):
+    """The numbers of a fitted model, at the best theta.
+
+    Parameters
+    ----------
+    criterion : LinearCriterion
+    optimum : Optimum
+
+    Returns
+    -------
+    LinearFit
+    """
+    products, theta = criterion.products, optimum.x
+    units, structure, f, m = products.units, products.structure, products.f, theta.size
+    factors, slopes_only, s = structure.factors, structure.slopes_only, products.y_scale
+    point = criterion.at(theta)
+    tau = criterion.log_sigma(point)
+    sigma = np.exp(tau)
+    residual = np.append(-point.beta, 1.0)
+    derivatives = products.derivatives(theta, residual, point.root)
+    log_likelihood, _, hessian, _ = criterion.joint(point, point.beta, tau, derivatives)
+    ml_log_likelihood = LinearCriterion(products, False).value(point, point.squares, tau)
+    if not derivatives.exact:
+        hessian[f : f + m, f : f + m] = _theta_block(criterion, optimum, hessian, f, m)
+    held = np.zeros(m + 1, dtype=bool)
+    held[:m] = not factors
+    n_slopes, first = units.p - slopes_only, int(units.fit_intercept)
+    inner = sigma**2 * (point.root @ point.root.T)
+    to_user = s * units.fixed_map()[:, products.kept]
+    aliased = np.flatnonzero(products.aliased[:n_slopes])
+    lost, no_effect = first + aliased, first + np.arange(n_slopes, units.p)
+
+    def in_user_units(matrix):
+        out = to_user @ matrix @ to_user.T
+        out[lost, :] = out[:, lost] = np.nan
+        return np.delete(np.delete(out, no_effect, axis=0), no_effect, axis=1)
+
+    vcov = in_user_units(inner)
+    gradient = [in_user_units(-sigma**2 * (Q @ d @ Q)) for Q in [point.root @ point.root.T] for d in derivatives.products]
+    beta = products.beta(point.beta)
+    x = np.concatenate([s * beta, theta, [tau + np.log(s)]])
+    x[units.p : units.n_fixed] += products.y_center
+    natural_theta = units.natural(np.append(beta, theta))[1]
+    sizes = [len(factor.columns) for factor in factors]
+    effect_units = [
+        replace(each, Lambda=s * sigma * each.Lambda) for each in units.effect_units(np.append(beta, theta), sizes)
+    ]
+    combinations = np.column_stack([residual / sigma, np.vstack([-np.eye(f), np.zeros(f)]) / (s * sigma)])
+    effects, blocks, joint = products.effects(theta, combinations)
+    modes = [u[:, :, 0] for u in effects]
+    scales = [each.natural for each in effect_units]
+    posteriors, posterior = products.posteriors(modes, blocks, joint)
+    entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
+    parts = np.split(natural_theta, entries[:-1]) if factors else []
+    return LinearFit(
+        beta=np.delete(products.natural_beta(beta), no_effect),
+        vcov=vcov,
+        sigma=float(s * sigma),
+        theta=parts,
+        lambda_=[s * sigma * RelativeCovariance(each.blocks).lambda_(part)
+                 for each, part in zip(factors, parts, strict=True)],
+        log_likelihood=log_likelihood,
+        ml_log_likelihood=ml_log_likelihood,
+        reml=criterion.reml,
+        n_counted=products.n_counted,
+        rank=f,
+        modes=[u @ scale.T for u, scale in zip(modes, scales, strict=True)],
+        mode_cov=[scale @ block @ scale.T for block, scale in zip(blocks, scales, strict=True)],
+        posteriors=posteriors,
+        posterior=posterior,
+        effect_slopes=[u[:, :, 1:] for u in effects],
+        fixed_covariance=s**2 * inner,
+        fixed_positions=np.where(products.kept < n_slopes, products.kept, products.kept - slopes_only),
+        aliased=aliased.tolist(),
+        is_singular=bool(factors) and bool(products.covariance.on_boundary(theta).any()),
+        report=optimum.report,
+        units=FitUnits(units, x, n_slopes),
+        effect_units=effect_units,
+        variance_vcov=variance_covariance(hessian, f, held),
+        vcov_gradient=np.array([*gradient, 2.0 * vcov]),
+    )  # fmt: skip
+
+
+def variance_covariance(hessian, f, held):
+    """Covariance of (theta, log sigma): the inverse of their information where the fixed effects are at their best.
+
+    0 for what is held, and in directions in which the likelihood is flat or curves upwards, as rounding may have it at
+    a boundary.
+    """
+    inside = f + np.flatnonzero(~held)
+    information = -hessian[np.ix_(inside, inside)]
+    if f:
+        across = hessian[np.ix_(inside, np.arange(f))]
+        information += across @ np.linalg.solve(hessian[:f, :f], across.T)
+    scale = 1.0 / np.sqrt(np.maximum(np.abs(information.diagonal()), 1e-300))
+    w, vectors = np.linalg.eigh(information * scale[:, None] * scale)
+    keep = w > 1e-10
+    root = (vectors[:, keep] * scale[:, None]) / np.sqrt(w[keep])
+    out = np.zeros((held.size, held.size))
+    out[np.ix_(~held, ~held)] = root @ root.T
+    return out
+
+
+def _theta_block(criterion, optimum, hessian, f, m):
+    """The part of theta of the joint Hessian, from that of theta alone, which is exact."""
+    others = np.append(np.arange(f), f + m)
+    across = hessian[np.ix_(np.arange(f, f + m), others)]
+    return optimum.hessian + across @ np.linalg.solve(hessian[np.ix_(others, others)], across.T)

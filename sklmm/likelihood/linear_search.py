@@ -1,0 +1,110 @@
+"""The theta at which a linear model's likelihood is highest; variances of 0 are points like others."""
+
+import numpy as np
+
+from sklmm.optimize.newton import maximise
+from sklmm.optimize.quasi_newton import maximise_by_gradients
+from sklmm.passes.blocks import POLISH_ROWS
+
+TRIED = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # relative standard deviations that are tried where one ends at 0
+HIGHER = 1e-8  # log-likelihood units, and as a share of the log-likelihood 1e-12: rounding errors
+DIFFERENCE = 1e-4
+
+
+def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
+    """The highest maximum in theta, after a second look where a variance is 0 or a correlation 1.
+
+    Parameters
+    ----------
+    criterion : LinearCriterion
+    tol, max_iter, progress
+        As in `fit_linear`.
+
+    Returns
+    -------
+    Optimum
+    """
+    products, covariance = criterion.products, criterion.products.covariance
+    held = np.full(covariance.m, not products.structure.factors)
+    settings = dict(n_rows=products.n_rows, n_fixed=0, held=held, tol=tol, progress=progress)
+
+    def snap(theta):
+        return np.where(covariance.on_boundary(theta), 0.0, theta)
+
+    def climb(theta, report=None):
+        iterations = max_iter if report is None else report.n_iter + max_iter
+        common = dict(settings, snap=snap, max_iter=iterations, report=report)
+        if products.exact:
+            polish = products.n_rows <= POLISH_ROWS
+            return maximise(lambda x, *_: criterion.profile(x), theta, strides=(1,), polish=polish, **common)
+        return maximise_by_gradients(*_by_gradients(criterion), theta, **common)
+
+    start = np.zeros(covariance.m) if held.all() else products.first_theta()
+    best = climb(start)
+    report = best.report
+    while not held.all():
+        verdict = report.converged, report.decrement, report.verdict
+        other = _higher_start(criterion, best)
+        if other is None:
+            break
+        found = climb(other, report)
+        if found.value <= best.value + _noise(best.value):
+            report.converged, report.decrement, report.verdict = verdict
+            break
+        best = found
+    return best
+
+
+def _noise(value):
+    return HIGHER + 1e-12 * abs(value)
+
+
+def _higher_start(criterion, optimum):
+    """A theta with a higher likelihood than the optimum's, in which a variance that is 0 there is not; None if none is
+    found."""
+    covariance, theta = criterion.products.covariance, optimum.x
+    zero = covariance.diagonal & covariance.on_boundary(theta)
+    if not zero.any():
+        return None
+    best, height = None, optimum.value + _noise(optimum.value)
+    tried = TRIED if criterion.products.exact else TRIED[1::2]
+    signs = (1.0, -1.0) if (~covariance.diagonal).any() else (1.0,)
+    for size in tried:
+        for sign in signs:
+            trial = np.where(zero, size, np.where(covariance.diagonal, theta, sign * theta))
+            try:
+                point = criterion.at(trial)
+                value = criterion.value(point, point.squares, criterion.log_sigma(point))
+            except FloatingPointError:
+                continue
+            if value > height:
+                best, height = trial, value
+    return best
+
+
+def _by_gradients(criterion):
+    """What `maximise_by_gradients` asks for, of a criterion whose Hessian is known on average only."""
+    kept = {}
+
+    def evaluate(theta, *_):
+        value, gradient, kept["hessian"] = criterion.profile(theta)
+        return value, gradient, None
+
+    def information(theta):
+        return -kept["hessian"]
+
+    def hessian(theta, information, active, rough=False):
+        return differences(criterion, theta)
+
+    return evaluate, information, hessian, lambda theta, step: theta + step
+
+
+def differences(criterion, theta):
+    """The Hessian of the likelihood of theta alone, by central differences of its gradient."""
+    rows = []
+    for unit in np.eye(theta.size):
+        step = DIFFERENCE * max(1.0, np.abs(theta).max())
+        high, low = (criterion.profile(theta + side * step * unit)[1] for side in (1.0, -1.0))
+        rows.append((high - low) / (2.0 * step))
+    out = np.array(rows)
+    return 0.5 * (out + out.T)
