@@ -30,11 +30,10 @@ cdef struct Job:
     ptrdiff_t q, k, y_slot, tile, size
 
 
-def cluster_products(X, const double[::1] center, const double[::1] inv_scale, bint intercept, const int64_t[::1] kept,
-                     const double[::1] y, offset, weight, double y_center, double y_inv_scale, const int64_t[::1] z_column,
-                     const double[::1] z_center, const double[::1] z_inv_scale, const int64_t[::1] start, order,
-                     const int64_t[::1] chunk, ptrdiff_t tile, int n_threads):
-    """Weighted cross-products of E, which are the columns `kept` of [X | 1 | y], and of each cluster's Z.
+cdef class RowProducts:
+    """Rows, ready for passes that sum up cross-products.
+
+    E are the columns `kept` of [X | 1 | y], Z those of the random coefficients.
 
     Parameters
     ----------
@@ -43,82 +42,163 @@ def cluster_products(X, const double[::1] center, const double[::1] inv_scale, b
         Columns are (X - center) * inv_scale.
     intercept : bool
     kept : ndarray of shape (k,)
-        Columns of X, p for the intercept, and last p + intercept for y.
+        Columns of X, p for the intercept, and last p + intercept for y; they ascend.
     y : ndarray of shape (n,)
         It enters as (y - offset - y_center) * y_inv_scale.
     offset, weight : ndarray of shape (n,) or None
     z_column : ndarray of shape (q,)
         Column of X, or -1 for the constant 1; q may be 0.
     z_center, z_inv_scale : ndarray of shape (q,)
-    start : ndarray of shape (n_clusters + 1,)
-        First row of each cluster.
     order : ndarray of shape (n,), int64, or None
-        Of the rows; None if they are sorted.
-    chunk : ndarray
-        First cluster of each chunk, and their number.
+        Of the rows; None if they are to be taken as they are.
     tile : int
         Rows that are worked on at a time.
-    n_threads : int
-
-    Returns
-    -------
-    total : ndarray of shape (k, k)
-        E'WE.
-    A : ndarray of shape (n_clusters, q, q)
-        Z'WZ.
-    B : ndarray of shape (n_clusters, q, k)
-        Z'WE.
     """
     cdef:
         Job job
-        ptrdiff_t i, p = X.shape[1], q = z_column.shape[0], n_chunks = chunk.shape[0] - 1, ld
-        const double[::1] offsets, weights
-        const int64_t[::1] orders
-        const double[:, ::1] gathered
-    if order is not None and not (X.strides[1] == X.itemsize and X.strides[0] > 0 and X.dtype == np.float64 and p):
-        X, y = gather_rows(X, order), np.asarray(y)[order]
-        offset = None if offset is None else offset[order]
-        weight = None if weight is None else weight[order]
-        order = None
-    job.y_slot = p + intercept
-    job.q, job.k, job.tile = q, kept.shape[0], tile
-    ld = job.rows.ld = (job.y_slot + 1 + q + 7) // 8 * 8
-    s = &job.rows.source
-    cdef size_t address = X.__array_interface__["data"][0]
-    job.data = <const char *> address
-    s.data = <const void *> address
-    job.stride, job.bytes = X.strides[0], p * X.itemsize
-    s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
-    s.n, s.p = X.shape
-    s.is_float32 = X.dtype == np.float32
-    s.center, s.inv_scale, s.intercept = &center[0], &inv_scale[0], intercept
-    s.q, s.z_slot = q, job.y_slot + 1
-    s.z_column, s.z_center, s.z_inv_scale = NULL, NULL, NULL
-    if q:
-        s.z_column, s.z_center, s.z_inv_scale = &z_column[0], &z_center[0], &z_inv_scale[0]
-    job.offset = job.weight = NULL
-    job.order = NULL
-    if offset is not None:
-        offsets = offset
-        job.offset = &offsets[0]
-    if weight is not None:
-        weights = weight
-        job.weight = &weights[0]
-    if order is not None:
-        orders = order
-        job.order = &orders[0]
-    job.y, job.y_center, job.y_inv_scale, job.start, job.kept = &y[0], y_center, y_inv_scale, &start[0], &kept[0]
-    n_clusters = start.shape[0] - 1
-    cdef double[:, :, ::1] A = np.zeros((n_clusters, q, q)), B = np.zeros((n_clusters, q, job.k))
-    job.size = tile * (ld + q + 1 + (p if job.order != NULL else 0)) + q * ld + 64
-    cdef double[:, ::1] arenas = np.zeros((n_threads, job.size)), totals = np.zeros((n_chunks, ld * ld))
-    cdef double *a = &A[0, 0, 0] if q else NULL
-    cdef double *b = &B[0, 0, 0] if q else NULL
-    for i in prange(n_chunks, nogil=True, schedule="dynamic", num_threads=n_threads):
-        add_clusters(&job, chunk[i], chunk[i + 1], &arenas[threadid(), 0], &totals[i, 0], a, b)
-    whole = np.add.reduce(np.asarray(totals), axis=0).reshape(ld, ld)
-    upper = np.triu(whole[np.ix_(kept, kept)])  # `kept` ascends
-    return upper + np.triu(upper, 1).T, np.asarray(A), np.asarray(B)
+        object keep_alive
+
+    def __init__(self, X, const double[::1] center, const double[::1] inv_scale, bint intercept, const int64_t[::1] kept,
+                 const double[::1] y, offset, weight, double y_center, double y_inv_scale, const int64_t[::1] z_column,
+                 const double[::1] z_center, const double[::1] z_inv_scale, order, ptrdiff_t tile):
+        cdef Job *job = &self.job
+        cdef const double[::1] offsets, weights
+        cdef const int64_t[::1] orders
+        if order is not None and not (X.strides[1] == X.itemsize and X.strides[0] > 0 and X.dtype == np.float64 and X.size):
+            X, y = gather_rows(X, order), np.asarray(y)[order]
+            offset = None if offset is None else offset[order]
+            weight = None if weight is None else weight[order]
+            order = None
+        job.y_slot = X.shape[1] + intercept
+        job.q, job.k, job.tile = z_column.shape[0], kept.shape[0], tile
+        job.rows.ld = (job.y_slot + 1 + job.q + 7) // 8 * 8
+        s = &job.rows.source
+        cdef size_t address = X.__array_interface__["data"][0]
+        job.data = <const char *> address
+        s.data = <const void *> address
+        job.stride, job.bytes = X.strides[0], X.shape[1] * X.itemsize
+        s.row, s.col = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
+        s.n, s.p = X.shape
+        s.is_float32 = X.dtype == np.float32
+        s.center, s.inv_scale, s.intercept = &center[0], &inv_scale[0], intercept
+        s.q, s.z_slot = job.q, job.y_slot + 1
+        s.z_column, s.z_center, s.z_inv_scale = NULL, NULL, NULL
+        if job.q:
+            s.z_column, s.z_center, s.z_inv_scale = &z_column[0], &z_center[0], &z_inv_scale[0]
+        job.offset = job.weight = NULL
+        job.order = NULL
+        if offset is not None:
+            offsets = offset
+            job.offset = &offsets[0]
+        if weight is not None:
+            weights = weight
+            job.weight = &weights[0]
+        if order is not None:
+            orders = order
+            job.order = &orders[0]
+        job.y, job.y_center, job.y_inv_scale, job.kept = &y[0], y_center, y_inv_scale, &kept[0]
+        job.size = tile * (job.rows.ld + job.q + 1 + (s.p if order is not None else 0)) + job.q * job.rows.ld + 64
+        self.keep_alive = [X, center, inv_scale, np.asarray(kept), y, offset, weight, z_column, z_center, z_inv_scale, order]
+
+    def by_cluster(self, const int64_t[::1] start, const int64_t[::1] chunk, int n_threads):
+        """Cross-products of all rows, and of each cluster.
+
+        Parameters
+        ----------
+        start : ndarray of shape (n_clusters + 1,)
+            First row of each cluster.
+        chunk : ndarray
+            First cluster of each chunk, and their number.
+        n_threads : int
+
+        Returns
+        -------
+        total : ndarray of shape (k, k)
+            E'WE.
+        A : ndarray of shape (n_clusters, q, q)
+            Z'WZ.
+        B : ndarray of shape (n_clusters, q, k)
+            Z'WE.
+        """
+        cdef Job *job = &self.job
+        cdef ptrdiff_t i, q = job.q, ld = job.rows.ld, n_chunks = chunk.shape[0] - 1, n = start.shape[0] - 1
+        cdef double[:, :, ::1] A = np.zeros((n, q, q)), B = np.zeros((n, q, job.k))
+        cdef double[:, ::1] arenas = np.zeros((n_threads, job.size)), totals = np.zeros((n_chunks, ld * ld))
+        cdef double *a = &A[0, 0, 0] if q else NULL
+        cdef double *b = &B[0, 0, 0] if q else NULL
+        job.start = &start[0]
+        for i in prange(n_chunks, nogil=True, schedule="dynamic", num_threads=n_threads):
+            add_clusters(job, chunk[i], chunk[i + 1], &arenas[threadid(), 0], &totals[i, 0], a, b)
+        kept = self.keep_alive[3]
+        upper = np.triu(np.add.reduce(np.asarray(totals), axis=0).reshape(ld, ld)[np.ix_(kept, kept)])
+        return upper + np.triu(upper, 1).T, np.asarray(A), np.asarray(B)
+
+    def of_border(self, const int64_t[::1] start, const int32_t[:, ::1] column, const int64_t[::1] first,
+                  const int32_t[:, ::1] cell, ptrdiff_t q, double[:, ::1] B, double[:, ::1] S, double[:, ::1] E):
+        """Adds what the border's coefficients have with the leaves', with each other, and with E.
+
+        Parameters
+        ----------
+        start : ndarray of shape (n_leaves + 1,)
+            First row of each leaf.
+        column : ndarray of shape (T - q, n), int32
+            Place among the border's coefficients, by row in the order.
+        first, cell
+            As in `border_cells`, `cell` by coefficient.
+        q : int
+            Coefficients of a leaf, the first of Z.
+        B : ndarray of shape (entries, q)
+        S : ndarray of shape (n_border, n_border)
+        E : ndarray of shape (n_border, k)
+        """
+        cdef:
+            Job own = self.job
+            ptrdiff_t ld = own.rows.ld, T = own.q, n = column.shape[1], r = 0, i = 0, j, a, b, m, x, at, z = own.y_slot + 1
+            double[::1] arena = np.zeros(own.size)
+            double *tile = &arena[0]
+            double *w = tile + own.tile * (ld + T)
+            double *row
+            double f
+        with nogil:
+            while r < n:
+                m = min(own.tile, n - r)
+                load(&own, r, m, tile)
+                for j in range(m):
+                    while start[i + 1] <= r + j:
+                        i += 1
+                    row = tile + j * ld
+                    for b in range(q, T):
+                        x, f = column[b - q, r + j], w[j] * row[z + b]
+                        at = first[i] + cell[b - q, r + j]
+                        for a in range(q):
+                            B[at, a] += f * row[z + a]
+                        for a in range(q, T):
+                            S[x, column[a - q, r + j]] += f * row[z + a]
+                        for a in range(own.k):
+                            E[x, a] += f * row[own.kept[a]]
+                r += m
+
+
+cdef void load(Job *job, ptrdiff_t r, ptrdiff_t n, double *arena) noexcept nogil:
+    """Rows r .. r + n - 1 in the order: the tile, behind it weights times Z, by coefficient, and weights."""
+    cdef ptrdiff_t ld = job.rows.ld, tile = job.tile, q = job.q, j, a, at, z = job.y_slot + 1
+    cdef double *W = arena + tile * ld
+    cdef double *w = W + tile * q
+    cdef double *gathered = w + tile + q * ld + 8
+    cdef double f
+    if job.order != NULL:
+        c.rows_gather(<char *> gathered, job.data, job.stride, job.bytes, job.order + r, n)
+        job.rows.source.data, job.rows.source.row, job.rows.source.n = gathered, job.rows.source.p, n + 8
+    rows_load(arena, ld, &job.rows.source, r if job.order == NULL else 0, n)
+    for j in range(n):
+        at = r + j if job.order == NULL else job.order[r + j]
+        f = job.y[at] - job.y_center
+        if job.offset != NULL:
+            f = f - job.offset[at]
+        arena[j * ld + job.y_slot] = f * job.y_inv_scale
+        w[j] = 1.0 if job.weight == NULL else job.weight[at]
+        for a in range(q):
+            W[a * tile + j] = w[j] * arena[j * ld + z + a]
 
 
 cdef void add_clusters(const Job *job, ptrdiff_t first, ptrdiff_t last, double *arena, double *total, double *A,
@@ -126,40 +206,22 @@ cdef void add_clusters(const Job *job, ptrdiff_t first, ptrdiff_t last, double *
     """Adds the rows of clusters first .. last - 1 to the total, and fills their A and B."""
     cdef:
         ptrdiff_t ld = job.rows.ld, q = job.q, tile = job.tile, r = job.start[first], end = job.start[last], i = first
-        ptrdiff_t n, j, a, z = job.y_slot + 1, stop, at
-        double *T = arena
-        double *W = T + tile * ld
+        ptrdiff_t n, j, stop
+        double *W = arena + tile * ld
         double *w = W + tile * q
         double *sums = w + tile
-        double *gathered = sums + q * ld + 8
-        const int64_t *order
-        double f
         Job own = job[0]
     memset(sums, 0, q * ld * sizeof(double))
     while r < end:
         n = min(tile, end - r)
-        order = NULL
-        if job.order != NULL:
-            order = job.order + r
-            c.rows_gather(<char *> gathered, job.data, job.stride, job.bytes, order, n)
-            own.rows.source.data, own.rows.source.row, own.rows.source.n = gathered, job.rows.source.p, n + 8
-        rows_load(T, ld, &own.rows.source, 0 if order != NULL else r, n)
-        for j in range(n):
-            at = r + j if order == NULL else order[j]
-            f = job.y[at] - job.y_center
-            if job.offset != NULL:
-                f = f - job.offset[at]
-            T[j * ld + job.y_slot] = f * job.y_inv_scale
-            w[j] = 1.0 if job.weight == NULL else job.weight[at]
-            for a in range(q):
-                W[a * tile + j] = w[j] * T[j * ld + z + a]
-        add_second_order(&own.rows, total, NULL, job.y_slot + 1, T, NULL if job.weight == NULL else w, NULL, r, n,
-                         tile if order == NULL else 0)
+        load(&own, r, n, arena)
+        add_second_order(&own.rows, total, NULL, job.y_slot + 1, arena, NULL if job.weight == NULL else w, NULL, r, n,
+                         tile if job.order == NULL else 0)
         j = 0
         while q and j < n:
             stop = min(n, job.start[i + 1] - r)
             if stop > j:
-                rows_update(sums, ld, W + j, 1, tile, q, T + j * ld, stop - j)
+                rows_update(sums, ld, W + j, 1, tile, q, arena + j * ld, stop - j)
             j = stop
             if job.start[i + 1] > r + n:
                 break

@@ -13,12 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklmm._kernels._crossproducts import cluster_products
 from sklmm._kernels._grouping import group_rows
 from sklmm._kernels._linear import derivative_sums, explained
 from sklmm.likelihood.linear_rows import LinearRows
-from sklmm.likelihood.posterior import NormalPosterior
-from sklmm.passes.blocks import rows_of_tile
 from sklmm.passes.tables import in_order
 
 
@@ -83,16 +80,9 @@ class ClusterProducts(LinearRows):
         self._chunk = self.chunks(sizes, 3 * q**4 + q * q * self.k + (m + 1) * self.f * (self.f + 8))
 
     def _products(self):
-        units, factors = self.units, self.structure.factors
-        q = len(factors[0].columns) if factors else 0
-        tile = rows_of_tile(self.n_fixed + 1 + 2 * q)
+        q = len(self.structure.factors[0].columns) if self.structure.factors else 0
         chunk = self.chunks(self.start, (self.n_fixed + q + 8) ** 2)
-        y = np.ascontiguousarray(self.observations.y, dtype=np.float64)
-        return cluster_products(
-            self.observations.X, units.center, units.inv_scale, units.fit_intercept, self.columns, y, self.offset,
-            self.row_weights, self.y_center, 1.0 / self.y_scale, units.columns[:q], units.z_center[:q],
-            units.z_inv_scale[:q], self.start, self.order, chunk, tile, self.n_threads,
-        )  # fmt: skip
+        return self.row_products(np.arange(q), self.order).by_cluster(self.start, chunk, self.n_threads)
 
     def first_theta(self):
         """A theta to begin with."""
@@ -181,7 +171,3 @@ class ClusterProducts(LinearRows):
             [in_order(blocks, self.level_of_cluster, n_levels, default=np.eye(q))],
             None,
         )
-
-    def posteriors(self, modes, blocks, joint):
-        """Posteriors of each factor's effects, and None."""
-        return [NormalPosterior(u, u, block) for u, block in zip(modes, blocks, strict=True)], None

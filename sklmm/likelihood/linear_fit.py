@@ -9,6 +9,8 @@ from sklmm.design.units import FitUnits
 from sklmm.likelihood.linear_criterion import NOTHING_LEFT, LinearCriterion
 from sklmm.likelihood.linear_crossproducts import ClusterProducts
 from sklmm.likelihood.linear_search import best_theta
+from sklmm.likelihood.linear_several import SeveralProducts
+from sklmm.likelihood.posterior import NormalPosterior
 from sklmm.optimize.newton import FitReport
 
 
@@ -94,7 +96,8 @@ class LinearFit:
 def linear_products(observations, structure, *, n_threads=1, units=None, offset=None, precision=None, y_units=None):
     """The cross-products of the rows: the place that chooses how they are held."""
     settings = dict(units=units, offset=offset, precision=precision, y_units=y_units)
-    return ClusterProducts(observations, structure, n_threads, **settings)
+    serves = SeveralProducts if len(structure.factors) > 1 else ClusterProducts
+    return serves(observations, structure, n_threads, **settings)
 
 
 def fit_linear(observations, structure, *, reml=True, offset=None, precision=None, tol=1e-10, max_iter=100, n_threads=1,
@@ -222,7 +225,6 @@ def conclude(criterion, optimum):
     effects, blocks, joint = products.effects(theta, combinations)
     modes = [u[:, :, 0] for u in effects]
     scales = [each.natural for each in effect_units]
-    posteriors, posterior = products.posteriors(modes, blocks, joint)
     entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
     parts = np.split(natural_theta, entries[:-1]) if factors else []
     return LinearFit(
@@ -239,8 +241,8 @@ def conclude(criterion, optimum):
         rank=f,
         modes=[u @ scale.T for u, scale in zip(modes, scales, strict=True)],
         mode_cov=[scale @ block @ scale.T for block, scale in zip(blocks, scales, strict=True)],
-        posteriors=posteriors,
-        posterior=posterior,
+        posteriors=[NormalPosterior(u, u, block) for u, block in zip(modes, blocks, strict=True)],
+        posterior=joint,
         effect_slopes=[u[:, :, 1:] for u in effects],
         fixed_covariance=s**2 * inner,
         fixed_positions=np.where(products.kept < n_slopes, products.kept, products.kept - slopes_only),

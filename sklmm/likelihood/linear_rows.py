@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from sklmm._kernels._crossproducts import RowProducts
 from sklmm.design.units import row_sample
 from sklmm.likelihood.prepared import PreparedRows
-from sklmm.passes.blocks import ACCUMULATOR_BYTES, MAX_CHUNKS
+from sklmm.passes.blocks import ACCUMULATOR_BYTES, MAX_CHUNKS, rows_of_tile
 
 
 class LinearRows(PreparedRows):
@@ -74,6 +75,17 @@ class LinearRows(PreparedRows):
         most = min(MAX_CHUNKS, max(4, ACCUMULATOR_BYTES // (8 * max(1, numbers))))
         first = np.searchsorted(start[:-1], np.linspace(0, n, most + 1)[:-1])
         return np.unique(np.append(np.minimum(first, n_clusters), [0, n_clusters])).astype(np.int64)
+
+    def row_products(self, coefficients, order):
+        """The rows in an order, ready for passes; Z are these random coefficients."""
+        units, rows = self.units, self.observations
+        y = np.ascontiguousarray(rows.y, dtype=np.float64)
+        z = (np.ascontiguousarray(part[coefficients]) for part in (units.columns, units.z_center, units.z_inv_scale))
+        tile = rows_of_tile(self.n_fixed + 1 + 2 * len(coefficients))
+        return RowProducts(
+            rows.X, units.center, units.inv_scale, units.fit_intercept, self.columns, y, self.offset, self.row_weights,
+            self.y_center, 1.0 / self.y_scale, *z, order, tile,
+        )  # fmt: skip
 
     def beta(self, estimated):
         """Fixed effects in the engine's order, 0 for those that are not estimated."""
