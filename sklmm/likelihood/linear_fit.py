@@ -8,6 +8,7 @@ from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.units import FitUnits
 from sklmm.likelihood.linear_criterion import NOTHING_LEFT, LinearCriterion
 from sklmm.likelihood.linear_crossproducts import ClusterProducts
+from sklmm.likelihood.linear_kenward_roger import kenward_roger as kenward_roger_parts
 from sklmm.likelihood.linear_search import best_theta
 from sklmm.likelihood.linear_several import SeveralProducts
 from sklmm.likelihood.posterior import NormalPosterior
@@ -65,6 +66,9 @@ class LinearFit:
         Inverse of the observed information of (theta, log sigma), of the standardised columns.
     vcov_gradient : ndarray of shape (m + 1, n_fixed, n_fixed)
         Derivatives of vcov in them.
+    kenward_roger : tuple or None
+        Where it was asked for, the adjusted covariance of beta, the plain one, its derivatives in the variances, and
+        their covariance, see `sklmm.likelihood.linear_kenward_roger`.
     """
 
     beta: np.ndarray
@@ -91,6 +95,7 @@ class LinearFit:
     effect_units: list
     variance_vcov: np.ndarray
     vcov_gradient: np.ndarray
+    kenward_roger: tuple | None = None
 
 
 def linear_products(observations, structure, *, n_threads=1, units=None, offset=None, precision=None, y_units=None):
@@ -101,7 +106,7 @@ def linear_products(observations, structure, *, n_threads=1, units=None, offset=
 
 
 def fit_linear(observations, structure, *, reml=True, offset=None, precision=None, tol=1e-10, max_iter=100, n_threads=1,
-               progress=None):
+               progress=None, kenward_roger=False):
     """Fit a linear model with normal random effects, by REML or maximum likelihood.
 
     Parameters
@@ -120,6 +125,8 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
     n_threads : int
     progress : callable or None
         Called with a row of the report's history after each evaluation.
+    kenward_roger : bool
+        Whether to find what Kenward and Roger's tests need: for REML.
 
     Returns
     -------
@@ -137,7 +144,7 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
     criterion = LinearCriterion(products, reml)
     optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress)
     _check_residuals(criterion, optimum.x)
-    return conclude(criterion, optimum)
+    return conclude(criterion, optimum, kenward_roger)
 
 
 def _check_rows(products, reml):
@@ -174,7 +181,7 @@ def _check_residuals(criterion, theta):
         )
 
 
-def conclude(criterion, optimum):
+def conclude(criterion, optimum, kenward_roger=False):
     """The numbers of a fitted model, at the best theta.
 
     Parameters
@@ -213,6 +220,10 @@ def conclude(criterion, optimum):
 
     vcov = in_user_units(inner)
     gradient = [in_user_units(-sigma**2 * (Q @ d @ Q)) for Q in [point.root @ point.root.T] for d in derivatives.products]
+    adjusted = None
+    if kenward_roger:
+        covariance, plain, changes, W = kenward_roger_parts(products, theta, sigma)
+        adjusted = in_user_units(covariance), in_user_units(plain), np.array([in_user_units(d) for d in changes]), W
     beta = products.beta(point.beta)
     x = np.concatenate([s * beta, theta, [tau + np.log(s)]])
     x[units.p : units.n_fixed] += products.y_center
@@ -253,6 +264,7 @@ def conclude(criterion, optimum):
         effect_units=effect_units,
         variance_vcov=variance_covariance(hessian, f, held),
         vcov_gradient=np.array([*gradient, 2.0 * vcov]),
+        kenward_roger=adjusted,
     )  # fmt: skip
 
 

@@ -269,3 +269,44 @@ class SeveralProducts(LinearRows, SeveralFactors):
         n_levels = [factor.n_levels for factor in self.structure.factors]
         joint = JointPosterior(n_levels, self.order, self._given_sizes(), self.cholesky.posterior(self.rank))
         return effects, self._level_blocks(), joint
+
+    def written_out(self, theta, most):
+        """Z'V^-1 X and Z'V^-1 Z of all random effects at once, and the positions of each entry of theta.
+
+        Returns
+        -------
+        b : ndarray of shape (n, f)
+        R : ndarray of shape (n, n)
+        where : list of (rows, cols)
+
+        Raises
+        ------
+        ValueError
+            If there are more random effects than `most`.
+        """
+        n_leaf = self.n_leaves * self.q
+        n = n_leaf + self.n_border
+        if n > most:
+            raise ValueError(
+                f"Kenward and Roger's method writes out the covariance of all {n:,} random effects of several factors, "
+                f"for which {most:,} are allowed: with so many, df='satterthwaite' hardly differs"
+            )
+        first = np.append(0, n_leaf + self.base)
+        where = []
+        for g, r, c in zip(self.factor_of, self.row, self.col, strict=True):
+            levels = first[g] + self.sizes[g] * np.arange(self.n_levels[g]) - self.rows_of[g].start
+            where.append((levels + r, levels + c))
+        with self._one_blas_thread():
+            self._evaluate(theta)
+            Lambda = self._lambda(theta)
+            unit = np.eye(n)
+            M = self.blocks.multiply(unit[:n_leaf].reshape(self.n_leaves, self.q, n), unit[n_leaf:])
+            M = np.concatenate([M[0].reshape(n_leaf, n), M[1]])
+            taken = self.blocks.multiply(*self._scaled(Lambda.T, *self.U))
+            b = np.concatenate([
+                (self.blocks.E - taken[0]).reshape(n_leaf, self.k), self.blocks.E_border - taken[1]
+            ])[:, : self.f]  # fmt: skip
+            right = self._scaled(Lambda, M[:n_leaf].reshape(self.n_leaves, self.q, n), M[n_leaf:])
+            h = self.blocks.multiply(*self._scaled(Lambda.T, *self.cholesky.solve(*right)))
+            R = M - np.concatenate([h[0].reshape(n_leaf, n), h[1]])
+        return b, R, where
