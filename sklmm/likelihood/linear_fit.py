@@ -219,7 +219,7 @@ def conclude(criterion, optimum, kenward_roger=False):
         return np.delete(np.delete(out, no_effect, axis=0), no_effect, axis=1)
 
     vcov = in_user_units(inner)
-    gradient = [in_user_units(-sigma**2 * (Q @ d @ Q)) for Q in [point.root @ point.root.T] for d in derivatives.products]
+    gradient = [in_user_units(-(inner @ change @ inner) / sigma**2) for change in derivatives.products]
     adjusted = None
     if kenward_roger:
         covariance, plain, changes, W = kenward_roger_parts(products, theta, sigma)

@@ -68,7 +68,8 @@ class BorderedBlocks:
         self.B, self.S = np.zeros((tree.index.size, q)), np.zeros((p.n_border, p.n_border))
         self.E_border = np.zeros((p.n_border, p.k))
         rows.of_border(p.start, column, tree.first, tree.cell, q, self.B, self.S, self.E_border)
-        self.met = [csr_matrix((self.B[:, a].copy(), tree.index, tree.first), (p.n_leaves, p.n_border)) for a in range(q)]
+        shape = p.n_leaves, p.n_border
+        self.met = [csr_matrix((self.B[:, a].copy(), tree.index, tree.first), shape) for a in range(q)]
         self.first = np.append(0, np.cumsum(p.sizes))  # coefficients of a row
         # entries of each factor, those of a level side by side
         factor = np.searchsorted(tree.base, tree.index, side="right") - 1
@@ -156,8 +157,8 @@ class SeveralProducts(LinearRows, SeveralFactors):
         codes, order = self.observations.codes, self.row_order
         levels = [rank[codes[f]].astype(np.int32) for f, rank in zip(self.order[1:], self.rank[1:], strict=True)]
         levels = levels if order is None else [level[order] for level in levels]
-        columns = [base + level * q + a
-                   for base, level, q in zip(self.base[:-1], levels, self.sizes[1:], strict=True) for a in range(q)]  # fmt: skip
+        firsts = (base + level * q for base, level, q in zip(self.base[:-1], levels, self.sizes[1:], strict=True))
+        columns = [first + a for first, q in zip(firsts, self.sizes[1:], strict=True) for a in range(q)]
         return levels, np.array(columns, dtype=np.int32).reshape(self.T - self.q, self.n_rows)
 
     def first_theta(self):
@@ -225,7 +226,7 @@ class SeveralProducts(LinearRows, SeveralFactors):
         for g, own in enumerate(self.rows_of):
             L = Lambda[own, own].copy()
             L.flat[:: len(L) + 1] = np.where(np.abs(L.diagonal()) < SMALLEST, SMALLEST, L.diagonal())
-            R = sums[own, own] @ np.linalg.inv(L)  # average levels: of Z'V^-1 Z
+            R = sums[own, own] @ np.linalg.inv(L)  # sum of the levels' blocks of Z'V^-1 Z
             ee = e_S[g].T @ e_S[g]
             along = S[g][:, :, :f] @ (np.eye(f) if root is None else root)
             cc = np.einsum("nax,nbx->ab", along, along, optimize=True)
