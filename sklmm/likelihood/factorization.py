@@ -104,8 +104,8 @@ class BorderedCholesky:
         self.factor_blocks(D, B)
 
     def factor_blocks(self, D, B):
-        """Factorise the leaves' blocks D (n_leaves, q, q), their products with the border's coefficients that they meet,
-        B (entries, q), and what stands in `S`, of which the lower triangle is read and overwritten."""
+        """Factorise the leaves' blocks D (n_leaves, q, q), B (entries, q), what they have with the border's
+        coefficients that they meet, and what stands in `S`: its lower triangle is read, and overwritten."""
         S = self.S
         self.Dinv, self.log_det = _inverses(D)
         leaf = np.repeat(np.arange(self.n_leaves), np.diff(self.first))

@@ -1,4 +1,4 @@
-"""The linear model as an engine: (beta, theta, log sigma) -> log-likelihood, gradient, Hessian, without a look at a row."""
+"""The linear model as an engine: (beta, theta, log sigma) -> log-likelihood, gradient, Hessian, from cross-products."""
 
 from dataclasses import dataclass
 

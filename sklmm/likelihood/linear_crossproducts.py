@@ -2,8 +2,8 @@
 
 With V = I + Z Lambda Lambda' Z' in units of sigma^2 (rows divided by the root of their variance) the likelihood needs
 log|V| and Q = E'V^-1 E, both sums over clusters of functions of A = Z'Z, B = Z'E (Bates, Maechler, Bolker and Walker,
-2015, section 3.4; Harville, 1977). With G = Lambda Lambda', R = Z'V^-1 Z = (I + AG)^-1 A and b = Z'V^-1 E = (I + AG)^-1 B
-derivatives along dG are
+2015, section 3.4; Harville, 1977). With G = Lambda Lambda', R = Z'V^-1 Z = (I + AG)^-1 A and
+b = Z'V^-1 E = (I + AG)^-1 B derivatives along dG are
 
     d log|V| = tr(R dG)                 d2 log|V| = -tr(R dG1 R dG2) + tr(R d2G)
     dQ = -b'dG b                        d2Q = b'(dG1 R dG2 + dG2 R dG1) b - b'd2G b

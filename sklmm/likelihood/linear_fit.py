@@ -14,6 +14,8 @@ from sklmm.likelihood.linear_several import SeveralProducts
 from sklmm.likelihood.posterior import NormalPosterior
 from sklmm.optimize.newton import FitReport
 
+LARGEST = 1e7  # a relative standard deviation beyond it: the residuals are rounding errors
+
 
 @dataclass(frozen=True, eq=False)
 class LinearFit:
@@ -140,14 +142,18 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
     products = linear_products(
         observations, structure, n_threads=n_threads, offset=offset, precision=precision
     )
-    _check_rows(products, reml)
+    _check_rows(products)
     criterion = LinearCriterion(products, reml)
+    plain = _check_outcome(criterion)
     optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress)
-    _check_residuals(criterion, optimum.x)
+    _check_residuals(criterion, optimum.x, plain)
     return conclude(criterion, optimum, kenward_roger)
 
 
-def _check_rows(products, reml):
+def _check_rows(products):
+    precision = products.precision
+    if precision is not None and not (np.isfinite(precision).all() and (precision > 0).all()):
+        raise ValueError("precision weights must be positive and finite: the residual variance is sigma^2 / weight")
     n, f = products.n_counted, products.f
     if n <= f:
         raise ValueError(
@@ -161,20 +167,28 @@ def _check_rows(products, reml):
         counts = np.bincount(codes, weights=weights, minlength=factor.n_levels)
         if counts.max(initial=0.0) <= 1.0:
             raise ValueError(
-                f"no level of {factor.name!r} has more than one row: the variance between levels can't be told from the "
-                "residual variance; leave its random effects out"
+                f"no level of {factor.name!r} has more than one row: the variance between levels can't be told from "
+                "the residual variance; leave its random effects out"
             )
 
 
-def _check_residuals(criterion, theta):
-    """Refuse a fit that leaves no residuals: the likelihood has no maximum there."""
+def _check_outcome(criterion):
+    """The residual sum of squares without random effects; an error where there is none."""
     products = criterion.products
-    point, plain = criterion.at(theta), criterion.at(np.zeros_like(theta))
-    total = products.C[-1, -1]
-    if plain.squares <= NOTHING_LEFT * total:
-        raise ValueError("the features reproduce the outcome exactly: there is no residual variance to estimate")
-    if point.squares <= NOTHING_LEFT * plain.squares or np.abs(theta).max(initial=0.0) > 1e6:
-        names = " and ".join(repr(factor.name) for factor in products.structure.factors)
+    plain, total = criterion.at(np.zeros(products.covariance.m)).squares, products.C[-1, -1]
+    if not plain > NOTHING_LEFT * max(total, products.n_counted):
+        constant = "the outcome is constant" if np.ptp(products.observations.y) == 0 else (
+            "the features reproduce the outcome exactly"
+        )  # fmt: skip
+        raise ValueError(f"{constant}: there is no residual variance to estimate")
+    return plain
+
+
+def _check_residuals(criterion, theta, plain):
+    """Refuse a fit that leaves no residuals: the likelihood has no maximum there."""
+    left = criterion.at(theta).squares
+    if left <= NOTHING_LEFT * plain or np.abs(theta).max(initial=0.0) > LARGEST:
+        names = " and ".join(repr(factor.name) for factor in criterion.products.structure.factors)
         raise ValueError(
             f"the random effects of {names} and the features reproduce the outcome exactly, as where it is constant "
             "within groups: no residual variance is left; leave random effects out"

@@ -1,4 +1,4 @@
-"""What every linear engine begins with: rows, units of the outcome, weights, and the columns whose products are kept."""
+"""What cross-products of all kinds begin with: rows, units of the outcome, weights, the columns that are kept."""
 
 import numpy as np
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklmm.optimize.newton import maximise
+from sklmm.optimize.newton import FitReport, Optimum, maximise
 from sklmm.optimize.quasi_newton import maximise_by_gradients
 from sklmm.passes.blocks import POLISH_ROWS
 
@@ -25,7 +25,9 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
     Optimum
     """
     products, covariance = criterion.products, criterion.products.covariance
-    held = np.full(covariance.m, not products.structure.factors)
+    if not products.structure.factors:
+        return _without_random_effects(criterion)
+    held = np.zeros(covariance.m, dtype=bool)
     settings = dict(n_rows=products.n_rows, n_fixed=0, held=held, tol=tol, progress=progress)
 
     def snap(theta):
@@ -39,10 +41,9 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
             return maximise(lambda x, *_: criterion.profile(x), theta, strides=(1,), polish=polish, **common)
         return maximise_by_gradients(*_by_gradients(criterion), theta, **common)
 
-    start = np.zeros(covariance.m) if held.all() else products.first_theta()
-    best = climb(start)
+    best = climb(products.first_theta())
     report = best.report
-    while not held.all():
+    while True:
         verdict = report.converged, report.decrement, report.verdict
         other = _higher_start(criterion, best)
         if other is None:
@@ -53,6 +54,15 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
             break
         best = found
     return best
+
+
+def _without_random_effects(criterion):
+    """Least squares: theta, which is 0, is no parameter."""
+    theta = np.zeros(criterion.products.covariance.m)
+    point = criterion.at(theta)
+    value = criterion.value(point, point.squares, criterion.log_sigma(point)) if point.squares > 0.0 else np.inf
+    report = FitReport(n_full_passes=1, n_iter=1, decrement=0.0, converged=True, verdict="converged: least squares")
+    return Optimum(theta, value, np.zeros((theta.size, theta.size)), np.zeros_like(theta), False, report)
 
 
 def _noise(value):

@@ -1,8 +1,8 @@
 """Linear models of several grouping factors: cross-products by level, and what they say at a Lambda.
 
 The formulas are those of `linear_crossproducts`. M = Z'Z is held as blocks, scaled at each Lambda, and factorised with
-all random coefficients at once: H = I + Lambda'M Lambda. With U = H^-1 Lambda'Z'E and S = Z'V^-1 E = Z'E - M Lambda U the
-gradient is exact; of the second derivatives the traces of products of inverses are replaced by what they are on
+all random coefficients at once: H = I + Lambda'M Lambda. With U = H^-1 Lambda'Z'E and
+S = Z'V^-1 E = Z'E - M Lambda U the gradient is exact; of the second derivatives the traces of products of inverses are replaced by what they are on
 average (the average information of Gilmour, Thompson and Cullis, 1995).
 """
 
