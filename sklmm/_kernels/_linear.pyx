@@ -87,6 +87,42 @@ cdef void add_explained(const Clusters *p, ptrdiff_t first, ptrdiff_t last, doub
         i += n
 
 
+def weighted_sums(const double[:, :, ::1] A, const double[:, :, ::1] B, double G, const int64_t[::1] chunk, int n_threads):
+    """For a single random coefficient what derivatives of any order are made of, with R and b as in `derivative_sums`.
+
+    Returns
+    -------
+    R, RR : float
+    bb, bRb : ndarray of shape (k, k)
+        Sums of b'b and b'R b.
+    """
+    cdef double[:, ::1] matrix = np.full((1, 1), G)
+    cdef Clusters p = clusters_of(A, B, matrix)
+    cdef ptrdiff_t i, n_chunks = chunk.shape[0] - 1, square = p.k * p.ld
+    p.size = 2 * square + 2
+    cdef double[:, ::1] totals = np.zeros((n_chunks, p.size)), arenas = np.zeros((n_threads, TILE * (p.ld + 1) + 16))
+    for i in prange(n_chunks, nogil=True, schedule="dynamic", num_threads=n_threads):
+        add_weighted(&p, chunk[i], chunk[i + 1], &totals[i, 0], &arenas[threadid(), 0])
+    total = np.add.reduce(np.asarray(totals), axis=0)
+    upper = [np.triu(total[j * square:(j + 1) * square].reshape(p.k, p.ld)[:, :p.k]) for j in range(2)]
+    bb, bRb = (half + np.triu(half, 1).T for half in upper)
+    return float(total[2 * square]), float(total[2 * square + 1]), bb, bRb
+
+
+cdef void add_weighted(const Clusters *p, ptrdiff_t first, ptrdiff_t last, double *total, double *arena) noexcept nogil:
+    cdef ptrdiff_t i = first, j, n, square = p.k * p.ld
+    cdef double *R = arena + TILE * p.ld + 8
+    while i < last:
+        n = min(<ptrdiff_t> TILE, last - i)
+        for j in range(n):
+            linear_residuals(1, p.k, p.matrix, p.A + i + j, p.B + (i + j) * p.k, arena + j * p.ld, 0, R + j, NULL)
+            total[2 * square] += R[j]
+            total[2 * square + 1] += R[j] * R[j]
+        rows_square(total, p.ld, p.k, arena, NULL, n)
+        rows_square(total + square, p.ld, p.k, arena, R, n)
+        i += n
+
+
 def derivative_sums(const double[:, :, ::1] A, const double[:, :, ::1] B, const double[:, ::1] G, const double[::1] residual,
                     root, const int64_t[::1] row, const int64_t[::1] col, const int64_t[::1] chunk, int n_threads):
     """Sums that derivatives in G are made of; with R = Z'V^-1 Z and b = Z'V^-1 E of each cluster, e = b residual, c = b root.

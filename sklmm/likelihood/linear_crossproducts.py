@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sklmm._kernels._grouping import group_rows
-from sklmm._kernels._linear import derivative_sums, explained
+from sklmm._kernels._linear import derivative_sums, explained, weighted_sums
 from sklmm.likelihood.linear_rows import LinearRows
 from sklmm.passes.tables import in_order
 
@@ -86,10 +86,12 @@ class ClusterProducts(LinearRows):
 
     def first_theta(self):
         """A theta to begin with."""
-        return self.covariance.start()
+        return self.start_from([(self.B[:, a], self.A[:, a, a]) for a in range(self.covariance.q)])
 
     def evaluate(self, theta):
         """log|V| and Q."""
+        if not theta.any():
+            return 0.0, self.C
         Lambda = self.covariance.lambda_(theta)
         log_det, total = explained(self.A, self.B, Lambda, self._chunk, self.n_threads)
         return log_det, self.C - total
@@ -109,9 +111,7 @@ class ClusterProducts(LinearRows):
         row, col = covariance.row, covariance.col
         Lambda = covariance.lambda_(theta)
         G = Lambda @ Lambda.T
-        R, ee, cc, RR, Re, Rc, eb, products = derivative_sums(
-            self.A, self.B, G, residual, root, row, col, self._chunk, self.n_threads
-        )
+        R, ee, cc, RR, Re, Rc, eb, products = self._sums(G, residual, root)
         dG = np.zeros((covariance.m, covariance.q, covariance.q))
         for entry in range(covariance.m):
             dG[entry, row[entry]] = Lambda[:, col[entry]]
@@ -137,6 +137,20 @@ class ClusterProducts(LinearRows):
             found.penalty2 = 2.0 * between(Rc) - second(cc) - np.einsum("lxy,kyx->lk", turned, turned)
         return found
 
+    def _sums(self, G, residual, root):
+        """See `derivative_sums`; of a single coefficient from two sums that know neither residuals nor root."""
+        if len(G) > 1:
+            entries = self.covariance.row, self.covariance.col
+            return derivative_sums(self.A, self.B, G, residual, root, *entries, self._chunk, self.n_threads)
+        R, RR, bb, bRb = weighted_sums(self.A, self.B, G[0, 0], self._chunk, self.n_threads)
+        f, inverse = self.f, np.zeros((self.f, self.f)) if root is None else root @ root.T
+        small = [R, residual @ bb @ residual, np.sum(inverse * bb[:f, :f])]
+        large = [RR, residual @ bRb @ residual, np.sum(inverse * bRb[:f, :f])]
+        return (
+            *(np.full((1, 1), value) for value in small), *(np.full((1, 1, 1, 1), value) for value in large),
+            (bb @ residual)[None, None], bb[None, :f, :f],
+        )  # fmt: skip
+
     def by_level(self, values):
         """Values of clusters in the order of the levels; 0 for levels without rows."""
         return in_order(values, self.level_of_cluster, self.n_levels[0])
@@ -159,12 +173,14 @@ class ClusterProducts(LinearRows):
         """
         if not self.has_clusters:
             return [], [], None
-        Lambda, q = self.covariance.lambda_(theta), self.covariance.q
+        Lambda, q, n = self.covariance.lambda_(theta), self.covariance.q, len(self.A)
+        u = (self.B.reshape(n * q, self.k) @ combinations).reshape(n, q, -1)
         if q == 1:
             blocks = 1.0 / (1.0 + Lambda**2 * self.A)
+            u *= Lambda * blocks
         else:
             blocks = np.linalg.inv(np.eye(q) + Lambda.T @ self.A @ Lambda)
-        u = (blocks @ Lambda.T) @ (self.B @ combinations)
+            u = (blocks @ Lambda.T) @ u
         n_levels = self.n_levels[0]
         return (
             [in_order(u, self.level_of_cluster, n_levels)],

@@ -151,9 +151,6 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
 
 
 def _check_rows(products):
-    precision = products.precision
-    if precision is not None and not (np.isfinite(precision).all() and (precision > 0).all()):
-        raise ValueError("precision weights must be positive and finite: the residual variance is sigma^2 / weight")
     n, f = products.n_counted, products.f
     if n <= f:
         raise ValueError(
@@ -164,6 +161,8 @@ def _check_rows(products):
         if -1 not in factor.columns or products.precision is not None:
             continue
         weights = products.observations.weights
+        if weights is None and codes.size > factor.n_levels:
+            continue
         counts = np.bincount(codes, weights=weights, minlength=factor.n_levels)
         if counts.max(initial=0.0) <= 1.0:
             raise ValueError(
@@ -265,7 +264,8 @@ def conclude(criterion, optimum, kenward_roger=False):
         n_counted=products.n_counted,
         rank=f,
         modes=[u @ scale.T for u, scale in zip(modes, scales, strict=True)],
-        mode_cov=[scale @ block @ scale.T for block, scale in zip(blocks, scales, strict=True)],
+        mode_cov=[scale**2 * block if len(scale) == 1 else scale @ block @ scale.T
+                  for block, scale in zip(blocks, scales, strict=True)],
         posteriors=[NormalPosterior(u, u, block) for u, block in zip(modes, blocks, strict=True)],
         posterior=joint,
         effect_slopes=[u[:, :, 1:] for u in effects],

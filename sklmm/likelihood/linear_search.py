@@ -6,7 +6,7 @@ from sklmm.optimize.newton import FitReport, Optimum, maximise
 from sklmm.optimize.quasi_newton import maximise_by_gradients
 from sklmm.passes.blocks import POLISH_ROWS
 
-TRIED = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # relative standard deviations that are tried where one ends at 0
+TRIED = (0.1, 1.0, 10.0)  # relative standard deviations that are tried where one ends at 0
 HIGHER = 1e-8  # log-likelihood units, and as a share of the log-likelihood 1e-12: rounding errors
 DIFFERENCE = 1e-4
 
@@ -77,9 +77,8 @@ def _higher_start(criterion, optimum):
     if not zero.any():
         return None
     best, height = None, optimum.value + _noise(optimum.value)
-    tried = TRIED if criterion.products.exact else TRIED[1::2]
     signs = (1.0, -1.0) if (~covariance.diagonal).any() else (1.0,)
-    for size in tried:
+    for size in TRIED:
         for sign in signs:
             trial = np.where(zero, size, np.where(covariance.diagonal, theta, sign * theta))
             try:

@@ -39,6 +39,14 @@ class TreeBlocks:
             share = share[:, q:]
         return B[:, : tree.sizes[0]], np.concatenate(parts)
 
+    def diagonal(self):
+        """M's own, (n_levels, q) by factor."""
+        T = self.A.shape[1]
+        leaves, border = self._to_levels(self.A[:, np.arange(T), np.arange(T)][:, :, None])
+        ends = self.cholesky.base[1:-1]
+        return [leaves[:, :, 0], *(part.reshape(-1, q) for part, q in zip(np.split(border, ends), self.cholesky.sizes[1:],
+                                                                         strict=True))]  # fmt: skip
+
     def factor(self, Lambda):
         self.cholesky.factor_blocks(Lambda.T @ self.A @ Lambda)
 
@@ -74,6 +82,12 @@ class BorderedBlocks:
         # entries of each factor, those of a level side by side
         factor = np.searchsorted(tree.base, tree.index, side="right") - 1
         self.entries = [np.flatnonzero(factor == f).reshape(-1, size) for f, size in enumerate(p.sizes[1:])]
+
+    def diagonal(self):
+        """M's own, (n_levels, q) by factor."""
+        border = np.split(self.S.diagonal(), self.cholesky.base[1:-1])
+        sizes = self.cholesky.sizes
+        return [np.einsum("naa->na", self.D), *(part.reshape(-1, q) for part, q in zip(border, sizes, strict=True))]
 
     def _blocks(self, Lambda):
         """Lambda of each factor of the border, and its coefficients there."""
@@ -163,7 +177,10 @@ class SeveralProducts(LinearRows, SeveralFactors):
 
     def first_theta(self):
         """A theta to begin with."""
-        return self.covariance.start()
+        own = self.blocks.diagonal()
+        parts = zip(self._parts(self.blocks.E, self.blocks.E_border), own, strict=True)
+        sums = [(part[:, a], squares[:, a]) for part, squares in parts for a in range(part.shape[1])]
+        return self.start_from([sums[place] for place in self._place])
 
     def _lambda(self, theta):
         """Lambda with its coefficients in the engine's order."""
