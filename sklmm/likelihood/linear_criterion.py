@@ -14,7 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import lapack
 
+from sklmm.likelihood.linear_crossproducts import ClusterProducts
+from sklmm.likelihood.linear_several import SMALLEST
+
 LOG_2PI = np.log(2.0 * np.pi)
+NEAR = 1e-3  # log-likelihood units from the maximum, within which a Hessian is worth its price
+DIFFERENCE = 1e-4  # in theta, or its largest entry
 NOTHING_LEFT = 1e-13  # of the outcome's variation: what is left is rounding error
 
 
@@ -124,17 +129,60 @@ class LinearCriterion:
     def profile(self, theta):
         """Value, gradient and Hessian of the log-likelihood of theta alone.
 
+        Where a Hessian costs more than the rest it is exact beside the maximum, and far from it what it is on average.
+
         Raises
         ------
         FloatingPointError
         """
+        point = self._with_residuals(theta)
+        value, gradient, hessian, derivatives = self.joint(point, point.beta, self.log_sigma(point))
+        gradient, hessian = gradient[self.f : -1], self._of_theta(hessian)
+        if not derivatives.exact and self._is_near(gradient, hessian):
+            hessian = self.exact_hessian(theta)
+        return value, gradient, hessian
+
+    def exact_hessian(self, theta):
+        """Of the log-likelihood of theta alone. Of nested factors by differences of gradients, which cost little."""
+        products = self.products
+        if isinstance(products, ClusterProducts):
+            return self.profile(theta)[2]
+        if products.nested:
+            return _differences(lambda z: self._gradient(z), theta)
+        away = np.where(products.covariance.diagonal & (np.abs(theta) < SMALLEST), SMALLEST, theta)
+        point = self._with_residuals(away)
+        root, residual = point.root if self.reml else None, np.append(-point.beta, 1.0)
+        derivatives = products.derivatives(away, residual, root, closely=True)
+        return self._of_theta(self.joint(point, point.beta, self.log_sigma(point), derivatives)[2])
+
+    def _with_residuals(self, theta):
         point = self.at(theta)
         if not point.squares > 0.0:
             raise FloatingPointError("no residual variance is left")
-        value, gradient, hessian, _ = self.joint(point, point.beta, self.log_sigma(point))
-        others = np.append(np.arange(self.f), self.f + theta.size)
-        inside = np.arange(self.f, self.f + theta.size)
-        return value, gradient[inside], without(hessian, inside, others)
+        return point
+
+    def _gradient(self, theta):
+        point = self._with_residuals(theta)
+        return self.joint(point, point.beta, self.log_sigma(point))[1][self.f : -1]
+
+    def _of_theta(self, hessian):
+        inside = np.arange(self.f, len(hessian) - 1)
+        return without(hessian, inside, np.append(np.arange(self.f), len(hessian) - 1))
+
+    @staticmethod
+    def _is_near(gradient, hessian):
+        """Whether a Newton step gains next to nothing: it is worth a better Hessian."""
+        w, vectors = np.linalg.eigh(-hessian)
+        return bool(w[0] > 0.0 and 0.5 * np.sum((vectors.T @ gradient) ** 2 / w) < NEAR)
+
+
+def _differences(gradient, theta):
+    """The Hessian by central differences of a gradient."""
+    rows, step = [], DIFFERENCE * max(1.0, np.abs(theta).max())
+    for unit in np.eye(theta.size):
+        rows.append((gradient(theta + step * unit) - gradient(theta - step * unit)) / (2.0 * step))
+    out = np.array(rows)
+    return 0.5 * (out + out.T)
 
 
 def without(hessian, inside, others):

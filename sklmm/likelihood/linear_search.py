@@ -3,12 +3,10 @@
 import numpy as np
 
 from sklmm.optimize.newton import FitReport, Optimum, maximise
-from sklmm.optimize.quasi_newton import maximise_by_gradients
 from sklmm.passes.blocks import POLISH_ROWS
 
 TRIED = (0.1, 1.0, 10.0)  # relative standard deviations that are tried where one ends at 0
 HIGHER = 1e-8  # log-likelihood units, and as a share of the log-likelihood 1e-12: rounding errors
-DIFFERENCE = 1e-4
 
 
 def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
@@ -36,10 +34,8 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
     def climb(theta, report=None):
         iterations = max_iter if report is None else report.n_iter + max_iter
         common = dict(settings, snap=snap, max_iter=iterations, report=report)
-        if products.exact:
-            polish = products.n_rows <= POLISH_ROWS
-            return maximise(lambda x, *_: criterion.profile(x), theta, strides=(1,), polish=polish, **common)
-        return maximise_by_gradients(*_by_gradients(criterion), theta, **common)
+        return maximise(lambda x, *_: criterion.profile(x), theta, strides=(1,),
+                        polish=products.n_rows <= POLISH_ROWS, **common)  # fmt: skip
 
     best = climb(products.first_theta())
     report = best.report
@@ -90,30 +86,3 @@ def _higher_start(criterion, optimum):
                 best, height = trial, value
     return best
 
-
-def _by_gradients(criterion):
-    """What `maximise_by_gradients` asks for, of a criterion whose Hessian is known on average only."""
-    kept = {}
-
-    def evaluate(theta, *_):
-        value, gradient, kept["hessian"] = criterion.profile(theta)
-        return value, gradient, None
-
-    def information(theta):
-        return -kept["hessian"]
-
-    def hessian(theta, information, active, rough=False):
-        return differences(criterion, theta)
-
-    return evaluate, information, hessian, lambda theta, step: theta + step
-
-
-def differences(criterion, theta):
-    """The Hessian of the likelihood of theta alone, by central differences of its gradient."""
-    rows = []
-    for unit in np.eye(theta.size):
-        step = DIFFERENCE * max(1.0, np.abs(theta).max())
-        high, low = (criterion.profile(theta + side * step * unit)[1] for side in (1.0, -1.0))
-        rows.append((high - low) / (2.0 * step))
-    out = np.array(rows)
-    return 0.5 * (out + out.T)

@@ -17,8 +17,9 @@ from sklmm.likelihood.joint_posterior import JointPosterior
 from sklmm.likelihood.layout import SeveralFactors
 from sklmm.likelihood.linear_crossproducts import Derivatives
 from sklmm.likelihood.linear_rows import LinearRows
+from sklmm.likelihood.linear_second import pair_sums, trace_of_pairs
 
-SMALLEST = 1e-3  # of a relative standard deviation, where averages are divided by it
+SMALLEST = 1e-4  # relative standard deviation in the place of 0, where it is divided by; derivatives differ by its square
 
 
 class TreeBlocks:
@@ -202,6 +203,8 @@ class SeveralProducts(LinearRows, SeveralFactors):
             return self._evaluate(theta)
 
     def _evaluate(self, theta):
+        if not theta.any() and self._at is None:
+            return 0.0, self.C
         if self._at is None or not np.array_equal(theta, self._at):
             Lambda, blocks = self._lambda(theta), self.blocks
             self._at = None
@@ -212,13 +215,16 @@ class SeveralProducts(LinearRows, SeveralFactors):
             self.Q, self._at = 0.5 * (Q + Q.T), theta.copy()
         return self.cholesky.log_det, self.Q
 
-    def derivatives(self, theta, residual, root=None):
-        """Derivatives at theta; see `ClusterProducts.derivatives`."""
+    def derivatives(self, theta, residual, root=None, closely=False):
+        """Derivatives at theta; see `ClusterProducts.derivatives`.
+
+        `closely`: the second ones, too, are exact, for crossed factors and an invertible Lambda.
+        """
         with self._one_blas_thread():
             self._evaluate(theta)
-            return self._derivatives(self._lambda(theta), residual, root)
+            return self._derivatives(self._lambda(theta), residual, root, closely)
 
-    def _derivatives(self, Lambda, residual, root):
+    def _derivatives(self, Lambda, residual, root, closely):
         blocks, m, f = self.blocks, self.covariance.m, self.f
         self.cholesky.invert()
         sums = blocks.diagonal_sums(Lambda)
@@ -230,16 +236,14 @@ class SeveralProducts(LinearRows, SeveralFactors):
             quadratic2=np.zeros((m, m)), exact=False,
         )  # fmt: skip
         products, penalty2 = np.empty((m, f, f)), np.zeros((m, m))
-        moves = [np.zeros((*u.shape[:2], m)) for u in U]  # dG e
         e_S, e_U = [s @ residual for s in S], [u @ residual for u in U]
+        moves = self._moves(Lambda, e_U, e_S)
         for entry, (g, r, c) in enumerate(zip(self.factor_of, self.row, self.col, strict=True)):
             own = self.rows_of[g]
             r, c = r - own.start, c - own.start
             found.Q[entry] = -(e_U[g][:, c] @ S[g][:, r] + e_S[g][:, r] @ U[g][:, c])
             half = S[g][:, r, :f].T @ U[g][:, c, :f]
             products[entry] = -(half + half.T)
-            moves[g][:, :, entry] = np.outer(e_S[g][:, r], Lambda[own, own][:, c])
-            moves[g][:, r, entry] += e_U[g][:, c]
         for g, own in enumerate(self.rows_of):
             L = Lambda[own, own].copy()
             L.flat[:: len(L) + 1] = np.where(np.abs(L.diagonal()) < SMALLEST, SMALLEST, L.diagonal())
@@ -256,13 +260,45 @@ class SeveralProducts(LinearRows, SeveralFactors):
             penalty2[at[0]] -= same * cc[at[1]]
         between = self._between(Lambda, moves)
         found.quadratic2 += 2.0 * between
+        if root is not None:
+            turned = root.T @ products @ root
+            found.products, found.penalty2 = products, penalty2
+            found.penalty = np.trace(turned, axis1=1, axis2=2)
+        if closely:
+            found.exact, found.log_det2 = True, found.log_det2 - self._pairs(Lambda)
+            if root is not None:
+                found.penalty2 += 2.0 * self._between_effects(Lambda, U, S, root)
+                found.penalty2 -= np.einsum("lxy,kyx->lk", turned, turned)
+            return found
         inverse = np.linalg.inv(self.Q[:f, :f])
         between -= found.Q[:, :f] @ inverse @ found.Q[:, :f].T
         found.log_det2 -= between / (float(residual @ self.Q @ residual) / (self.n_counted - f))
-        if root is not None:
-            found.products, found.penalty2 = products, penalty2
-            found.penalty = np.trace(root.T @ products @ root, axis1=1, axis2=2)
         return found
+
+    def _moves(self, Lambda, e_U, e_S):
+        """dG Z'V^-1 E times a combination of E, by factor: (n_levels, q, m); U and S at that combination are given."""
+        moves = [np.zeros((*u.shape, self.covariance.m)) for u in e_U]
+        for entry, (g, r, c) in enumerate(zip(self.factor_of, self.row, self.col, strict=True)):
+            own = self.rows_of[g]
+            moves[g][:, :, entry] = np.outer(e_S[g][:, r - own.start], Lambda[own, c])
+            moves[g][:, r - own.start, entry] += e_U[g][:, c - own.start]
+        return moves
+
+    def _pairs(self, Lambda):
+        """tr(R dG1 R dG2)."""
+        place = np.array([own.start for own in self.rows_of])[self.factor_of]
+        inverses = [np.linalg.inv(Lambda[own, own]) for own in self.rows_of]
+        sums = pair_sums(self.blocks, self.sizes)
+        return trace_of_pairs(sums, inverses, self.factor_of, self.row - place, self.col - place)
+
+    def _between_effects(self, Lambda, U, S, root):
+        """Sum over the columns c of Z'V^-1 X root of c'dG1 R dG2 c."""
+        total = 0.0
+        for x in root.T:
+            at = slice(None, self.f)
+            moves = self._moves(Lambda, [u[:, :, at] @ x for u in U], [s[:, :, at] @ x for s in S])
+            total = total + self._between(Lambda, moves)
+        return total
 
     def _between(self, Lambda, moves):
         """v'Z'V^-1 Z v for columns v by level."""
