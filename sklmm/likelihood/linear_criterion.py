@@ -138,7 +138,8 @@ class LinearCriterion:
         point = self._with_residuals(theta)
         value, gradient, hessian, derivatives = self.joint(point, point.beta, self.log_sigma(point))
         gradient, hessian = gradient[self.f : -1], self._of_theta(hessian)
-        if not derivatives.exact and self._is_near(gradient, hessian):
+        # beside a variance of 0 averages are wrong: they are divided by it
+        if not derivatives.exact and (self._away(theta) is not theta or self._is_near(gradient, hessian)):
             hessian = self.exact_hessian(theta)
         return value, gradient, hessian
 
@@ -149,11 +150,16 @@ class LinearCriterion:
             return self.profile(theta)[2]
         if products.nested:
             return _differences(lambda z: self._gradient(z), theta)
-        away = np.where(products.covariance.diagonal & (np.abs(theta) < SMALLEST), SMALLEST, theta)
+        away = self._away(theta)
         point = self._with_residuals(away)
         root, residual = point.root if self.reml else None, np.append(-point.beta, 1.0)
         derivatives = products.derivatives(away, residual, root, closely=True)
         return self._of_theta(self.joint(point, point.beta, self.log_sigma(point), derivatives)[2])
+
+    def _away(self, theta):
+        """theta, or with small numbers for standard deviations of 0."""
+        zero = self.products.covariance.diagonal & (np.abs(theta) < SMALLEST)
+        return np.where(zero, SMALLEST, theta) if zero.any() else theta
 
     def _with_residuals(self, theta):
         point = self.at(theta)

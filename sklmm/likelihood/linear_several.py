@@ -103,6 +103,11 @@ class BorderedBlocks:
         B, S = self.B @ leaf, tree.S
         S[:] = self.S
         for f, own, part in self._blocks(Lambda):
+            if len(own) == 1:
+                B[self.entries[f][:, 0]] *= own
+                S[part] *= own
+                S[:, part] *= own
+                continue
             B[self.entries[f]] = own.T @ B[self.entries[f]]
             S[part] = (own.T @ S[part].reshape(-1, len(own), len(S))).reshape(-1, len(S))
             S[:, part] = _times(S[:, part], own)
@@ -128,10 +133,12 @@ class BorderedBlocks:
             scaled[:, part] = _times(tree.Sinv[:, part], own.T)
         for f, own, part in self._blocks(Lambda):
             here, place = self.entries[f], slice(self.first[f + 1], self.first[f + 2])
-            out[:q, :q] -= np.einsum("gar,gac->rc", self.B[here], own @ tree.X[here])
-            out[place, place] -= np.einsum("gra,gca->rc", self.B[here], across[here])
-            both = (block[part].reshape(-1, len(own), len(scaled)) for block in (self.S, scaled))
-            out[place, place] += np.einsum("lrj,lcj->rc", *both)
+            B = self.B[here]
+            left = B.reshape(-1, q) * own[0, 0] if len(own) == 1 else (own.T @ B).reshape(-1, q)
+            out[:q, :q] -= left.T @ tree.X[here].reshape(-1, q)
+            out[place, place] -= np.tensordot(B, across[here], axes=((0, 2), (0, 2)))
+            both = [block[part].reshape(-1, len(own), len(scaled)) for block in (self.S, scaled)]
+            out[place, place] += np.tensordot(*both, axes=((0, 2), (0, 2)))
         return out
 
 
@@ -207,13 +214,18 @@ class SeveralProducts(LinearRows, SeveralFactors):
             return 0.0, self.C
         if self._at is None or not np.array_equal(theta, self._at):
             Lambda, blocks = self._lambda(theta), self.blocks
-            self._at = None
+            self._at, self._inverted = None, False
             blocks.factor(Lambda)
             s, s_border = self._scaled(Lambda, blocks.E, blocks.E_border)
             self.U = self.cholesky.solve(s, s_border)
             Q = self.C - np.einsum("nak,naj->kj", s, self.U[0], optimize=True) - s_border.T @ self.U[1]
             self.Q, self._at = 0.5 * (Q + Q.T), theta.copy()
         return self.cholesky.log_det, self.Q
+
+    def _invert(self):
+        if not self._inverted:
+            self.cholesky.invert()
+            self._inverted = True
 
     def derivatives(self, theta, residual, root=None, closely=False):
         """Derivatives at theta; see `ClusterProducts.derivatives`.
@@ -226,7 +238,7 @@ class SeveralProducts(LinearRows, SeveralFactors):
 
     def _derivatives(self, Lambda, residual, root, closely):
         blocks, m, f = self.blocks, self.covariance.m, self.f
-        self.cholesky.invert()
+        self._invert()
         sums = blocks.diagonal_sums(Lambda)
         back = self._scaled(Lambda.T, *self.U)  # Lambda U
         taken = blocks.multiply(*back)
@@ -315,7 +327,7 @@ class SeveralProducts(LinearRows, SeveralFactors):
         """See `ClusterProducts.effects`; the joint posterior of all factors comes third."""
         with self._one_blas_thread():
             self._evaluate(theta)
-            self.cholesky.invert()
+            self._invert()
             parts = self._parts(self.U[0] @ combinations, self.U[1] @ combinations)
         effects = [None] * len(parts)
         for f, position in enumerate(self.order):
