@@ -13,7 +13,7 @@ import numpy as np
 from sklmm._kernels._grouping import gather_rows
 
 cimport sklmm._kernels._rows as c
-from sklmm._kernels._pass cimport Rows, add_second_order, rows_load, rows_update
+from sklmm._kernels._pass cimport Rows, add_second_order, rows_dot, rows_load, rows_update
 
 
 cdef struct Job:
@@ -133,6 +133,31 @@ cdef class RowProducts:
         upper = np.triu(np.add.reduce(np.asarray(totals), axis=0).reshape(ld, ld)[np.ix_(kept, kept)])
         return upper + np.triu(upper, 1).T, np.asarray(A), np.asarray(B)
 
+    def residual_sums(self, const double[::1] residual, const int64_t[::1] start, const int64_t[::1] chunk, int n_threads):
+        """E'W E residual of each cluster, (n_clusters, k); start, chunk and n_threads as in `by_cluster`. Z has columns."""
+        cdef Job *job = &self.job
+        cdef ptrdiff_t i, n_chunks = chunk.shape[0] - 1
+        cdef double[:, ::1] out = np.zeros((start.shape[0] - 1, job.k)), arenas = np.zeros((n_threads, job.size))
+        cdef double[::1] beta = np.zeros(job.rows.ld)
+        np.asarray(beta)[self.keep_alive[3]] = residual
+        job.start = &start[0]
+        for i in prange(n_chunks, nogil=True, schedule="dynamic", num_threads=n_threads):
+            add_residuals(job, &beta[0], chunk[i], chunk[i + 1], &arenas[threadid(), 0], &out[0, 0])
+        return np.asarray(out)
+
+    def squares(self, const int64_t[::1] start, ptrdiff_t first, ptrdiff_t last):
+        """E'W E of each of the clusters first .. last - 1, (n, k, k)."""
+        cdef Job job = self.job
+        cdef ptrdiff_t i, ld = job.rows.ld
+        cdef double[:, ::1] arena = np.zeros((1, job.size)), totals = np.zeros((last - first, ld * ld))
+        job.start, job.q = &start[0], 0  # without sums by cluster
+        with nogil:
+            for i in range(first, last):
+                add_clusters(&job, i, i + 1, &arena[0, 0], &totals[i - first, 0], NULL, NULL)
+        kept = self.keep_alive[3]
+        upper = np.triu(np.asarray(totals).reshape(-1, ld, ld)[:, kept[:, None], kept])
+        return upper + np.swapaxes(np.triu(upper, 1), 1, 2)
+
     def of_border(self, const int64_t[::1] start, const int32_t[:, ::1] column, const int64_t[::1] first,
                   const int32_t[:, ::1] cell, ptrdiff_t q, double[:, ::1] B, double[:, ::1] S, double[:, ::1] E):
         """Adds what the border's coefficients have with the leaves', with each other, and with E.
@@ -177,6 +202,37 @@ cdef class RowProducts:
                         for a in range(own.k):
                             E[x, a] += f * row[own.kept[a]]
                 r += m
+
+
+cdef void add_residuals(const Job *job, const double *beta, ptrdiff_t first, ptrdiff_t last, double *arena,
+                        double *out) noexcept nogil:
+    """Fills the rows of `out` of clusters first .. last - 1."""
+    cdef:
+        ptrdiff_t ld = job.rows.ld, tile = job.tile, r = job.start[first], end = job.start[last], i = first, n, j, a, stop
+        double *residual = arena + tile * ld  # in the place of weights times Z
+        double *w = residual + tile * job.q
+        double *sums = w + tile
+        Job own = job[0]
+    memset(sums, 0, ld * sizeof(double))
+    while r < end:
+        n = min(tile, end - r)
+        load(&own, r, n, arena)
+        rows_dot(residual, arena, ld, beta, n)
+        for j in range(n):
+            residual[j] *= w[j]
+        j = 0
+        while j < n:
+            stop = min(n, job.start[i + 1] - r)
+            if stop > j:
+                rows_update(sums, ld, residual + j, 1, 0, 1, arena + j * ld, stop - j)
+            j = stop
+            if job.start[i + 1] > r + n:
+                break
+            for a in range(job.k):
+                out[i * job.k + a] = sums[job.kept[a]]
+            memset(sums, 0, ld * sizeof(double))
+            i += 1
+        r += n
 
 
 cdef void load(Job *job, ptrdiff_t r, ptrdiff_t n, double *arena) noexcept nogil:

@@ -6,6 +6,8 @@ import numpy as np
 
 from sklmm.design.units import Units
 from sklmm.likelihood.linear_criterion import LinearCriterion
+from sklmm.likelihood.linear_crossproducts import ClusterProducts
+from sklmm.likelihood.linear_scores import by_cluster
 from sklmm.likelihood.linear_search import best_theta
 from sklmm.likelihood.posterior import NormalPosterior
 
@@ -65,8 +67,7 @@ class LinearLikelihood:
         Whether -log|X'V^-1 X| / 2 is added: a penalty in theta and sigma.
     """
 
-    strides, n_quadrature = (1,), 1
-    has_clusters = costly_curvature = False
+    strides, n_quadrature, costly_curvature = (1,), 1, False
 
     def __init__(self, products, reml=False):
         self.products, self.criterion = products, LinearCriterion(products, reml)
@@ -87,6 +88,24 @@ class LinearLikelihood:
         gradient[self._kept] = inner
         hessian[np.ix_(self._kept, self._kept)] = curvature
         return value, gradient, hessian
+
+    @property
+    def has_clusters(self):
+        return isinstance(self.products, ClusterProducts) and self.products.has_clusters
+
+    def by_cluster(self, x):
+        """See `SumOverClusters.by_cluster`: of the likelihood that is not restricted."""
+        products, n = self.products, self.n_params
+        estimated = x[products.kept], x[-1]
+        for part, values, inner, curvature in by_cluster(products, x[self.n_fixed : -1], *estimated):
+            gradients, hessians = np.zeros((len(inner), n)), np.zeros((len(inner), n, n))
+            gradients[:, self._kept] = inner
+            hessians[:, self._kept[:, None], self._kept] = curvature
+            values = values - products.counted_rows()[part] * np.log(products.y_scale)
+            yield products.level_of_cluster[part], values, gradients, hessians
+
+    def by_level(self, values):
+        return self.products.by_level(values)
 
     def optimum(self, tol=1e-10, max_iter=100, progress=None):
         """The parameters of the highest likelihood, and the report of the climb."""

@@ -155,6 +155,23 @@ class ClusterProducts(LinearRows):
         """Values of clusters in the order of the levels; 0 for levels without rows."""
         return in_order(values, self.level_of_cluster, self.n_levels[0])
 
+    def counted_rows(self):
+        """Rows of each cluster, as often as they count."""
+        return self._cluster_sums(np.ones(self.n_rows))
+
+    def log_precisions(self):
+        """Sum of the logarithms of the precisions of the rows of each cluster."""
+        return np.zeros(len(self.A)) if self.precision is None else self._cluster_sums(np.log(self.precision))
+
+    def _cluster_sums(self, values):
+        weights = self.observations.weights
+        values = values if weights is None else values * weights
+        values = values if self.order is None else values[self.order]
+        filled = np.diff(self.start) > 0
+        out = np.zeros(len(self.A))
+        out[filled] = np.add.reduceat(values, self.start[:-1][filled])
+        return out
+
     def effects(self, theta, combinations):
         """H^-1 Lambda'Z'E times columns of combinations, and the blocks of H^-1, H = I + Lambda'Z'Z Lambda.
 

@@ -9,6 +9,7 @@ from sklmm.design.units import FitUnits
 from sklmm.likelihood.linear_criterion import NOTHING_LEFT, LinearCriterion
 from sklmm.likelihood.linear_crossproducts import ClusterProducts
 from sklmm.likelihood.linear_kenward_roger import kenward_roger as kenward_roger_parts
+from sklmm.likelihood.linear_scores import fixed_scores
 from sklmm.likelihood.linear_search import best_theta
 from sklmm.likelihood.linear_several import SeveralProducts
 from sklmm.likelihood.posterior import NormalPosterior
@@ -68,6 +69,13 @@ class LinearFit:
         Inverse of the observed information of (theta, log sigma), of the standardised columns.
     vcov_gradient : ndarray of shape (m + 1, n_fixed, n_fixed)
         Derivatives of vcov in them.
+    robust_vcov : ndarray of shape (n_fixed, n_fixed), or None
+        The cluster sandwich of beta with the levels of the one factor as clusters, rows without a factor: vcov, times
+        the sum of the products of their scores, times vcov. None for several factors.
+    influence : ndarray of shape (n_levels, n_fixed), float32, or None
+        What each level of the one factor adds to beta, to first order.
+    level_rows : ndarray of shape (n_levels,) or None
+        Rows of the one factor's levels, as often as they count.
     kenward_roger : tuple or None
         Where it was asked for, the adjusted covariance of beta, the plain one, its derivatives in the variances, and
         their covariance, see `sklmm.likelihood.linear_kenward_roger`.
@@ -97,6 +105,9 @@ class LinearFit:
     effect_units: list
     variance_vcov: np.ndarray
     vcov_gradient: np.ndarray
+    robust_vcov: np.ndarray | None = None
+    influence: np.ndarray | None = None
+    level_rows: np.ndarray | None = None
     kenward_roger: tuple | None = None
 
 
@@ -224,12 +235,12 @@ def conclude(criterion, optimum, kenward_roger=False):
     inner = sigma**2 * (point.root @ point.root.T)
     to_user = s * units.fixed_map()[:, products.kept]
     aliased = np.flatnonzero(products.aliased[:n_slopes])
-    lost, no_effect = first + aliased, first + np.arange(n_slopes, units.p)
+    lost, n_fixed = first + aliased, first + n_slopes  # behind them come columns that are no fixed effects
 
     def in_user_units(matrix):
         out = to_user @ matrix @ to_user.T
         out[lost, :] = out[:, lost] = np.nan
-        return np.delete(np.delete(out, no_effect, axis=0), no_effect, axis=1)
+        return out[:n_fixed, :n_fixed]
 
     vcov = in_user_units(inner)
     gradient = [in_user_units(-(inner @ change @ inner) / sigma**2) for change in derivatives.products]
@@ -249,10 +260,17 @@ def conclude(criterion, optimum, kenward_roger=False):
     effects, blocks, joint = products.effects(theta, combinations)
     modes = [u[:, :, 0] for u in effects]
     scales = [each.natural for each in effect_units]
+    robust = influence = rows = None
+    if len(factors) <= 1:
+        added, meat = fixed_scores(products, theta, point.beta, tau)
+        robust = in_user_units(inner @ meat @ inner)
+        if factors:
+            influence = products.by_level((added @ (to_user @ inner).T[:, :n_fixed]).astype(np.float32))
+            rows = products.by_level(products.counted_rows())
     entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
     parts = np.split(natural_theta, entries[:-1]) if factors else []
     return LinearFit(
-        beta=np.delete(products.natural_beta(beta), no_effect),
+        beta=products.natural_beta(beta)[:n_fixed],
         vcov=vcov,
         sigma=float(s * sigma),
         theta=parts,
@@ -278,6 +296,9 @@ def conclude(criterion, optimum, kenward_roger=False):
         effect_units=effect_units,
         variance_vcov=variance_covariance(hessian, f, held),
         vcov_gradient=np.array([*gradient, 2.0 * vcov]),
+        robust_vcov=robust,
+        influence=influence,
+        level_rows=rows,
         kenward_roger=adjusted,
     )  # fmt: skip
 
