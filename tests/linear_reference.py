@@ -49,10 +49,8 @@ def rows(name):
         FactorStructure(len(coded[key][1]), columns, blocks, key) for key, (_, columns, blocks) in factors.items()
     ])  # fmt: skip
     weights = settings.pop("weights", None)
-    observations = Observations(
-        np.column_stack([np.zeros((len(y), 0)), *X]), np.asarray(y, dtype=float), [codes for codes, _ in coded.values()],
-        weights,
-    )  # fmt: skip
+    X, codes = np.column_stack([np.zeros((len(y), 0)), *X]), [codes for codes, _ in coded.values()]
+    observations = Observations(X, np.asarray(y, dtype=float), codes, weights)
     return Rows(observations, structure, settings, {key: list(labels) for key, (_, labels) in coded.items()})
 
 

@@ -216,5 +216,49 @@ def test_quantities_and_their_derivatives(model):
             a, b = positions
             expected = np.arctanh(covariance[a, b] / (sd[a] * sd[b]))
         assert value == pytest.approx(expected, rel=1e-10)
-        np.testing.assert_allclose(gradient, differences(lambda z, q=quantity: q.at(z)[0], x), atol=1e-6 * (1 + abs(value)))
-        np.testing.assert_allclose(hessian, differences(lambda z, q=quantity: q.at(z)[1], x), atol=1e-5 * (1 + abs(value)))
+        size = 1 + abs(value)
+        np.testing.assert_allclose(gradient, differences(lambda z, q=quantity: q.at(z)[0], x), atol=1e-6 * size)
+        np.testing.assert_allclose(hessian, differences(lambda z, q=quantity: q.at(z)[1], x), atol=1e-5 * size)
+
+
+@pytest.mark.parametrize("model", ["crossed", "crossed slopes", "nested slopes"])
+def test_exact_hessian_of_several_factors(model):
+    criterion = LinearCriterion(Case(model).products(), True)
+    diagonal = criterion.products.covariance.diagonal
+    inside = np.random.default_rng(3).normal(size=diagonal.size)
+    for theta in (inside, np.where(np.cumsum(diagonal) * diagonal == 1, 0.0, inside)):  # the last: a variance of 0
+        # a singular Lambda is replaced by one that is nearly so
+        expected = differences(lambda z: criterion.profile(z)[1], theta, 1e-4)
+        found, tol = criterion.exact_hessian(theta), 1e-5 if theta.all() else 2e-4
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tol * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("model", ["intercept", "slope", "two terms", "diagonal"])
+@pytest.mark.parametrize("in_order", [False, True])
+def test_clusters_add_up_to_the_whole(model, in_order):
+    case = Case(model, np.argsort(Case(model).observations.codes[0]) if in_order else None)
+    engine = LinearLikelihood(case.products(2))
+    x, levels = point(engine, model), []
+    whole = [np.zeros(()), np.zeros(engine.n_params), np.zeros((engine.n_params, engine.n_params))]
+    for level, *parts in engine.by_cluster(x):
+        levels.extend(level)
+        whole = [total + part.sum(axis=0) for total, part in zip(whole, parts, strict=True)]
+    assert sorted(levels) == list(range(15))
+    for total, expected in zip(whole, engine.evaluate(x), strict=True):
+        np.testing.assert_allclose(total, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("model", ["no factor", "intercept", "slope", "diagonal"])
+def test_cluster_sandwich_and_influence(model):
+    case = Case(model)
+    fit = fit_linear(case.observations, case.structure, offset=case.offset, precision=case.precision)
+    D = case.dense
+    V = fit.sigma**2 * D.covariance([factor / fit.sigma for factor in fit.lambda_])
+    weighted, Phi = np.linalg.solve(V, D.y - D.X @ fit.beta), np.linalg.inv(D.X.T @ np.linalg.solve(V, D.X))
+    scores = D.X * weighted[:, None]
+    if case.factors:
+        cluster = np.repeat(case.observations.codes[0], case.weights.astype(int))
+        scores = np.array([scores[cluster == level].sum(axis=0) for level in range(15)])
+        np.testing.assert_allclose(fit.influence, scores @ Phi, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(fit.level_rows, np.bincount(cluster, minlength=15))
+    np.testing.assert_allclose(fit.robust_vcov, Phi @ scores.T @ scores @ Phi, rtol=1e-9)

@@ -54,6 +54,18 @@ SKLMM_CLONES void linear_residuals(ptrdiff_t q, ptrdiff_t k, const double *G, co
         return;
     }
     double *M = work;
+    if (q == 2) { /* the same by Cramer's rule */
+        const double a = 1.0 + A[0] * G[0] + A[1] * G[2], d = 1.0 + A[2] * G[1] + A[3] * G[3];
+        const double o = A[0] * G[1] + A[1] * G[3], u = A[2] * G[0] + A[3] * G[2], inv = 1.0 / (a * d - o * u);
+        const double W0 = d * inv, W1 = -o * inv, W2 = -u * inv, W3 = a * inv;
+        for (ptrdiff_t j = 0; j < k; j++) {
+            b[j] = W0 * B[j] + W1 * B[k + j];
+            b[apart + j] = W2 * B[j] + W3 * B[k + j];
+        }
+        R[0] = W0 * A[0] + W1 * A[2], R[1] = W0 * A[1] + W1 * A[3];
+        R[2] = W2 * A[0] + W3 * A[2], R[3] = W2 * A[1] + W3 * A[3];
+        return;
+    }
     multiply(q, A, 0, G, 0, M);
     for (ptrdiff_t a = 0; a < q; a++) {
         M[a * q + a] += 1.0;

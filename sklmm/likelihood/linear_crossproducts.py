@@ -196,7 +196,7 @@ class ClusterProducts(LinearRows):
             blocks = 1.0 / (1.0 + Lambda**2 * self.A)
             u *= Lambda * blocks
         else:
-            blocks = np.linalg.inv(np.eye(q) + Lambda.T @ self.A @ Lambda)
+            blocks = _inverses(np.eye(q) + Lambda.T @ self.A @ Lambda)
             u = (blocks @ Lambda.T) @ u
         n_levels = self.n_levels[0]
         return (
@@ -204,3 +204,14 @@ class ClusterProducts(LinearRows):
             [in_order(blocks, self.level_of_cluster, n_levels, default=np.eye(q))],
             None,
         )
+
+
+def _inverses(H):
+    """Inverses of many small matrices, positive definite."""
+    if H.shape[1] > 2:
+        return np.linalg.inv(H)
+    out = np.empty_like(H)
+    determinant = H[:, 0, 0] * H[:, 1, 1] - H[:, 0, 1] ** 2
+    out[:, 0, 0], out[:, 1, 1] = H[:, 1, 1] / determinant, H[:, 0, 0] / determinant
+    out[:, 0, 1] = out[:, 1, 0] = -H[:, 0, 1] / determinant
+    return out

@@ -212,95 +212,138 @@ def conclude(criterion, optimum, kenward_roger=False):
     ----------
     criterion : LinearCriterion
     optimum : Optimum
+    kenward_roger : bool
 
     Returns
     -------
     LinearFit
     """
-    products, theta = criterion.products, optimum.x
-    units, structure, f, m = products.units, products.structure, products.f, theta.size
-    factors, slopes_only, s = structure.factors, structure.slopes_only, products.y_scale
-    point = criterion.at(theta)
-    tau = criterion.log_sigma(point)
-    sigma = np.exp(tau)
-    residual = np.append(-point.beta, 1.0)
-    derivatives = products.derivatives(theta, residual, point.root)
-    log_likelihood, _, hessian, _ = criterion.joint(point, point.beta, tau, derivatives)
-    ml_log_likelihood = LinearCriterion(products, False).value(point, point.squares, tau)
-    if not derivatives.exact:
-        hessian[f : f + m, f : f + m] = _theta_block(criterion, optimum, hessian, f, m)
-    held = np.zeros(m + 1, dtype=bool)
-    held[:m] = not factors
-    n_slopes, first = units.p - slopes_only, int(units.fit_intercept)
-    inner = sigma**2 * (point.root @ point.root.T)
-    to_user = s * units.fixed_map()[:, products.kept]
-    aliased = np.flatnonzero(products.aliased[:n_slopes])
-    lost, n_fixed = first + aliased, first + n_slopes  # behind them come columns that are no fixed effects
-
-    def in_user_units(matrix):
-        out = to_user @ matrix @ to_user.T
-        out[lost, :] = out[:, lost] = np.nan
-        return out[:n_fixed, :n_fixed]
-
-    vcov = in_user_units(inner)
-    gradient = [in_user_units(-(inner @ change @ inner) / sigma**2) for change in derivatives.products]
-    adjusted = None
-    if kenward_roger:
-        covariance, plain, changes, W = kenward_roger_parts(products, theta, sigma)
-        adjusted = in_user_units(covariance), in_user_units(plain), np.array([in_user_units(d) for d in changes]), W
-    beta = products.beta(point.beta)
-    x = np.concatenate([s * beta, theta, [tau + np.log(s)]])
+    top = _Top(criterion, optimum)
+    products, point, units, s, sigma = top.products, top.point, top.units, top.products.y_scale, top.sigma
+    factors, beta = products.structure.factors, products.beta(point.beta)
+    x = np.concatenate([s * beta, point.theta, [np.log(s * sigma)]])
     x[units.p : units.n_fixed] += products.y_center
-    natural_theta = units.natural(np.append(beta, theta))[1]
-    sizes = [len(factor.columns) for factor in factors]
-    effect_units = [
-        replace(each, Lambda=s * sigma * each.Lambda) for each in units.effect_units(np.append(beta, theta), sizes)
-    ]
-    combinations = np.column_stack([residual / sigma, np.vstack([-np.eye(f), np.zeros(f)]) / (s * sigma)])
-    effects, blocks, joint = products.effects(theta, combinations)
-    modes = [u[:, :, 0] for u in effects]
-    scales = [each.natural for each in effect_units]
-    robust = influence = rows = None
-    if len(factors) <= 1:
-        added, meat = fixed_scores(products, theta, point.beta, tau)
-        robust = in_user_units(inner @ meat @ inner)
-        if factors:
-            influence = products.by_level((added @ (to_user @ inner).T[:, :n_fixed]).astype(np.float32))
-            rows = products.by_level(products.counted_rows())
+    theta = units.natural(np.append(beta, point.theta))[1]
     entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
-    parts = np.split(natural_theta, entries[:-1]) if factors else []
+    theta = np.split(theta, entries[:-1]) if factors else []
+    held = np.append(np.full(point.theta.size, not factors), False)
+    effects = _random_effects(top)
     return LinearFit(
-        beta=products.natural_beta(beta)[:n_fixed],
-        vcov=vcov,
+        beta=products.natural_beta(beta)[: top.n_fixed],
+        vcov=top.in_user_units(top.inner),
         sigma=float(s * sigma),
-        theta=parts,
+        theta=theta,
         lambda_=[s * sigma * RelativeCovariance(each.blocks).lambda_(part)
-                 for each, part in zip(factors, parts, strict=True)],
-        log_likelihood=log_likelihood,
-        ml_log_likelihood=ml_log_likelihood,
+                 for each, part in zip(factors, theta, strict=True)],
+        log_likelihood=top.value,
+        ml_log_likelihood=LinearCriterion(products, False).value(point, point.squares, top.tau),
         reml=criterion.reml,
         n_counted=products.n_counted,
-        rank=f,
+        rank=products.f,
+        fixed_covariance=s**2 * top.inner,
+        fixed_positions=np.where(
+            products.kept < top.n_slopes, products.kept, products.kept - products.structure.slopes_only
+        ),
+        aliased=top.aliased.tolist(),
+        is_singular=bool(factors) and bool(products.covariance.on_boundary(point.theta).any()),
+        report=optimum.report,
+        units=FitUnits(units, x, top.n_slopes),
+        variance_vcov=variance_covariance(top.hessian, products.f, held),
+        vcov_gradient=top.vcov_gradient(),
+        kenward_roger=top.kenward_roger() if kenward_roger else None,
+        **effects,
+        **_by_clusters(top, effects["posteriors"]),
+    )  # fmt: skip
+
+
+class _Top:
+    """Everything where the likelihood is highest.
+
+    Attributes
+    ----------
+    point, tau, sigma : Point, float, float
+        Of the scaled outcome.
+    value, hessian, derivatives
+        Of the criterion in (beta, theta, log sigma).
+    inner : ndarray of shape (f, f)
+        Covariance of the estimated fixed effects.
+    n_slopes, n_fixed : int
+        Columns of X that are fixed effects, and coefficients of the user.
+    aliased : ndarray
+        Columns of X.
+    """
+
+    def __init__(self, criterion, optimum):
+        self.products = products = criterion.products
+        self.units, f, m = products.units, products.f, optimum.x.size
+        self.point = point = criterion.at(optimum.x)
+        self.tau = criterion.log_sigma(point)
+        self.sigma = np.exp(self.tau)
+        self.residual = np.append(-point.beta, 1.0)
+        self.derivatives = products.derivatives(point.theta, self.residual, point.root)
+        self.value, _, self.hessian, _ = criterion.joint(point, point.beta, self.tau, self.derivatives)
+        if not self.derivatives.exact:
+            self.hessian[f : f + m, f : f + m] = _theta_block(optimum.hessian, self.hessian, f, m)
+        self.inner = self.sigma**2 * (point.root @ point.root.T)
+        self.n_slopes = self.units.p - products.structure.slopes_only
+        self.n_fixed = self.n_slopes + int(self.units.fit_intercept)
+        self.aliased = np.flatnonzero(products.aliased[: self.n_slopes])
+        self.to_user = products.y_scale * self.units.fixed_map()[:, products.kept]
+
+    def in_user_units(self, matrix):
+        """A covariance of the estimated fixed effects; NaN for those that are not."""
+        out = (self.to_user @ matrix @ self.to_user.T)[: self.n_fixed, : self.n_fixed]
+        lost = int(self.units.fit_intercept) + self.aliased
+        out[lost, :] = out[:, lost] = np.nan
+        return out
+
+    def vcov_gradient(self):
+        """Derivatives of the fixed effects' covariance in (theta, log sigma)."""
+        of_theta = (-(self.inner @ change @ self.inner) / self.sigma**2 for change in self.derivatives.products)
+        return np.array([self.in_user_units(each) for each in (*of_theta, 2.0 * self.inner)])
+
+    def kenward_roger(self):
+        covariance, plain, changes, W = kenward_roger_parts(self.products, self.point.theta, self.sigma)
+        changes = np.array([self.in_user_units(change) for change in changes])
+        return self.in_user_units(covariance), self.in_user_units(plain), changes, W
+
+
+def _random_effects(top):
+    """What a fit says of the random effects."""
+    products, sigma, s, f = top.products, top.sigma, top.products.y_scale, top.products.f
+    sizes = [len(factor.columns) for factor in products.structure.factors]
+    units = top.units.effect_units(np.append(products.beta(top.point.beta), top.point.theta), sizes)
+    units = [replace(each, Lambda=s * sigma * each.Lambda) for each in units]
+    combinations = np.column_stack([top.residual / sigma, np.vstack([-np.eye(f), np.zeros(f)]) / (s * sigma)])
+    effects, blocks, joint = products.effects(top.point.theta, combinations)
+    modes, scales = [u[:, :, 0] for u in effects], [each.natural for each in units]
+    return dict(
         modes=[u @ scale.T for u, scale in zip(modes, scales, strict=True)],
         mode_cov=[scale**2 * block if len(scale) == 1 else scale @ block @ scale.T
                   for block, scale in zip(blocks, scales, strict=True)],
         posteriors=[NormalPosterior(u, u, block) for u, block in zip(modes, blocks, strict=True)],
         posterior=joint,
         effect_slopes=[u[:, :, 1:] for u in effects],
-        fixed_covariance=s**2 * inner,
-        fixed_positions=np.where(products.kept < n_slopes, products.kept, products.kept - slopes_only),
-        aliased=aliased.tolist(),
-        is_singular=bool(factors) and bool(products.covariance.on_boundary(theta).any()),
-        report=optimum.report,
-        units=FitUnits(units, x, n_slopes),
-        effect_units=effect_units,
-        variance_vcov=variance_covariance(hessian, f, held),
-        vcov_gradient=np.array([*gradient, 2.0 * vcov]),
-        robust_vcov=robust,
-        influence=influence,
-        level_rows=rows,
-        kenward_roger=adjusted,
+        effect_units=units,
     )  # fmt: skip
+
+
+def _by_clusters(top, posteriors):
+    """The cluster sandwich and the clusters' influence, of one factor or none."""
+    products, inner = top.products, top.inner
+    if len(posteriors) > 1:
+        return {}
+    effects = [top.sigma * posterior.modes for posterior in posteriors]
+    scores, meat = fixed_scores(products, top.point.theta, top.point.beta, top.tau, effects)
+    robust = top.in_user_units(inner @ meat @ inner)
+    if scores is None:
+        return dict(robust_vcov=robust)
+    influence = scores @ (top.to_user[: top.n_fixed] @ inner).T
+    return dict(
+        robust_vcov=robust,
+        influence=products.by_level(influence.astype(np.float32)),
+        level_rows=products.by_level(products.counted_rows()),
+    )
 
 
 def variance_covariance(hessian, f, held):
@@ -323,8 +366,8 @@ def variance_covariance(hessian, f, held):
     return out
 
 
-def _theta_block(criterion, optimum, hessian, f, m):
-    """The part of theta of the joint Hessian, from that of theta alone, which is exact."""
+def _theta_block(of_theta, hessian, f, m):
+    """The part of theta of the joint Hessian, from the Hessian of theta alone, which is exact."""
     others = np.append(np.arange(f), f + m)
     across = hessian[np.ix_(np.arange(f, f + m), others)]
-    return optimum.hessian + across @ np.linalg.solve(hessian[np.ix_(others, others)], across.T)
+    return of_theta + across @ np.linalg.solve(hessian[np.ix_(others, others)], across.T)

@@ -12,9 +12,10 @@ from sklmm.passes.tables import CHUNK
 CLUSTERS_AT_ONCE = 1024
 
 
-def fixed_scores(products, theta, beta, tau):
-    """The fixed effects' part of the gradient, cluster by cluster, and the sum of its products; without a factor each row
-    is a cluster.
+def fixed_scores(products, theta, beta, tau, effects):
+    """The fixed effects' part of the gradient, cluster by cluster, and the sum of its products.
+
+    Without a factor each row is a cluster.
 
     Parameters
     ----------
@@ -23,6 +24,8 @@ def fixed_scores(products, theta, beta, tau):
         beta: of the estimated fixed effects, in the engine's units.
     tau : float
         log sigma.
+    effects : list of ndarray of shape (n_levels, q)
+        What `products.effects` says of the residuals: for one factor or none.
 
     Returns
     -------
@@ -35,10 +38,12 @@ def fixed_scores(products, theta, beta, tau):
     rows = products.row_products(np.arange(products.covariance.q), products.order)
     chunk = products.chunks(products.start, products.k)
     scores = rows.residual_sums(residual, products.start, chunk, products.n_threads)[:, : products.f]
+    Lambda, u = products.covariance.lambda_(theta), effects[0][products.level_of_cluster]
     for first in range(0, len(scores), CHUNK):
         part = slice(first, first + CHUNK)
-        parts = _Parts(products, part, theta, residual)
-        scores[part] -= np.einsum("naj,na->nj", products.B[part, :, :-1], parts.e @ parts.G)
+        explained = u[part] @ Lambda.T
+        for a in range(len(Lambda)):
+            scores[part] -= products.B[part, a, :-1] * explained[:, a : a + 1]
     scores *= np.exp(-2.0 * tau)
     return scores, scores.T @ scores
 

@@ -40,7 +40,8 @@ def pair_sums(blocks, sizes):
         T[0, f] = np.empty((q, m, q, m))
         left = Sigma[rows].reshape(-1, m, len(Sigma))
         for (a, c), product in Y.items():
-            T[0, f][a, :, c, :] = np.einsum("jbx,xjd->bd", left, product[:, rows].reshape(len(Sigma), -1, m), optimize=m > 1)
+            right = product[:, rows].reshape(len(Sigma), -1, m)
+            T[0, f][a, :, c, :] = np.einsum("jbx,xjd->bd", left, right, optimize=m > 1)
         T[f, 0] = T[0, f].transpose(1, 0, 3, 2)
         for g, (cols, n) in enumerate(zip(parts, sizes[1:], strict=True), start=1):
             block = Sigma[rows, cols].reshape(-1, m, (cols.stop - cols.start) // n, n)

@@ -2,8 +2,9 @@
 
 The formulas are those of `linear_crossproducts`. M = Z'Z is held as blocks, scaled at each Lambda, and factorised with
 all random coefficients at once: H = I + Lambda'M Lambda. With U = H^-1 Lambda'Z'E and
-S = Z'V^-1 E = Z'E - M Lambda U the gradient is exact; of the second derivatives the traces of products of inverses are replaced by what they are on
-average (the average information of Gilmour, Thompson and Cullis, 1995).
+S = Z'V^-1 E = Z'E - M Lambda U the gradient is exact. Of the second derivatives the traces of products of inverses are
+dear: they are replaced by what they are on average (the average information of Gilmour, Thompson and Cullis, 1995)
+unless they are asked for.
 """
 
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from sklmm.likelihood.linear_crossproducts import Derivatives
 from sklmm.likelihood.linear_rows import LinearRows
 from sklmm.likelihood.linear_second import pair_sums, trace_of_pairs
 
-SMALLEST = 1e-4  # relative standard deviation in the place of 0, where it is divided by; derivatives differ by its square
+SMALLEST = 1e-4  # relative standard deviation in the place of 0 where it is divided by: derivatives differ by as much
 
 
 class TreeBlocks:
@@ -44,9 +45,8 @@ class TreeBlocks:
         """M's own, (n_levels, q) by factor."""
         T = self.A.shape[1]
         leaves, border = self._to_levels(self.A[:, np.arange(T), np.arange(T)][:, :, None])
-        ends = self.cholesky.base[1:-1]
-        return [leaves[:, :, 0], *(part.reshape(-1, q) for part, q in zip(np.split(border, ends), self.cholesky.sizes[1:],
-                                                                         strict=True))]  # fmt: skip
+        parts = zip(np.split(border, self.cholesky.base[1:-1]), self.cholesky.sizes[1:], strict=True)
+        return [leaves[:, :, 0], *(part.reshape(-1, q) for part, q in parts)]
 
     def factor(self, Lambda):
         self.cholesky.factor_blocks(Lambda.T @ self.A @ Lambda)
