@@ -101,6 +101,12 @@ class BorderedCholesky:
             here = np.arange(self.base[f], self.base[f + 1]).reshape(-1, self.sizes[f])
             S[here[:, :, None], here[:, None, :]] = block
         rows.border_blocks(weight, t, self.first, self.cell, D, B, S)
+        self.factor_blocks(D, B)
+
+    def factor_blocks(self, D, B):
+        """Factorise the leaves' blocks D (n_leaves, q, q), B (entries, q), what they have with the border's
+        coefficients that they meet, and what stands in `S`: its lower triangle is read, and overwritten."""
+        S = self.S
         self.Dinv, self.log_det = _inverses(D)
         leaf = np.repeat(np.arange(self.n_leaves), np.diff(self.first))
         self.K = B * self.Dinv[leaf, :, 0] if self.q == 1 else np.einsum("eab,eb->ea", self.Dinv[leaf], B)

@@ -1,0 +1,373 @@
+"""Fits of linear mixed models: cross-products of one pass, the best theta, and the fitted model's numbers."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.design.units import FitUnits
+from sklmm.likelihood.linear_criterion import NOTHING_LEFT, LinearCriterion
+from sklmm.likelihood.linear_crossproducts import ClusterProducts
+from sklmm.likelihood.linear_kenward_roger import kenward_roger as kenward_roger_parts
+from sklmm.likelihood.linear_scores import fixed_scores
+from sklmm.likelihood.linear_search import best_theta
+from sklmm.likelihood.linear_several import SeveralProducts
+from sklmm.likelihood.posterior import NormalPosterior
+from sklmm.optimize.newton import FitReport
+
+LARGEST = 1e7  # a relative standard deviation beyond it: the residuals are rounding errors
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """A fitted linear model in numbers; lists have one entry per grouping factor.
+
+    Parameters are in the user's units, the intercept (if any) first; `fixed_covariance` and `effect_slopes` are of the
+    standardised columns of `FitUnits.design` and of the effects u of `EffectUnits`, which are independent standard
+    normals: predictions from the user's own columns would be small differences of huge numbers.
+
+    Attributes
+    ----------
+    beta : ndarray
+        0 for aliased columns.
+    vcov : ndarray
+        sigma^2 (X'V^-1 X)^-1, V in units of sigma^2; NaN for aliased columns.
+    sigma : float
+        Residual standard deviation, of rows with precision 1.
+    theta : list of ndarray
+        Entries of the covariance factors relative to sigma, as lme4 has them.
+    lambda_ : list of ndarray of shape (q, q)
+        Covariance factors: the random coefficients' covariance is lambda_ lambda_'.
+    log_likelihood, ml_log_likelihood : float
+        Of the method of the fit; the expression of maximum likelihood at the same estimates.
+    reml : bool
+    n_counted : float
+        Rows, as often as weights count them.
+    rank : int
+        Number of estimated fixed effects.
+    modes, mode_cov : list of ndarray
+        Conditional means (n_levels, q) and covariances (n_levels, q, q) of the random coefficients, beta being known.
+    posteriors : list of NormalPosterior
+        Of the effects u, beta being known.
+    posterior : JointPosterior or None
+        For several factors.
+    effect_slopes : list of ndarray of shape (n_levels, q, f)
+        d(mode of u) / d(beta), in standardised columns; see `prediction_variance`.
+    fixed_covariance : ndarray of shape (f, f)
+        Of the estimated fixed effects, in the order of `fixed_positions`.
+    fixed_positions : ndarray of shape (f,)
+        Columns of `FitUnits.design` that are estimated.
+    aliased : list of int
+        Columns of X that are constant or linear combinations of earlier ones.
+    is_singular : bool
+        A variance or a correlation on the boundary.
+    report : FitReport
+    units : FitUnits
+        x are the fixed effects of standardised columns, in units of the outcome; theta; log sigma.
+    effect_units : list of EffectUnits
+    variance_vcov : ndarray of shape (m + 1, m + 1)
+        Inverse of the observed information of (theta, log sigma), of the standardised columns.
+    vcov_gradient : ndarray of shape (m + 1, n_fixed, n_fixed)
+        Derivatives of vcov in them.
+    robust_vcov : ndarray of shape (n_fixed, n_fixed), or None
+        The cluster sandwich of beta with the levels of the one factor as clusters, rows without a factor: vcov, times
+        the sum of the products of their scores, times vcov. None for several factors.
+    influence : ndarray of shape (n_levels, n_fixed), float32, or None
+        What each level of the one factor adds to beta, to first order.
+    level_rows : ndarray of shape (n_levels,) or None
+        Rows of the one factor's levels, as often as they count.
+    kenward_roger : tuple or None
+        Where it was asked for, the adjusted covariance of beta, the plain one, its derivatives in the variances, and
+        their covariance, see `sklmm.likelihood.linear_kenward_roger`.
+    """
+
+    beta: np.ndarray
+    vcov: np.ndarray
+    sigma: float
+    theta: list
+    lambda_: list
+    log_likelihood: float
+    ml_log_likelihood: float
+    reml: bool
+    n_counted: float
+    rank: int
+    modes: list
+    mode_cov: list
+    posteriors: list
+    posterior: object
+    effect_slopes: list
+    fixed_covariance: np.ndarray
+    fixed_positions: np.ndarray
+    aliased: list
+    is_singular: bool
+    report: FitReport
+    units: FitUnits
+    effect_units: list
+    variance_vcov: np.ndarray
+    vcov_gradient: np.ndarray
+    robust_vcov: np.ndarray | None = None
+    influence: np.ndarray | None = None
+    level_rows: np.ndarray | None = None
+    kenward_roger: tuple | None = None
+
+
+def linear_products(observations, structure, *, n_threads=1, units=None, offset=None, precision=None, y_units=None):
+    """The cross-products of the rows: the place that chooses how they are held."""
+    settings = dict(units=units, offset=offset, precision=precision, y_units=y_units)
+    serves = SeveralProducts if len(structure.factors) > 1 else ClusterProducts
+    return serves(observations, structure, n_threads, **settings)
+
+
+def fit_linear(observations, structure, *, reml=True, offset=None, precision=None, tol=1e-10, max_iter=100, n_threads=1,
+               progress=None, kenward_roger=False):
+    """Fit a linear model with normal random effects, by REML or maximum likelihood.
+
+    Parameters
+    ----------
+    observations : Observations
+        y : ndarray of float64.
+    structure : Structure
+    reml : bool
+    offset : ndarray of shape (n,), float64, or None
+        Added to the linear predictor.
+    precision : ndarray of shape (n,), float64, positive, or None
+        The residual variance of a row is sigma^2 / precision.
+    tol : float
+        Newton decrement, in log-likelihood units.
+    max_iter : int
+    n_threads : int
+    progress : callable or None
+        Called with a row of the report's history after each evaluation.
+    kenward_roger : bool
+        Whether to find what Kenward and Roger's tests need: for REML.
+
+    Returns
+    -------
+    LinearFit
+
+    Raises
+    ------
+    ValueError
+        Where the data do not tell the residual variance.
+    """
+    products = linear_products(
+        observations, structure, n_threads=n_threads, offset=offset, precision=precision
+    )
+    _check_rows(products)
+    criterion = LinearCriterion(products, reml)
+    plain = _check_outcome(criterion)
+    optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress)
+    _check_residuals(criterion, optimum.x, plain)
+    return conclude(criterion, optimum, kenward_roger)
+
+
+def _check_rows(products):
+    n, f = products.n_counted, products.f
+    if n <= f:
+        raise ValueError(
+            f"there are {f} coefficients and {n:g} rows: nothing is left to estimate the residual variance from; leave "
+            "features out"
+        )
+    for factor, codes in zip(products.structure.factors, products.observations.codes, strict=True):
+        if -1 not in factor.columns or products.precision is not None:
+            continue
+        weights = products.observations.weights
+        if weights is None and codes.size > factor.n_levels:
+            continue
+        counts = np.bincount(codes, weights=weights, minlength=factor.n_levels)
+        if counts.max(initial=0.0) <= 1.0:
+            raise ValueError(
+                f"no level of {factor.name!r} has more than one row: the variance between levels can't be told from "
+                "the residual variance; leave its random effects out"
+            )
+
+
+def _check_outcome(criterion):
+    """The residual sum of squares without random effects; an error where there is none."""
+    products = criterion.products
+    plain, total = criterion.at(np.zeros(products.covariance.m)).squares, products.C[-1, -1]
+    if not plain > NOTHING_LEFT * max(total, products.n_counted):
+        constant = "the outcome is constant" if np.ptp(products.observations.y) == 0 else (
+            "the features reproduce the outcome exactly"
+        )  # fmt: skip
+        raise ValueError(f"{constant}: there is no residual variance to estimate")
+    return plain
+
+
+def _check_residuals(criterion, theta, plain):
+    """Refuse a fit that leaves no residuals: the likelihood has no maximum there."""
+    left = criterion.at(theta).squares
+    if left <= NOTHING_LEFT * plain or np.abs(theta).max(initial=0.0) > LARGEST:
+        names = " and ".join(repr(factor.name) for factor in criterion.products.structure.factors)
+        raise ValueError(
+            f"the random effects of {names} and the features reproduce the outcome exactly, as where it is constant "
+            "within groups: no residual variance is left; leave random effects out"
+        )
+
+
+def conclude(criterion, optimum, kenward_roger=False):
+    """The numbers of a fitted model, at the best theta.
+
+    Parameters
+    ----------
+    criterion : LinearCriterion
+    optimum : Optimum
+    kenward_roger : bool
+
+    Returns
+    -------
+    LinearFit
+    """
+    top = _Top(criterion, optimum)
+    products, point, units, s, sigma = top.products, top.point, top.units, top.products.y_scale, top.sigma
+    factors, beta = products.structure.factors, products.beta(point.beta)
+    x = np.concatenate([s * beta, point.theta, [np.log(s * sigma)]])
+    x[units.p : units.n_fixed] += products.y_center
+    theta = units.natural(np.append(beta, point.theta))[1]
+    entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
+    theta = np.split(theta, entries[:-1]) if factors else []
+    held = np.append(np.full(point.theta.size, not factors), False)
+    effects = _random_effects(top)
+    return LinearFit(
+        beta=products.natural_beta(beta)[: top.n_fixed],
+        vcov=top.in_user_units(top.inner),
+        sigma=float(s * sigma),
+        theta=theta,
+        lambda_=[s * sigma * RelativeCovariance(each.blocks).lambda_(part)
+                 for each, part in zip(factors, theta, strict=True)],
+        log_likelihood=top.value,
+        ml_log_likelihood=LinearCriterion(products, False).value(point, point.squares, top.tau),
+        reml=criterion.reml,
+        n_counted=products.n_counted,
+        rank=products.f,
+        fixed_covariance=s**2 * top.inner,
+        fixed_positions=np.where(
+            products.kept < top.n_slopes, products.kept, products.kept - products.structure.slopes_only
+        ),
+        aliased=top.aliased.tolist(),
+        is_singular=bool(factors) and bool(products.covariance.on_boundary(point.theta).any()),
+        report=optimum.report,
+        units=FitUnits(units, x, top.n_slopes),
+        variance_vcov=variance_covariance(top.hessian, products.f, held),
+        vcov_gradient=top.vcov_gradient(),
+        kenward_roger=top.kenward_roger() if kenward_roger else None,
+        **effects,
+        **_by_clusters(top, effects["posteriors"]),
+    )  # fmt: skip
+
+
+class _Top:
+    """Everything where the likelihood is highest.
+
+    Attributes
+    ----------
+    point, tau, sigma : Point, float, float
+        Of the scaled outcome.
+    value, hessian, derivatives
+        Of the criterion in (beta, theta, log sigma).
+    inner : ndarray of shape (f, f)
+        Covariance of the estimated fixed effects.
+    n_slopes, n_fixed : int
+        Columns of X that are fixed effects, and coefficients of the user.
+    aliased : ndarray
+        Columns of X.
+    """
+
+    def __init__(self, criterion, optimum):
+        self.products = products = criterion.products
+        self.units, f, m = products.units, products.f, optimum.x.size
+        self.point = point = criterion.at(optimum.x)
+        self.tau = criterion.log_sigma(point)
+        self.sigma = np.exp(self.tau)
+        self.residual = np.append(-point.beta, 1.0)
+        self.derivatives = products.derivatives(point.theta, self.residual, point.root)
+        self.value, _, self.hessian, _ = criterion.joint(point, point.beta, self.tau, self.derivatives)
+        if not self.derivatives.exact:
+            self.hessian[f : f + m, f : f + m] = _theta_block(optimum.hessian, self.hessian, f, m)
+        self.inner = self.sigma**2 * (point.root @ point.root.T)
+        self.n_slopes = self.units.p - products.structure.slopes_only
+        self.n_fixed = self.n_slopes + int(self.units.fit_intercept)
+        self.aliased = np.flatnonzero(products.aliased[: self.n_slopes])
+        self.to_user = products.y_scale * self.units.fixed_map()[:, products.kept]
+
+    def in_user_units(self, matrix):
+        """A covariance of the estimated fixed effects; NaN for those that are not."""
+        out = (self.to_user @ matrix @ self.to_user.T)[: self.n_fixed, : self.n_fixed]
+        lost = int(self.units.fit_intercept) + self.aliased
+        out[lost, :] = out[:, lost] = np.nan
+        return out
+
+    def vcov_gradient(self):
+        """Derivatives of the fixed effects' covariance in (theta, log sigma)."""
+        of_theta = (-(self.inner @ change @ self.inner) / self.sigma**2 for change in self.derivatives.products)
+        return np.array([self.in_user_units(each) for each in (*of_theta, 2.0 * self.inner)])
+
+    def kenward_roger(self):
+        covariance, plain, changes, W = kenward_roger_parts(self.products, self.point.theta, self.sigma)
+        changes = np.array([self.in_user_units(change) for change in changes])
+        return self.in_user_units(covariance), self.in_user_units(plain), changes, W
+
+
+def _random_effects(top):
+    """What a fit says of the random effects."""
+    products, sigma, s, f = top.products, top.sigma, top.products.y_scale, top.products.f
+    sizes = [len(factor.columns) for factor in products.structure.factors]
+    units = top.units.effect_units(np.append(products.beta(top.point.beta), top.point.theta), sizes)
+    units = [replace(each, Lambda=s * sigma * each.Lambda) for each in units]
+    combinations = np.column_stack([top.residual / sigma, np.vstack([-np.eye(f), np.zeros(f)]) / (s * sigma)])
+    effects, blocks, joint = products.effects(top.point.theta, combinations)
+    modes, scales = [u[:, :, 0] for u in effects], [each.natural for each in units]
+    return dict(
+        modes=[u @ scale.T for u, scale in zip(modes, scales, strict=True)],
+        mode_cov=[scale**2 * block if len(scale) == 1 else scale @ block @ scale.T
+                  for block, scale in zip(blocks, scales, strict=True)],
+        posteriors=[NormalPosterior(u, u, block) for u, block in zip(modes, blocks, strict=True)],
+        posterior=joint,
+        effect_slopes=[u[:, :, 1:] for u in effects],
+        effect_units=units,
+    )  # fmt: skip
+
+
+def _by_clusters(top, posteriors):
+    """The cluster sandwich and the clusters' influence, of one factor or none."""
+    products, inner = top.products, top.inner
+    if len(posteriors) > 1:
+        return {}
+    effects = [top.sigma * posterior.modes for posterior in posteriors]
+    scores, meat = fixed_scores(products, top.point.theta, top.point.beta, top.tau, effects)
+    robust = top.in_user_units(inner @ meat @ inner)
+    if scores is None:
+        return dict(robust_vcov=robust)
+    influence = scores @ (top.to_user[: top.n_fixed] @ inner).T
+    return dict(
+        robust_vcov=robust,
+        influence=products.by_level(influence.astype(np.float32)),
+        level_rows=products.by_level(products.counted_rows()),
+    )
+
+
+def variance_covariance(hessian, f, held):
+    """Covariance of (theta, log sigma): the inverse of their information where the fixed effects are at their best.
+
+    0 for what is held, and in directions in which the likelihood is flat or curves upwards, as rounding may have it at
+    a boundary.
+    """
+    inside = f + np.flatnonzero(~held)
+    information = -hessian[np.ix_(inside, inside)]
+    if f:
+        across = hessian[np.ix_(inside, np.arange(f))]
+        information += across @ np.linalg.solve(hessian[:f, :f], across.T)
+    scale = 1.0 / np.sqrt(np.maximum(np.abs(information.diagonal()), 1e-300))
+    w, vectors = np.linalg.eigh(information * scale[:, None] * scale)
+    keep = w > 1e-10
+    root = (vectors[:, keep] * scale[:, None]) / np.sqrt(w[keep])
+    out = np.zeros((held.size, held.size))
+    out[np.ix_(~held, ~held)] = root @ root.T
+    return out
+
+
+def _theta_block(of_theta, hessian, f, m):
+    """The part of theta of the joint Hessian, from the Hessian of theta alone, which is exact."""
+    others = np.append(np.arange(f), f + m)
+    across = hessian[np.ix_(np.arange(f, f + m), others)]
+    return of_theta + across @ np.linalg.solve(hessian[np.ix_(others, others)], across.T)
