@@ -27,8 +27,8 @@ class Fitted:
         Coefficients that separate the classes.
     formula : FormulaDesign or None
         Of a model made by `from_formula`.
-    group_columns, time_column, offset_column : list of int, int or None, int or None
-        Positions in X.
+    positions : dict of str -> list of int, int or None
+        Of columns in X, by the parameter that names them: "group_features", "time_feature" and so on.
     takes_offset : bool
         Whether the fit got an offset as metadata, so that predictions need one.
     event : int
@@ -60,9 +60,7 @@ class Fitted:
     value: float
     separated: list
     formula: object
-    group_columns: list
-    time_column: int | None
-    offset_column: int | None
+    positions: dict
     takes_offset: bool
     group_names: list
     levels: object
@@ -76,6 +74,18 @@ class Fitted:
     dependences: object
 
     event: int = 1
+
+    @property
+    def group_columns(self):
+        return self.positions["group_features"]
+
+    @property
+    def time_column(self):
+        return self.positions["time_feature"]
+
+    @property
+    def offset_column(self):
+        return self.positions["offset_feature"]
 
     @property
     def has_offset(self):

@@ -130,7 +130,7 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
         -------
         self : MixedLogisticRegression
         """
-        return self._fit(X, y, groups, sample_weight, offset)
+        return self._fit(X, y, groups=groups, sample_weight=sample_weight, offset=offset)
 
     def _check_parameters(self):
         if not (isinstance(self.n_quadrature, str) and self.n_quadrature == "auto"):
