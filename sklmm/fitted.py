@@ -146,6 +146,43 @@ class FittedMixed(Fitted):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FittedLinear(FittedMixed):
+    """A linear mixed model's fit: what the logistic one's has, and the residual variance.
+
+    Attributes
+    ----------
+    sigma : float
+        Residual standard deviation.
+    reml : bool
+    degrees : dict of str -> method
+        Methods of `sklmm.inference.degrees_of_freedom` that the fit has, by name.
+    df : str or None
+        The one that was asked for; None is the normal distribution.
+    units : FitUnits
+        x are the fixed effects, theta, and log sigma.
+    fixed_covariance, fixed_positions, effect_slopes, variance_vcov : ndarray
+        Of `LinearFit`: errors of fixed effects and of the groups' effects jointly, in standardised columns.
+    """
+
+    sigma: float
+    reml: bool
+    degrees: dict
+    df: str | None
+    fixed_covariance: np.ndarray
+    fixed_positions: np.ndarray
+    effect_slopes: list
+    variance_vcov: np.ndarray
+    level_logits: object = None
+    n_successes: float = np.nan
+    large_variances: tuple = ()
+    approximation: object = None
+
+    def covariance(self, cov_type=None):
+        """Covariance of the coefficients, of the method of degrees of freedom."""
+        return self.degrees[self.df].covariance.copy()
+
+
+@dataclass(frozen=True, kw_only=True)
 class FittedMarginal(Fitted):
     """A marginal model's fit.
 
