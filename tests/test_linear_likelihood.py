@@ -9,6 +9,7 @@ from sklmm.inference.linear_parameters import linear_quantity
 from sklmm.likelihood.linear import LinearLikelihood
 from sklmm.likelihood.linear_criterion import LinearCriterion
 from sklmm.likelihood.linear_fit import effects_given_fit, fit_linear, linear_products
+from sklmm.likelihood.linear_leaving_out import without_linear_clusters
 
 N, LEVELS = 160, {"a": 15, "b": 6, "c": 4, "above": 5}
 # columns and blocks of each factor
@@ -290,3 +291,22 @@ def test_effects_given_a_fit(model):
     nothing = given(np.flatnonzero(case.weights == 0)[:5], levels)  # rows that count for nothing: what was known
     for found, values in zip(nothing["modes"], fit.modes, strict=True):
         np.testing.assert_allclose(found, values, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("model", ["intercept", "slope"])
+def test_parameters_without_each_level(model):
+    """The coefficients without a level, given the variances, by brute force; and near those of a fit without it."""
+    case = Case(model)
+    engine = LinearLikelihood(case.products())
+    x, _ = engine.optimum()
+    out, code = without_linear_clusters(engine, x), case.observations.codes[0]
+    settings = dict(reml=False)
+    moved = []
+    for level in range(3):
+        rows = code != level
+        fit = fit_linear(case.observations.take(rows), case.structure, offset=case.offset[rows],
+                         precision=case.precision[rows], **settings)  # fmt: skip
+        beta, _, sigma = engine.units.natural(out[level])
+        error = np.abs(beta - fit.beta) / np.sqrt(np.diag(fit.vcov))
+        moved.append(np.abs(engine.units.natural(x)[0] - fit.beta) / np.sqrt(np.diag(fit.vcov)))
+        assert error.max() < 0.1 * max(np.max(moved), 1.0) and sigma == pytest.approx(fit.sigma, rel=0.05)
