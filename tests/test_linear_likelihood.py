@@ -8,7 +8,8 @@ from sklmm.design.structure import FactorStructure, Observations, Structure
 from sklmm.inference.linear_parameters import linear_quantity
 from sklmm.likelihood.linear import LinearLikelihood
 from sklmm.likelihood.linear_criterion import LinearCriterion
-from sklmm.likelihood.linear_fit import fit_linear, linear_products
+from sklmm.likelihood.linear_fit import effects_given_fit, fit_linear, linear_products
+from sklmm.likelihood.linear_leaving_out import without_linear_clusters
 
 N, LEVELS = 160, {"a": 15, "b": 6, "c": 4, "above": 5}
 # columns and blocks of each factor
@@ -262,3 +263,50 @@ def test_cluster_sandwich_and_influence(model):
         np.testing.assert_allclose(fit.influence, scores @ Phi, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(fit.level_rows, np.bincount(cluster, minlength=15))
     np.testing.assert_allclose(fit.robust_vcov, Phi @ scores.T @ scores @ Phi, rtol=1e-9)
+
+
+@pytest.mark.parametrize("model", ["intercept", "slope", "nested slopes", "crossed slopes"])
+def test_effects_given_a_fit(model):
+    """All rows say what the fit says; for one factor the second half of the rows, after the first, too."""
+    case = Case(model)
+    fit = fit_linear(case.observations, case.structure, offset=case.offset, precision=case.precision)
+
+    def given(rows, priors=None):
+        return effects_given_fit(
+            case.observations.take(rows), case.structure, fit, offset=case.offset[rows], precision=case.precision[rows],
+            priors=priors,
+        )  # fmt: skip
+
+    whole = given(np.arange(N))
+    first = given(np.arange(N // 2))
+    levels = [(fit.posteriors[f], fit.effect_slopes[f]) for f in range(len(case.factors))]
+    for name, expected in (("modes", fit.modes), ("mode_cov", fit.mode_cov), ("effect_slopes", fit.effect_slopes)):
+        for found, values in zip(whole[name], expected, strict=True):
+            np.testing.assert_allclose(found, values, rtol=1e-8, atol=1e-9)
+    if len(levels) == 1:
+        second = given(np.arange(N // 2, N), [(first["posteriors"][0], first["effect_slopes"][0])])
+        np.testing.assert_allclose(second["modes"][0], fit.modes[0], rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(second["mode_cov"][0], fit.mode_cov[0], rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(second["effect_slopes"][0], fit.effect_slopes[0], rtol=1e-8, atol=1e-9)
+    nothing = given(np.flatnonzero(case.weights == 0)[:5], levels)  # rows that count for nothing: what was known
+    for found, values in zip(nothing["modes"], fit.modes, strict=True):
+        np.testing.assert_allclose(found, values, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("model", ["intercept", "slope"])
+def test_parameters_without_each_level(model):
+    """The coefficients without a level, given the variances, by brute force; and near those of a fit without it."""
+    case = Case(model)
+    engine = LinearLikelihood(case.products())
+    x, _ = engine.optimum()
+    out, code = without_linear_clusters(engine, x), case.observations.codes[0]
+    settings = dict(reml=False)
+    moved = []
+    for level in range(3):
+        rows = code != level
+        fit = fit_linear(case.observations.take(rows), case.structure, offset=case.offset[rows],
+                         precision=case.precision[rows], **settings)  # fmt: skip
+        beta, _, sigma = engine.units.natural(out[level])
+        error = np.abs(beta - fit.beta) / np.sqrt(np.diag(fit.vcov))
+        moved.append(np.abs(engine.units.natural(x)[0] - fit.beta) / np.sqrt(np.diag(fit.vcov)))
+        assert error.max() < 0.1 * max(np.max(moved), 1.0) and sigma == pytest.approx(fit.sigma, rel=0.05)

@@ -172,13 +172,15 @@ class ClusterProducts(LinearRows):
         out[filled] = np.add.reduceat(values, self.start[:-1][filled])
         return out
 
-    def effects(self, theta, combinations):
+    def effects(self, theta, combinations, priors=None):
         """H^-1 Lambda'Z'E times columns of combinations, and the blocks of H^-1, H = I + Lambda'Z'Z Lambda.
 
         Parameters
         ----------
         theta : ndarray of shape (m,)
         combinations : ndarray of shape (k, c)
+        priors : list of (ndarray of shape (n_levels, q, c), ndarray of shape (n_levels, q, q)), or None
+            Means, for each combination, and precisions of each factor's effects in the place of 0 and I.
 
         Returns
         -------
@@ -191,14 +193,19 @@ class ClusterProducts(LinearRows):
         if not self.has_clusters:
             return [], [], None
         Lambda, q, n = self.covariance.lambda_(theta), self.covariance.q, len(self.A)
+        n_levels = self.n_levels[0]
         u = (self.B.reshape(n * q, self.k) @ combinations).reshape(n, q, -1)
+        if priors is not None:
+            ((means, precisions),) = priors
+            A, Z = (in_order(part, self.level_of_cluster, n_levels) for part in (self.A, u))
+            blocks = _inverses(precisions + Lambda.T @ A @ Lambda)
+            return [blocks @ (Lambda.T @ Z + precisions @ means)], [blocks], None
         if q == 1:
             blocks = 1.0 / (1.0 + Lambda**2 * self.A)
             u *= Lambda * blocks
         else:
             blocks = _inverses(np.eye(q) + Lambda.T @ self.A @ Lambda)
             u = (blocks @ Lambda.T) @ u
-        n_levels = self.n_levels[0]
         return (
             [in_order(u, self.level_of_cluster, n_levels)],
             [in_order(blocks, self.level_of_cluster, n_levels, default=np.eye(q))],
@@ -208,6 +215,8 @@ class ClusterProducts(LinearRows):
 
 def _inverses(H):
     """Inverses of many small matrices, positive definite."""
+    if H.shape[1] == 1:
+        return 1.0 / H
     if H.shape[1] > 2:
         return np.linalg.inv(H)
     out = np.empty_like(H)

@@ -111,9 +111,13 @@ class LinearFit:
     kenward_roger: tuple | None = None
 
 
-def linear_products(observations, structure, *, n_threads=1, units=None, offset=None, precision=None, y_units=None):
-    """The cross-products of the rows: the place that chooses how they are held."""
-    settings = dict(units=units, offset=offset, precision=precision, y_units=y_units)
+def linear_products(observations, structure, *, n_threads=1, **settings):
+    """The cross-products of the rows: the place that chooses how they are held. Settings are those of `LinearRows`;
+    what they do not say of offset and precision the observations do."""
+    for name in ("offset", "precision"):
+        if settings.get(name) is None:
+            settings[name] = getattr(observations, name)
+    observations = replace(observations, offset=None, precision=None)  # the offset is taken off the outcome
     serves = SeveralProducts if len(structure.factors) > 1 else ClusterProducts
     return serves(observations, structure, n_threads, **settings)
 
@@ -159,6 +163,38 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
     optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress)
     _check_residuals(criterion, optimum.x, plain)
     return conclude(criterion, optimum, kenward_roger)
+
+
+def effects_given_fit(observations, structure, fit, *, offset=None, precision=None, n_threads=1, priors=None):
+    """What a fitted model's parameters and these rows say of the levels in them.
+
+    Parameters
+    ----------
+    observations : Observations
+        With the columns of the fit, those included that have random slopes only.
+    structure : Structure
+    fit : LinearFit
+    offset, precision, n_threads
+        As in `fit_linear`.
+    priors : list of (NormalPosterior, ndarray), or None
+        For each factor the posteriors and `effect_slopes` that earlier rows have given to these levels.
+
+    Returns
+    -------
+    dict
+        modes, mode_cov, posteriors, posterior, effect_slopes, effect_units, as in `LinearFit`.
+    """
+    units, x = fit.units.units, fit.units.x
+    center, sigma = float(x[units.p : units.n_fixed].sum()), float(np.exp(x[-1]))
+    products = linear_products(
+        observations, structure, n_threads=n_threads, units=units, offset=offset, precision=precision,
+        y_units=(center, sigma), keep_all=True,
+    )  # fmt: skip
+    beta = x[: units.n_fixed].copy()
+    beta[units.p :] -= center
+    beta /= sigma
+    positions = fit.fixed_positions + np.where(fit.fixed_positions < fit.units.n_slopes, 0, structure.slopes_only)
+    return _random_effects(products, beta, x[units.n_fixed : -1], 1.0, positions, priors)
 
 
 def _check_rows(products):
@@ -227,7 +263,7 @@ def conclude(criterion, optimum, kenward_roger=False):
     entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
     theta = np.split(theta, entries[:-1]) if factors else []
     held = np.append(np.full(point.theta.size, not factors), False)
-    effects = _random_effects(top)
+    effects = _random_effects(products, beta, point.theta, sigma, products.kept)
     return LinearFit(
         beta=products.natural_beta(beta)[: top.n_fixed],
         vcov=top.in_user_units(top.inner),
@@ -308,14 +344,24 @@ class _Top:
         return self.in_user_units(covariance), self.in_user_units(plain), changes, W
 
 
-def _random_effects(top):
-    """What a fit says of the random effects."""
-    products, sigma, s, f = top.products, top.sigma, top.products.y_scale, top.products.f
-    sizes = [len(factor.columns) for factor in products.structure.factors]
-    units = top.units.effect_units(np.append(products.beta(top.point.beta), top.point.theta), sizes)
+def _random_effects(products, beta, theta, sigma, positions, priors=None):
+    """What is known of the random effects at these parameters, those of the scaled outcome.
+
+    `positions`: of the fixed effects that were estimated, and err, among all of the engine's.
+    """
+    s, f, sizes = products.y_scale, products.f, [len(factor.columns) for factor in products.structure.factors]
+    units = products.units.effect_units(np.append(beta, theta), sizes)
     units = [replace(each, Lambda=s * sigma * each.Lambda) for each in units]
-    combinations = np.column_stack([top.residual / sigma, np.vstack([-np.eye(f), np.zeros(f)]) / (s * sigma)])
-    effects, blocks, joint = products.effects(top.point.theta, combinations)
+    err = np.searchsorted(products.kept, positions)
+    combinations = np.zeros((f + 1, 1 + err.size))
+    combinations[:f, 0], combinations[f, 0] = -beta[products.kept] / sigma, 1.0 / sigma
+    combinations[err, 1 + np.arange(err.size)] = -1.0 / (s * sigma)
+    if priors is not None:
+        priors = [
+            (np.concatenate([posterior.modes[:, :, None], slopes], axis=2), np.linalg.inv(posterior.cov))
+            for posterior, slopes in priors
+        ]
+    effects, blocks, joint = products.effects(theta, combinations, priors)
     modes, scales = [u[:, :, 0] for u in effects], [each.natural for each in units]
     return dict(
         modes=[u @ scale.T for u, scale in zip(modes, scales, strict=True)],

@@ -27,6 +27,8 @@ class LinearRows(PreparedRows):
     offset, precision : ndarray of shape (n,) or None
     y_units : (float, float) or None
         Centre and scale of the outcome; None: those that suit it.
+    keep_all : bool
+        Whether columns are kept that these rows do not tell apart: where coefficients are known already.
 
     Attributes
     ----------
@@ -43,13 +45,15 @@ class LinearRows(PreparedRows):
         log|det| of d(natural)/d(internal) of the estimated fixed effects.
     """
 
-    def __init__(self, observations, structure, n_threads, units=None, offset=None, precision=None, y_units=None):
+    def __init__(self, observations, structure, n_threads, units=None, offset=None, precision=None, y_units=None,
+                 keep_all=False):
         if precision is not None and not (np.isfinite(precision).all() and (precision > 0).all()):
             raise ValueError("precision weights must be positive and finite: the residual variance is sigma^2 / weight")
         super().__init__(observations, structure, n_threads, units)
         rows, units = self.observations, self.units
         self.offset, self.precision, weights = offset, precision, rows.weights
-        self.kept = np.append(np.flatnonzero(~self.aliased), np.arange(units.p, self.n_fixed))
+        left_out = self.aliased & (not keep_all)
+        self.kept = np.append(np.flatnonzero(~left_out), np.arange(units.p, self.n_fixed))
         self.f = self.kept.size
         self.k = self.f + 1
         self.columns = np.append(self.kept, self.n_fixed).astype(np.int64)

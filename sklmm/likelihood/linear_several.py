@@ -99,7 +99,7 @@ class BorderedBlocks:
     def factor(self, Lambda):
         tree, q = self.cholesky, self.first[1]
         leaf = Lambda[:q, :q]
-        D = np.eye(q) + leaf.T @ self.D @ leaf
+        D = (np.eye(q) if tree.prior is None else tree.prior[0]) + leaf.T @ self.D @ leaf
         B, S = self.B @ leaf, tree.S
         S[:] = self.S
         for f, own, part in self._blocks(Lambda):
@@ -111,7 +111,7 @@ class BorderedBlocks:
             B[self.entries[f]] = own.T @ B[self.entries[f]]
             S[part] = (own.T @ S[part].reshape(-1, len(own), len(S))).reshape(-1, len(S))
             S[:, part] = _times(S[:, part], own)
-        S.flat[:: len(S) + 1] += 1.0
+        tree.add_prior()
         tree.factor_blocks(D, B)
 
     def multiply(self, x, x_border):
@@ -323,18 +323,35 @@ class SeveralProducts(LinearRows, SeveralFactors):
         found -= np.einsum("nal,nak->lk", s, h, optimize=True) + s_border.T @ h_border
         return 0.5 * (found + found.T)
 
-    def effects(self, theta, combinations):
+    def effects(self, theta, combinations, priors=None):
         """See `ClusterProducts.effects`; the joint posterior of all factors comes third."""
         with self._one_blas_thread():
             self._evaluate(theta)
+            u, u_border = self.U[0] @ combinations, self.U[1] @ combinations
+            if priors is not None:
+                u, u_border = self._with_priors(theta, combinations, priors)
             self._invert()
-            parts = self._parts(self.U[0] @ combinations, self.U[1] @ combinations)
+            parts = self._parts(u, u_border)
         effects = [None] * len(parts)
         for f, position in enumerate(self.order):
             effects[position] = parts[f][self.rank[f]]
         n_levels = [factor.n_levels for factor in self.structure.factors]
         joint = JointPosterior(n_levels, self.order, self._given_sizes(), self.cholesky.posterior(self.rank))
         return effects, self._level_blocks(), joint
+
+    def _with_priors(self, theta, combinations, priors):
+        """Effects with other means and precisions than 0 and I; they stay with the factor."""
+        places = zip(self.order, map(np.argsort, self.rank), strict=True)
+        priors = [[part[place] for part in priors[position]] for position, place in places]
+        Lambda, c = self._lambda(theta), combinations.shape[1]
+        self.cholesky.prior = [precisions for _, precisions in priors]
+        self._at, self._inverted = None, False
+        self.blocks.factor(Lambda)
+        s, s_border = self._scaled(Lambda, self.blocks.E @ combinations, self.blocks.E_border @ combinations)
+        pulls = [precisions @ means for means, precisions in priors]
+        s_border = s_border + np.concatenate([pull.reshape(-1, c) for pull in pulls[1:]])
+        found = self.cholesky.solve(s + pulls[0], s_border)
+        return found
 
     def written_out(self, theta, most):
         """Z'V^-1 X and Z'V^-1 Z of all random effects at once, and the positions of each entry of theta.
