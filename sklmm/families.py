@@ -359,3 +359,12 @@ def normal_rule(sd, most=50.0):
     z = h * np.arange(-np.ceil(8.0 / h), np.ceil(8.0 / h) + 1)
     w = np.exp(-0.5 * z * z)
     return z, w / w.sum()
+
+
+class Gaussian:
+    """A measured outcome, normal around its linear predictor."""
+
+    name, ratio, regression = "identity", None, "linear regression"
+
+
+GAUSSIAN = Gaussian()

@@ -110,6 +110,19 @@ class LinearFit:
     level_rows: np.ndarray | None = None
     kenward_roger: tuple | None = None
 
+    separated = ()  # there are no classes
+
+    def joint_vcov(self):
+        """Covariance of (beta, theta), in the user's units; both are independent, but for REML's slight dependence."""
+        units, n, m = self.units.units, len(self.beta), len(self.variance_vcov) - 1
+        moves = [units.natural(np.append(np.zeros(units.n_fixed), step))[1] for step in np.eye(m)]
+        out = np.zeros((n + m, n + m))
+        out[:n, :n] = self.vcov
+        if self.theta:
+            J = np.array(moves).T
+            out[n:, n:] = J @ self.variance_vcov[:m, :m] @ J.T
+        return out if self.theta else out[:n, :n]
+
 
 def linear_products(observations, structure, *, n_threads=1, **settings):
     """The cross-products of the rows: the place that chooses how they are held. Settings are those of `LinearRows`;
