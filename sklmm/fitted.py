@@ -120,7 +120,7 @@ class FittedMixed(Fitted):
         Factors that are nested in others.
     row_moments : RowMoments
     level_logits : LevelLogits or None
-    n_successes : float
+    n_second : float
     large_variances, approximation
         What was unusual, as the summary says it.
     """
@@ -135,7 +135,7 @@ class FittedMixed(Fitted):
     nesting: list
     row_moments: object
     level_logits: object
-    n_successes: float
+    n_second: float
     large_variances: list
     approximation: object
 
@@ -173,7 +173,7 @@ class FittedLinear(FittedMixed):
     effect_slopes: list
     variance_vcov: np.ndarray
     level_logits: object = None
-    n_successes: float = np.nan
+    n_second: float = np.nan
     large_variances: tuple = ()
     approximation: object = None
 

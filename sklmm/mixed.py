@@ -220,7 +220,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
             nesting=nested_pairs(structure.factors, codes),
             row_moments=moments,
             level_logits=level_logits,
-            n_successes=float(target.sum() if weights is None else weights @ target),
+            n_second=_second(target, weights, training.columns["event"]),
             large_variances=large,
             approximation=approximation,
         )
@@ -284,3 +284,9 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         if X is not None:
             X, sample_weight, offset = self._complete_rows(X, sample_weight, offset)
         return marginal_coefficients(self, X, sample_weight, level, offset)
+
+
+def _second(target, weights, event):
+    """Number of rows of the second class."""
+    of_event = float(target.sum() if weights is None else weights @ target)
+    return of_event if event else float(target.size if weights is None else weights.sum()) - of_event

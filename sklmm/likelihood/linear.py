@@ -67,7 +67,7 @@ class LinearLikelihood:
         Whether -log|X'V^-1 X| / 2 is added: a penalty in theta and sigma.
     """
 
-    strides, n_quadrature, costly_curvature = (1,), 1, False
+    strides, n_quadrature, costly_curvature, offset = (1,), 1, False, None
 
     def __init__(self, products, reml=False):
         self.products, self.criterion = products, LinearCriterion(products, reml)
