@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sklmm.design.structure import FactorStructure, Observations, Structure
-from sklmm.likelihood.linear_fit import fit_linear
+from sklmm.likelihood.linear_fit import effects_given_fit, fit_linear
 
 N, GROUPS = 400, np.repeat(np.arange(40), 10)
 
@@ -67,6 +67,9 @@ def test_crossed_factors_without_variance_are_least_squares(data):
     design = np.column_stack([np.ones(N), X])
     assert fit.is_singular and fit.report.converged
     np.testing.assert_allclose(fit.beta, np.linalg.lstsq(design, y, rcond=None)[0], rtol=1e-10, atol=1e-10)
+    assert all(np.all(modes == 0.0) for modes in fit.modes)
+    again = effects_given_fit(Observations(X, y, [GROUPS, other]), two(), fit)
+    assert all(np.all(modes == 0.0) for modes in again["modes"])
 
 
 @pytest.mark.parametrize("sd", [1e2, 1e4])

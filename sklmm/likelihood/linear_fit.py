@@ -217,7 +217,7 @@ def _check_outcome(criterion):
     """The residual sum of squares without random effects; an error where there is none."""
     products = criterion.products
     plain, total = criterion.at(np.zeros(products.covariance.m)).squares, products.C[-1, -1]
-    if not plain > NOTHING_LEFT * max(total, products.n_counted):
+    if not plain > NOTHING_LEFT * total:
         constant = "the outcome is constant" if np.ptp(products.observations.y) == 0 else (
             "the features reproduce the outcome exactly"
         )  # fmt: skip
