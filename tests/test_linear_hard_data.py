@@ -108,6 +108,20 @@ def test_weights_of_zero_and_a_million(data):
 LAYOUTS = [np.asfortranarray, lambda X: X.astype(np.float32), lambda X: np.repeat(X, 2, axis=1)[:, ::2]]
 
 
+@pytest.mark.parametrize("unit", [1e-20, 1e8])
+def test_units_of_precision_weights(data, unit):
+    X, y, _, _ = data
+    w = np.random.default_rng(1).uniform(0.5, 2.0, N)
+    plain = fit_linear(Observations(X, y, [GROUPS]), one(), precision=w)
+    other = fit_linear(Observations(X, y, [GROUPS]), one(), precision=w * unit)
+    np.testing.assert_allclose(other.beta, plain.beta, rtol=1e-9)
+    np.testing.assert_allclose(other.lambda_[0], plain.lambda_[0], rtol=1e-7)
+    assert other.sigma == pytest.approx(plain.sigma * np.sqrt(unit), rel=1e-8)
+    assert other.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-11)
+    again = effects_given_fit(Observations(X, y, [GROUPS]), one(), other, precision=w * unit)
+    np.testing.assert_allclose(again["modes"][0], plain.modes[0], rtol=1e-6, atol=1e-8)
+
+
 @pytest.mark.parametrize("make", LAYOUTS)
 def test_features_of_any_layout(data, make):
     X, y, _, _ = data

@@ -99,8 +99,10 @@ class ClusterProducts(LinearRows):
         return Lambda[covariance.row, covariance.col]
 
     def _moments(self):
-        """Cov(b) / sigma^2 by the moments of least squares cluster by cluster, made positive definite; None where too few
-        clusters tell their coefficients (Swamy 1970)."""
+        """Cov(b) / sigma^2 by the moments of least squares cluster by cluster (Swamy 1970), made positive definite.
+
+        None where too few clusters tell their coefficients.
+        """
         q, size = self.covariance.q, np.einsum("naa->na", self.A)
         scale = np.sqrt(np.where(size > 0, size, 1.0))
         w = np.linalg.eigvalsh(self.A / scale[:, :, None] / scale[:, None, :]) if q > 2 else None

@@ -47,8 +47,6 @@ class LinearRows(PreparedRows):
 
     def __init__(self, observations, structure, n_threads, units=None, offset=None, precision=None, y_units=None,
                  keep_all=False):
-        if precision is not None and not (np.isfinite(precision).all() and (precision > 0).all()):
-            raise ValueError("precision weights must be positive and finite: the residual variance is sigma^2 / weight")
         super().__init__(observations, structure, n_threads, units)
         rows, units = self.observations, self.units
         self.offset, self.precision, weights = offset, precision, rows.weights
