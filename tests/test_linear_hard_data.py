@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sklmm.design.structure import FactorStructure, Observations, Structure
-from sklmm.likelihood.linear_fit import fit_linear
+from sklmm.likelihood.linear_fit import effects_given_fit, fit_linear
 
 N, GROUPS = 400, np.repeat(np.arange(40), 10)
 
@@ -67,6 +67,9 @@ def test_crossed_factors_without_variance_are_least_squares(data):
     design = np.column_stack([np.ones(N), X])
     assert fit.is_singular and fit.report.converged
     np.testing.assert_allclose(fit.beta, np.linalg.lstsq(design, y, rcond=None)[0], rtol=1e-10, atol=1e-10)
+    assert all(np.all(modes == 0.0) for modes in fit.modes)
+    again = effects_given_fit(Observations(X, y, [GROUPS, other]), two(), fit)
+    assert all(np.all(modes == 0.0) for modes in again["modes"])
 
 
 @pytest.mark.parametrize("sd", [1e2, 1e4])
@@ -103,6 +106,20 @@ def test_weights_of_zero_and_a_million(data):
 
 
 LAYOUTS = [np.asfortranarray, lambda X: X.astype(np.float32), lambda X: np.repeat(X, 2, axis=1)[:, ::2]]
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1e8])
+def test_units_of_precision_weights(data, unit):
+    X, y, _, _ = data
+    w = np.random.default_rng(1).uniform(0.5, 2.0, N)
+    plain = fit_linear(Observations(X, y, [GROUPS]), one(), precision=w)
+    other = fit_linear(Observations(X, y, [GROUPS]), one(), precision=w * unit)
+    np.testing.assert_allclose(other.beta, plain.beta, rtol=1e-9)
+    np.testing.assert_allclose(other.lambda_[0], plain.lambda_[0], rtol=1e-7)
+    assert other.sigma == pytest.approx(plain.sigma * np.sqrt(unit), rel=1e-8)
+    assert other.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-11)
+    again = effects_given_fit(Observations(X, y, [GROUPS]), one(), other, precision=w * unit)
+    np.testing.assert_allclose(again["modes"][0], plain.modes[0], rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("make", LAYOUTS)

@@ -143,6 +143,11 @@ class LinearCriterion:
             hessian = self.exact_hessian(theta)
         return value, gradient, hessian
 
+    def profile_value(self, theta):
+        """Value of the log-likelihood of theta alone."""
+        point = self._with_residuals(theta)
+        return self.value(point, point.squares, self.log_sigma(point))
+
     def exact_hessian(self, theta):
         """Of the log-likelihood of theta alone. Of nested factors by differences of gradients, which cost little."""
         products = self.products

@@ -34,6 +34,8 @@ class LinearFit:
         sigma^2 (X'V^-1 X)^-1, V in units of sigma^2; NaN for aliased columns.
     sigma : float
         Residual standard deviation, of rows with precision 1.
+    precision_scale : float
+        Mean precision of the rows; theta and log sigma of `units` and `variance_vcov` are of rows with this precision.
     theta : list of ndarray
         Entries of the covariance factors relative to sigma, as lme4 has them.
     lambda_ : list of ndarray of shape (q, q)
@@ -84,6 +86,7 @@ class LinearFit:
     beta: np.ndarray
     vcov: np.ndarray
     sigma: float
+    precision_scale: float
     theta: list
     lambda_: list
     log_likelihood: float
@@ -167,15 +170,20 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
     ValueError
         Where the data do not tell the residual variance.
     """
-    products = linear_products(
-        observations, structure, n_threads=n_threads, offset=offset, precision=precision
-    )
+    scale = 1.0
+    if precision is not None:
+        if not (np.isfinite(precision).all() and (precision > 0).all()):
+            raise ValueError("precision weights must be positive and finite: the residual variance is sigma^2 / weight")
+        # relative standard deviations are those to a usual row's
+        scale = float(np.average(precision, weights=observations.weights))
+        precision = precision / scale
+    products = linear_products(observations, structure, n_threads=n_threads, offset=offset, precision=precision)
     _check_rows(products)
     criterion = LinearCriterion(products, reml)
     plain = _check_outcome(criterion)
     optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress)
     _check_residuals(criterion, optimum.x, plain)
-    return conclude(criterion, optimum, kenward_roger)
+    return conclude(criterion, optimum, kenward_roger, scale)
 
 
 def effects_given_fit(observations, structure, fit, *, offset=None, precision=None, n_threads=1, priors=None):
@@ -199,6 +207,8 @@ def effects_given_fit(observations, structure, fit, *, offset=None, precision=No
     """
     units, x = fit.units.units, fit.units.x
     center, sigma = float(x[units.p : units.n_fixed].sum()), float(np.exp(x[-1]))
+    if precision is not None or fit.precision_scale != 1.0:
+        precision = (np.ones(observations.y.size) if precision is None else precision) / fit.precision_scale
     products = linear_products(
         observations, structure, n_threads=n_threads, units=units, offset=offset, precision=precision,
         y_units=(center, sigma), keep_all=True,
@@ -235,7 +245,7 @@ def _check_outcome(criterion):
     """The residual sum of squares without random effects; an error where there is none."""
     products = criterion.products
     plain, total = criterion.at(np.zeros(products.covariance.m)).squares, products.C[-1, -1]
-    if not plain > NOTHING_LEFT * max(total, products.n_counted):
+    if not plain > NOTHING_LEFT * total:
         constant = "the outcome is constant" if np.ptp(products.observations.y) == 0 else (
             "the features reproduce the outcome exactly"
         )  # fmt: skip
@@ -254,7 +264,7 @@ def _check_residuals(criterion, theta, plain):
         )
 
 
-def conclude(criterion, optimum, kenward_roger=False):
+def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
     """The numbers of a fitted model, at the best theta.
 
     Parameters
@@ -262,6 +272,8 @@ def conclude(criterion, optimum, kenward_roger=False):
     criterion : LinearCriterion
     optimum : Optimum
     kenward_roger : bool
+    precision_scale : float
+        What the rows' precisions were divided by.
 
     Returns
     -------
@@ -280,8 +292,9 @@ def conclude(criterion, optimum, kenward_roger=False):
     return LinearFit(
         beta=products.natural_beta(beta)[: top.n_fixed],
         vcov=top.in_user_units(top.inner),
-        sigma=float(s * sigma),
-        theta=theta,
+        sigma=float(s * sigma * np.sqrt(precision_scale)),
+        precision_scale=precision_scale,
+        theta=[part / np.sqrt(precision_scale) for part in theta],
         lambda_=[s * sigma * RelativeCovariance(each.blocks).lambda_(part)
                  for each, part in zip(factors, theta, strict=True)],
         log_likelihood=top.value,

@@ -47,8 +47,6 @@ class LinearRows(PreparedRows):
 
     def __init__(self, observations, structure, n_threads, units=None, offset=None, precision=None, y_units=None,
                  keep_all=False):
-        if precision is not None and not (np.isfinite(precision).all() and (precision > 0).all()):
-            raise ValueError("precision weights must be positive and finite: the residual variance is sigma^2 / weight")
         super().__init__(observations, structure, n_threads, units)
         rows, units = self.observations, self.units
         self.offset, self.precision, weights = offset, precision, rows.weights
@@ -95,6 +93,10 @@ class LinearRows(PreparedRows):
             self.y_center, 1.0 / self.y_scale, *z, order, tile,
         )  # fmt: skip
 
+    def least_squares(self):
+        """The combination of E that residuals are without random effects."""
+        return np.append(-np.linalg.solve(self.C[: self.f, : self.f], self.C[: self.f, self.f]), 1.0)
+
     def start_from(self, sums):
         """A theta to begin with: no correlations, and variances by moments (Henderson, 1953, method 1, each alone).
 
@@ -103,7 +105,7 @@ class LinearRows(PreparedRows):
         sums : list of (ndarray, ndarray), by random coefficient
             Sums z'E of each level, (n_levels, k), and z'z.
         """
-        residual = np.append(-np.linalg.solve(self.C[: self.f, : self.f], self.C[: self.f, self.f]), 1.0)
+        residual = self.least_squares()
         total, ratios = float(residual @ self.C @ residual), []
         for products, squares in sums:
             filled = squares > 0

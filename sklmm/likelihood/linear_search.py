@@ -57,8 +57,7 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
 def _without_random_effects(criterion):
     """Least squares: theta, which is 0, is no parameter."""
     theta = np.zeros(criterion.products.covariance.m)
-    point = criterion.at(theta)
-    value = criterion.value(point, point.squares, criterion.log_sigma(point)) if point.squares > 0.0 else np.inf
+    value = criterion.profile_value(theta)
     report = FitReport(n_full_passes=1, n_iter=1, decrement=0.0, converged=True, verdict="converged: least squares")
     return Optimum(theta, value, np.zeros((theta.size, theta.size)), np.zeros_like(theta), False, report)
 
@@ -80,8 +79,7 @@ def _higher_start(criterion, optimum):
         for sign in signs:
             trial = np.where(zero, size, np.where(covariance.diagonal, theta, sign * theta))
             try:
-                point = criterion.at(trial)
-                value = criterion.value(point, point.squares, criterion.log_sigma(point))
+                value = criterion.profile_value(trial)
             except FloatingPointError:
                 continue
             if value > height:

@@ -206,12 +206,12 @@ class SeveralProducts(LinearRows, SeveralFactors):
 
     def evaluate(self, theta):
         """log|V| and Q."""
+        if not theta.any():
+            return 0.0, self.C
         with self._one_blas_thread():
             return self._evaluate(theta)
 
     def _evaluate(self, theta):
-        if not theta.any() and self._at is None:
-            return 0.0, self.C
         if self._at is None or not np.array_equal(theta, self._at):
             Lambda, blocks = self._lambda(theta), self.blocks
             self._at, self._inverted = None, False
