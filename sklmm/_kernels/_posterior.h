@@ -130,29 +130,38 @@ SKLMM_INLINE void log_densities_of(const int family, const sklmm_group *g, ptrdi
             const double w = g->w ? g->w[j] : 1.0;
             v8d x = v8_set(g->eta[j]);
             for (ptrdiff_t a = 0; a < g->q; a++) x += g->t[a * g->stride + j] * v8_load(u + a * n + i);
-            value += respond(family, x, v8_set(w), v8_set(g->y[j] ? w : 0.0), 1, 1).l;
+            if (family == SKLMM_CLOGLOG && !g->y[j]) value -= w * v8_exp(v8_min(x, v8_set(SKLMM_LARGEST_HAZARD)));
+            else value += respond(family, x, v8_set(w), v8_set(g->y[j] ? w : 0.0), 1, 1).l;
         }
         v8_store(out + i, value);
     }
 }
 
-/* -l'' of a row at x. */
-SKLMM_INLINE double row_curvature_of(const int family, double x, double w, int success)
+SKLMM_INLINE void add_curvature_of(const int family, const sklmm_group *g, const double *u, double *H)
 {
-    return respond(family, v8_set(x), v8_set(w), v8_set(success ? w : 0.0), 2, 0).v[0];
+    for (ptrdiff_t first = 0; first < g->n; first += 8) { /* lanes are rows here */
+        const ptrdiff_t k = g->n - first < 8 ? g->n - first : 8;
+        double x[8] = {0}, w[8] = {0}, wy[8] = {0}, v[8];
+        for (ptrdiff_t i = 0; i < k; i++) {
+            const ptrdiff_t j = first + i;
+            x[i] = g->eta[j];
+            for (ptrdiff_t a = 0; a < g->q; a++) x[i] += g->t[a * g->stride + j] * u[a];
+            w[i] = g->w ? g->w[j] : 1.0;
+            wy[i] = g->y[j] ? w[i] : 0.0;
+        }
+        v8_store(v, respond(family, v8_load(x), v8_load(w), v8_load(wy), 2, 0).v);
+        for (ptrdiff_t i = 0; i < k; i++)
+            for (ptrdiff_t a = 0; a < g->q; a++)
+                for (ptrdiff_t b = 0; b <= a; b++)
+                    H[a * g->q + b] += v[i] * g->t[a * g->stride + first + i] * g->t[b * g->stride + first + i];
+    }
 }
 
 /* H (q x q, lower triangle) += sum over the rows of v t t' at u, of any link but the logit. */
 SKLMM_CLONES void add_curvature(const sklmm_group *g, const double *u, double *H)
 {
-    for (ptrdiff_t j = 0; j < g->n; j++) {
-        double x = g->eta[j];
-        for (ptrdiff_t a = 0; a < g->q; a++) x += g->t[a * g->stride + j] * u[a];
-        const double v = g->family == SKLMM_PROBIT ? row_curvature_of(SKLMM_PROBIT, x, g->w ? g->w[j] : 1.0, g->y[j])
-                                                   : row_curvature_of(SKLMM_CLOGLOG, x, g->w ? g->w[j] : 1.0, g->y[j]);
-        for (ptrdiff_t a = 0; a < g->q; a++)
-            for (ptrdiff_t b = 0; b <= a; b++) H[a * g->q + b] += v * g->t[a * g->stride + j] * g->t[b * g->stride + j];
-    }
+    if (g->family == SKLMM_PROBIT) add_curvature_of(SKLMM_PROBIT, g, u, H);
+    else add_curvature_of(SKLMM_CLOGLOG, g, u, H);
 }
 
 /* Log of the posterior density, up to a constant, at n values of u, a multiple of 8: u[a] at u + a * n. */
@@ -265,6 +274,40 @@ SKLMM_CLONES int log_densities_of_two(const sklmm_group *g, ptrdiff_t m, ptrdiff
 
 /* --- where the nodes lie ---------------------------------------------------------------------------------------- */
 
+/* The same as `reach`, from its points x and the log densities there, where the density falls off a cliff between two points, as that of
+ * cloglog may: points are spread anew there, twice. */
+static void find_cliffs(const sklmm_group *g, double u, double drop, const double *x, const double *value, double *found)
+{
+    double low[2] = {0.0, 0.0}, high[2] = {x[7], x[7]}, last[2] = {0.0, 0.0}, at[16], v[16];
+    int steep[2] = {0, 0};
+    for (int side = 0; side < 2; side++)
+        for (int l = 1; l < 8; l++) {
+            const double fall = value[8 * side] - value[8 * side + l];
+            if (fall < drop) {
+                low[side] = x[l];
+                last[side] = fall;
+                continue;
+            }
+            high[side] = x[l];
+            steep[side] = !(sqrt(fall) - sqrt(fmax(last[side], 0.0)) < sqrt(drop));
+            break;
+        }
+    for (int round = 0; round < 2 && (steep[0] || steep[1]); round++) {
+        for (int l = 0; l < 16; l++) {
+            const double distance = low[l / 8] + (1 + l % 8) / 8.0 * (high[l / 8] - low[l / 8]);
+            at[l] = u + (l / 8 ? distance : -distance);
+        }
+        log_densities(g, 16, at, v);
+        for (int l = 0; l < 16; l++) {
+            const double distance = fabs(at[l] - u);
+            if (value[0] - v[l] < drop) low[l / 8] = fmax(low[l / 8], distance);
+            else high[l / 8] = fmin(high[l / 8], distance);
+        }
+    }
+    for (int side = 0; side < 2; side++)
+        if (steep[side]) found[side] = high[side];
+}
+
 /* How far from the mode u the density has fallen by exp(-drop), below it and above. The prior alone makes it fall so far within
  * sqrt(2 drop), and the curvature is at most `steepest`. The root of the fall is nearly linear in the distance. */
 static void reach(const sklmm_group *g, double u, double drop, double steepest, double *found)
@@ -290,25 +333,7 @@ static void reach(const sklmm_group *g, double u, double drop, double steepest, 
             before = fall;
         }
     }
-    if (g->family == SKLMM_LOGIT) return;
-    /* Of other links the density may fall off a cliff: the points around the end are spread anew between them, twice. */
-    double low[2] = {0.0, 0.0}, high[2] = {far, far}, top = value[0];
-    for (int round = 0; round < 3; round++) {
-        for (int l = 0; l < 16; l++) {
-            const int side = l / 8;
-            const double share = (1 + l % 8) / 8.0, distance = round ? low[side] + share * (high[side] - low[side]) : x[l % 8];
-            at[l] = u + (side ? distance : -distance);
-        }
-        if (round) log_densities(g, 16, at, value);
-        for (int side = 0; side < 2; side++)
-            for (int l = 0; l < 8; l++) {
-                const double distance = fabs(at[8 * side + l] - u);
-                if (top - value[8 * side + l] < drop) low[side] = distance > low[side] ? distance : low[side];
-                else high[side] = distance < high[side] ? distance : high[side];
-            }
-    }
-    found[0] = high[0];
-    found[1] = high[1];
+    if (g->family != SKLMM_LOGIT) find_cliffs(g, u, drop, x, value, found);
 }
 
 /* Centre and factor (q x q) of the nodes centre + factor grid_k. With one coefficient they are even steps over the interval in
