@@ -283,7 +283,7 @@ class Cloglog(Bernoulli):
         return logs
 
     def _log_far_means(self, mean, sd, y):
-        """Logarithms of small mean probabilities of an outcome: sums around the maximum of the integrand, where it is."""
+        """Logarithms of small mean probabilities of an outcome: sums around the maximum of the integrand."""
         outcome = np.full(mean.size, y, dtype=np.uint8)
         z = np.zeros_like(mean)
         if not y:  # exp(eta) = -z / sd there

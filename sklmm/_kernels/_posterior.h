@@ -274,33 +274,40 @@ SKLMM_CLONES int log_densities_of_two(const sklmm_group *g, ptrdiff_t m, ptrdiff
 
 /* --- where the nodes lie ---------------------------------------------------------------------------------------- */
 
-/* The same as `reach`, from its points x and the log densities there, where the density falls off a cliff between two points, as that of
- * cloglog may: points are spread anew there, twice. */
-static void find_cliffs(const sklmm_group *g, double u, double drop, const double *x, const double *value, double *found)
+/* The same as `reach` of other links, whose density may fall off a cliff, as that of cloglog does: from four points on each side, and
+ * where it falls far between two of them from points that are spread anew there, twice. */
+static void reach_of_link(const sklmm_group *g, double u, double drop, double steepest, double *found)
 {
-    double low[2] = {0.0, 0.0}, high[2] = {x[7], x[7]}, last[2] = {0.0, 0.0}, at[16], v[16];
+    const double far = sqrt(2.0 * drop), near = far / sqrt(steepest), x[4] = {0.0, near, fmin(2.0 * near, far), far};
+    double low[2] = {0.0, 0.0}, high[2] = {far, far}, at[16], value[16], top;
     int steep[2] = {0, 0};
-    for (int side = 0; side < 2; side++)
-        for (int l = 1; l < 8; l++) {
-            const double fall = value[8 * side] - value[8 * side + l];
-            if (fall < drop) {
-                low[side] = x[l];
-                last[side] = fall;
-                continue;
-            }
+    for (int l = 0; l < 8; l++) at[l] = u + (l / 4 ? x[l % 4] : -x[l % 4]);
+    log_densities(g, 8, at, value);
+    top = value[0];
+    for (int side = 0; side < 2; side++) {
+        double before = 0.0;
+        found[side] = far;
+        for (int l = 1; l < 4; l++) {
+            const double fall = sqrt(fmax(top - value[4 * side + l], 0.0));
             high[side] = x[l];
-            steep[side] = !(sqrt(fall) - sqrt(fmax(last[side], 0.0)) < sqrt(drop));
-            break;
+            if (fall >= sqrt(drop)) {
+                found[side] = low[side] + (sqrt(drop) - before) / (fall - before) * (high[side] - low[side]);
+                steep[side] = !(fall - before < sqrt(drop));
+                break;
+            }
+            low[side] = x[l];
+            before = fall;
         }
+    }
     for (int round = 0; round < 2 && (steep[0] || steep[1]); round++) {
         for (int l = 0; l < 16; l++) {
             const double distance = low[l / 8] + (1 + l % 8) / 8.0 * (high[l / 8] - low[l / 8]);
             at[l] = u + (l / 8 ? distance : -distance);
         }
-        log_densities(g, 16, at, v);
+        log_densities(g, 16, at, value);
         for (int l = 0; l < 16; l++) {
             const double distance = fabs(at[l] - u);
-            if (value[0] - v[l] < drop) low[l / 8] = fmax(low[l / 8], distance);
+            if (top - value[l] < drop) low[l / 8] = fmax(low[l / 8], distance);
             else high[l / 8] = fmin(high[l / 8], distance);
         }
     }
@@ -333,7 +340,6 @@ static void reach(const sklmm_group *g, double u, double drop, double steepest, 
             before = fall;
         }
     }
-    if (g->family != SKLMM_LOGIT) find_cliffs(g, u, drop, x, value, found);
 }
 
 /* Centre and factor (q x q) of the nodes centre + factor grid_k. With one coefficient they are even steps over the interval in
@@ -353,7 +359,8 @@ static int place_nodes(const sklmm_group *g, const double *u, double drop, doubl
                 const double t = g->t[g->E ? 0 : j];
                 steepest += 0.25 * (g->w ? g->w[j] : 1.0) * t * t;
             }
-        reach(g, *u, drop, steepest, side);
+        if (g->family == SKLMM_LOGIT) reach(g, *u, drop, steepest, side);
+        else reach_of_link(g, *u, drop, steepest, side);
         *center = *u + 0.5 * (side[1] - side[0]);
         *factor = 0.5 * (side[1] + side[0]);
         return 0;
