@@ -206,7 +206,9 @@ def warn_of_linear_fit(fit, X, names):
         As in `warn_of_fit`.
     """
     _warn_of_columns(fit, X, names)
-    if fit.is_singular:
+    for sentence in fit.trouble:
+        warn(sentence, UnidentifiedEffectsWarning)
+    if fit.is_singular and not fit.trouble:
         _warn_of_boundary()
     _warn_of_convergence(fit.report)
 

@@ -20,6 +20,7 @@ from sklmm.likelihood.linear_several import SMALLEST
 LOG_2PI = np.log(2.0 * np.pi)
 NEAR = 1e-3  # log-likelihood units from the maximum, within which a Hessian is worth its price
 DIFFERENCE = 1e-4  # in theta, or its largest entry
+LEAST_LEFT = 1e-24
 NOTHING_LEFT = 1e-13  # of the outcome's variation: what is left is rounding error
 
 
@@ -85,8 +86,9 @@ class LinearCriterion:
         return Point(theta, log_det, Q, np.ascontiguousarray(inverse.T), log_fixed, inverse.T @ along, squares)
 
     def log_sigma(self, point):
-        """log sigma at its best, of the scaled outcome."""
-        return 0.5 * np.log(point.squares / self.nu)
+        """log sigma at its best, of the scaled outcome; that of rounding errors where nothing is left."""
+        least = LEAST_LEFT * max(self.products.C[-1, -1], 1.0)
+        return 0.5 * np.log(max(point.squares, least) / self.nu)
 
     def value(self, point, squares, tau):
         """The log-likelihood with the residual sum of squares `squares` and log sigma tau."""

@@ -1,6 +1,6 @@
 """Fits of linear mixed models: cross-products of one pass, the best theta, and the fitted model's numbers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from sklmm.likelihood.linear_criterion import NOTHING_LEFT, LinearCriterion
 from sklmm.likelihood.linear_crossproducts import ClusterProducts
 from sklmm.likelihood.linear_kenward_roger import kenward_roger as kenward_roger_parts
 from sklmm.likelihood.linear_scores import fixed_scores
-from sklmm.likelihood.linear_search import best_theta
+from sklmm.likelihood.linear_search import best_theta, without_random_effects
 from sklmm.likelihood.linear_several import SeveralProducts
 from sklmm.likelihood.posterior import NormalPosterior
 from sklmm.optimize.newton import FitReport
@@ -81,6 +81,8 @@ class LinearFit:
     kenward_roger : tuple or None
         Where it was asked for, the adjusted covariance of beta, the plain one, its derivatives in the variances, and
         their covariance, see `sklmm.likelihood.linear_kenward_roger`.
+    trouble : list of str
+        Where the rows do not tell variances.
     """
 
     beta: np.ndarray
@@ -112,6 +114,7 @@ class LinearFit:
     influence: np.ndarray | None = None
     level_rows: np.ndarray | None = None
     kenward_roger: tuple | None = None
+    trouble: list = field(default_factory=list)
 
     separated = ()  # there are no classes
 
@@ -178,12 +181,21 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         scale = float(np.average(precision, weights=observations.weights))
         precision = precision / scale
     products = linear_products(observations, structure, n_threads=n_threads, offset=offset, precision=precision)
-    _check_rows(products)
-    criterion = LinearCriterion(products, reml)
-    plain = _check_outcome(criterion)
-    optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress)
-    _check_residuals(criterion, optimum.x, plain)
-    return conclude(criterion, optimum, kenward_roger, scale)
+    held, trouble = _unidentified(products)
+    exact = _exactly_without(LinearCriterion(products, False))
+    criterion = LinearCriterion(products, reml and exact is None)
+    if exact is None and not held.all():
+        optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress, held=held)
+        exact = _exactly_with(criterion, optimum.x)
+    else:
+        optimum = without_random_effects(criterion)
+    if exact is not None:
+        trouble.append(
+            f"{exact}: there is no residual variance to estimate, standard errors are next to 0, and tests and "
+            "likelihoods mean nothing"
+        )
+    fit = conclude(criterion, optimum, kenward_roger and exact is None, scale)
+    return replace(fit, trouble=trouble)
 
 
 def effects_given_fit(observations, structure, fit, *, offset=None, precision=None, n_threads=1, priors=None):
@@ -220,48 +232,49 @@ def effects_given_fit(observations, structure, fit, *, offset=None, precision=No
     return _random_effects(products, beta, x[units.n_fixed : -1], 1.0, positions, priors)
 
 
-def _check_rows(products):
-    n, f = products.n_counted, products.f
-    if n <= f:
-        raise ValueError(
-            f"there are {f} coefficients and {n:g} rows: nothing is left to estimate the residual variance from; leave "
-            "features out"
-        )
+def _unidentified(products):
+    """Entries of theta that the rows say nothing of, whose variances stay at 0, and a sentence for each factor."""
+    if products.n_counted <= 1 and products.n_rows <= 1:
+        raise ValueError("there is 1 sample (n_samples = 1): a residual variance takes more than one row")
+    held, sentences, first = np.zeros(products.covariance.m, dtype=bool), [], 0
     for factor, codes in zip(products.structure.factors, products.observations.codes, strict=True):
-        if -1 not in factor.columns or products.precision is not None:
+        entries = RelativeCovariance(factor.blocks)
+        intercept = np.array(factor.columns) == -1
+        own = first + np.flatnonzero(intercept[entries.row])
+        first += entries.m
+        if not own.size or products.precision is not None:
             continue
         weights = products.observations.weights
         if weights is None and codes.size > factor.n_levels:
             continue
         counts = np.bincount(codes, weights=weights, minlength=factor.n_levels)
         if counts.max(initial=0.0) <= 1.0:
-            raise ValueError(
+            held[own] = True
+            sentences.append(
                 f"no level of {factor.name!r} has more than one row: the variance between levels can't be told from "
-                "the residual variance; leave its random effects out"
+                "the residual variance, and is taken for it"
             )
+    return held, sentences
 
 
-def _check_outcome(criterion):
-    """The residual sum of squares without random effects; an error where there is none."""
+def _exactly_without(criterion):
+    """Why the features alone reproduce the outcome, None if they do not."""
     products = criterion.products
     plain, total = criterion.at(np.zeros(products.covariance.m)).squares, products.C[-1, -1]
-    if not plain > NOTHING_LEFT * total:
-        constant = "the outcome is constant" if np.ptp(products.observations.y) == 0 else (
-            "the features reproduce the outcome exactly"
-        )  # fmt: skip
-        raise ValueError(f"{constant}: there is no residual variance to estimate")
-    return plain
+    if products.n_counted > products.f and plain > NOTHING_LEFT * total:
+        return None
+    if np.ptp(products.observations.y) == 0:
+        return "the outcome is constant"
+    return f"{products.f} coefficients reproduce the outcome of {products.n_counted:g} rows exactly"
 
 
-def _check_residuals(criterion, theta, plain):
-    """Refuse a fit that leaves no residuals: the likelihood has no maximum there."""
-    left = criterion.at(theta).squares
-    if left <= NOTHING_LEFT * plain or np.abs(theta).max(initial=0.0) > LARGEST:
-        names = " and ".join(repr(factor.name) for factor in criterion.products.structure.factors)
-        raise ValueError(
-            f"the random effects of {names} and the features reproduce the outcome exactly, as where it is constant "
-            "within groups: no residual variance is left; leave random effects out"
-        )
+def _exactly_with(criterion, theta):
+    """Why no residuals are left beside the random effects, None if some are: the likelihood has no maximum then."""
+    plain = criterion.at(np.zeros_like(theta)).squares
+    if criterion.at(theta).squares > NOTHING_LEFT * plain and np.abs(theta).max(initial=0.0) <= LARGEST:
+        return None
+    names = " and ".join(repr(factor.name) for factor in criterion.products.structure.factors)
+    return f"the random effects of {names} and the features reproduce the outcome exactly, as where groups have one value"
 
 
 def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):

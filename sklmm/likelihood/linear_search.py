@@ -9,7 +9,7 @@ TRIED = (0.1, 1.0, 10.0)  # relative standard deviations that are tried where on
 HIGHER = 1e-8  # log-likelihood units, and as a share of the log-likelihood 1e-12: rounding errors
 
 
-def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
+def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None, held=None):
     """The highest maximum in theta, after a second look where a variance is 0 or a correlation 1.
 
     Parameters
@@ -17,6 +17,7 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
     criterion : LinearCriterion
     tol, max_iter, progress
         As in `fit_linear`.
+    held : mask of the entries of theta that stay at 0, or None
 
     Returns
     -------
@@ -24,8 +25,8 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
     """
     products, covariance = criterion.products, criterion.products.covariance
     if not products.structure.factors:
-        return _without_random_effects(criterion)
-    held = np.zeros(covariance.m, dtype=bool)
+        return without_random_effects(criterion)
+    held = np.zeros(covariance.m, dtype=bool) if held is None else held
     # what a step will leave to gain is foreseen as if those before it had been Newton's, which is not always so
     close = tol if products.exact else 1e-3 * tol
     settings = dict(n_rows=products.n_rows, n_fixed=0, held=held, tol=close, progress=progress)
@@ -39,11 +40,11 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
         return maximise(lambda x, *_: criterion.profile(x), theta, strides=(1,),
                         polish=products.n_rows <= POLISH_ROWS, **common)  # fmt: skip
 
-    best = climb(products.first_theta())
+    best = climb(np.where(held, 0.0, products.first_theta()))
     report = best.report
     while True:
         verdict = report.converged, report.decrement, report.verdict
-        other = _higher_start(criterion, best)
+        other = _higher_start(criterion, best, held)
         if other is None:
             break
         found = climb(other, report)
@@ -54,7 +55,7 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None):
     return best
 
 
-def _without_random_effects(criterion):
+def without_random_effects(criterion):
     """Least squares: theta, which is 0, is no parameter."""
     theta = np.zeros(criterion.products.covariance.m)
     value = criterion.profile_value(theta)
@@ -66,11 +67,11 @@ def _noise(value):
     return HIGHER + 1e-12 * abs(value)
 
 
-def _higher_start(criterion, optimum):
+def _higher_start(criterion, optimum, held):
     """A theta with a higher likelihood than the optimum's, in which a variance that is 0 there is not; None if none is
     found."""
     covariance, theta = criterion.products.covariance, optimum.x
-    zero = covariance.diagonal & covariance.on_boundary(theta)
+    zero = covariance.diagonal & covariance.on_boundary(theta) & ~held
     if not zero.any():
         return None
     best, height = None, optimum.value + _noise(optimum.value)
