@@ -134,23 +134,40 @@ def test_features_of_any_layout(data, make):
 @pytest.mark.parametrize(
     "what, message",
     [
-        ("constant in groups", "reproduce the outcome exactly, as where it is constant within groups"),
+        ("constant in groups", "the random effects of 'group' reproduce the outcome exactly"),
         ("constant", "the outcome is constant: there is no residual variance"),
-        ("exact", "the features reproduce the outcome exactly"),
+        ("exact", "4 coefficients reproduce the outcome of 200 rows exactly"),
         ("one row", "no level of 'group' has more than one row"),
-        ("many columns", "there are 10 coefficients and 10 rows"),
-        ("precision", "precision weights must be positive and finite"),
+        ("many columns", "10 coefficients reproduce the outcome of 10 rows exactly"),
     ],
 )
-def test_what_cannot_be_estimated_is_refused(data, what, message):
+def test_what_cannot_be_estimated_is_told_of(data, what, message):
+    """The features' coefficients are those of least squares all the same, and predictions those of the rows."""
     X, y, u, random = data
-    observations, settings = {
-        "constant in groups": (Observations(X[:, :1], u[GROUPS, 0], [GROUPS]), {}),
-        "constant": (Observations(X, np.full(N, 3.0), [GROUPS]), {}),
-        "exact": (Observations(X, X @ [1, 2, 3] + 5, [GROUPS]), {}),
-        "one row": (Observations(X, y, [np.arange(N)]), {}),
-        "many columns": (Observations(random.normal(size=(10, 30)), y[:10], [GROUPS[:10]]), {}),
-        "precision": (Observations(X, y, [GROUPS]), {"precision": np.zeros(N)}),
+    X, y, codes = {
+        "constant in groups": (X[:, :1], u[GROUPS, 0], GROUPS),
+        "constant": (X, np.full(N, 3.0), GROUPS),
+        "exact": (X, X @ [1, 2, 3] + 5, GROUPS),
+        "one row": (X, y, np.arange(N)),
+        "many columns": (random.normal(size=(10, 30)), y[:10], GROUPS[:10]),
     }[what]
-    with pytest.raises(ValueError, match=message):
-        fit_linear(observations, one(n_levels=N if what == "one row" else 40), **settings)
+    fit = fit_linear(Observations(X, y, [codes]), one(n_levels=N if what == "one row" else 40))
+    assert len(fit.trouble) == 1 and message in fit.trouble[0].replace(f"outcome of {N} rows", "outcome of 200 rows")
+    fitted = X @ fit.beta[1:] + fit.beta[0]
+    if what == "one row":
+        expected, *_ = np.linalg.lstsq(np.column_stack([np.ones(N), X]), y, rcond=None)
+        np.testing.assert_allclose(fit.beta, expected, rtol=1e-8)
+        assert fit.is_singular
+    elif what == "constant in groups":
+        np.testing.assert_allclose(fitted + fit.modes[0][codes, 0], y, rtol=1e-5, atol=1e-5)
+    else:
+        np.testing.assert_allclose(fitted, y, rtol=1e-7)
+        assert fit.sigma < 1e-6
+
+
+def test_what_is_wrong_is_refused(data):
+    X, y, *_ = data
+    with pytest.raises(ValueError, match="precision weights must be positive and finite"):
+        fit_linear(Observations(X, y, [GROUPS]), one(), precision=np.zeros(N))
+    with pytest.raises(ValueError, match="n_samples = 1"):
+        fit_linear(Observations(X[:1], y[:1], [np.zeros(1, dtype=np.intp)]), one(n_levels=1))

@@ -274,7 +274,7 @@ def _exactly_with(criterion, theta):
     if criterion.at(theta).squares > NOTHING_LEFT * plain and np.abs(theta).max(initial=0.0) <= LARGEST:
         return None
     names = " and ".join(repr(factor.name) for factor in criterion.products.structure.factors)
-    return f"the random effects of {names} and the features reproduce the outcome exactly, as where groups have one value"
+    return f"the random effects of {names} reproduce the outcome exactly, as where each group has one value"
 
 
 def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):

@@ -58,7 +58,8 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None, held=None):
 def without_random_effects(criterion):
     """Least squares: theta, which is 0, is no parameter."""
     theta = np.zeros(criterion.products.covariance.m)
-    value = criterion.profile_value(theta)
+    point = criterion.at(theta)
+    value = criterion.value(point, point.squares, criterion.log_sigma(point))
     report = FitReport(n_full_passes=1, n_iter=1, decrement=0.0, converged=True, verdict="converged: least squares")
     return Optimum(theta, value, np.zeros((theta.size, theta.size)), np.zeros_like(theta), False, report)
 
