@@ -366,5 +366,9 @@ class Gaussian:
 
     name, ratio, regression = "identity", None, "linear regression"
 
+    def mean_derivatives(self, eta, variance):
+        """See `Bernoulli.mean_derivatives`: the mean is the linear predictor, whatever its variance."""
+        return eta, eta, np.ones_like(eta), np.zeros_like(eta)
+
 
 GAUSSIAN = Gaussian()

@@ -1,5 +1,7 @@
 """MixedLinearRegression: the linear mixed model for measured outcomes."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from sklmm.design.factors import nested_pairs
@@ -206,7 +208,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             vcov=fit.joint_vcov(),
             robust_vcov=fit.robust_vcov,
             posterior=fit.posterior,
-            units=fit.units,
+            units=replace(fit.units, covariance=_standardised_covariance(fit)),
             nesting=nested_pairs(structure.factors, codes),
             row_moments=row_moments(rows.X, slopes, fit.effect_units, weights, offset=rows.offset),
             sigma=fit.sigma,
@@ -229,6 +231,15 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             "n_quadrature_": 1,
             "n_groups_": dict(fitted.n_groups),
         }
+
+
+def _standardised_covariance(fit):
+    """Covariance of (fixed effects, theta), of standardised columns; 0 for what was not estimated."""
+    n, m = fit.units.n_slopes + int(fit.units.fit_intercept), len(fit.variance_vcov) - 1
+    out = np.zeros((n + m, n + m))
+    out[np.ix_(fit.fixed_positions, fit.fixed_positions)] = fit.fixed_covariance
+    out[n:, n:] = fit.variance_vcov[:m, :m]
+    return out
 
 
 def _degrees(fit):
