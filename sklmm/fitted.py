@@ -160,7 +160,7 @@ class FittedLinear(FittedMixed):
         The one that was asked for; None is the normal distribution.
     units : FitUnits
         x are the fixed effects, theta, and log sigma.
-    fixed_covariance, fixed_positions, effect_slopes, variance_vcov : ndarray
+    fixed_covariance, fixed_positions, effect_slopes, variance_vcov, precision_scale
         Of `LinearFit`: errors of fixed effects and of the groups' effects jointly, in standardised columns.
     """
 
@@ -172,6 +172,7 @@ class FittedLinear(FittedMixed):
     fixed_positions: np.ndarray
     effect_slopes: list
     variance_vcov: np.ndarray
+    precision_scale: float
     level_logits: object = None
     n_second: float = np.nan
     large_variances: tuple = ()

@@ -219,6 +219,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             fixed_positions=fit.fixed_positions,
             effect_slopes=fit.effect_slopes,
             variance_vcov=fit.variance_vcov,
+            precision_scale=fit.precision_scale,
         )
         return fitted, {
             **self._attributes_of(fit),
