@@ -140,6 +140,7 @@ def test_features_of_any_layout(data, make):
         ("one row", "no level of 'group' has more than one row"),
         ("many columns", "there are 10 coefficients and 10 rows"),
         ("precision", "precision weights must be positive and finite"),
+        ("ml", "Kenward and Roger's method is for REML fits"),
     ],
 )
 def test_what_cannot_be_estimated_is_refused(data, what, message):
@@ -151,6 +152,7 @@ def test_what_cannot_be_estimated_is_refused(data, what, message):
         "one row": (Observations(X, y, [np.arange(N)]), {}),
         "many columns": (Observations(random.normal(size=(10, 30)), y[:10], [GROUPS[:10]]), {}),
         "precision": (Observations(X, y, [GROUPS]), {"precision": np.zeros(N)}),
+        "ml": (Observations(X, y, [GROUPS]), {"reml": False, "kenward_roger": True}),
     }[what]
     with pytest.raises(ValueError, match=message):
         fit_linear(observations, one(n_levels=N if what == "one row" else 40), **settings)
