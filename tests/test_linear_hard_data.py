@@ -171,3 +171,5 @@ def test_what_is_wrong_is_refused(data):
         fit_linear(Observations(X, y, [GROUPS]), one(), precision=np.zeros(N))
     with pytest.raises(ValueError, match="n_samples = 1"):
         fit_linear(Observations(X[:1], y[:1], [np.zeros(1, dtype=np.intp)]), one(n_levels=1))
+    with pytest.raises(ValueError, match="Kenward and Roger's method is for REML fits"):
+        fit_linear(Observations(X, y, [GROUPS]), one(), reml=False, kenward_roger=True)

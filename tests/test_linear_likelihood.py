@@ -185,6 +185,7 @@ def test_errors_of_predictions_are_of_fixed_effects_and_effects_jointly(model):
     counts = np.repeat(np.arange(N), case.weights.astype(int))
     rows = np.flatnonzero(case.weights)[rows]
     X, E = case.X[rows], fit.units.design(case.X[rows])[:, fit.fixed_positions]
+    np.testing.assert_allclose(fit.units.design(X) @ fit.units.beta, fit.beta[0] + X @ fit.beta[1:], rtol=1e-12)
     loadings = [units.loadings(X) for units in fit.effect_units]
     codes = [code[rows] for code in case.observations.codes]
     slope, variance = E.copy(), np.zeros(len(rows))

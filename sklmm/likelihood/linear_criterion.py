@@ -18,7 +18,7 @@ from sklmm.likelihood.linear_crossproducts import ClusterProducts
 from sklmm.likelihood.linear_several import SMALLEST
 
 LOG_2PI = np.log(2.0 * np.pi)
-NEAR = 1e-3  # log-likelihood units from the maximum, within which a Hessian is worth its price
+NEAR = 1e-5  # log-likelihood units from the maximum, within which a Hessian is worth its price
 DIFFERENCE = 1e-4  # in theta, or its largest entry
 LEAST_LEFT = 1e-24
 NOTHING_LEFT = 1e-13  # of the outcome's variation: what is left is rounding error

@@ -15,10 +15,9 @@ import numpy as np
 
 from sklmm._kernels._grouping import group_rows
 from sklmm._kernels._linear import derivative_sums, explained, weighted_sums
-from sklmm.likelihood.linear_rows import RATIOS, LinearRows
+from sklmm.likelihood.linear_rows import LinearRows
+from sklmm.likelihood.linear_start import small_inverses, start
 from sklmm.passes.tables import in_order
-
-WELL = 1e-3  # the least eigenvalue of a cluster's scaled Z'Z from which its own coefficients are told
 
 
 @dataclass
@@ -88,37 +87,7 @@ class ClusterProducts(LinearRows):
 
     def first_theta(self):
         """A theta to begin with."""
-        q, covariance = self.covariance.q, self.covariance
-        found = self._moments() if q > 1 else None
-        if found is None:
-            return self.start_from([(self.B[:, a], self.A[:, a, a]) for a in range(q)])
-        Lambda = np.zeros((q, q))
-        for block, correlated in covariance.blocks:
-            part = found[block, block]
-            Lambda[block, block] = np.linalg.cholesky(part) if correlated else np.diag(np.sqrt(part.diagonal()))
-        return Lambda[covariance.row, covariance.col]
-
-    def _moments(self):
-        """Cov(b) / sigma^2 by the moments of least squares cluster by cluster (Swamy 1970), made positive definite.
-
-        None where too few clusters tell their coefficients.
-        """
-        q, size = self.covariance.q, np.einsum("naa->na", self.A)
-        scale = np.sqrt(np.where(size > 0, size, 1.0))
-        w = np.linalg.eigvalsh(self.A / scale[:, :, None] / scale[:, None, :]) if q > 2 else None
-        least = 1.0 - np.abs(self.A[:, 0, 1]) / (scale[:, 0] * scale[:, 1]) if w is None else w[:, 0]
-        told = np.flatnonzero((least > WELL) & (size > 0).all(axis=1))
-        df = self.n_counted - q * told.size
-        if told.size < 2 * q or df <= 0:
-            return None
-        residual, inverse = self.least_squares(), _inverses(self.A[told])
-        s = self.B[told] @ residual
-        b = np.einsum("nab,nb->na", inverse, s)
-        variance = (residual @ self.C @ residual - np.vdot(s, b)) / df
-        if not variance > 0.0:
-            return None
-        w, vectors = np.linalg.eigh((b.T @ b / variance - inverse.sum(axis=0)) / told.size)
-        return (vectors * np.clip(w, *RATIOS)) @ vectors.T
+        return start([(self.A, self.B)], self)
 
     def evaluate(self, theta):
         """log|V| and Q."""
@@ -230,13 +199,13 @@ class ClusterProducts(LinearRows):
         if priors is not None:
             ((means, precisions),) = priors
             A, Z = (in_order(part, self.level_of_cluster, n_levels) for part in (self.A, u))
-            blocks = _inverses(precisions + Lambda.T @ A @ Lambda)
+            blocks = small_inverses(precisions + Lambda.T @ A @ Lambda)
             return [blocks @ (Lambda.T @ Z + precisions @ means)], [blocks], None
         if q == 1:
             blocks = 1.0 / (1.0 + Lambda**2 * self.A)
             u *= Lambda * blocks
         else:
-            blocks = _inverses(np.eye(q) + Lambda.T @ self.A @ Lambda)
+            blocks = small_inverses(np.eye(q) + Lambda.T @ self.A @ Lambda)
             u = (blocks @ Lambda.T) @ u
         return (
             [in_order(u, self.level_of_cluster, n_levels)],
@@ -244,15 +213,3 @@ class ClusterProducts(LinearRows):
             None,
         )
 
-
-def _inverses(H):
-    """Inverses of many small matrices, positive definite."""
-    if H.shape[1] == 1:
-        return 1.0 / H
-    if H.shape[1] > 2:
-        return np.linalg.inv(H)
-    out = np.empty_like(H)
-    determinant = H[:, 0, 0] * H[:, 1, 1] - H[:, 0, 1] ** 2
-    out[:, 0, 0], out[:, 1, 1] = H[:, 1, 1] / determinant, H[:, 0, 0] / determinant
-    out[:, 0, 1] = out[:, 1, 0] = -H[:, 0, 1] / determinant
-    return out

@@ -173,6 +173,8 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
     ValueError
         Where the data do not tell the residual variance.
     """
+    if kenward_roger and not reml:
+        raise ValueError("Kenward and Roger's method is for REML fits, this one is by maximum likelihood")
     scale = 1.0
     if precision is not None:
         if not (np.isfinite(precision).all() and (precision > 0).all()):

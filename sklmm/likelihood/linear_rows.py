@@ -7,8 +7,6 @@ from sklmm.design.units import row_sample
 from sklmm.likelihood.prepared import PreparedRows
 from sklmm.passes.blocks import ACCUMULATOR_BYTES, MAX_CHUNKS, rows_of_tile
 
-RATIOS = 1e-2, 1e12  # of a variance to sigma^2, at the start of a climb: at 0 there is no way up
-
 
 class LinearRows(PreparedRows):
     """Base of what has the cross-products of a linear model's rows.
@@ -92,28 +90,6 @@ class LinearRows(PreparedRows):
             rows.X, units.center, units.inv_scale, units.fit_intercept, self.columns, y, self.offset, self.row_weights,
             self.y_center, 1.0 / self.y_scale, *z, order, tile,
         )  # fmt: skip
-
-    def least_squares(self):
-        """The combination of E that residuals are without random effects."""
-        return np.append(-np.linalg.solve(self.C[: self.f, : self.f], self.C[: self.f, self.f]), 1.0)
-
-    def start_from(self, sums):
-        """A theta to begin with: no correlations, and variances by moments (Henderson, 1953, method 1, each alone).
-
-        Parameters
-        ----------
-        sums : list of (ndarray, ndarray), by random coefficient
-            Sums z'E of each level, (n_levels, k), and z'z.
-        """
-        residual = self.least_squares()
-        total, ratios = float(residual @ self.C @ residual), []
-        for products, squares in sums:
-            filled = squares > 0
-            between, n = float(((products[filled] @ residual) ** 2 / squares[filled]).sum()), np.count_nonzero(filled)
-            within = (total - between) / (self.n_counted - n) if self.n_counted > n else 0.0
-            ratio = (between / within - n) / squares.sum() if within > 0.0 else 1.0
-            ratios.append(np.sqrt(np.clip(ratio, *RATIOS)))
-        return np.where(self.covariance.diagonal, np.array(ratios)[self.covariance.row], 0.0)
 
     def beta(self, estimated):
         """Fixed effects in the engine's order, 0 for those that are not estimated."""

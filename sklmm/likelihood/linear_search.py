@@ -28,7 +28,7 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None, held=None):
         return without_random_effects(criterion)
     held = np.zeros(covariance.m, dtype=bool) if held is None else held
     # what a step will leave to gain is foreseen as if those before it had been Newton's, which is not always so
-    close = tol if products.exact else 1e-3 * tol
+    close = tol if products.exact else 1e-2 * tol
     settings = dict(n_rows=products.n_rows, n_fixed=0, held=held, tol=close, progress=progress)
 
     def snap(theta):

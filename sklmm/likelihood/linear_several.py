@@ -19,6 +19,7 @@ from sklmm.likelihood.layout import SeveralFactors
 from sklmm.likelihood.linear_crossproducts import Derivatives
 from sklmm.likelihood.linear_rows import LinearRows
 from sklmm.likelihood.linear_second import pair_sums, trace_of_pairs
+from sklmm.likelihood.linear_start import start
 
 SMALLEST = 1e-4  # relative standard deviation in the place of 0 where it is divided by: derivatives differ by as much
 
@@ -41,12 +42,13 @@ class TreeBlocks:
             share = share[:, q:]
         return B[:, : tree.sizes[0]], np.concatenate(parts)
 
-    def diagonal(self):
-        """M's own, (n_levels, q) by factor."""
-        T = self.A.shape[1]
-        leaves, border = self._to_levels(self.A[:, np.arange(T), np.arange(T)][:, :, None])
-        parts = zip(np.split(border, self.cholesky.base[1:-1]), self.cholesky.sizes[1:], strict=True)
-        return [leaves[:, :, 0], *(part.reshape(-1, q) for part, q in parts)]
+    def own(self, f):
+        """M's blocks of the levels of a factor, (n_levels, q, q)."""
+        tree, part = self.cholesky, slice(*self.cholesky.first[f : f + 2])
+        A = self.A[:, part, part]
+        for g in range(f):
+            A = tree.sums_over_children(g, A)
+        return A
 
     def factor(self, Lambda):
         self.cholesky.factor_blocks(Lambda.T @ self.A @ Lambda)
@@ -84,11 +86,12 @@ class BorderedBlocks:
         factor = np.searchsorted(tree.base, tree.index, side="right") - 1
         self.entries = [np.flatnonzero(factor == f).reshape(-1, size) for f, size in enumerate(p.sizes[1:])]
 
-    def diagonal(self):
-        """M's own, (n_levels, q) by factor."""
-        border = np.split(self.S.diagonal(), self.cholesky.base[1:-1])
-        sizes = self.cholesky.sizes
-        return [np.einsum("naa->na", self.D), *(part.reshape(-1, q) for part, q in zip(border, sizes, strict=True))]
+    def own(self, f):
+        """M's blocks of the levels of a factor, (n_levels, q, q)."""
+        if f == 0:
+            return self.D
+        here = np.arange(*self.cholesky.base[f - 1 : f + 1]).reshape(-1, self.cholesky.sizes[f - 1])
+        return self.S[here[:, :, None], here[:, None, :]]
 
     def _blocks(self, Lambda):
         """Lambda of each factor of the border, and its coefficients there."""
@@ -185,10 +188,8 @@ class SeveralProducts(LinearRows, SeveralFactors):
 
     def first_theta(self):
         """A theta to begin with."""
-        own = self.blocks.diagonal()
-        parts = zip(self._parts(self.blocks.E, self.blocks.E_border), own, strict=True)
-        sums = [(part[:, a], squares[:, a]) for part, squares in parts for a in range(part.shape[1])]
-        return self.start_from([sums[place] for place in self._place])
+        parts = self._parts(self.blocks.E, self.blocks.E_border)
+        return start([(self.blocks.own(f), parts[f]) for f in np.argsort(self.order)], self)
 
     def _lambda(self, theta):
         """Lambda with its coefficients in the engine's order."""
