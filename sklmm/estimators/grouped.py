@@ -122,7 +122,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y, **by_row):
         self._check_common_parameters()
         self._check_parameters()
-        self._check_outcome_parameters()
+        self._family()  # an error for a link that there is not
         design, X, y, by_row = self._through_formula(X, y, by_row)
         progress = Progress(self, X, y, by_row, self._objective_name)
         training = self._read_training_rows(X, y, design, **by_row)

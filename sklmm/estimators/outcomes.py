@@ -7,7 +7,7 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from sklmm.design.outcomes import encode_target, event_of, plain_labels, read_numbers
 from sklmm.estimators.reading import nan_where_incomplete
-from sklmm.families import bernoulli
+from sklmm.families import GAUSSIAN, bernoulli
 from sklmm.fitted import FittedLinear
 from sklmm.inference import wald
 from sklmm.inference.verdict import with_reason
@@ -27,8 +27,8 @@ class BinaryOutcomes(ClassifierMixin):
         tags.classifier_tags.multi_class = False
         return tags
 
-    def _check_outcome_parameters(self):
-        bernoulli(self.link)
+    def _family(self):
+        return bernoulli(self.link)
 
     def _learn_target(self, y, positive=None):
         """The outcomes of a fit, 1 for the event, uint8; fitted attributes that describe them; the event's place.
@@ -167,8 +167,8 @@ class BinaryOutcomes(ClassifierMixin):
 class NumericOutcomes(RegressorMixin):
     """Mixin: y is a number. The kind of model says ``predict``."""
 
-    def _check_outcome_parameters(self):
-        pass
+    def _family(self):
+        return GAUSSIAN
 
     def _outcome_facts(self):
         """See `BinaryOutcomes._outcome_facts`."""
