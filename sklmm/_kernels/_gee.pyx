@@ -301,7 +301,7 @@ cdef class GEEKernel(RowKernel):
                  const int32_t[::1] codes=None, const int64_t[::1] code_start=None, const int64_t[::1] pattern=None,
                  int family=SKLMM_LOGIT):
         cdef const int64_t[::1] factor_start = np.zeros(1, dtype=np.int64)
-        cdef const double[::1] numbers
+        cdef const double[::1] numbers = None
         cdef Scratch scratch
         cdef ptrdiff_t i
         self.p.numbers = NULL

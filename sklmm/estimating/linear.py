@@ -35,7 +35,8 @@ class LinearEquations(Equations):
     ):
         outcome = np.array(y, dtype=np.float64) if offset is None else y - offset
         settings = fit_intercept, dispersion, ddof_correction, n_threads, family
-        super().__init__(X, outcome, clusters, correlation, *settings, None)  # has `self.y` to itself, and so the kernel
+        super().__init__(X, outcome, clusters, correlation, *settings, None)
+        # `self.y` is an array of its own, which the kernel looks into, and is written to from here on
         size = self._root_mean_square()
         self._outcome_center = np.average(self.y, weights=clusters.w) if fit_intercept else 0.0
         self.y -= self._outcome_center
@@ -85,9 +86,12 @@ class LinearEquations(Equations):
         return -0.5 * self._total / self.unit**2
 
     def lowest(self, null, stride=1):
-        """Whatever the working correlation, its solution is the best by its own measure, and there is but one. Of single
-        rows it may say less than their mean does, as where effects differ within clusters and between them; but it
-        should not lie far outside them, as with weights that differ within strongly correlated clusters."""
+        """Quasi-likelihood below which there is nothing to be looked for.
+
+        Whatever the working correlation, its solution is the best one by its own measure, and the only one. Of single
+        rows it may say less than their mean does, as where effects within clusters are not those between them; but it
+        should not lie far from all rows, as it can with weights that differ within strongly correlated clusters.
+        """
         return WORST * self.value_without_slopes(null)
 
     def estimate(self, scalars, products):
