@@ -14,6 +14,7 @@ _PUBLIC = {
     "GroupCurvesDisplay": "sklmm.reporting.displays",
     "KeepGroups": "sklmm.compose",
     "MixedEffectEncoder": "sklmm.encoding",
+    "MixedLinearRegression": "sklmm.linear",
     "MixedLogisticRegression": "sklmm.mixed",
     "RandomEffectsDisplay": "sklmm.reporting.displays",
     "ResidualsDisplay": "sklmm.reporting.displays",

@@ -342,7 +342,7 @@ def make_grouped_pipeline(*steps, group_features, memory=None, verbose=False):
         raise ValueError(
             f"group_features of {type(estimator).__name__} is set already; give it to make_grouped_pipeline alone"
         )
-    others = {name: parameters.get(name) for name in ("time_feature", "offset_feature")}
+    others = {name: parameters.get(name) for name in ("time_feature", "offset_feature", "precision_weight_feature")}
     others = {name: column for name, column in others.items() if column is not None}
     for name, column in others.items():
         if callable(group_features) or callable(column):

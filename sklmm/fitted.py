@@ -27,8 +27,8 @@ class Fitted:
         Coefficients that separate the classes.
     formula : FormulaDesign or None
         Of a model made by `from_formula`.
-    group_columns, time_column, offset_column : list of int, int or None, int or None
-        Positions in X.
+    positions : dict of str -> list of int, int or None
+        Of columns in X, by the parameter that names them: "group_features", "time_feature" and so on.
     takes_offset : bool
         Whether the fit got an offset as metadata, so that predictions need one.
     event : int
@@ -60,9 +60,7 @@ class Fitted:
     value: float
     separated: list
     formula: object
-    group_columns: list
-    time_column: int | None
-    offset_column: int | None
+    positions: dict
     takes_offset: bool
     group_names: list
     levels: object
@@ -76,6 +74,18 @@ class Fitted:
     dependences: object
 
     event: int = 1
+
+    @property
+    def group_columns(self):
+        return self.positions["group_features"]
+
+    @property
+    def time_column(self):
+        return self.positions["time_feature"]
+
+    @property
+    def offset_column(self):
+        return self.positions["offset_feature"]
 
     @property
     def has_offset(self):
@@ -110,7 +120,7 @@ class FittedMixed(Fitted):
         Factors that are nested in others.
     row_moments : RowMoments
     level_logits : LevelLogits or None
-    n_successes : float
+    n_second : float
     large_variances, approximation
         What was unusual, as the summary says it.
     """
@@ -125,7 +135,7 @@ class FittedMixed(Fitted):
     nesting: list
     row_moments: object
     level_logits: object
-    n_successes: float
+    n_second: float
     large_variances: list
     approximation: object
 
@@ -133,6 +143,44 @@ class FittedMixed(Fitted):
         """Covariance of the coefficients."""
         n = len(self.fixed_names)
         return self.vcov[:n, :n].copy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedLinear(FittedMixed):
+    """A linear mixed model's fit: what the logistic one's has, and the residual variance.
+
+    Attributes
+    ----------
+    sigma : float
+        Residual standard deviation.
+    reml : bool
+    degrees : dict of str -> method
+        Methods of `sklmm.inference.degrees_of_freedom` that the fit has, by name.
+    df : str or None
+        The one that was asked for; None is the normal distribution.
+    units : FitUnits
+        x are the fixed effects, theta, and log sigma.
+    fixed_covariance, fixed_positions, effect_slopes, variance_vcov, precision_scale
+        Of `LinearFit`: errors of fixed effects and of the groups' effects jointly, in standardised columns.
+    """
+
+    sigma: float
+    reml: bool
+    degrees: dict
+    df: str | None
+    fixed_covariance: np.ndarray
+    fixed_positions: np.ndarray
+    effect_slopes: list
+    variance_vcov: np.ndarray
+    precision_scale: float
+    level_logits: object = None
+    n_second: float = np.nan
+    large_variances: tuple = ()
+    approximation: object = None
+
+    def covariance(self, cov_type=None):
+        """Covariance of the coefficients, of the method of degrees of freedom."""
+        return self.degrees[self.df].covariance.copy()
 
 
 @dataclass(frozen=True, kw_only=True)

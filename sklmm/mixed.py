@@ -1,5 +1,7 @@
 """MixedLogisticRegression: the generalized linear mixed model for binary outcomes."""
 
+from numbers import Integral
+
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
@@ -10,12 +12,14 @@ from sklmm.diagnostics.normality import LevelLogits
 from sklmm.estimators.fit_warnings import error_of_approximation, large_variances, warn_of_fit
 from sklmm.estimators.mixed_model import MixedModel
 from sklmm.estimators.outcomes import BinaryOutcomes
+from sklmm.estimators.reading import check_number
 from sklmm.families import bernoulli
 from sklmm.fitted import FittedMixed
 from sklmm.inference import criteria
 from sklmm.likelihood.fit import fit_mixed
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.population import marginal_coefficients
+from sklmm.prediction.predictor import check_effects
 
 
 class MixedLogisticRegression(BinaryOutcomes, MixedModel):
@@ -170,9 +174,15 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         self.n_threads = n_threads
         self.verbose = verbose
 
+    def _check_parameters(self):
+        if not (isinstance(self.n_quadrature, str) and self.n_quadrature == "auto"):
+            check_number(self, "n_quadrature", Integral, "an integer >= 1, or 'auto'", lambda value: value >= 1)
+        check_effects(self.predict_effects)
+
     def _estimate(self, training, progress):
         """Fit the model: what `Fitted` holds, and the fitted attributes."""
-        factors, products, observations, structure = self._read_groups(training, bernoulli(self.link))
+        nodes = "auto" if self.n_quadrature == "auto" else int(self.n_quadrature)
+        factors, products, observations, structure = self._read_groups(training, bernoulli(self.link), nodes)
         rows, target, weights, codes = training.rows, training.target, training.weights, observations.codes
         with progress.iterations() as told:
             settings = self._settings(effective_threads(self.n_threads, target.size))
@@ -210,7 +220,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
             nesting=nested_pairs(structure.factors, codes),
             row_moments=moments,
             level_logits=level_logits,
-            n_successes=float(target.sum() if weights is None else weights @ target),
+            n_second=_second(target, weights, training.columns["event"]),
             large_variances=large,
             approximation=approximation,
         )
@@ -223,6 +233,16 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
             "n_quadrature_": int(fit.n_quadrature),
             "n_groups_": dict(fitted.n_groups),
         }
+
+    @property
+    def median_odds_ratio_(self):
+        """Median odds ratio of each factor."""
+        return self.variance_partition_.median_odds_ratio
+
+    @property
+    def median_hazard_ratio_(self):
+        """Median hazard ratio of each factor."""
+        return self.variance_partition_.median_hazard_ratio
 
     def marginal_coefficients(self, X=None, *, sample_weight=None, offset=None, level=0.95):
         """Population-averaged coefficients, to set beside those of `GEELogisticRegression`.
@@ -264,3 +284,9 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         if X is not None:
             X, sample_weight, offset = self._complete_rows(X, sample_weight, offset)
         return marginal_coefficients(self, X, sample_weight, level, offset)
+
+
+def _second(target, weights, event):
+    """Number of rows of the second class."""
+    of_event = float(target.sum() if weights is None else weights @ target)
+    return of_event if event else float(target.size if weights is None else weights.sum()) - of_event

@@ -17,8 +17,12 @@ from sklmm.datasets import (
     load_guimmun,
     load_insteval,
     load_ohio,
+    load_pastes,
+    load_penicillin,
+    load_sleepstudy,
     load_verbagg,
     make_clustered_classification,
+    make_clustered_regression,
 )
 from sklmm.datasets._data_sets import DATA_SETS
 
@@ -39,7 +43,13 @@ SEVERAL = [
     (load_insteval, 73421, 32675, [2972, 1128, 14], "y4", ["s", "d", "dept"], ["studage", "lectage", "service"],
      ("lectage", 218182)),
 ]  # fmt: skip
-ALL_LOADERS = [row[0] for row in LOADERS + SEVERAL]
+# loader, rows, sum of the target, groups, response, group, features; outcomes are numbers
+NUMERIC = [
+    (load_sleepstudy, 180, 53731.4205, 18, "Reaction", "Subject", ["Days"]),
+    (load_penicillin, 144, 3308, [24, 6], "diameter", ["plate", "sample"], []),
+    (load_pastes, 60, 3603.2, [10, 30], "strength", ["batch", "sample"], []),
+]
+ALL_LOADERS = [row[0] for row in LOADERS + SEVERAL + NUMERIC]
 
 
 @pytest.mark.parametrize("loader, rows, ones, n_groups, response, group, features, checksum", LOADERS + SEVERAL)
@@ -97,7 +107,27 @@ def test_return_X_y_adds_groups(loader, as_frame):
     np.testing.assert_array_equal(groups, bunch.groups)
 
 
-@pytest.mark.parametrize("loader", ALL_LOADERS)
+@pytest.mark.parametrize("loader, rows, total, n_groups, response, group, features", NUMERIC)
+def test_loader_of_numeric_outcomes(loader, rows, total, n_groups, response, group, features):
+    bunch = loader(as_frame=True)
+    assert bunch.data.shape == (rows, len(features)) and bunch.data.columns.tolist() == features == bunch.feature_names
+    assert (bunch.target.name, bunch.target.dtype) == (response, np.float64)
+    assert bunch.target.sum() == pytest.approx(total)
+    assert np.all(bunch.groups.nunique() == n_groups)
+    assert "target_names" not in bunch and bunch.categories == {}
+    pd.testing.assert_series_equal(bunch.frame[response], bunch.target)
+    np.testing.assert_array_equal(bunch.frame[group], bunch.groups)
+
+
+def test_ratings_of_lectures_as_numbers():
+    bunch = load_insteval(as_frame=True, target="y")
+    assert bunch.target.dtype == np.float64 and set(bunch.target) == {1.0, 2.0, 3.0, 4.0, 5.0}
+    np.testing.assert_array_equal(bunch.target >= 4, load_insteval().target)
+    with pytest.raises(ValueError, match="target must be 'y4' or 'y', got 'rating'"):
+        load_insteval(target="rating")
+
+
+@pytest.mark.parametrize("loader", [loader for loader in ALL_LOADERS if loader not in (load_penicillin, load_pastes)])
 def test_loads_are_independent(loader):
     first = loader(as_frame=True)
     first.data.iloc[:, -1] = first.data.iloc[0, -1]
@@ -224,6 +254,20 @@ def test_truth_gives_the_probabilities(shuffle):
     assert truth.intercept == -0.5
     if not shuffle:
         assert np.all(np.diff(groups) >= 0)
+
+
+def test_outcomes_of_the_regression_are_those_of_its_truth():
+    options = dict(n_samples=20_000, n_features=3, covariance=[[1.0, 0.3], [0.3, 0.5]], intercept=2.0, noise=0.5)
+    X, y, groups, truth = make_clustered_regression(random_state=0, return_truth=True, **options)
+    effects = truth.random_effects[groups]
+    means = truth.intercept + X @ truth.coef + effects[:, 0] + effects[:, 1] * X[:, 0]
+    np.testing.assert_allclose(truth.means, means, rtol=1e-12)
+    assert (y - means).std() == pytest.approx(0.5, rel=0.02) and truth.noise == 0.5
+    again = make_clustered_regression(random_state=0, **options)
+    for first, second in zip((X, y, groups), again, strict=True):
+        np.testing.assert_array_equal(first, second)
+    with pytest.raises(ValueError, match="noise == -1, must be >= 0"):
+        make_clustered_regression(noise=-1)
 
 
 def test_classes_follow_the_probabilities():

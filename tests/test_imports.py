@@ -16,7 +16,7 @@ LAYERS = [
     {"inference", "fitted"},
     {"prediction"},
     {"estimators", "diagnostics", "reporting"},
-    {"mixed", "gee"},
+    {"mixed", "gee", "linear"},
     {"accuracy", "compose", "encoding", "scorers", "datasets"},
     {"command", "__main__", "sklmm"},
 ]

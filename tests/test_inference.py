@@ -17,6 +17,7 @@ from sklmm.estimators.grouped import GroupedEstimator
 from sklmm.estimators.inference import Inference
 from sklmm.estimators.outcomes import BinaryOutcomes
 from sklmm.exceptions import AliasedFeaturesWarning, ConvergenceWarning, SeparationWarning
+from sklmm.families import LOGIT
 from sklmm.fitted import FittedMixed
 from sklmm.inference.criteria import aic, bic, cic, deviance, qic, qicu
 from sklmm.inference.wald import (
@@ -249,7 +250,8 @@ def test_an_estimator_says_which_distribution_its_methods_use(df):
     model = Model()
     model.intercept_, model.coef_, model.converged_ = COEF[:1], COEF[None, 1:], True
     state = {field.name: None for field in fields(FittedMixed)}
-    about = {"fixed_names": NAMES, "fit_intercept": True, "vcov": VCOV, "separated": [], "group_columns": []}
+    about = {"fixed_names": NAMES, "fit_intercept": True, "vcov": VCOV, "separated": []}
+    about |= {"positions": {"group_features": []}, "family": LOGIT}
     model._fitted = FittedMixed(**(state | about))
     np.testing.assert_array_equal(model.conf_int(0.8), conf_int(NAMES, COEF, VCOV, 0.8, df=df))
     np.testing.assert_array_equal(model.odds_ratios(0.8), odds_ratios(NAMES, COEF, VCOV, 0.8, df=df))

@@ -69,8 +69,8 @@ def test_order_of_rows_and_threads(link):
     np.testing.assert_allclose(moved.beta, fit.beta, rtol=1e-7)
     np.testing.assert_allclose(moved.modes[0], fit.modes[0], atol=1e-6)
     three = _fit(link, X, y, codes, n_threads=3)
-    assert np.array_equal(three.beta, fit.beta)
-    assert np.array_equal(three.posteriors[0].weights, fit.posteriors[0].weights)
+    np.testing.assert_array_equal(three.beta, fit.beta)
+    np.testing.assert_array_equal(three.posteriors[0].weights, fit.posteriors[0].weights)
 
 
 @LINKS
@@ -116,8 +116,8 @@ def test_leaving_clusters_out(link):
     steps, first_orders = without_clusters(objective), influence(objective)[0]
     for group in (0, 7):
         rest = codes != group
-        left = [Coded(np.unique(codes[rest], return_inverse=True)[1], 29, *INTERCEPT)]
-        refit = fitted(X[rest], y[rest], factors=left, family=bernoulli(link))
+        others = Coded(np.unique(codes[rest], return_inverse=True)[1], 29, *INTERCEPT)
+        refit = fitted(X[rest], y[rest], factors=[others], family=bernoulli(link))
         natural = engine.units.natural(steps[group])[0]
         change = refit.beta - fit.beta
         assert np.abs(natural - refit.beta).max() < 0.15 * np.abs(change).max()

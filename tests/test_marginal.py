@@ -13,6 +13,7 @@ from scipy.stats import norm
 from sklmm import GEELogisticRegression, MixedLogisticRegression
 from sklmm.datasets import make_clustered_classification
 from sklmm.exceptions import AliasedFeaturesWarning, NoGroupsWarning, NotEstimableWarning, SeparationWarning
+from sklmm.families import bernoulli
 from sklmm.prediction.population import probability_and_gradient
 
 
@@ -482,3 +483,23 @@ def test_no_inference_on_effects_of_what_was_not_estimated(cells):
     for table in (model.average_marginal_effects(frame), *coefficients):
         assert table.loc["rare"].drop("estimate").isna().all() and np.isfinite(table.loc["x"]).all()
         assert np.isfinite(table.loc["rare", "estimate"]) and "separated by 'rare'" in str(table)
+
+
+@pytest.mark.parametrize("link", ["probit", "cloglog"])
+def test_coefficients_of_the_population_with_other_links(link):
+    """A fit's numbers read with another link: a random intercept divides a probit's coefficients by sqrt(1 + sd^2)."""
+    X, y, groups = make_clustered_classification(400, 2, n_groups=20, random_state=3)
+    model = MixedLogisticRegression().fit(X, y, groups=groups)
+    model._fitted = replace(model._fitted, family=bernoulli(link))
+    table, variance = model.marginal_coefficients(X), float(model.covariance_["group"].iloc[0, 0])
+    beta = np.append(model.intercept_, model.coef_)
+    p, linked, gradient = probability_and_gradient(model, X)
+    np.testing.assert_allclose(bernoulli(link).mean(linked), p, rtol=1e-9)
+    if link == "probit":
+        np.testing.assert_allclose(table["estimate"], beta / np.sqrt(1 + variance), rtol=1e-9)
+        assert not any("ratio" in column for column in table.columns)
+    else:
+        assert "hazard_ratio" in table.columns
+        least_squares = np.linalg.lstsq(np.column_stack([np.ones(len(X)), X]), linked)[0]
+        np.testing.assert_allclose(table["estimate"], least_squares, rtol=1e-8)
+    assert (table["std_error"] > 0).all()

@@ -57,11 +57,11 @@ def test_features_beside_the_groups_are_a_view(data):
     X, y, groups = data
     with_groups = np.column_stack([X, groups])
     model = MixedLogisticRegression(group_features=-1)
-    rows, positions, _ = read_rows(model, with_groups, None, -1, reset=True)
-    assert positions == [3]
+    rows, positions = read_rows(model, with_groups, None, {"group_features": -1}, reset=True)
+    assert positions == {"group_features": [3]}
     assert np.shares_memory(rows.X, with_groups)
     single = X.astype(np.float32)
-    rows, _, _ = read_rows(MixedLogisticRegression(), single, groups, None, reset=True)
+    rows, _ = read_rows(MixedLogisticRegression(), single, groups, {"group_features": None}, reset=True)
     assert rows.X is single or np.shares_memory(rows.X, single)
 
 

@@ -133,7 +133,8 @@ def test_a_constant_offset_moves_the_intercept_alone(kind, nodes):
         assert moved.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-13)
         assert moved.beta[0] + size == pytest.approx(plain.beta[0], abs=1e-12 + 1e-9 * abs(size) ** 0.5)
         np.testing.assert_allclose(moved.beta[1:], plain.beta[1:], rtol=1e-12, atol=1e-14)
-        np.testing.assert_allclose(moved.vcov, plain.vcov, rtol=1e-11, atol=1e-15)
+        differences = kind == "crossed"  # its Hessian is by differences of gradients
+        np.testing.assert_allclose(moved.vcov, plain.vcov, rtol=1e-7 if differences else 1e-11, atol=1e-15)
         for one, other in zip(moved.modes, plain.modes, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-12)
 

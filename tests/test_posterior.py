@@ -109,12 +109,7 @@ def test_random_intercept_of_other_links(link, sd):
 
 @pytest.mark.parametrize(
     "columns, sds, bound",
-    [
-        ([0], [1.0], 1e-3),
-        ([-1, 0], [0.5, 0.3], 1e-3),
-        ([-1, 0], [1.0, 0.6], 3e-3),
-        ([-1, 0, 1], [0.5, 0.3, 0.3], 2e-3),
-    ],
+    [([0], [1.0], 1e-3), ([-1, 0], [0.5, 0.3], 1e-3), ([-1, 0], [1.0, 0.6], 3e-3), ([-1, 0, 1], [0.5, 0.3, 0.3], 2e-3)],
 )
 @pytest.mark.parametrize("link", ["probit", "cloglog"])
 def test_random_slopes_of_other_links(link, columns, sds, bound):
@@ -127,7 +122,7 @@ def test_what_two_sets_of_rows_said_of_other_links(link):
     """Their combined posterior is that of all rows."""
     groups = Groups([-1], [0.8], link=link)
     half = np.arange(len(groups.y)) % 2 == 0
-    units = groups.units.units.effect_units(groups.units.x, [1])[0]
+    (units,) = groups.units.units.effect_units(groups.units.x, [1])
     both, _ = combined(groups.posterior(half), groups.posterior(~half), units)
     assert largest_error(groups, both, range(groups.n_groups)) < 1e-3
 

@@ -44,7 +44,7 @@ def test_truth_values_that_are_objects(data):
 
 
 def test_counts_and_shares_as_outcome():
-    way = "successes among trials: give each row twice, as a success and as a failure.*sample_weight"
+    way = r"successes among trials, a line is two weighted rows: sklmm.expand_counts\(X.*'successes \| trials ~"
     held = "Only binary classification.*multiclass. It holds 0, 1, 2, 3, 4 and 2 more.*"
     with pytest.raises(ValueError, match=held + way):
         encode_target(np.arange(7))

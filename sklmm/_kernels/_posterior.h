@@ -130,29 +130,38 @@ SKLMM_INLINE void log_densities_of(const int family, const sklmm_group *g, ptrdi
             const double w = g->w ? g->w[j] : 1.0;
             v8d x = v8_set(g->eta[j]);
             for (ptrdiff_t a = 0; a < g->q; a++) x += g->t[a * g->stride + j] * v8_load(u + a * n + i);
-            value += respond(family, x, v8_set(w), v8_set(g->y[j] ? w : 0.0), 1, 1).l;
+            if (family == SKLMM_CLOGLOG && !g->y[j]) value -= w * v8_exp(v8_min(x, v8_set(SKLMM_LARGEST_HAZARD)));
+            else value += respond(family, x, v8_set(w), v8_set(g->y[j] ? w : 0.0), 1, 1).l;
         }
         v8_store(out + i, value);
     }
 }
 
-/* -l'' of a row at x. */
-SKLMM_INLINE double row_curvature_of(const int family, double x, double w, int success)
+SKLMM_INLINE void add_curvature_of(const int family, const sklmm_group *g, const double *u, double *H)
 {
-    return respond(family, v8_set(x), v8_set(w), v8_set(success ? w : 0.0), 2, 0).v[0];
+    for (ptrdiff_t first = 0; first < g->n; first += 8) { /* lanes are rows here */
+        const ptrdiff_t k = g->n - first < 8 ? g->n - first : 8;
+        double x[8] = {0}, w[8] = {0}, wy[8] = {0}, v[8];
+        for (ptrdiff_t i = 0; i < k; i++) {
+            const ptrdiff_t j = first + i;
+            x[i] = g->eta[j];
+            for (ptrdiff_t a = 0; a < g->q; a++) x[i] += g->t[a * g->stride + j] * u[a];
+            w[i] = g->w ? g->w[j] : 1.0;
+            wy[i] = g->y[j] ? w[i] : 0.0;
+        }
+        v8_store(v, respond(family, v8_load(x), v8_load(w), v8_load(wy), 2, 0).v);
+        for (ptrdiff_t i = 0; i < k; i++)
+            for (ptrdiff_t a = 0; a < g->q; a++)
+                for (ptrdiff_t b = 0; b <= a; b++)
+                    H[a * g->q + b] += v[i] * g->t[a * g->stride + first + i] * g->t[b * g->stride + first + i];
+    }
 }
 
 /* H (q x q, lower triangle) += sum over the rows of v t t' at u, of any link but the logit. */
 SKLMM_CLONES void add_curvature(const sklmm_group *g, const double *u, double *H)
 {
-    for (ptrdiff_t j = 0; j < g->n; j++) {
-        double x = g->eta[j];
-        for (ptrdiff_t a = 0; a < g->q; a++) x += g->t[a * g->stride + j] * u[a];
-        const double v = g->family == SKLMM_PROBIT ? row_curvature_of(SKLMM_PROBIT, x, g->w ? g->w[j] : 1.0, g->y[j])
-                                                   : row_curvature_of(SKLMM_CLOGLOG, x, g->w ? g->w[j] : 1.0, g->y[j]);
-        for (ptrdiff_t a = 0; a < g->q; a++)
-            for (ptrdiff_t b = 0; b <= a; b++) H[a * g->q + b] += v * g->t[a * g->stride + j] * g->t[b * g->stride + j];
-    }
+    if (g->family == SKLMM_PROBIT) add_curvature_of(SKLMM_PROBIT, g, u, H);
+    else add_curvature_of(SKLMM_CLOGLOG, g, u, H);
 }
 
 /* Log of the posterior density, up to a constant, at n values of u, a multiple of 8: u[a] at u + a * n. */
@@ -265,6 +274,47 @@ SKLMM_CLONES int log_densities_of_two(const sklmm_group *g, ptrdiff_t m, ptrdiff
 
 /* --- where the nodes lie ---------------------------------------------------------------------------------------- */
 
+/* The same as `reach` of other links, whose density may fall off a cliff, as that of cloglog does: from four points on each side, and
+ * where it falls far between two of them from points that are spread anew there, twice. */
+static void reach_of_link(const sklmm_group *g, double u, double drop, double steepest, double *found)
+{
+    const double far = sqrt(2.0 * drop), near = far / sqrt(steepest), x[4] = {0.0, near, fmin(2.0 * near, far), far};
+    double low[2] = {0.0, 0.0}, high[2] = {far, far}, at[16], value[16], top;
+    int steep[2] = {0, 0};
+    for (int l = 0; l < 8; l++) at[l] = u + (l / 4 ? x[l % 4] : -x[l % 4]);
+    log_densities(g, 8, at, value);
+    top = value[0];
+    for (int side = 0; side < 2; side++) {
+        double before = 0.0;
+        found[side] = far;
+        for (int l = 1; l < 4; l++) {
+            const double fall = sqrt(fmax(top - value[4 * side + l], 0.0));
+            high[side] = x[l];
+            if (fall >= sqrt(drop)) {
+                found[side] = low[side] + (sqrt(drop) - before) / (fall - before) * (high[side] - low[side]);
+                steep[side] = !(fall - before < sqrt(drop));
+                break;
+            }
+            low[side] = x[l];
+            before = fall;
+        }
+    }
+    for (int round = 0; round < 2 && (steep[0] || steep[1]); round++) {
+        for (int l = 0; l < 16; l++) {
+            const double distance = low[l / 8] + (1 + l % 8) / 8.0 * (high[l / 8] - low[l / 8]);
+            at[l] = u + (l / 8 ? distance : -distance);
+        }
+        log_densities(g, 16, at, value);
+        for (int l = 0; l < 16; l++) {
+            const double distance = fabs(at[l] - u);
+            if (top - value[l] < drop) low[l / 8] = fmax(low[l / 8], distance);
+            else high[l / 8] = fmin(high[l / 8], distance);
+        }
+    }
+    for (int side = 0; side < 2; side++)
+        if (steep[side]) found[side] = high[side];
+}
+
 /* How far from the mode u the density has fallen by exp(-drop), below it and above. The prior alone makes it fall so far within
  * sqrt(2 drop), and the curvature is at most `steepest`. The root of the fall is nearly linear in the distance. */
 static void reach(const sklmm_group *g, double u, double drop, double steepest, double *found)
@@ -290,25 +340,6 @@ static void reach(const sklmm_group *g, double u, double drop, double steepest, 
             before = fall;
         }
     }
-    if (g->family == SKLMM_LOGIT) return;
-    /* Of other links the density may fall off a cliff: the points around the end are spread anew between them, twice. */
-    double low[2] = {0.0, 0.0}, high[2] = {far, far}, top = value[0];
-    for (int round = 0; round < 3; round++) {
-        for (int l = 0; l < 16; l++) {
-            const int side = l / 8;
-            const double share = (1 + l % 8) / 8.0, distance = round ? low[side] + share * (high[side] - low[side]) : x[l % 8];
-            at[l] = u + (side ? distance : -distance);
-        }
-        if (round) log_densities(g, 16, at, value);
-        for (int side = 0; side < 2; side++)
-            for (int l = 0; l < 8; l++) {
-                const double distance = fabs(at[8 * side + l] - u);
-                if (top - value[8 * side + l] < drop) low[side] = distance > low[side] ? distance : low[side];
-                else high[side] = distance < high[side] ? distance : high[side];
-            }
-    }
-    found[0] = high[0];
-    found[1] = high[1];
 }
 
 /* Centre and factor (q x q) of the nodes centre + factor grid_k. With one coefficient they are even steps over the interval in
@@ -328,7 +359,8 @@ static int place_nodes(const sklmm_group *g, const double *u, double drop, doubl
                 const double t = g->t[g->E ? 0 : j];
                 steepest += 0.25 * (g->w ? g->w[j] : 1.0) * t * t;
             }
-        reach(g, *u, drop, steepest, side);
+        if (g->family == SKLMM_LOGIT) reach(g, *u, drop, steepest, side);
+        else reach_of_link(g, *u, drop, steepest, side);
         *center = *u + 0.5 * (side[1] - side[0]);
         *factor = 0.5 * (side[1] + side[0]);
         return 0;

@@ -7,9 +7,12 @@ from ._loaders import (
     load_guimmun,
     load_insteval,
     load_ohio,
+    load_pastes,
+    load_penicillin,
+    load_sleepstudy,
     load_verbagg,
 )
-from ._samples_generator import make_clustered_classification
+from ._samples_generator import make_clustered_classification, make_clustered_regression
 
 __all__ = [
     "load_bacteria",
@@ -18,6 +21,10 @@ __all__ = [
     "load_guimmun",
     "load_insteval",
     "load_ohio",
+    "load_pastes",
+    "load_penicillin",
+    "load_sleepstudy",
     "load_verbagg",
     "make_clustered_classification",
+    "make_clustered_regression",
 ]

@@ -4,7 +4,7 @@ A new data set needs its data, ``data/NAME.csv.gz``; its description with source
 entry in the table; and a function ``load_NAME`` in ``_loaders.py``, which documents what it returns.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 
 import numpy as np
@@ -24,9 +24,9 @@ class DataSet:
     Attributes
     ----------
     response : str
-        The outcome's column: integers 0 and 1, or the `labels`.
+        The outcome's column: integers 0 and 1, or the `labels`; or numbers.
     labels : tuple of str
-        Names of the classes 0 and 1.
+        Names of the classes 0 and 1; () where the outcome is a number.
     groups : str or tuple of str
         Column of the grouping factor; of several factors a tuple.
     features : tuple of str
@@ -104,15 +104,20 @@ DATA_SETS = {
         groups=("s", "d", "dept"),
         features=("studage", "lectage", "service"),
     ),
+    "sleepstudy": DataSet(response="Reaction", labels=(), groups="Subject", features=("Days",)),
+    "penicillin": DataSet(response="diameter", labels=(), groups=("plate", "sample"), features=()),
+    "pastes": DataSet(response="strength", labels=(), groups=("batch", "sample"), features=()),
 }
 
 
-def read_data_set(name, return_X_y, as_frame):
-    """What ``load_NAME`` returns; see there."""
+def read_data_set(name, return_X_y, as_frame, response=None):
+    """What ``load_NAME`` returns; see there. `response`: a column of numbers in the place of the target."""
     for option, value in (("return_X_y", return_X_y), ("as_frame", as_frame)):
         if not isinstance(value, (bool, np.bool_)):
             raise TypeError(f"load_{name}: {option} must be True or False, got {value!r}.")
     columns, filename = DATA_SETS[name], f"{name}.csv.gz"
+    if response is not None:
+        columns = replace(columns, response=response, labels=())
     features, response = list(columns.features), columns.response
     categories = {column: list(levels) for column, levels in columns.categories.items()}
     group = columns.groups if isinstance(columns.groups, str) else list(columns.groups)
@@ -124,7 +129,9 @@ def read_data_set(name, return_X_y, as_frame):
         frame = _rows_of_counts(frame, response, *columns.counts)
     for column, levels in categories.items():
         frame[column] = pd.Categorical(frame[column], categories=levels)
-    if not pd.api.types.is_integer_dtype(frame[response]):
+    if not columns.labels:
+        frame[response] = frame[response].astype(np.float64)
+    elif not pd.api.types.is_integer_dtype(frame[response]):
         frame[response] = (frame[response] == columns.labels[1]).astype(np.int64)
 
     parts = {"data": frame[features], "target": frame[response], "groups": frame[group]}
@@ -133,14 +140,14 @@ def read_data_set(name, return_X_y, as_frame):
     if not as_frame:
         codes = [frame[c].cat.codes if c in categories else frame[c] for c in features]
         parts = {part: values.to_numpy() for part, values in parts.items()}
-        parts["data"], frame = np.column_stack(codes).astype(np.float64), None
+        parts["data"], frame = np.array(codes, dtype=np.float64).reshape(len(codes), len(frame)).T.copy(), None
     if return_X_y:
         return tuple(parts.values())
     return Bunch(
         **parts,
         frame=frame,
         feature_names=features,
-        target_names=list(columns.labels),
+        **({"target_names": list(columns.labels)} if columns.labels else {}),
         group_names=[group] if isinstance(group, str) else group,
         categories=categories,
         DESCR=description(name),

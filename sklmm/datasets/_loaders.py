@@ -316,7 +316,7 @@ def load_guimmun(*, return_X_y=False, as_frame=False):
 
 
 @_described
-def load_insteval(*, return_X_y=False, as_frame=False):
+def load_insteval(*, return_X_y=False, as_frame=False, target="y4"):
     """Load the lecture evaluations: 2,972 students rate 1,128 lecturers (classification).
 
     Parameters
@@ -325,6 +325,8 @@ def load_insteval(*, return_X_y=False, as_frame=False):
         If True, returns ``(data, target, groups)`` instead of a Bunch.
     as_frame : bool, default=False
         If True, ``data`` and ``groups`` are DataFrames and ``target`` is a Series. If False, they are arrays.
+    target : {"y4", "y"}, default="y4"
+        The class, or the rating itself as a number.
 
     Returns
     -------
@@ -334,7 +336,7 @@ def load_insteval(*, return_X_y=False, as_frame=False):
         data : ndarray or DataFrame of shape (73421, 3)
             The features; the grouping columns are not among them.
         target : ndarray or Series of shape (73421,)
-            0 or 1; ``target_names`` are their labels.
+            0 or 1; ``target_names`` are their labels. Or 1.0 to 5.0, without ``target_names``.
         groups : ndarray or DataFrame of shape (73421, 3)
             The student, the lecturer and the department of each rating.
         frame : DataFrame of shape (73421, 8) or None
@@ -357,4 +359,141 @@ def load_insteval(*, return_X_y=False, as_frame=False):
     >>> X.shape, groups.nunique().to_dict()
     ((73421, 3), {'s': 2972, 'd': 1128, 'dept': 14})
     """
-    return read_data_set("insteval", return_X_y, as_frame)
+    if target not in ("y4", "y"):
+        raise ValueError(f"load_insteval: target must be 'y4' or 'y', got {target!r}.")
+    return read_data_set("insteval", return_X_y, as_frame, None if target == "y4" else target)
+
+
+@_described
+def load_sleepstudy(*, return_X_y=False, as_frame=False):
+    """Load the sleep deprivation study: reaction times of 18 persons over ten days (regression).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        If True, returns ``(data, target, groups)`` instead of a Bunch.
+    as_frame : bool, default=False
+        If True, ``data``, ``target`` and ``groups`` are DataFrames and Series. If False, they are arrays.
+
+    Returns
+    -------
+    bunch : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object, with the attributes
+
+        data : ndarray or DataFrame of shape (180, 1)
+            The features; the grouping column is not among them.
+        target : ndarray or Series of shape (180,)
+            The reaction times, in milliseconds.
+        groups : ndarray or Series of shape (180,)
+            The person of each measurement.
+        frame : DataFrame or None
+            All columns. Only with ``as_frame=True``.
+        feature_names, group_names : list of str
+            Columns of ``data``; grouping columns.
+        categories : dict
+            Empty: no feature is categorical.
+        DESCR : str
+            The description of the data set.
+        filename, data_module : str
+            The data file, and the package that holds it.
+
+    (data, target, groups) : tuple, if ``return_X_y`` is True
+
+    Examples
+    --------
+    >>> from sklmm.datasets import load_sleepstudy
+    >>> X, y, groups = load_sleepstudy(return_X_y=True, as_frame=True)
+    >>> X.shape, groups.nunique()
+    ((180, 1), 18)
+    """
+    return read_data_set("sleepstudy", return_X_y, as_frame)
+
+
+@_described
+def load_penicillin(*, return_X_y=False, as_frame=False):
+    """Load the penicillin assay: 6 samples tested on each of 24 plates (regression).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        If True, returns ``(data, target, groups)`` instead of a Bunch.
+    as_frame : bool, default=False
+        If True, ``data``, ``target`` and ``groups`` are DataFrames and Series. If False, they are arrays.
+
+    Returns
+    -------
+    bunch : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object, with the attributes
+
+        data : ndarray or DataFrame of shape (144, 0)
+            The features; the grouping columns are not among them.
+        target : ndarray or Series of shape (144,)
+            The diameters, in millimetres.
+        groups : ndarray or DataFrame of shape (144, 2)
+            The plate and the sample of each measurement.
+        frame : DataFrame or None
+            All columns. Only with ``as_frame=True``.
+        feature_names, group_names : list of str
+            Columns of ``data``; grouping columns.
+        categories : dict
+            Empty: no feature is categorical.
+        DESCR : str
+            The description of the data set.
+        filename, data_module : str
+            The data file, and the package that holds it.
+
+    (data, target, groups) : tuple, if ``return_X_y`` is True
+
+    Examples
+    --------
+    >>> from sklmm.datasets import load_penicillin
+    >>> bunch = load_penicillin(as_frame=True)
+    >>> bunch.groups.nunique().to_dict()
+    {'plate': 24, 'sample': 6}
+    """
+    return read_data_set("penicillin", return_X_y, as_frame)
+
+
+@_described
+def load_pastes(*, return_X_y=False, as_frame=False):
+    """Load the chemical pastes: strength of 30 casks of 10 deliveries, measured twice (regression).
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        If True, returns ``(data, target, groups)`` instead of a Bunch.
+    as_frame : bool, default=False
+        If True, ``data``, ``target`` and ``groups`` are DataFrames and Series. If False, they are arrays.
+
+    Returns
+    -------
+    bunch : :class:`~sklearn.utils.Bunch`
+        Dictionary-like object, with the attributes
+
+        data : ndarray or DataFrame of shape (60, 0)
+            The features; the grouping columns are not among them.
+        target : ndarray or Series of shape (60,)
+            The strengths.
+        groups : ndarray or DataFrame of shape (60, 2)
+            The delivery and the cask of each measurement.
+        frame : DataFrame or None
+            All columns. Only with ``as_frame=True``.
+        feature_names, group_names : list of str
+            Columns of ``data``; grouping columns.
+        categories : dict
+            Empty: no feature is categorical.
+        DESCR : str
+            The description of the data set.
+        filename, data_module : str
+            The data file, and the package that holds it.
+
+    (data, target, groups) : tuple, if ``return_X_y`` is True
+
+    Examples
+    --------
+    >>> from sklmm.datasets import load_pastes
+    >>> bunch = load_pastes(as_frame=True)
+    >>> bunch.groups.nunique().to_dict()
+    {'batch': 10, 'sample': 30}
+    """
+    return read_data_set("pastes", return_X_y, as_frame)

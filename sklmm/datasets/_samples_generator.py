@@ -95,41 +95,119 @@ def make_clustered_classification(
     >>> truth.coef
     array([ 1., -1.])
     """
+    rng = check_random_state(random_state)
+    X, groups, truth = _clustered_rows(
+        n_samples, n_features, n_groups, n_informative, coef, intercept, covariance, size_variation, rng
+    )
+    probabilities = expit(_linear_predictor(X, groups, truth))
+    y = (rng.uniform(size=len(X)) < probabilities).astype(np.int64)
+    return _returned(X, y, groups, truth, {"probabilities": probabilities}, shuffle, return_truth, rng)
+
+
+def make_clustered_regression(
+    n_samples=1000,
+    n_features=5,
+    *,
+    n_groups=None,
+    n_informative=None,
+    coef=None,
+    intercept=0.0,
+    covariance=1.0,
+    noise=1.0,
+    size_variation=0.0,
+    shuffle=True,
+    random_state=None,
+    return_truth=False,
+):
+    """Generate a regression problem with groups, from a linear mixed-effects model.
+
+    Row j of group i, with features x, has the outcome ::
+
+        intercept + b_i[0] + (coef[0] + b_i[1]) x[0] + (coef[1] + b_i[2]) x[1] + ... + coef[-1] x[-1] + e
+
+    with e normal of standard deviation ``noise``. Features are independent standard normal. The random
+    effects b_i of a group are normal with mean zero and the given ``covariance``; its size says how many
+    features have a slope that differs between groups.
+
+    Parameters
+    ----------
+    n_samples, n_features, n_groups, n_informative, coef
+        As in :func:`make_clustered_classification`.
+    intercept : float, default=0.0
+        The mean outcome of a typical group where all features are zero.
+    covariance : float, array-like of shape (q,) or (q, q), default=1.0
+        The covariance of the random effects, as in :func:`make_clustered_classification`.
+    noise : float, default=1.0
+        The residual standard deviation.
+    size_variation, shuffle, random_state, return_truth
+        As in :func:`make_clustered_classification`.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_features)
+        The features. The groups are not among them.
+    y : ndarray of shape (n_samples,)
+        The outcomes.
+    groups : ndarray of shape (n_samples,)
+        The group of each row, from 0 to n_groups - 1.
+    truth : :class:`~sklearn.utils.Bunch`, only if ``return_truth`` is True
+        ``coef`` (n_features,), ``intercept``, ``covariance`` (q, q), ``random_effects`` (n_groups, q): the
+        drawn effects of each group, ``noise``, and ``means`` (n_samples,): the mean of each row, its group's
+        effects included.
+
+    See Also
+    --------
+    sklearn.datasets.make_regression : Generate a regression problem without groups.
+
+    Examples
+    --------
+    >>> from sklmm.datasets import make_clustered_regression
+    >>> X, y, groups = make_clustered_regression(n_samples=200, n_features=3, n_groups=10, random_state=0)
+    >>> X.shape, y.shape, len(set(groups.tolist()))
+    ((200, 3), (200,), 10)
+    """
+    check_scalar(noise, "noise", (int, float, np.number), min_val=0)
+    rng = check_random_state(random_state)
+    X, groups, truth = _clustered_rows(
+        n_samples, n_features, n_groups, n_informative, coef, intercept, covariance, size_variation, rng
+    )
+    means = _linear_predictor(X, groups, truth)
+    y, truth["noise"] = means + noise * rng.standard_normal(len(X)), float(noise)
+    return _returned(X, y, groups, truth, {"means": means}, shuffle, return_truth, rng)
+
+
+def _clustered_rows(n_samples, n_features, n_groups, n_informative, coef, intercept, covariance, size_variation, rng):
+    """Features, groups, and what was drawn for them."""
     check_scalar(n_features, "n_features", (int, np.integer), min_val=0)
     check_scalar(intercept, "intercept", (int, float, np.number))
     if not np.isfinite(intercept):
         raise ValueError(f"intercept must be finite, got {intercept}.")
-    rng = check_random_state(random_state)
-
     if np.ndim(n_samples) > 0:
         sizes = _given_sizes(n_samples, n_groups)
     else:
         sizes = _draw_sizes(n_samples, n_groups, size_variation, rng)
     coef = _coefficients(coef, n_features, n_informative, rng)
     covariance = _covariance_matrix(covariance, n_features)
+    random_effects = rng.standard_normal((len(sizes), len(covariance))) @ _square_root(covariance).T
+    X = rng.standard_normal((sizes.sum(), n_features))
+    truth = dict(coef=coef, intercept=float(intercept), covariance=covariance, random_effects=random_effects)
+    return X, np.repeat(np.arange(len(sizes)), sizes), truth
 
-    n_rows, q = sizes.sum(), len(covariance)
-    groups = np.repeat(np.arange(len(sizes)), sizes)
-    random_effects = rng.standard_normal((len(sizes), q)) @ _square_root(covariance).T
-    X = rng.standard_normal((n_rows, n_features))
-    log_odds = intercept + X @ coef + random_effects[groups, 0]
-    log_odds += np.sum(random_effects[groups, 1:] * X[:, : q - 1], axis=1)
-    probabilities = expit(log_odds)
-    y = (rng.uniform(size=n_rows) < probabilities).astype(np.int64)
 
+def _linear_predictor(X, groups, truth):
+    """The linear predictor of each row, its group's effects included."""
+    effects = truth["random_effects"][groups]
+    fixed = truth["intercept"] + X @ truth["coef"] + effects[:, 0]
+    return fixed + np.sum(effects[:, 1:] * X[:, : effects.shape[1] - 1], axis=1)
+
+
+def _returned(X, y, groups, truth, by_row, shuffle, return_truth, rng):
+    """What a generator returns, its rows in another order if they are to be shuffled."""
     if shuffle:
-        order = rng.permutation(n_rows)
-        X, y, groups, probabilities = X[order], y[order], groups[order], probabilities[order]
-    if not return_truth:
-        return X, y, groups
-    truth = Bunch(
-        coef=coef,
-        intercept=float(intercept),
-        covariance=covariance,
-        random_effects=random_effects,
-        probabilities=probabilities,
-    )
-    return X, y, groups, truth
+        order = rng.permutation(len(X))
+        X, y, groups = X[order], y[order], groups[order]
+        by_row = {name: values[order] for name, values in by_row.items()}
+    return (X, y, groups, Bunch(**truth, **by_row)) if return_truth else (X, y, groups)
 
 
 def _given_sizes(n_samples, n_groups):

@@ -53,11 +53,13 @@ class FormulaRows:
     time: pd.Series | None
     offset: np.ndarray | None
     line: np.ndarray
+    precision_weight: pd.Series | None = None
 
     @property
-    def arguments(self):
-        """X, y, groups, sample_weight, time, offset."""
-        return self.X, self.y, self.groups, self.sample_weight, self.time, self.offset
+    def by_row(self):
+        """All but X and y, as arguments of `fit`."""
+        names = ("groups", "sample_weight", "time", "offset", "precision_weight")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class FormulaRecipe:
     ----------
     text : str
         The formula.
-    groups, time, sample_weight : str or None
+    groups, time, sample_weight, precision_weight : str or None
         Columns of the data.
     missing : {"error", "drop"}
     random_effects : list of str or None
@@ -81,6 +83,7 @@ class FormulaRecipe:
     sample_weight: str | None = None
     missing: str = "error"
     random_effects: list | None = None
+    precision_weight: str | None = None
 
     def rows(self, data, y=None, sample_weight=None):
         """The design of `data`, and the arguments of `fit`.
@@ -95,13 +98,14 @@ class FormulaRecipe:
             data,
             y=y,
             groups=[] if self.groups is None else [self.groups],
-            others=[] if self.time is None else [self.time],
+            others=[name for name in (self.time, self.precision_weight) if name is not None],
             missing=self.missing,
             sample_weight=self.sample_weight if sample_weight is None else sample_weight,
         )
         groups = frame[design.group_names] if design.group_names else None
         time = None if self.time is None else frame[self.time]
-        return design, FormulaRows(X, frame[design.response], groups, weights, time, offset, line)
+        precision = None if self.precision_weight is None else frame[self.precision_weight]
+        return design, FormulaRows(X, frame[design.response], groups, weights, time, offset, line, precision)
 
     def response_is_in(self, data):
         """Whether a data frame has a column that the formula's response is."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_array
 
-from sklmm.design.columns import take_columns, take_rows
+from sklmm.design.columns import one_dimensional, take_columns, take_rows
 
 # What all rows may count for together. The rounding error of a log-likelihood is some 1e-16 of it, which leaves two
 # decimals to 1e13 rows; squares of less than the other number underflow.
@@ -33,6 +33,8 @@ class Rows:
         The column of times, where X has one.
     offset : ndarray of shape (n,), float64, or None
         As `read_offset` gives it.
+    precision_weight : ndarray of shape (n,), float64, or None
+        The residual variance is divided by it.
     absent_groups : sequence of str
         Grouping columns of the fit that new rows came without: their labels are missing in `groups`.
     """
@@ -45,6 +47,7 @@ class Rows:
     time: object = None
     absent_groups: tuple = ()
     offset: np.ndarray | None = None
+    precision_weight: np.ndarray | None = None
 
     def column(self, name):
         """The labels of a grouping column, or a feature used as one in an interaction."""
@@ -64,6 +67,16 @@ class Rows:
         self.raw = take_rows(self.raw, mask)
         self.time = None if self.time is None else take_rows(self.time, mask)
         self.offset = None if self.offset is None else self.offset[mask]
+        self.precision_weight = None if self.precision_weight is None else self.precision_weight[mask]
+
+    def set(self, what, values, name=None):
+        """Read and keep times ("time"), an "offset" or a "precision_weight"; `name` is what messages call it."""
+        n_rows = self.X.shape[0]
+        if what == "time":
+            self.time = one_dimensional(values, "time", n_rows)
+        else:
+            read = read_offset if what == "offset" else read_precision
+            setattr(self, what, read(values, n_rows, name or what))
 
 
 def with_products(X, products):
@@ -189,6 +202,18 @@ def read_times(time):
         raise ValueError(
             f"time is missing (NaN) or infinite in {np.count_nonzero(missing)} rows (first: row {np.argmax(missing)}); "
             "drop these rows before the fit"
+        )
+    return values
+
+
+def read_precision(weights, n_rows, name="precision_weight"):
+    """Precision weights as float64: finite numbers above 0."""
+    values = check_array(weights, dtype=np.float64, ensure_2d=False, order="C", input_name=name)
+    if values.shape != (n_rows,):
+        raise ValueError(f"{name} has the shape {values.shape}, but X has {n_rows} rows")
+    if not (values > 0).all():
+        raise ValueError(
+            f"{name} must be above 0, as a residual variance is divided by it; {np.count_nonzero(values <= 0)} are not"
         )
     return values
 

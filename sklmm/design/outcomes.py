@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import assert_all_finite
+from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.multiclass import type_of_target
 
 from sklmm.messages import listed, shown_label
@@ -79,3 +79,8 @@ def event_of(classes, positive):
     if not found:
         raise ValueError(f"positive={positive!r} is none of the classes of y, {listed(map(shown_label, classes))}")
     return found[0]
+
+
+def read_numbers(y):
+    """A measured outcome as float64: finite numbers."""
+    return check_array(plain_labels(y), dtype=np.float64, ensure_2d=False, input_name="y")

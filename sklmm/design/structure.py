@@ -17,8 +17,8 @@ class Observations:
     Attributes
     ----------
     X : ndarray of shape (n, p), float64 or float32, finite, any strides
-    y : ndarray of shape (n,), uint8
-        0 or 1.
+    y : ndarray of shape (n,)
+        uint8, 0 or 1; of linear models float64.
     codes : list of ndarray of shape (n,), intp
         Levels of each grouping factor.
     weights : ndarray of shape (n,), float64, or None
@@ -27,6 +27,8 @@ class Observations:
         Of marginal models.
     offset : ndarray of shape (n,), float64, finite, or None
         What is added to the linear predictors, as by a column whose coefficient is 1.
+    precision : ndarray of shape (n,), float64, positive, or None
+        Of linear models: the residual variance is divided by it.
     """
 
     X: np.ndarray
@@ -35,13 +37,13 @@ class Observations:
     weights: np.ndarray | None = None
     times: np.ndarray | None = None
     offset: np.ndarray | None = None
+    precision: np.ndarray | None = None
 
     def take(self, rows):
         """Some of the rows, or some of them several times."""
-        X, y, weights, times, offset = (
-            None if part is None else part[rows] for part in (self.X, self.y, self.weights, self.times, self.offset)
-        )
-        return Observations(X, y, [code[rows] for code in self.codes], weights, times, offset)
+        parts = self.X, self.y, self.weights, self.times, self.offset, self.precision
+        X, y, *others = (None if part is None else part[rows] for part in parts)
+        return Observations(X, y, [code[rows] for code in self.codes], *others)
 
     def aligned(self):
         """The same with an X that compiled code can read: a field of a structured array is copied."""

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm.fitted import FittedMixed
+from sklmm.fitted import FittedLinear, FittedMixed
 
 
 def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None, *, offset=None):
@@ -13,7 +13,8 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
     It comes from the clusters' scores, which the fit keeps. For a marginal model it is one step of Fisher scoring
     without the cluster (Preisser and Qaqish 1996). For a mixed model, whose clusters are the groups of its one factor,
     it is the change to first order, score times covariance, covariance parameters moving along; with the rows of the
-    fit it is a step of Newton's method, which knows how much the cluster itself contributes to the information.
+    fit it is a step of Newton's method, which knows how much the cluster itself contributes to the information (of a
+    linear model it stays the first).
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
         raise ValueError(
             "with several grouping factors the likelihood is no sum over clusters: there is none to leave out alone"
         )
-    if X is None:
+    if X is None or isinstance(estimator._fitted, FittedLinear):  # whose estimates move nearly in a straight line
         change = -estimator._fitted.influence[:, : len(names)].astype(float)
     elif isinstance(estimator._fitted, FittedMixed):
         change = estimator._without_clusters("this step", X, y, groups, sample_weight, offset)[0] - beta

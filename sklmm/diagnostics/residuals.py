@@ -20,7 +20,7 @@ from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_weights
 from sklmm.estimators.rows_of_fit import weights_of_rows
 from sklmm.families import normal_rule
-from sklmm.fitted import FittedMixed
+from sklmm.fitted import FittedLinear, FittedMixed
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.prediction.predictor import Predictor, check_effects, probabilities
 from sklmm.prediction.simulation import simulate_codes
@@ -95,6 +95,8 @@ def residuals_and_predictions(
     random = check_random_state(random_state)
     X, y, groups, sample_weight, by, offset = estimator._complete_rows(X, y, groups, sample_weight, by, offset)
     mixed = isinstance(estimator._fitted, FittedMixed)
+    if isinstance(estimator._fitted, FittedLinear):
+        return _of_numbers(estimator, X, y, groups, by, predict_effects, offset)
     if by is not None and not mixed:
         raise ValueError(
             "a marginal model does not say how the rows of a group are distributed together, so that their sums have "
@@ -149,6 +151,18 @@ def residuals_and_predictions(
         lower, upper = (stats.binom.cdf(k, trials, p[first]) for k in (successes - 1, successes))
     residuals = lower + (upper - lower) * random.uniform(size=len(first))
     return pd.Series(residuals, index=labels[first], name="quantile_residual"), p[first], "observations"
+
+
+def _of_numbers(estimator, X, y, groups, by, effects, offset):
+    """Of a measured outcome, where the normal distribution says it without simulations."""
+    if by is not None:
+        raise ValueError("residuals of sums are of models of classes: leave out by")
+    kinds = {"marginal": "marginal", "posterior": "conditional"}
+    if effects not in kinds:
+        raise ValueError(f"predict_effects must be 'marginal' or 'posterior' for a linear model, got {effects!r}")
+    left = estimator.residuals(X, y, groups, offset=offset, kind=kinds[effects])
+    mean = estimator.predict(X, groups, offset=offset, predict_effects="zero" if effects == "marginal" else "posterior")
+    return pd.Series(stats.norm.cdf(left), index=left.index, name="quantile_residual"), mean, "rows"
 
 
 def _lines(estimator, X, y, sample_weight):

@@ -182,11 +182,7 @@ def warn_of_fit(fit, X, names, large, approximation=None):
     for sentence in large:
         warn(sentence, LargeVarianceWarning)
     if fit.is_singular:
-        warn(
-            "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "
-            "as -1 or 1 (see covariance_). The fit is valid; a simpler random_effects would fit as well",
-            SingularFitWarning,
-        )
+        _warn_of_boundary()
     if fit.far_maximum is not None:
         value, sds = fit.far_maximum
         warn(
@@ -198,6 +194,31 @@ def warn_of_fit(fit, X, names, large, approximation=None):
     if approximation is not None:
         warn(approximation, LaplaceWarning)
     _warn_of_convergence(fit.report)
+
+
+def warn_of_linear_fit(fit, X, names):
+    """The same for linear models.
+
+    Parameters
+    ----------
+    fit : LinearFit
+    X, names
+        As in `warn_of_fit`.
+    """
+    _warn_of_columns(fit, X, names)
+    for sentence in fit.trouble:
+        warn(sentence, UnidentifiedEffectsWarning)
+    if fit.is_singular and not fit.trouble:
+        _warn_of_boundary()
+    _warn_of_convergence(fit.report)
+
+
+def _warn_of_boundary():
+    warn(
+        "the fit is singular: a variance of the random effects is estimated as 0, or a correlation "
+        "as -1 or 1 (see covariance_). The fit is valid; a simpler random_effects would fit as well",
+        SingularFitWarning,
+    )
 
 
 def large_variances(fit, structure, codes, moments, y, sample_weight):

@@ -9,14 +9,21 @@ from sklearn.base import BaseEstimator
 
 from sklmm.design.columns import is_frame, match_group_names, one_dimensional, rows_where, take_rows
 from sklmm.design.formula import FormulaDesign, FormulaRecipe
-from sklmm.design.observations import Rows, read_offset, read_weights
+from sklmm.design.observations import Rows, read_weights
 from sklmm.design.values import two_values
 from sklmm.estimators.reading import check_number, read_rows
 from sklmm.estimators.running import CallbackSupportMixin, Progress
 from sklmm.estimators.selectors import refuse_coefficients_by_position, refuse_leaving_out_groups
 from sklmm.inference.estimability import dependences
 from sklmm.inference.same_rows import row_signature
+from sklmm.messages import joined
 
+DOORS = {  # what comes by row, and the parameter that names its column in X
+    "groups": "group_features",
+    "time": "time_feature",
+    "offset": "offset_feature",
+    "precision_weight": "precision_weight_feature",
+}
 PREDICTING = ("predict", "predict_proba", "predict_log_proba", "decision_function", "score")
 
 
@@ -80,14 +87,14 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         """Get the metadata routing of this object.
 
         `groups` is requested, unless `group_features` or a formula says that the groups are columns of X; likewise
-        `time` and `offset`.
+        `time`, `offset` and `precision_weight`.
 
         Returns
         -------
         routing : MetadataRequest
         """
         routing = super().get_metadata_routing()
-        for param, column in (("groups", "group_features"), ("time", "time_feature"), ("offset", "offset_feature")):
+        for param, column in DOORS.items():
             if getattr(self, column, None) is None and self._recipe is None:
                 continue
             for method in ("fit", *PREDICTING):
@@ -109,17 +116,16 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         own = cls._parameters_of(design)
         model = cls(**{"fit_intercept": design.fit_intercept, **own, **params})
         model._recipe = replace(recipe, random_effects=own.get("random_effects"))
-        model._reading = design, rows.arguments
+        model._reading = design, rows.X, rows.y, rows.by_row
         return model.fit(data)
 
-    def _fit(self, X, y, groups, sample_weight, offset, time=None):
+    def _fit(self, X, y, **by_row):
         self._check_common_parameters()
         self._check_parameters()
         self._check_outcome_parameters()
-        design, (X, y, *by_row) = self._through_formula(X, y, groups, sample_weight, time, offset)
-        metadata = dict(zip(("groups", "sample_weight", "time", "offset"), by_row, strict=True))
-        progress = Progress(self, X, y, metadata, self._objective_name)
-        training = self._read_training_rows(X, y, *by_row, design)
+        design, X, y, by_row = self._through_formula(X, y, by_row)
+        progress = Progress(self, X, y, by_row, self._objective_name)
+        training = self._read_training_rows(X, y, design, **by_row)
         fitted, attributes = self._estimate(training, progress)
         self._set_fitted(fitted, training.attributes | attributes)
         progress.finish()
@@ -138,55 +144,58 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         if not isinstance(self.fit_intercept, (bool, np.bool_)):
             raise ValueError(f"fit_intercept must be True or False, got {self.fit_intercept!r}")
 
-    def _through_formula(self, X, y, groups, sample_weight, time, offset):
+    def _through_formula(self, X, y, by_row):
         """The arguments of fit where X is a data frame for the model's formula; else they are left as they are.
 
         Returns
         -------
         design : FormulaDesign or None
-        arguments : tuple
-            X, y, groups, sample_weight, time, offset.
+        X, y
+        by_row : dict
+            The other arguments by row: groups, sample_weight and so on.
         """
         reading = self.__dict__.pop("_reading", None)
         if reading is not None:  # `from_formula` has just done it
             return reading
         recipe = self._recipe
         if recipe is None or not is_frame(X):
-            return None, (X, y, groups, sample_weight, time, offset)
-        if groups is not None or time is not None or offset is not None:
+            return None, X, y, by_row
+        given = [f"{name}=" for name, values in by_row.items() if values is not None and name != "sample_weight"]
+        if given:
             if not recipe.response_is_in(X):
-                return None, (X, y, groups, sample_weight, time, offset)  # features of the user's own
+                return None, X, y, by_row  # features of the user's own
             raise ValueError(
-                "this model has a formula, which finds its groups, times and offset in X: leave out groups=, time= and "
-                "offset="
+                "this model has a formula, which finds its groups, times and the like in X: leave out "
+                f"{joined(given)}"
             )
         if self.group_features is not None or getattr(self, "random_effects", None) != recipe.random_effects:
             raise ValueError(
                 f"this model has a formula, {recipe.text!r}, which says what its groups and random effects are, but "
                 "random_effects or group_features was set: make another model with from_formula"
             )
-        design, rows = recipe.rows(X, y, sample_weight)
-        return design, rows.arguments
+        design, rows = recipe.rows(X, y, by_row["sample_weight"])
+        return design, rows.X, rows.y, rows.by_row
 
-    def _read_training_rows(self, X, y, groups, sample_weight, time, offset, design):
+    def _read_training_rows(self, X, y, design, *, groups=None, sample_weight=None, **given):
         """Validate the arguments of fit, without touching what an earlier fit left on the estimator.
 
         Returns
         -------
         training : Training
         """
-        features = [getattr(self, name, None) for name in ("group_features", "time_feature", "offset_feature")]
-        for what, feature, given in zip(("groups", "time", "offset"), features, (groups, time, offset), strict=True):
-            if feature is not None and given is not None:
-                column = "group_features names columns" if what == "groups" else f"{what}_feature names a column"
-                raise ValueError(f"{what} came through both doors: {column} of X, and {what}= was passed too; use one")
+        columns = {feature: getattr(self, feature, None) for feature in DOORS.values()}
+        for what, values in ({"groups": groups} | given).items():
+            if columns[DOORS[what]] is not None and values is not None:
+                named = "names columns" if what == "groups" else "names a column"
+                raise ValueError(
+                    f"{what} came through both doors: {DOORS[what]} {named} of X, and {what}= was passed too; use one"
+                )
         probe = copy.copy(self)
-        rows, group_columns, time_column, offset_column = read_rows(probe, X, groups, *features, reset=True)
+        rows, positions = read_rows(probe, X, groups, columns, reset=True)
         n_rows = rows.X.shape[0]
-        if time is not None:
-            rows.time = one_dimensional(time, "time", n_rows)
-        if offset is not None:
-            rows.offset = read_offset(offset, n_rows)
+        for what, values in given.items():
+            if values is not None:
+                rows.set(what, values)
         if self.fit_intercept and "intercept" in rows.names:
             raise ValueError(
                 "a column of X is named 'intercept', as the model's own intercept is: rename it, or leave it out if it "
@@ -216,11 +225,9 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             **about_target,
         }
         columns = {
-            "group_columns": group_columns,
+            "positions": positions,
             "group_names": list(rows.groups),
-            "time_column": time_column,
-            "offset_column": offset_column,
-            "takes_offset": offset is not None and design is None,
+            "takes_offset": given.get("offset") is not None and design is None,
             "event": event,
             "n_weighted_rows": n_rows if is_weighted else None,
         }
@@ -231,12 +238,12 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         data, formula = X, self._fitted.formula
         if formula is not None:
             X, groups = formula.new_rows(data, groups)
-        if self._fitted.group_columns and groups is not None:
+        fitted = self._fitted
+        if fitted.group_columns and groups is not None:
             raise ValueError(
                 "groups came through both doors: the model takes its groups from X (group_features), "
                 "and groups= was passed too"
             )
-        fitted = self._fitted
         if fitted.takes_offset != (offset is not None):
             if offset is None:
                 text = "with an offset, and these rows came without: pass offset=, or name its column in offset_feature"
@@ -245,16 +252,16 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             else:
                 text = "with an offset that it finds in X: leave out offset="
             raise ValueError(f"the model was fitted {text}")
-        columns = fitted.group_columns or None
-        rows, *_ = read_rows(self, X, groups, columns, fitted.time_column, fitted.offset_column, reset=False)
+        columns = fitted.positions | {"group_features": fitted.group_columns or None}
+        rows, _ = read_rows(self, X, groups, columns, reset=False)
         if offset is not None:
-            rows.offset = read_offset(offset, rows.X.shape[0])
+            rows.set("offset", offset)
         elif formula is not None:
             rows.offset = formula.offset(data)
         rows.add_products(fitted.products)
-        if groups is not None and self._fitted.group_names:
-            rows.groups = match_group_names(rows.groups, self._fitted.group_names)
-            rows.absent_groups = [name for name in self._fitted.group_names if name not in rows.groups]
+        if groups is not None and fitted.group_names:
+            rows.groups = match_group_names(rows.groups, fitted.group_names)
+            rows.absent_groups = [name for name in fitted.group_names if name not in rows.groups]
             missing = np.full(rows.X.shape[0], None)  # a label that is missing is one of an unknown group
             rows.groups |= dict.fromkeys(rows.absent_groups, missing)
         return rows
@@ -328,8 +335,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
     def coef_(self):
         """Coefficients of the features, of shape (1, n_fixed)."""
         fitted = self._state
-        others = (fitted.time_column, fitted.offset_column)
-        columns = [*fitted.group_columns, *(column for column in others if column is not None)]
+        columns = [*fitted.group_columns, *(j for j in fitted.positions.values() if isinstance(j, int))]
         if columns:
             refuse_coefficients_by_position(self, sorted(columns))
         return self.__dict__["coef_"]

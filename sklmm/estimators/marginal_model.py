@@ -124,7 +124,7 @@ class MarginalModel(Inference, GroupedEstimator):
             For invalid input, and where the working correlation or the covariance asked for does not exist for these
             data.
         """
-        return self._fit(X, y, groups, sample_weight, offset, time)
+        return self._fit(X, y, groups=groups, sample_weight=sample_weight, time=time, offset=offset)
 
     def _check_parameters(self):
         check_cov_type(self.cov_type)

@@ -39,16 +39,6 @@ class MixedInference(Inference):
         return self.variance_partition_.icc
 
     @property
-    def median_odds_ratio_(self):
-        """Median odds ratio of each factor."""
-        return self.variance_partition_.median_odds_ratio
-
-    @property
-    def median_hazard_ratio_(self):
-        """Median hazard ratio of each factor."""
-        return self.variance_partition_.median_hazard_ratio
-
-    @property
     def r2_(self):
         """Nakagawa's R2, marginal and conditional."""
         return self.variance_partition_.r2
@@ -99,7 +89,7 @@ class MixedInference(Inference):
         objective = self._objective(*self._rows_of_fit("method='profile'", *rows))
         units = objective.engine.units
         ends = [
-            profile_interval(objective, found.quantity(units), level) if found.identified else (np.nan, np.nan)
+            profile_interval(objective, self._quantity(found, units), level) if found.identified else (np.nan, np.nan)
             for found in chosen
         ]
         lost = [
@@ -112,6 +102,10 @@ class MixedInference(Inference):
                 ConvergenceWarning,
             )
         return pd.DataFrame(ends, index=[found.name for found in chosen], columns=["lower", "upper"])
+
+    def _quantity(self, parameter, units):
+        """A parameter as a function of an engine's."""
+        return parameter.quantity(units)
 
     def _refit(self, rows, structure, resampling, settings):
         """How a resample is fitted, the estimates of the fit itself, and the accelerations of its intervals."""

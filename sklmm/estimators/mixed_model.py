@@ -1,7 +1,5 @@
 """What mixed models are to scikit-learn: formulas, parameters, the random effects of a fit."""
 
-from numbers import Integral
-
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
@@ -13,11 +11,9 @@ from sklmm.estimators.fit_warnings import warn_of_equal_partitions, warn_of_many
 from sklmm.estimators.grouped import GroupedEstimator
 from sklmm.estimators.mixed_inference import MixedInference
 from sklmm.estimators.mixed_prediction import MixedPrediction
-from sklmm.estimators.reading import check_number
 from sklmm.estimators.running import with_callbacks
 from sklmm.exceptions import NoGroupsWarning
 from sklmm.messages import warn
-from sklmm.prediction.predictor import check_effects
 from sklmm.reporting.summary import summary_of_mixed
 
 FEWEST_ROWS = 1e-3  # the log-likelihood of fewer is hardly above what fits leave to gain
@@ -69,9 +65,14 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
         >>> model.predict_proba(women.head(3)).shape
         (3, 2)
         """
+        cls._refuse_roles(params)
+        return cls._of_formula(formula, data, missing, sample_weight, params)
+
+    @staticmethod
+    def _refuse_roles(params):
+        """Raise where parameters are set that a formula sets."""
         if "random_effects" in params or "group_features" in params:
             raise ValueError("random effects and groups are the formula's: write them as terms such as (1 | district)")
-        return cls._of_formula(formula, data, missing, sample_weight, params)
 
     @staticmethod
     def _parameters_of(design):
@@ -130,14 +131,9 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
         -------
         self : MixedLogisticRegression
         """
-        return self._fit(X, y, groups, sample_weight, offset)
+        return self._fit(X, y, groups=groups, sample_weight=sample_weight, offset=offset)
 
-    def _check_parameters(self):
-        if not (isinstance(self.n_quadrature, str) and self.n_quadrature == "auto"):
-            check_number(self, "n_quadrature", Integral, "an integer >= 1, or 'auto'", lambda value: value >= 1)
-        check_effects(self.predict_effects)
-
-    def _read_groups(self, training, family):
+    def _read_groups(self, training, family, nodes=1):
         """The factors of a fit with their levels, the rows as engines take them, and what is fitted to them.
 
         Products of features that have random slopes are put behind the columns of the training rows.
@@ -163,12 +159,13 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
                 "too few to fit anything to. Weights that are no counts can be divided by their mean"
             )
         warn_of_many_effects(factors, training.n_obs)
-        nodes = "auto" if self.n_quadrature == "auto" else int(self.n_quadrature)
         slopes_only = len(products) if design is None else design.n_slopes_only
         terms = [factor.structure() for factor in factors]
         structure = Structure(terms, bool(self.fit_intercept), nodes, slopes_only, family=family)
         warn_of_equal_partitions(structure.factors, codes, [factor.names_by_column() for factor in factors])
-        observations = Observations(rows.X, training.target, codes, training.weights, offset=rows.offset)
+        observations = Observations(
+            rows.X, training.target, codes, training.weights, offset=rows.offset, precision=rows.precision_weight
+        )
         return factors, products, observations, structure
 
     def _plan_factors(self, rows, random_effects):

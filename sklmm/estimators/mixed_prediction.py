@@ -61,6 +61,25 @@ class MixedPrediction:
         interpolated between the nodes of the posterior: rows that come in two halves give probabilities within 1e-3
         of those that they give at once.
         """
+        observations, factors, encoded, known = self._groups_to_learn(X, y, groups, sample_weight, offset)
+        if not keep:
+            warn_of_forgotten(factors, encoded, known)
+        on_nodes = isinstance(factors[0].posterior, NodePosterior)
+        structures = [factor.structure(len(levels)) for factor, (_, levels) in zip(factors, encoded, strict=True)]
+        _, mode_cov, posteriors, joint = posteriors_given_fit(
+            observations,
+            Structure(structures, self._fitted.fit_intercept, family=self._fitted.family),
+            self._fitted.units,
+            n_threads=effective_threads(self.n_threads),
+            priors=None if on_nodes or not keep else [*map(_prior, factors, known)],
+        )
+        at_nodes = known if keep and on_nodes else [None] * len(factors)
+        parts = zip(factors, encoded, posteriors, mode_cov, at_nodes, strict=True)
+        changed = [with_levels(factor, levels, *found) for factor, (_, levels), *found in parts]
+        return self._knowing(changed, encoded, joint)
+
+    def _groups_to_learn(self, X, y, groups, sample_weight, offset):
+        """Rows of groups to learn, the model's factors, codes and labels by factor, and which levels it knows."""
         check_is_fitted(self)
         if not self._fitted.factors:
             raise ValueError("the model was fitted without groups, so that there are no groups to update")
@@ -80,33 +99,20 @@ class MixedPrediction:
                 )
         encoded = [encode_groups(column, factor.name) for factor, column in zip(factors, labels, strict=True)]
         known = [lookup_codes(factor.levels, levels) for factor, (_, levels) in zip(factors, encoded, strict=True)]
-        if not keep:
-            _warn_of_forgotten(factors, encoded, known)
-        on_nodes = isinstance(factors[0].posterior, NodePosterior)
-        structures = [factor.structure(len(levels)) for factor, (_, levels) in zip(factors, encoded, strict=True)]
-        _, mode_cov, posteriors, joint = posteriors_given_fit(
-            Observations(rows.X, target, [code for code, _ in encoded], weights, offset=rows.offset),
-            Structure(structures, self._fitted.fit_intercept, family=self._fitted.family),
-            self._fitted.units,
-            n_threads=effective_threads(self.n_threads),
-            priors=None if on_nodes or not keep else [*map(_prior, factors, known)],
-        )
-        changed = [
-            _with_levels(factor, levels, posterior, cov, at if keep and on_nodes else None)
-            for factor, (_, levels), posterior, cov, at in zip(
-                factors, encoded, posteriors, mode_cov, known, strict=True
-            )
-        ]
-        joint_posterior = None
+        codes = [code for code, _ in encoded]
+        given = {"offset": rows.offset, "precision": rows.precision_weight}
+        return Observations(rows.X, target, codes, weights, **given), factors, encoded, known
+
+    def _knowing(self, factors, encoded, joint, **more):
+        """A copy with these factors, whose levels have been learnt; `joint` is their posterior across factors."""
+        fitted, joint_posterior = self._fitted, None
         if len(factors) > 1:
-            kept = [
-                lookup_codes(levels, factor.levels) < 0
-                for factor, (_, levels) in zip(factors, encoded, strict=True)
-            ]
-            joint_posterior = self._fitted.posterior.updated(kept, joint)
+            pairs = zip(fitted.factors, encoded, strict=True)
+            kept = [lookup_codes(levels, factor.levels) < 0 for factor, (_, levels) in pairs]
+            joint_posterior = fitted.posterior.updated(kept, joint)
         updated = copy.copy(self)
-        updated._fitted = replace(self._fitted, factors=changed, posterior=joint_posterior)
-        updated.n_groups_ = {factor.name: len(factor.levels) for factor in changed}
+        updated._fitted = replace(fitted, factors=factors, posterior=joint_posterior, **more)
+        updated.n_groups_ = {factor.name: len(factor.levels) for factor in factors}
         return updated
 
     def _tails(self, X, groups, offset, effects, log=False):
@@ -212,7 +218,7 @@ class MixedPrediction:
         return simulate(self, X, groups, n, random_state, predict_effects, offset)
 
 
-def _warn_of_forgotten(factors, encoded, known):
+def warn_of_forgotten(factors, encoded, known):
     """Say that what the model knew of groups is about to be replaced."""
     for factor, (_, levels), at in zip(factors, encoded, known, strict=True):
         forgotten = levels[at >= 0].tolist()
@@ -234,7 +240,7 @@ def _prior(factor, known):
     return mean, precision
 
 
-def _with_levels(factor, levels, posterior, mode_cov, known=None):
+def with_levels(factor, levels, posterior, mode_cov, known=None):
     """A copy of a fitted factor whose given levels have this posterior; other levels keep theirs.
 
     With `known`, positions of these levels in the factor or -1, what is said of known ones adds to what it has.

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.base import ClassifierMixin
-from sklearn.metrics import accuracy_score
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
 
-from sklmm.design.outcomes import encode_target, event_of, plain_labels
+from sklmm.design.outcomes import encode_target, event_of, plain_labels, read_numbers
 from sklmm.estimators.reading import nan_where_incomplete
 from sklmm.families import bernoulli
+from sklmm.fitted import FittedLinear
 from sklmm.inference import wald
 from sklmm.inference.verdict import with_reason
 from sklmm.prediction.predictor import log_probabilities, logits, probabilities
@@ -44,6 +45,16 @@ class BinaryOutcomes(ClassifierMixin):
         if (position < 0).any():
             raise ValueError(f"y holds labels that fit did not see; the classes are {self.classes_.tolist()}")
         return (position == self._fitted.event).astype(np.uint8)
+
+    def _outcome_facts(self):
+        """What two models must have in common for their likelihoods to be compared, as texts; the classes first."""
+        fitted, classes = self._fitted, self.classes_.tolist()
+        return {
+            "classes": str(classes),
+            "event": repr(classes[fitted.event]),
+            "link": fitted.family.name,
+            "number of rows of the second class": f"{fitted.n_second:.10g}",
+        }
 
     def _labels(self, is_event):
         """The classes of rows."""
@@ -151,3 +162,45 @@ class BinaryOutcomes(ClassifierMixin):
         effects, blank = self._estimated_effects()
         self._fitted.family.check_ratio(what)
         return with_reason(self, ratios(*effects, level=level, df=self._inference_df()), blank)
+
+
+class NumericOutcomes(RegressorMixin):
+    """Mixin: y is a number. The kind of model says ``predict``."""
+
+    def _check_outcome_parameters(self):
+        pass
+
+    def _outcome_facts(self):
+        """See `BinaryOutcomes._outcome_facts`."""
+        fitted = self._fitted
+        restricted = isinstance(fitted, FittedLinear) and fitted.reml
+        return {"classes": "none", "method": "restricted maximum likelihood" if restricted else "maximum likelihood"}
+
+    def _learn_target(self, y, positive=None):
+        """The outcomes of a fit; nothing else describes them, and there is no event."""
+        return read_numbers(y), {}, 1
+
+    def _read_target(self, y):
+        """Outcomes as numbers."""
+        return read_numbers(y)
+
+    @staticmethod
+    def _coefficients(intercept, slopes):
+        """Estimates in the shapes that scikit-learn's regressors have."""
+        return {"coef_": slopes.copy(), "intercept_": float(intercept)}
+
+    def score(self, X, y, sample_weight=None, *, groups=None, offset=None):
+        """R2 of `predict`.
+
+        Parameters
+        ----------
+        X, y, groups, offset
+            As in `fit`.
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        score : float
+        """
+        X, y, groups, sample_weight, offset = self._complete_rows(X, y, groups, sample_weight, offset)
+        return r2_score(y, self.predict(X, groups=groups, offset=offset), sample_weight=sample_weight)

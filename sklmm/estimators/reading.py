@@ -19,7 +19,7 @@ from sklmm.design.columns import (
     take_rows,
 )
 from sklmm.design.grouping import as_group_frame
-from sklmm.design.observations import Rows, read_offset
+from sklmm.design.observations import Rows
 
 
 def check_number(estimator, name, kind, what, is_valid):
@@ -30,8 +30,8 @@ def check_number(estimator, name, kind, what, is_valid):
         raise ValueError(f"{name} must be {what}, got {value!r}")
 
 
-def read_rows(estimator, X, groups, group_columns, time_column=None, offset_column=None, *, reset):
-    """Split X into features, grouping columns, times and an offset, and validate all of them.
+def read_rows(estimator, X, groups, columns, *, reset):
+    """Split X into features and columns of other roles, and validate all of them.
 
     Parameters
     ----------
@@ -39,34 +39,35 @@ def read_rows(estimator, X, groups, group_columns, time_column=None, offset_colu
         Gets `n_features_in_` and `feature_names_in_` if `reset`, else X is checked against them.
     groups : None or array-like
         Groups given as metadata.
-    group_columns : None, str, int, list or callable
-        Grouping columns of X.
-    time_column, offset_column : None, str, int or callable
-        Columns of X that hold times, and what is added to the linear predictor.
+    columns : dict of str -> None, str, int, list or callable
+        By the parameter that names them: the grouping columns ("group_features"), and others of which there is one,
+        "time_feature" and the like.
 
     Returns
     -------
     rows : Rows
-    group_columns : list of int
-        Positions of the grouping columns.
-    time_column, offset_column : int or None
+    positions : dict
+        Likewise: a list of int for the groups, else an int or None.
     """
-    if group_columns is None and time_column is None and offset_column is None:
+    group_columns, *others = columns.values()
+    if group_columns is None and all(column is None for column in others):
         # A model of groups alone may have no features; without groups scikit-learn wants at least one.
         raw = X
         no_features = groups is not None if reset else estimator.n_features_in_ == 0
         X = _read_features(estimator, X, reset=reset, least_features=0 if no_features else 1)
         names = column_names(estimator)
         given = {} if groups is None else as_group_frame(groups, X.shape[0])
-        return Rows(X, names, given, raw if is_frame(raw) else X, names), [], None, None
+        positions = dict.fromkeys(columns) | {"group_features": []}
+        return Rows(X, names, given, raw if is_frame(raw) else X, names), positions
 
     original, X = X, as_table(estimator, X)
     validate_data(estimator, X, skip_check_array=True, reset=reset)
     raw_names = column_names(estimator)
-    positions = [] if group_columns is None else resolve_columns(group_columns, original, raw_names)
-    roles = dict.fromkeys(positions, "group_features")
-    single = {"time_feature": time_column, "offset_feature": offset_column}
-    for parameter, column in single.items():
+    groups_at = [] if group_columns is None else resolve_columns(group_columns, original, raw_names)
+    roles, at = dict.fromkeys(groups_at, "group_features"), {"group_features": groups_at}
+    for parameter, column in columns.items():
+        if parameter == "group_features":
+            continue
         found = [] if column is None else resolve_columns(column, original, raw_names, parameter)
         if column is not None and len(found) != 1:
             raise ValueError(f"{parameter} must name one column of X, but {column!r} names {len(found)}")
@@ -74,20 +75,19 @@ def read_rows(estimator, X, groups, group_columns, time_column=None, offset_colu
             if j in roles:
                 raise ValueError(f"column {raw_names[j]!r} of X is named in {roles[j]} and in {parameter}")
             roles[j] = parameter
-        single[parameter] = found[0] if found else None
+        at[parameter] = found[0] if found else None
     kept = [j for j in range(len(raw_names)) if j not in roles]
     table = take_columns(X, as_slice(kept))
     names = [raw_names[j] for j in kept]
     features = _to_numbers(estimator, table, names)
-    labels = {raw_names[j]: take_columns(X, j) for j in positions}
+    labels = {raw_names[j]: take_columns(X, j) for j in groups_at}
     if groups is not None:
         labels = as_group_frame(groups, features.shape[0])
-    time, offset = single.values()
-    rows = Rows(features, names, labels, X, raw_names, None if time is None else take_columns(X, time))
-    if offset is not None:
-        name = f"offset_feature: column {raw_names[offset]!r}"
-        rows.offset = read_offset(take_columns(X, offset), features.shape[0], name)
-    return rows, positions, time, offset
+    rows = Rows(features, names, labels, X, raw_names)
+    for parameter, j in at.items():
+        if parameter != "group_features" and j is not None:
+            rows.set(parameter.removesuffix("_feature"), take_columns(X, j), f"{parameter}: column {raw_names[j]!r}")
+    return rows, at
 
 
 def _read_features(estimator, X, *, reset, least_features):

@@ -61,7 +61,7 @@ def refuse_leaving_out_groups(estimator):
     ValueError
         Within the fit of a SequentialFeatureSelector, or of a BaggingClassifier that draws features.
     """
-    doors = ("group_features", "time_feature", "offset_feature")
+    doors = ("group_features", "time_feature", "offset_feature", "precision_weight_feature")
     named = [name for name in doors if getattr(estimator, name, None) is not None]
     if not named or any(callable(getattr(estimator, name)) for name in named):
         return

@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm.fitted import FittedMarginal, fitted_of
+from sklmm.fitted import FittedLinear, FittedMarginal, fitted_of
 from sklmm.inference.likelihood_ratio import likelihood_ratio_test
 from sklmm.inference.same_rows import check_rows
 from sklmm.inference.tables import Table
@@ -114,6 +114,13 @@ def _remarks(models):
     for name, model in models.items():
         if not model.converged_:
             yield f"{name!r} did not converge: its criteria are those of where it stopped."
+    if any(isinstance(model._fitted, FittedLinear) and model._fitted.reml for model in models.values()):
+        effects = {tuple(model._fitted.fixed_names) for model in models.values()}
+        if len(effects) > 1:
+            raise ValueError(
+                "restricted likelihoods (REML) of models that differ in their fixed effects cannot be ranked: fit all "
+                'with method="ml"'
+            )
     nodes = {name: model.n_quadrature_ for name, model in models.items() if model._fitted.factors}
     if len(set(nodes.values())) > 1:
         each = ", ".join(f"{name!r} {number}" for name, number in nodes.items())
@@ -175,7 +182,7 @@ def _check_same_rows(models, with_clusters):
     def seen(model):
         facts = {
             "number of rows": float(f"{model.n_obs_:.10g}"),  # sums of weights may differ by their order
-            "classes": model.classes_.tolist(),
+            "classes": model._outcome_facts()["classes"],
         }
         return facts | {"number of clusters": _n_clusters(model)} if with_clusters else facts
 

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.exceptions import ConvergenceWarning, NestingWarning
-from sklmm.fitted import FittedMarginal, fitted_of
+from sklmm.fitted import FittedLinear, FittedMarginal, fitted_of
 from sklmm.inference.same_rows import check_rows
 from sklmm.messages import listed, warn
 
@@ -109,6 +109,7 @@ def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000,
     """
     _check_models(smaller, larger)
     _check_same_rows(smaller, larger, nested)
+    _check_restricted(smaller, larger)
     for name, model in (("smaller", smaller), ("larger", larger)):
         if not model.converged_:
             warn(
@@ -155,11 +156,11 @@ def _check_models(smaller, larger):
 def _check_same_rows(smaller, larger, nested):
     facts = [
         ("number of rows", [f"{model.n_obs_:.10g}" for model in (smaller, larger)]),
-        ("classes", [str(model.classes_.tolist()) for model in (smaller, larger)]),
-        ("event", [repr(model.classes_[model._fitted.event].item()) for model in (smaller, larger)]),
-        ("link", [model._fitted.family.name for model in (smaller, larger)]),
-        ("number of rows of the second class", [f"{model._fitted.n_successes:.10g}" for model in (smaller, larger)]),
+        ("classes", [model._outcome_facts()["classes"] for model in (smaller, larger)]),
     ]
+    if facts[-1][1][0] == facts[-1][1][1]:
+        of_both = zip(*(model._outcome_facts().items() for model in (smaller, larger)), strict=True)
+        facts += [(what, [one, other]) for (what, one), (_, other) in of_both]
     nodes = [model.n_quadrature_ for model in (smaller, larger)]
     if smaller._fitted.factors and nodes[0] != nodes[1]:  # without random effects there is nothing to integrate
         raise ValueError(
@@ -184,6 +185,16 @@ def _check_same_rows(smaller, larger, nested):
             f"{problem}. The test is right only if the smaller model's columns are linear combinations of the larger "
             "one's: pass nested=True if you know that they are",
             NestingWarning,
+        )
+
+
+def _check_restricted(smaller, larger):
+    """Restricted likelihoods of different fixed effects are of different data."""
+    restricted = any(isinstance(model._fitted, FittedLinear) and model._fitted.reml for model in (smaller, larger))
+    if restricted and sorted(_identified(smaller)) != sorted(_identified(larger)):
+        raise ValueError(
+            "restricted likelihoods (REML) of models that differ in their fixed effects cannot be compared: fit both "
+            'with method="ml"'
         )
 
 

@@ -44,16 +44,20 @@ class VariancePartition:
     random : Series
         Variance of each grouping factor's random effects; the mean over the rows where slopes are random.
     family : Bernoulli
+    measured : float or None
+        Residual variance of a measured outcome.
     """
 
     fixed: float
     random: pd.Series
     family: object = LOGIT
+    measured: float | None = None
 
     @property
     def residual(self):
-        """Variance of the latent error: pi^2 / 3 of the logit, 1 of the probit, pi^2 / 6 of cloglog."""
-        return self.family.latent_variance
+        """Variance of the error: of the latent one, pi^2 / 3 of the logit, 1 of the probit, pi^2 / 6 of cloglog; of a
+        measured outcome the residual variance."""
+        return self.family.latent_variance if self.measured is None else self.measured
 
     @property
     def icc(self):
@@ -100,7 +104,7 @@ class VariancePartition:
         return R2(self.fixed / total, explained / total)
 
 
-def variance_partition(moments, factors, family=LOGIT):
+def variance_partition(moments, factors, family=LOGIT, measured=None):
     """Partition the variance of a fitted model.
 
     Parameters
@@ -110,6 +114,8 @@ def variance_partition(moments, factors, family=LOGIT):
         Relative covariance factor of each grouping factor, in the order and the units of the moments: the mean of
         |Lambda'z|^2 is a sum of squares, where that of z'Cov z would cancel for features far from 0.
     family : Bernoulli
+    measured : float or None
+        Residual variance of a measured outcome, of which the covariance factors are not relative.
 
     Returns
     -------
@@ -119,4 +125,4 @@ def variance_partition(moments, factors, family=LOGIT):
         name: float(np.sum(Lambda * (second @ Lambda)))
         for (name, Lambda), second in zip(factors.items(), moments.random_moments, strict=True)
     }
-    return VariancePartition(moments.fixed_variance, pd.Series(random, dtype=float), family)
+    return VariancePartition(moments.fixed_variance, pd.Series(random, dtype=float), family, measured)

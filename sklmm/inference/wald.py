@@ -34,15 +34,15 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
         The contrasts in words: "age = 0", "livch2 - livch1 = 0".
     """
 
-    def __new__(cls, statistic, df, p_value, df_resid=None, contrasts=((), (), ())):
+    def __new__(cls, statistic, df, p_value, df_resid=None, contrasts=((), (), (), None)):
         self = super().__new__(cls, statistic, df, p_value)
-        self.df_resid, self._contrasts = df_resid, contrasts  # names, values and standard errors
+        self.df_resid, self._contrasts = df_resid, contrasts  # names, values, standard errors, degrees of freedom
         return self
 
     @property
     def estimates(self):
-        names, values, errors = self._contrasts
-        table = conf_int(names, values, np.diag(np.square(errors)), df=self.df_resid)
+        names, values, errors, df = self._contrasts
+        table = conf_int(names, values, np.diag(np.square(errors)), df=df)
         table.insert(0, "estimate", values)
         table.insert(1, "std_error", errors)
         return table
@@ -90,15 +90,21 @@ def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds r
         positive.
     """
     coef = np.asarray(coef, dtype=float)
+    own = hasattr(df, "each")  # degrees of freedom that differ from coefficient to coefficient
+    df = degrees_of_each(df, np.eye(coef.size))
     se = standard_errors(vcov)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = coef / se
     columns = {
         "estimate": coef,
         "std_error": se,
+        **({"df": df} if own else {}),
         "z" if df is None else "t": z,
         "p_value": 2 * reference_distribution(df).sf(np.abs(z)),
     }
+    if own and not np.isfinite(df).any():  # normal
+        columns["z"] = columns.pop("t")
+        columns.pop("df")
     table = pd.DataFrame(columns, index=list(names))
     # By position: two columns of X may share a name.
     table[["lower", "upper"]] = conf_int(names, coef, vcov, level, df=df).to_numpy()
@@ -198,9 +204,13 @@ def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
         raise ValueError(f"no standard error for {listed(map(repr, dropped))}: left out of the fit as not identified")
     _check_rank(matrix)
     if blank is not None and (involved & blank).any():
-        nothing = np.full(len(matrix), np.nan)
-        contrasts = _in_words(matrix, list(map(str, names))), nothing, nothing
+        nothing, df = np.full(len(matrix), np.nan), np.nan if hasattr(df, "joint") else df
+        contrasts = _in_words(matrix, list(map(str, names))), nothing, nothing, df
         return WaldTest(np.nan, len(matrix), np.nan, df, contrasts)
+    scale, each = 1.0, df
+    if hasattr(df, "joint"):
+        each, (df, scale) = df.each(matrix), df.joint(matrix)
+        each, df = (None, None) if df == np.inf and scale == 1.0 else (each, df)
     names = [str(name) for name, used in zip(names, involved, strict=True) if used]
     matrix, coef, vcov = matrix[:, involved], coef[involved], vcov[np.ix_(involved, involved)]
     value, spread = matrix @ coef, matrix @ vcov @ matrix.T
@@ -215,9 +225,9 @@ def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
     if df is None:
         p_value = float(stats.chi2.sf(statistic, n_contrasts))
     else:
-        statistic /= n_contrasts
+        statistic *= scale / n_contrasts
         p_value = float(stats.f.sf(statistic, n_contrasts, df))
-    return WaldTest(statistic, n_contrasts, p_value, df, (_in_words(matrix, names), value, se))
+    return WaldTest(statistic, n_contrasts, p_value, df, (_in_words(matrix, names), value, se, each))
 
 
 def _in_words(matrix, names):
@@ -266,12 +276,17 @@ def _check_rank(matrix):
         basis = np.vstack([basis, row / rest])
 
 
+def degrees_of_each(df, contrasts):
+    """Degrees of freedom of each contrast: of a method of `degrees_of_freedom` its own, else a number or None."""
+    return df.each(contrasts) if hasattr(df, "each") else df
+
+
 def reference_distribution(df=None):
     """Distribution of an estimate's error in units of its standard error.
 
     Parameters
     ----------
-    df : float or None, default=None
+    df : float, ndarray or None, default=None
         None: standard normal. Else Student's t with so many degrees of freedom; with none left (`df` <= 0) whatever
         the distribution is asked for is NaN.
 
@@ -312,6 +327,7 @@ def conf_int(names, coef, vcov, level=0.95, df=None):
     """
     level = check_level(level)
     coef = np.asarray(coef, dtype=float)
+    df = degrees_of_each(df, np.eye(coef.size))
     reach = reference_distribution(df).isf((1 - level) / 2) * standard_errors(vcov)
     return pd.DataFrame({"lower": coef - reach, "upper": coef + reach}, index=list(names))
 

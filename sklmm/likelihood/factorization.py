@@ -96,11 +96,23 @@ class BorderedCholesky:
         B = np.zeros((self.index.size, self.q))
         S = self.S
         S.fill(0.0)
-        S.flat[:: self.n_border + 1] = 1.0
-        for f, block in enumerate([] if self.prior is None else self.prior[1:]):
-            here = np.arange(self.base[f], self.base[f + 1]).reshape(-1, self.sizes[f])
-            S[here[:, :, None], here[:, None, :]] = block
+        self.add_prior()
         rows.border_blocks(weight, t, self.first, self.cell, D, B, S)
+        self.factor_blocks(D, B)
+
+    def add_prior(self):
+        """Adds I, or the prior's precisions, to the border's matrix."""
+        if self.prior is None:
+            self.S.flat[:: self.n_border + 1] += 1.0
+            return
+        for f, block in enumerate(self.prior[1:]):
+            here = np.arange(self.base[f], self.base[f + 1]).reshape(-1, self.sizes[f])
+            self.S[here[:, :, None], here[:, None, :]] += block
+
+    def factor_blocks(self, D, B):
+        """Factorise the leaves' blocks D (n_leaves, q, q), B (entries, q), what they have with the border's
+        coefficients that they meet, and what stands in `S`: its lower triangle is read, and overwritten."""
+        S = self.S
         self.Dinv, self.log_det = _inverses(D)
         leaf = np.repeat(np.arange(self.n_leaves), np.diff(self.first))
         self.K = B * self.Dinv[leaf, :, 0] if self.q == 1 else np.einsum("eab,eb->ea", self.Dinv[leaf], B)

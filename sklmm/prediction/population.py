@@ -203,7 +203,7 @@ def _from_moments(estimator, parameters):
 def _coefficient_table(estimator, names, kept, estimate, gradient, level):
     blank = not_estimated(estimator, names)
     se = np.where(kept & ~blank, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
-    table = _wald_columns(names, estimate, se, level, estimator._inference_df())
+    table = _wald_columns(names, estimate, se, level, _df(estimator))
     ratio = (estimator._fitted.family.ratio or "").replace(" ", "_")
     with np.errstate(over="ignore"):  # under separation
         for end, column in (("", "estimate"), ("_lower", "lower"), ("_upper", "upper")) if ratio else ():
@@ -238,7 +238,7 @@ def average_marginal_effects(
             gradients.append(gradient)
     se = delta_errors(np.reshape(gradients, (-1, len(covariance))), covariance)
     se[np.array(blank, dtype=bool)] = np.nan
-    table = _wald_columns(names, np.array(estimates), se, level, estimator._inference_df())
+    table = _wald_columns(names, np.array(estimates), se, level, _df(estimator))
     if lost:
         tied = listed(map(repr, dict.fromkeys(name for names in lost.values() for name in names)))
         sentence = (
@@ -391,6 +391,12 @@ def _weights(sample_weight, n_rows):
     weights = read_weights(sample_weight, n_rows)
     weights = np.ones(n_rows) if weights is None else weights
     return weights / weights.sum()
+
+
+def _df(estimator):
+    """Degrees of freedom of averages over rows: those of a linear model's contrasts are not of these."""
+    df = estimator._inference_df()
+    return None if hasattr(df, "each") else df
 
 
 def _wald_columns(names, estimate, se, level, df):

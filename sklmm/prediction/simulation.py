@@ -29,15 +29,29 @@ def simulate_codes(estimator, rows, n, random_state, effects, weights=None):
     """
     check_effects(effects)
     random = check_random_state(random_state)
+    fitted = estimator._fitted
+    for eta in simulated_predictors(fitted, Predictor.of(estimator, 1), rows, n, random, effects):
+        yield fitted.family.draw(random, eta, weights)
+
+
+def simulated_predictors(fitted, predictor, rows, n, random, effects):
+    """Yield n arrays of linear predictors, with random effects drawn or not, as `effects` says.
+
+    Parameters
+    ----------
+    fitted : FittedMixed
+    predictor : Predictor
+    rows : Rows
+    n : int
+    random : RandomState
+    effects : {"marginal", "posterior", "mode", "zero"}
+    """
     drawn = effects in ("marginal", "posterior")
-    draws = [_Effects(factor, rows, effects) for factor in estimator._fitted.factors if drawn]
-    codes = []
-    if effects == "mode":
-        codes = [_known(factor, rows) for factor in estimator._fitted.factors]
-    eta = Predictor.of(estimator, 1).means(rows.X, codes, "zero" if drawn else effects, rows.offset)
+    draws = [_Effects(factor, rows, effects) for factor in fitted.factors if drawn]
+    codes = [_known(factor, rows) for factor in fitted.factors] if effects == "mode" else []
+    eta = predictor.means(rows.X, codes, "zero" if drawn else effects, rows.offset)
     for _ in range(n):
-        drawn_eta = eta + sum(effect.draw(random) for effect in draws)
-        yield estimator._fitted.family.draw(random, drawn_eta, weights)
+        yield eta + sum(effect.draw(random) for effect in draws)
 
 
 class _Effects:
@@ -80,8 +94,8 @@ def _known(factor, rows):
     return lookup_codes(factor.levels, factor.labels(rows.column)) if rows.groups else np.full(n, -1)
 
 
-def simulate(estimator, X, groups, n, random_state, effects, offset=None):
-    """Simulated labels, (n, n_rows); see `MixedLogisticRegression.simulate`."""
+def rows_to_simulate(estimator, X, groups, n, effects, offset):
+    """The rows of a simulation, and warnings about their groups; `n` is checked."""
     if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be an integer >= 1, got {n!r}")
     rows = estimator._read_new_rows(X, groups, offset)
@@ -95,6 +109,12 @@ def simulate(estimator, X, groups, n, random_state, effects, offset=None):
         )
     elif effects in ("posterior", "mode"):
         estimator._lookup(rows)  # which warns of labels of another type
+    return rows
+
+
+def simulate(estimator, X, groups, n, random_state, effects, offset=None):
+    """Simulated labels, (n, n_rows); see `MixedLogisticRegression.simulate`."""
+    rows = rows_to_simulate(estimator, X, groups, n, effects, offset)
     out = np.empty((n, rows.X.shape[0]), dtype=estimator.classes_.dtype)
     for k, positive in enumerate(simulate_codes(estimator, rows, n, random_state, effects)):
         out[k] = estimator._labels(positive)

@@ -52,12 +52,7 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
     }
     notes = _notes_on_fit(estimator, names, estimator.vcov_)
     if estimator.is_singular_:
-        where = "; ".join(_boundary(covariance))
-        notes.append(
-            "Singular fit: a variance is on the boundary"
-            + (f" ({where})" if where else "")
-            + ". The fit is valid; fewer random coefficients would fit as well."
-        )
+        notes.append(_singular(covariance))
     if estimator._fitted.approximation is not None:
         notes.append(f"{estimator._fitted.approximation}.")
     title = f"Mixed-effects {family.regression}" if covariance else f"{family.regression}, no random effects"
@@ -71,6 +66,50 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
         correlation=_correlation_frame(names, estimator.vcov_) if correlation else None,
         tables=[_partition_table(estimator.variance_partition_)] if covariance else [],
         verdict=_verdict(estimator, names) + _unbounded(estimator),
+        notes=notes,
+    )
+
+
+def summary_of_linear(estimator, level=0.95, correlation=False):
+    """Summary of a fitted `MixedLinearRegression`, see `summary_of_mixed`."""
+    names, coef, vcov = estimator._fixed_effects()
+    names, fitted, covariance = [str(name) for name in names], estimator._fitted, estimator.covariance_
+    blank, df = not_estimated(estimator, names), estimator._inference_df()
+    coefficients = wald_table(names, coef, vcov, level, df=df, blank=blank, ratio=None)
+    method = "restricted maximum likelihood (REML)" if fitted.reml else "maximum likelihood"
+    tests = {"satterthwaite": "t, degrees of freedom by Satterthwaite", "residual": "t, residual degrees of freedom",
+             "kenward-roger": "t, covariance and degrees of freedom by Kenward and Roger"}  # fmt: skip
+    log_likelihood = float(estimator.log_likelihood_)
+    components = _variance_components(covariance) if covariance else None
+    sigma = numbers.fixed(estimator.sigma_, 4)
+    notes = _notes_on_fit(estimator, names, estimator.vcov_)
+    if estimator.is_singular_:
+        notes.append(_singular(covariance))
+    title = "Linear mixed-effects regression" if covariance else "Linear regression, no random effects"
+    return FitSummary(
+        title=title,
+        facts=[
+            ("Outcome", "y" if fitted.formula is None else fitted.formula.response),
+            *_rows_and_offset(estimator),
+            ("Groups", _group_counts(estimator) or "none"),
+            ("Method", method),
+            ("Tests", tests.get(fitted.df, "z (normal distribution)")),
+            ("Residual", f"standard deviation {sigma}"),
+        ],
+        coefficients=coefficients,
+        level=level,
+        statistics={
+            "REML log-likelihood" if fitted.reml else "log-likelihood": log_likelihood,
+            "deviance": deviance(log_likelihood),
+            "AIC": float(estimator.aic_),
+            "BIC": float(estimator.bic_),
+        },
+        variance_components=components,
+        correlation=_correlation_frame(names, estimator.vcov_) if correlation else None,
+        tables=[_partition_table(estimator.variance_partition_, "Variance between groups and explained")]
+        if covariance
+        else [],
+        verdict=_verdict(estimator, names),
         notes=notes,
     )
 
@@ -131,8 +170,11 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
 
 def _outcome_and_rows(estimator):
     other, one = (shown_label(estimator.classes_[at]) for at in (1 - estimator._fitted.event, estimator._fitted.event))
+    return [("Outcome", f"probability of {one} (against {other})"), *_rows_and_offset(estimator)]
+
+
+def _rows_and_offset(estimator):
     return [
-        ("Outcome", f"probability of {one} (against {other})"),
         ("Rows", numbers.count(estimator.n_obs_) + _rows_left_out(estimator)),
         *([("Offset", offset)] if (offset := _offset(estimator)) else []),
     ]
@@ -229,10 +271,10 @@ def _variance_components(covariance):
     return table
 
 
-def _partition_table(partition):
+def _partition_table(partition, title="Variance between groups and explained (latent scale)"):
     """Intraclass correlation, median ratio (of a link that has one) and R2; a row a factor where there are several."""
     r2 = [numbers.fixed(value, 4) for value in partition.r2]
-    icc, ratio = partition.icc_by_factor, partition.family.ratio
+    icc, ratio = partition.icc_by_factor, None if partition.measured is not None else partition.family.ratio
     several, ratios = len(icc) > 1, [] if ratio is None else [partition.median_ratio()]
     rows = [
         [name, *(numbers.fixed(values[name], digits) for values, digits in zip([icc, *ratios], (4, 3), strict=False)),
@@ -242,12 +284,19 @@ def _partition_table(partition):
     if several:
         rows.append(["all", numbers.fixed(partition.icc, 4), *[""] * len(ratios), *r2])
     head = ["", "ICC", *[f"median {ratio}"] * len(ratios), "R2 marginal", "R2 conditional"]
-    return rendering.Table("Variance between groups and explained (latent scale)", head, rows)
+    return rendering.Table(title, head, rows)
 
 
 def _unbounded(estimator):
     """Variances that are too large to be estimates."""
     return [f"LARGE VARIANCE: {sentence}." for sentence in estimator._fitted.large_variances]
+
+
+def _singular(covariance):
+    where = "; ".join(_boundary(covariance))
+    where = f" ({where})" if where else ""
+    advice = "The fit is valid; fewer random coefficients would fit as well."
+    return f"Singular fit: a variance is on the boundary{where}. {advice}"
 
 
 def _boundary(covariance):

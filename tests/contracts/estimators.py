@@ -17,8 +17,8 @@ from dense_gee import make_problem
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GroupKFold, KFold
 
-from sklmm import GEELogisticRegression, MixedLogisticRegression
-from sklmm.datasets import make_clustered_classification
+from sklmm import GEELogisticRegression, MixedLinearRegression, MixedLogisticRegression
+from sklmm.datasets import make_clustered_classification, make_clustered_regression
 from sklmm.estimating import AR1, Fixed, MDependent
 
 COV_TYPES = ("robust", "naive", "kauermann-carroll", "mancl-derouen", "fay-graubard", "morel")
@@ -164,6 +164,12 @@ def _mixed_numbers(model, groups=None):
     return numbers | {"covariance": covariance.to_numpy(), "effects": effects, "sds of effects": sds}
 
 
+def _linear_numbers(model, groups=None):
+    """Restricted likelihoods depend on the units of the features."""
+    numbers = _mixed_numbers(model, groups) | {"sigma": model.sigma_, "log-likelihood": model.ml_log_likelihood_}
+    return {name: value for name, value in numbers.items() if name != "BIC"}
+
+
 def _gee_numbers(model, groups=None):
     numbers = {"coefficients": coefficients(model), "correlation": model.correlation_params_}
     for name in ("dispersion_", "qic_", "qicu_", "cic_", "quasi_likelihood_", "df_resid_"):
@@ -209,6 +215,14 @@ def _mixed_rows():
     )
     share = np.bincount(groups, weights=y) / np.bincount(groups)
     assert {0.0, 1.0} <= set(share)
+    return Rows(X, y, groups, np.arange(700.0))
+
+
+def _linear_rows():
+    """Groups of 1 to some 30 rows."""
+    X, y, groups = make_clustered_regression(
+        700, 2, n_groups=45, coef=[0.8, -0.5], covariance=[[1.5, 0.4], [0.4, 1.0]], size_variation=0.6, random_state=8
+    )
     return Rows(X, y, groups, np.arange(700.0))
 
 
@@ -313,7 +327,42 @@ GEE = Entry(
     ),
 )
 
-ENTRIES = [MIXED, GEE]
+MIXED_LINEAR = Entry(
+    estimator=MixedLinearRegression,
+    binary=False,
+    takes_times=False,
+    by_likelihood=True,
+    predicts_groups=True,
+    some_rows=_linear_rows,
+    variants={
+        "intercept": dict(random_effects=None),
+        "slope": dict(random_effects="1 + x0 | group"),
+        "uncorrelated, maximum likelihood": dict(random_effects="1 + x0 || group", method="ml"),
+        "no intercept": dict(random_effects="0 + x0 | group", fit_intercept=False),
+    },
+    usual=("slope",),
+    more_variants={
+        "unusual parameters": dict(
+            random_effects="1 + x0 | group", df="kenward-roger", predict_effects="zero", tol=1e-9
+        )
+    },
+    all_used={},
+    grid={"random_effects": ["1 | g", "1 + a | g"]},
+    cv=KFold(3, shuffle=True, random_state=1),
+    numbers=_linear_numbers,
+    tables=_mixed_tables,
+    stored_a_group={"intercept": 200, "no intercept": 200},
+    rounding=1e-9,
+    objective=("log-likelihood", "log_likelihood_"),
+    wrong_with_clinics={"random_effects": "1 + nothing | clinic"},
+    checked=[{"group_features": -1}, {"method": "ml"}],
+    example=(
+        {"random_effects": "1 + a | g", "group_features": "g"},
+        "MixedLinearRegression(group_features='g', random_effects='1 + a | g')",
+    ),
+)
+
+ENTRIES = [MIXED, GEE, MIXED_LINEAR]
 MAIN_CASES = [Case(entry, *variant) for entry in ENTRIES for variant in entry.variants.items()]
 CASES = MAIN_CASES + [Case(entry, *variant) for entry in ENTRIES for variant in entry.more_variants.items()]
 

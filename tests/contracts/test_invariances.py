@@ -126,7 +126,7 @@ def test_a_constant_column_is_an_intercept(case):
     X = pd.DataFrame(rows.X).add_prefix("x")
     X.insert(0, "one", 1.0)
     found = case.fit(rows._replace(X=X), fit_intercept=False)
-    assert found.intercept_.tolist() == [0.0]
+    assert np.ravel(found.intercept_).tolist() == [0.0]
     numbers, originals = entry.numbers(found), entry.numbers(expected)
     assert numbers["coefficients"][0] == 0
     numbers["coefficients"] = numbers["coefficients"][1:]

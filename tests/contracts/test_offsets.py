@@ -117,16 +117,22 @@ def test_whatever_takes_rows_takes_it(case, fits):
 
     with_groups(lambda model, X, more: model.score(X, rows.y, **more))
     with_groups(lambda model, X, more: quantile_residuals(model, X, rows.y, **more, random_state=0))
-    with_groups(lambda model, X, more: approximate_leave_group_out(model, X, rows.y, **more).probabilities)
+    if case.entry.binary:
+        with_groups(lambda model, X, more: approximate_leave_group_out(model, X, rows.y, **more).probabilities)
     if not isinstance(passed._fitted, FittedMixed):
         return
     profile = {"method": "profile", "y": rows.y, "parameters": ["x0"]}
     with_groups(lambda model, X, more: model.conf_int(X=X, **profile, **more), 1e-4)
     with_groups(lambda model, X, more: model.predict_interval(X, **more))
-    with_groups(lambda model, X, more: model.simulate(X, random_state=0, **more) == rows.y[0])
     with_groups(lambda model, X, more: cluster_influence(model, X, rows.y, **more))
-    with_groups(lambda model, X, more: model.update_groups(X, rows.y, keep=True, **more).predict_proba(X, **more))
-    both(lambda model, X, more: model.marginal_coefficients(X, **more))
+    learnt = case.entry.predictions
+    with_groups(lambda model, X, more: learnt(model.update_groups(X, rows.y, keep=True, **more), X, **more))
+    if case.entry.binary:
+        with_groups(lambda model, X, more: model.simulate(X, random_state=0, **more) == rows.y[0])
+        both(lambda model, X, more: model.marginal_coefficients(X, **more))
+    else:
+        with_groups(lambda model, X, more: model.simulate(X, random_state=0, **more))
+        with_groups(lambda model, X, more: model.residuals(X, rows.y, **more))
 
 
 @pytest.mark.parametrize("case", [case for case in MAIN_CASES if case.name in case.entry.usual], ids=str)

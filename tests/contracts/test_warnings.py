@@ -89,6 +89,7 @@ def test_separation_by_many_columns_is_told_in_short(entry):
 @pytest.mark.parametrize("max_iter", [1, 2])
 def test_too_few_iterations(main_case, max_iter):
     entry, rows = main_case.entry, main_case.rows
+    max_iter = max_iter if entry.binary else 1  # linear fits may need no more than two
     with pytest.warns(ConvergenceWarning, match="did not converge: stopped after .* raise max_iter"):
         model = main_case.fit(rows, max_iter=max_iter)
     assert not model.converged_
@@ -115,7 +116,7 @@ def test_warnings_point_at_the_caller(entry):
         entry.estimator().fit(rows.X.assign(c=0.0), rows.y, **given)
     records.append(record)
     with pytest.warns(ConvergenceWarning) as record:
-        entry.estimator(max_iter=2).fit(rows.X, rows.y, **given)
+        entry.estimator(max_iter=2 if entry.binary else 1).fit(rows.X, rows.y, **given)
     records.append(record)
     if entry.binary:
         with pytest.warns(SeparationWarning) as record, warnings.catch_warnings():

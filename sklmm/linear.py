@@ -1,0 +1,253 @@
+"""MixedLinearRegression: the linear mixed model for measured outcomes."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from sklmm.design.factors import nested_pairs
+from sklmm.design.observations import rows_by_level
+from sklmm.design.row_moments import row_moments
+from sklmm.estimators.fit_warnings import warn_of_linear_fit
+from sklmm.estimators.linear_model import LinearModel, check_linear_effects
+from sklmm.estimators.outcomes import NumericOutcomes
+from sklmm.estimators.running import with_callbacks
+from sklmm.families import GAUSSIAN
+from sklmm.fitted import FittedLinear
+from sklmm.inference import criteria
+from sklmm.inference.degrees_of_freedom import FixedDegrees, KenwardRoger, Satterthwaite
+from sklmm.likelihood.linear_fit import fit_linear
+from sklmm.passes.threads import effective_threads
+
+METHODS = ("reml", "ml")
+DEGREES = ("satterthwaite", "kenward-roger", "residual", None)
+
+
+class MixedLinearRegression(NumericOutcomes, LinearModel):
+    """Linear mixed-effects (multilevel) regression.
+
+    Outcomes are measured numbers; groups have normal random effects, and residuals are normal. Fitted by restricted or
+    plain maximum likelihood from cross-products of one pass over the rows.
+
+    Parameters
+    ----------
+    random_effects : None, str or list of str, default=None
+        None is a random intercept for every grouping factor. Else lme4's bar notation, as for
+        `MixedLogisticRegression`: ``"1 + days | subject"``, ``["1 | student", "1 | lecturer"]``.
+    group_features : None, str, int, list of them, or callable, default=None
+        The columns of X that hold groups. They are taken out of X. None: groups, if any, come as ``groups=``.
+    offset_feature : None, str, int or callable, default=None
+        The column of X that is added to the expected outcome, a number whose coefficient is 1. None: an offset, if any,
+        comes as ``offset=``.
+    precision_weight_feature : None, str, int or callable, default=None
+        The column of X that the residual variance is divided by, lme4's ``weights``: of a mean of w measurements w.
+        None: such weights, if any, come as ``precision_weight=``.
+    fit_intercept : bool, default=True
+    method : {"reml", "ml"}, default="reml"
+        Restricted maximum likelihood, whose variances allow for the coefficients being estimated, or plain maximum
+        likelihood, which likelihood ratio tests of coefficients and profiles take.
+    df : {"satterthwaite", "kenward-roger", "residual", None}, default="satterthwaite"
+        Degrees of freedom of t and F tests and of intervals; None is the normal distribution. "kenward-roger", for
+        REML, adjusts the covariance of the coefficients, too, and costs more.
+    predict_effects : {"posterior", "zero"}, default="posterior"
+        What a prediction is: of the row's group, where it is known (unknown ones have effects of 0), or of the typical
+        group, whoever the group is.
+    tol : float, default=1e-10
+        The fit is done when a Newton step promises less than this in log-likelihood.
+    max_iter : int, default=100
+    n_threads : int or None, default=None
+        Number of threads; None uses every available CPU, or as many as OMP_NUM_THREADS says, and one for few rows.
+        Results do not depend on it.
+    verbose : int, default=0
+        1 prints a line an iteration.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of columns of X, grouping columns included.
+    feature_names_in_ : ndarray of str
+        Names of all columns of X. Only where X had names.
+    coef_ : ndarray of shape (n_fixed,)
+        Fixed effects; 0 for columns that are constant or collinear with others.
+    intercept_ : float
+    vcov_ : DataFrame
+        Covariance of the fixed effects.
+    sigma_ : float
+        Residual standard deviation.
+    random_effects_ : dict of str -> DataFrame
+        For each term the conditional modes: a row a level, a column a random coefficient.
+    random_effects_sd_ : dict of str -> DataFrame
+        Their conditional standard deviations, the fixed effects taken as known.
+    covariance_ : dict of str -> DataFrame
+        For each term the covariance of its random coefficients.
+    log_likelihood_ : float
+        Restricted where ``method="reml"``, as lme4 has it.
+    ml_log_likelihood_ : float
+        Of maximum likelihood, at the same estimates.
+    aic_, bic_ : float
+        From `log_likelihood_`; `bic_` counts rows.
+    n_iter_ : int
+    fit_report_ : FitReport
+    converged_ : bool
+    is_singular_ : bool
+        Whether a variance is on the boundary. The fit is valid.
+    variance_partition_ : VariancePartition
+        Variances of the fixed effects, of each factor's random effects, of the residual.
+    icc_ : float
+        Intraclass correlation, of all factors together.
+    r2_ : R2
+        Nakagawa's R2, `marginal` and `conditional`.
+    n_groups_ : dict of str -> int
+    n_obs_ : float
+        Number of rows, or the sum of their weights.
+
+    References
+    ----------
+    Bates D, Maechler M, Bolker B, Walker S (2015). Fitting linear mixed-effects models using lme4. Journal of
+    Statistical Software 67.
+
+    Examples
+    --------
+    >>> from sklmm import MixedLinearRegression
+    >>> from sklmm.datasets import load_sleepstudy
+    >>> data = load_sleepstudy(as_frame=True).frame
+    >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+    >>> model.coef_.round(3)
+    array([10.467])
+    """
+
+    def __init__(
+        self,
+        random_effects=None,
+        *,
+        group_features=None,
+        offset_feature=None,
+        precision_weight_feature=None,
+        fit_intercept=True,
+        method="reml",
+        df="satterthwaite",
+        predict_effects="posterior",
+        tol=1e-10,
+        max_iter=100,
+        n_threads=None,
+        verbose=0,
+    ):
+        self.random_effects = random_effects
+        self.group_features = group_features
+        self.offset_feature = offset_feature
+        self.precision_weight_feature = precision_weight_feature
+        self.fit_intercept = fit_intercept
+        self.method = method
+        self.df = df
+        self.predict_effects = predict_effects
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    @with_callbacks
+    def fit(self, X, y=None, groups=None, sample_weight=None, offset=None, precision_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+            A model that `from_formula` has made, and a clone of it, reads its formula again where X is a data frame.
+        y : array-like of shape (n_samples,)
+            Numbers. None, for a model with a formula and a data frame: the formula's response.
+        groups : array-like, default=None
+            Group labels: 1-D for one factor, or a DataFrame or 2-D array with a column a factor. Not
+            together with `group_features`.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Row counts: weight 2 is the row twice, 0 is the row left out.
+        offset : array-like of shape (n_samples,), default=None
+            What is added to the expected outcome. Not together with `offset_feature`.
+        precision_weight : array-like of shape (n_samples,), default=None
+            What the residual variance is divided by. Not together with `precision_weight_feature`.
+
+        Returns
+        -------
+        self : MixedLinearRegression
+        """
+        by_row = {"groups": groups, "sample_weight": sample_weight, "offset": offset}
+        return self._fit(X, y, **by_row, precision_weight=precision_weight)
+
+    def _check_parameters(self):
+        if self.method not in METHODS:
+            raise ValueError(f"method must be 'reml' or 'ml', got {self.method!r}")
+        if self.df not in DEGREES:
+            raise ValueError(f"df must be 'satterthwaite', 'kenward-roger', 'residual' or None, got {self.df!r}")
+        if self.df == "kenward-roger" and self.method != "reml":
+            raise ValueError("df='kenward-roger' is for restricted maximum likelihood: set method='reml'")
+        check_linear_effects(self.predict_effects)
+
+    def _estimate(self, training, progress):
+        """Fit the model: what `Fitted` holds, and the fitted attributes."""
+        factors, products, observations, structure = self._read_groups(training, GAUSSIAN)
+        rows, weights, codes = training.rows, training.weights, observations.codes
+        reml = self.method == "reml"
+        with progress.iterations() as told:
+            settings = self._settings(effective_threads(self.n_threads, training.target.size))
+            adjusts = self.df == "kenward-roger"
+            fit = fit_linear(observations, structure, reml=reml, kenward_roger=adjusts, **settings, progress=told)
+        names = rows.names[: len(rows.names) - structure.slopes_only]  # of the fixed effects
+        warn_of_linear_fit(fit, rows.X, names)
+        for factor, *found in zip(factors, fit.lambda_, fit.effect_units, fit.posteriors, fit.mode_cov, strict=True):
+            factor.learn(*found)
+        slopes = fit.beta[int(structure.fit_intercept) :]
+        coded = {factor.name: (code, factor.levels) for factor, code in zip(factors, codes, strict=True)}
+        n_variances = sum(len(theta) for theta in fit.theta) + 1
+        fitted = FittedLinear(
+            **self._about(training, names, fit, coded),
+            family=GAUSSIAN,
+            value=float(fit.log_likelihood),
+            levels=factors[0].levels if len(factors) == 1 else None,
+            level_rows=rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None,
+            factors=factors,
+            products=products,
+            theta=fit.theta,
+            vcov=fit.joint_vcov(),
+            robust_vcov=fit.robust_vcov,
+            posterior=fit.posterior,
+            units=replace(fit.units, covariance=_standardised_covariance(fit)),
+            nesting=nested_pairs(structure.factors, codes),
+            row_moments=row_moments(rows.X, slopes, fit.effect_units, weights, offset=rows.offset),
+            sigma=fit.sigma,
+            reml=reml,
+            degrees=_degrees(fit),
+            df=self.df,
+            fixed_covariance=fit.fixed_covariance,
+            fixed_positions=fit.fixed_positions,
+            effect_slopes=fit.effect_slopes,
+            variance_vcov=fit.variance_vcov,
+            precision_scale=fit.precision_scale,
+        )
+        return fitted, {
+            **self._attributes_of(fit),
+            "sigma_": fit.sigma,
+            "log_likelihood_": fitted.value,
+            "ml_log_likelihood_": float(fit.ml_log_likelihood),
+            "aic_": criteria.aic(fitted.value, fit.rank + n_variances),
+            "bic_": criteria.bic(fitted.value, fit.rank + n_variances, training.n_obs),
+            "is_singular_": bool(fit.is_singular),
+            "n_quadrature_": 1,
+            "n_groups_": dict(fitted.n_groups),
+        }
+
+
+def _standardised_covariance(fit):
+    """Covariance of (fixed effects, theta), of standardised columns; 0 for what was not estimated."""
+    n, m = fit.units.n_slopes + int(fit.units.fit_intercept), len(fit.variance_vcov) - 1
+    out = np.zeros((n + m, n + m))
+    out[np.ix_(fit.fixed_positions, fit.fixed_positions)] = fit.fixed_covariance
+    out[n:, n:] = fit.variance_vcov[:m, :m]
+    return out
+
+
+def _degrees(fit):
+    """The methods of degrees of freedom that a fit has, by name."""
+    found = {
+        "satterthwaite": Satterthwaite(fit.vcov, fit.vcov_gradient, fit.variance_vcov),
+        "residual": FixedDegrees(fit.vcov, fit.n_counted - fit.rank),
+        None: FixedDegrees(fit.vcov, np.inf),
+    }
+    return found if fit.kenward_roger is None else found | {"kenward-roger": KenwardRoger(*fit.kenward_roger)}

@@ -1,0 +1,79 @@
+"""Predicted numbers of a linear mixed model, with the joint error of the fixed effects and of the groups' effects."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from sklmm.design.covariance import RelativeCovariance
+from sklmm.fitted import FittedLinear
+from sklmm.prediction.predictor import Predictor
+
+
+@dataclass
+class NumberPredictor(Predictor):
+    """What a fitted linear model needs to predict rows of numbers.
+
+    Fixed effects are those of standardised columns: from the user's own, far from 0, predictions would be small
+    differences of huge numbers.
+    """
+
+    fit: FittedLinear = None
+
+    @classmethod
+    def of(cls, estimator, n_threads):
+        """The predictor of a fitted `MixedLinearRegression`."""
+        fit = estimator._fitted
+        return cls(None, None, fit.factors, fit.posterior, n_threads, fit.family, fit)
+
+    def fixed(self, X):
+        return self.fit.units.linear_predictor(X)
+
+    def errors(self, X, codes, effects):
+        """Variances of the errors of predicted means, and degrees of freedom that they have as estimates.
+
+        With the fixed effects b estimated, the error of a mean in known groups is a'(b^ - b) + t'(u~ - u), where u~ are
+        the modes if b were known and a = x + S't takes in how the modes follow b^ (S, their slopes): both parts are
+        independent (Henderson 1975; McCulloch and Searle 2001, section 6.4). An unknown group adds its variance t't.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n, p), float64
+        codes : list of ndarray of shape (n,)
+            Level of each factor by row, -1 where the group is unknown.
+        effects : {"posterior", "zero"}
+
+        Returns
+        -------
+        variance : ndarray of shape (n,)
+        slopes : ndarray of shape (m + 1, n)
+            Derivatives of the variances in (theta, log sigma), those of the posteriors' shape in theta left out.
+        """
+        fit = self.fit
+        a = fit.units.design(X)[:, fit.fixed_positions]
+        slopes, within = np.zeros((len(fit.variance_vcov), len(X))), np.zeros(len(X))
+        if effects == "posterior" and self.factors:
+            _, sd, _ = self.linear_predictor(X, codes, "posterior")
+            within, first = sd**2, 0
+            for factor, S, code in zip(self.factors, fit.effect_slopes, codes, strict=True):
+                t, known = factor.units.loadings(X), code >= 0
+                a[known] += np.einsum("nq,nqf->nf", t[known], S[code[known]])
+                z, entries = fit.sigma * factor.units.design(X), RelativeCovariance(factor.blocks)
+                for row, column in zip(entries.row, entries.col, strict=True):
+                    slopes[first] = np.where(known, 0.0, 2.0 * t[:, column] * z[:, row])
+                    first += 1
+        variance = within + np.einsum("nf,fg,ng->n", a, fit.fixed_covariance, a)
+        slopes[-1] = 2.0 * variance
+        return variance, slopes
+
+
+def degrees_of_predictions(variance, slopes, variance_vcov):
+    """Satterthwaite's: those of a variance v, an estimate itself, are 2 v^2 / Var(v)."""
+    spread = np.einsum("in,ij,jn->n", slopes, variance_vcov, slopes)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(spread > 0, 2.0 * variance**2 / spread, np.inf)
+
+
+def quantiles(level, df):
+    """Of t, the normal where `df` is None."""
+    return stats.norm.ppf((1 + level) / 2) if df is None else stats.t.ppf((1 + level) / 2, np.maximum(df, 1.0))
