@@ -1,13 +1,14 @@
 """Distributions of an outcome given its linear predictor: all that inference and prediction know of a link.
 
 The kernels' counterpart is ``_kernels/_response.h``, the log density of a row and its derivatives. A new link is a
-class here and a case there.
+class here and a case there. Measured outcomes have one link, and what is known of it is at the end.
 """
 
 import numpy as np
 from scipy.special import expit, lambertw, log_ndtr, logsumexp, ndtr, ndtri
 
 from sklmm._kernels._expectations import cloglog_normal_means, logistic_normal_mean
+from sklmm._kernels._gee import GAUSSIAN as _GAUSSIAN
 from sklmm._kernels._response import CODES, averaged, derivatives, probabilities
 
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
@@ -22,6 +23,8 @@ class Bernoulli:
 
     Attributes
     ----------
+    has_classes : bool
+        True.
     name : str
         Of the link.
     code : int
@@ -49,6 +52,7 @@ class Bernoulli:
         Coefficients of the population are about 1 / sqrt(1 + shrinkage v) of those with random effects of variance v.
     """
 
+    has_classes = True
     name, ratio, regression, instead = None, None, None, ""
     latent_variance = sharpness = shrinkage = None
     certain_step, least_log = 1.0, np.log(5e-324)
@@ -329,7 +333,42 @@ class Cloglog(Bernoulli):
         return p, linked, first, second
 
 
+class Gaussian:
+    """A number whose mean is the linear predictor, with one variance for all rows; there is one object, `GAUSSIAN`.
+
+    Attributes
+    ----------
+    has_classes : bool
+        False: there are no probabilities, and nothing is ever certain (`certain_step`).
+    name, code, ratio, regression, certain_step
+        As `Bernoulli` has them.
+    """
+
+    has_classes = False
+    name, code, ratio, regression = "identity", _GAUSSIAN, None, "linear regression"
+    certain_step = np.inf
+
+    def __reduce__(self):
+        return "GAUSSIAN"
+
+    def __repr__(self):
+        return "Gaussian()"
+
+    def check_ratio(self, wanted):
+        """A ValueError: coefficients are no logarithms."""
+        raise ValueError(f"there are no {wanted}s of a linear model: its coefficients are differences of the mean")
+
+    def mean(self, eta):
+        """The expected outcome."""
+        return eta
+
+    def link(self, mu):
+        """The linear predictor of an expected outcome."""
+        return mu
+
+
 LOGIT, PROBIT, CLOGLOG = Logit(), Probit(), Cloglog()
+GAUSSIAN = Gaussian()
 _BY_NAME = {family.name: family for family in (LOGIT, PROBIT, CLOGLOG)}
 
 

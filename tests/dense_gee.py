@@ -1,4 +1,6 @@
-"""Generalized estimating equations for binary outcomes the long way: one dense matrix for every cluster.
+"""Generalized estimating equations the long way: one dense matrix for every cluster.
+
+Of binary outcomes, and with ``link="identity"`` of measured ones, whose variance function is 1.
 
 Written from the definitions, to be read beside them and not to be fast: nothing here is shared with the package.
 ``fit_dense_gee`` returns the fit, ``DenseGEE.vcov(cov_type)`` its six covariance matrices.
@@ -110,14 +112,19 @@ class DenseGEE:
             score, sensitivity = self.score_and_sensitivity()
             step = np.linalg.solve(sensitivity, score)
             self.beta = self.beta + step
-            if np.sqrt(step @ score) < 1e-12 and np.abs(moments - before).max() < 1e-12:  # the step in standard errors
+            length = np.sqrt(max(step @ score, 0.0))  # in standard errors
+            if length < 1e-12 and np.abs(moments - before).max() < 1e-12:
                 return
         raise AssertionError(f"{self.correlation}: the dense fit still moves by {step} at {self.beta}, {moments}")
 
     # ---- the estimating equations
 
     def mean(self, cluster):
-        return links.probability(self.link, cluster.X @ self.beta)
+        return mean_of(self.link, cluster.X @ self.beta)
+
+    def sd(self, mu):
+        """Square root of the variance function."""
+        return np.ones_like(mu) if self.link == "identity" else np.sqrt(mu * (1 - mu))
 
     def slope(self, cluster, beta):
         """d mu / d eta."""
@@ -126,8 +133,7 @@ class DenseGEE:
     def D_Vinv_residual(self, cluster):
         """D = d mu / d beta, V^-1 and y - mu of a cluster."""
         mu = self.mean(cluster)
-        s = np.sqrt(mu * (1 - mu))
-        root_w, S_inverse = np.diag(np.sqrt(cluster.w)), np.diag(1 / s)
+        root_w, S_inverse = np.diag(np.sqrt(cluster.w)), np.diag(1 / self.sd(mu))
         R_inverse = np.linalg.inv(self.working_correlation(cluster.t))
         V_inverse = root_w @ S_inverse @ R_inverse @ S_inverse @ root_w / self.phi
         return np.diag(self.slope(cluster, self.beta)) @ cluster.X, V_inverse, cluster.y - mu
@@ -160,7 +166,7 @@ class DenseGEE:
     def residuals(self):
         """Pearson residuals of each cluster."""
         mus = map(self.mean, self.clusters)
-        return [(c.y - mu) / np.sqrt(mu * (1 - mu)) for c, mu in zip(self.clusters, mus, strict=True)]
+        return [(c.y - mu) / self.sd(mu) for c, mu in zip(self.clusters, mus, strict=True)]
 
     def pairs(self, residuals):
         parts = []
@@ -263,22 +269,34 @@ class DenseGEE:
         """Quasi-likelihood, CIC, QIC and QICu."""
         quasi, A = 0.0, 0.0
         for c in self.clusters:
-            mu, glm_mu = self.mean(c), links.probability(self.link, c.X @ self.glm_beta)
-            information = self.slope(c, self.glm_beta) ** 2 / (glm_mu * (1 - glm_mu))
+            mu, glm_mu = self.mean(c), mean_of(self.link, c.X @ self.glm_beta)
+            information = self.slope(c, self.glm_beta) ** 2 / self.sd(glm_mu) ** 2
             w = c.w if self.ddof_correction else 1.0  # geepack's quasi-likelihood leaves them out
-            quasi += np.sum(w * (c.y * np.log(mu) + (1 - c.y) * np.log1p(-mu)))
+            if self.link == "identity":
+                quasi -= np.sum(w * (c.y - mu) ** 2) / 2
+            else:
+                quasi += np.sum(w * (c.y * np.log(mu) + (1 - c.y) * np.log1p(-mu)))
             A = A + c.X.T @ np.diag(c.w * information) @ c.X / self.glm_phi
         cic = np.trace(A @ self.vcov("robust"))
         return {"quasi": quasi, "CIC": cic, "QIC": -2 * quasi + 2 * cic, "QICu": -2 * quasi + 2 * self.p}
 
 
+def mean_of(link, eta):
+    """mu at eta."""
+    return eta if link == "identity" else links.probability(link, eta)
+
+
 def slope_of(link, eta):
     """d mu / d eta."""
+    if link == "identity":
+        return np.ones_like(eta)
     return links.score(link, eta, True) * links.probability(link, eta)
 
 
 def plain_regression(link, X, y, w):
     """Fisher scoring of independent rows."""
+    if link == "identity":
+        return np.linalg.solve(X.T * w @ X, X.T @ (w * y))
     beta = np.zeros(X.shape[1])
     for _ in range(80):
         eta = X @ beta

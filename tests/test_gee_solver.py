@@ -16,6 +16,7 @@ from sklmm.estimating.clusters import Clusters
 from sklmm.estimating.correlation import Independence, resolve_correlation
 from sklmm.estimating.equations import VALUE, Equations
 from sklmm.exceptions import ConvergenceWarning, SeparationWarning, SklmmWarning, WorkingCorrelationWarning
+from sklmm.families import LOGIT
 
 
 def log_likelihood(X, y, w, beta):
@@ -231,7 +232,7 @@ def test_likelihood_of_rows_far_on_the_wrong_side():
     X, y = np.array([[600.0], [-450.0], [30.0], [-500.0], [700.0]]), np.array([0, 1, 0, 0, 1], dtype=np.uint8)
     w = np.array([1.0, 2.0, 0.5, 1.0, 3.0])
     clusters = Clusters(np.array([0, 0, 1, 1, 1]), 5, 2, ["a", "b"], None, w)
-    equations = Equations(X, y, clusters, Independence(), False, None, True, 1)
+    equations = Equations(X, y, clusters, Independence(), False, None, True, 1, LOGIT, None)
     found = equations.evaluate(np.array([X.std() * np.sqrt(1 + (X.mean() / X.std()) ** 2)]), None)[0][VALUE]
     slope = equations.coordinates[0, 0] * X.std() * np.sqrt(1 + (X.mean() / X.std()) ** 2)
     assert found == pytest.approx(log_likelihood(X, y, w, np.array([0.0, slope])), rel=1e-12)

@@ -4,7 +4,8 @@
  * s = sqrt(w) mu' / sqrt(mu (1 - mu)) and multiplied by the inverse root of their cluster's working correlation, the rows X* of all
  * clusters give the sensitivity X*'X* and, in the column of the residuals, the estimating function X*'e*: one rank update has both.
  *
- * gee_rows knows the logit, and gains by it: s and the residual are powers of exp(eta / 2). gee_rows_of_link serves the others.
+ * gee_rows knows the logit, and gains by it: s and the residual are powers of exp(eta / 2). gee_rows_of_link serves the others,
+ * and measured outcomes, of the identity link and the variance function 1.
  */
 #ifndef SKLMM_GEE_H
 #define SKLMM_GEE_H
@@ -13,6 +14,7 @@
 #include "_rows.h"
 #include <math.h>
 
+#define SKLMM_GAUSSIAN 3 /* a family beside those of _response.h, which have two classes */
 #define SKLMM_HALF_ETA 100.0 /* |eta| / 2 at most: a Pearson residual is exp of it, its powers must not overflow */
 
 /* From half = eta / 2 and h = exp(half), half within +-SKLMM_HALF_ETA: s = sqrt(w) sqrt(mu (1 - mu)) = sqrt(w) h / (1 + h^2) and
@@ -61,9 +63,28 @@ SKLMM_INLINE double gee_rows_of_family(const int family, const double *half, con
     return v8_sum(value);
 }
 
+/* The same of the linear model: s = sqrt(w), e = sqrt(w) (y - eta), and -(y - eta)^2 / 2 in the place of log p(y | eta). */
+SKLMM_INLINE double gee_rows_of_numbers(const double *half, const double *y, const double *root_w, double *s, double *e,
+                                        double *plain, ptrdiff_t n)
+{
+    v8d value = v8_set(0.0), unweighted = v8_set(0.0);
+    for (ptrdiff_t r = 0; r < n; r += 8) {
+        const v8l here = v8_first(n - r);
+        const v8d q = root_w ? v8_load(root_w + r) : v8_set(1.0), residual = v8_load(y + r) - 2.0 * v8_load(half + r);
+        const v8d loss = -0.5 * residual * residual;
+        unweighted += v8_keep(here, loss);
+        value += v8_keep(here, q * q * loss);
+        v8_store(s + r, q);
+        v8_store(e + r, q * residual);
+    }
+    if (plain) *plain += v8_sum(unweighted);
+    return v8_sum(value);
+}
+
 SKLMM_CLONES double gee_rows_of_link(int family, const double *half, const double *y, const double *root_w, double *s, double *e,
                                      double *plain, ptrdiff_t n)
 {
+    if (family == SKLMM_GAUSSIAN) return gee_rows_of_numbers(half, y, root_w, s, e, plain, n);
     return family == SKLMM_PROBIT ? gee_rows_of_family(SKLMM_PROBIT, half, y, root_w, s, e, plain, n)
                                   : gee_rows_of_family(SKLMM_CLOGLOG, half, y, root_w, s, e, plain, n);
 }

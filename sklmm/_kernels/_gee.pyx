@@ -21,31 +21,8 @@ from sklmm._kernels._pass cimport (
     rows_square,
     rows_update,
 )
-from sklmm._kernels._rows cimport sklmm_ahead
 
-
-cdef extern from "_gee.h" nogil:
-    double SKLMM_HALF_ETA
-    int SKLMM_LOGIT
-    ctypedef struct sklmm_bread:
-        ptrdiff_t ld, m
-        const double *bread
-        const double *origin
-        double bound
-    double gee_rows(const double *half, const double *h, const double *y, const double *root_w, double *s, double *e,
-                    double *plain, ptrdiff_t n)
-    double gee_rows_of_link(int family, const double *half, const double *y, const double *root_w, double *s, double *e,
-                            double *plain, ptrdiff_t n)
-    void gee_scale(double *T, ptrdiff_t ld, ptrdiff_t slot, const double *s, const double *e, ptrdiff_t n,
-                   const sklmm_ahead *ahead)
-    void gee_cluster_sum(double *t, const double *T, ptrdiff_t ld, const double *q, ptrdiff_t n)
-    void gee_exchangeable(double *T, ptrdiff_t ld, const double *q, ptrdiff_t n, const double *t, double shift, double scale)
-    void gee_ar1(double *T, ptrdiff_t ld, ptrdiff_t n, const int32_t *gap, const double *rho, const double *inverse,
-                 const double *before, double *carry)
-    int gee_factor(double *L, const double *R, ptrdiff_t ldr, const int32_t *codes, ptrdiff_t n)
-    void gee_solve(double *T, ptrdiff_t ld, ptrdiff_t n, const double *L)
-    void gee_add(double *to, double *u, const double *M, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t slot)
-    double gee_correct(const sklmm_bread *b, const double *M, const double *u, double *md, double *kc, double *fg, double *work)
+GAUSSIAN = SKLMM_GAUSSIAN
 
 
 cpdef enum Whitening:  # how the inverse root of a cluster's working correlation is applied
@@ -69,6 +46,7 @@ cdef enum: VALUE = 0, SQUARES = 1, MEAN_SQUARES = 2, PLAIN_VALUE = 3
 
 cdef struct Problem:
     const Rows *rows             # their weights are roots
+    const double *numbers        # outcomes of the linear model; NULL: the rows' classes
     bint counts                  # weights are counts of rows
     ptrdiff_t m                  # coefficients
     int whitening, moments, family
@@ -138,7 +116,7 @@ cdef ptrdiff_t lay_out(Scratch *s, double *base, const Problem *p, ptrdiff_t clu
 
 
 cdef void add_moments(const Problem *p, Totals *t, const double *e, ptrdiff_t c0, ptrdiff_t c1) noexcept nogil:
-    """Sums of products of the residuals e = sqrt(w) (y - mu) / sqrt(mu (1 - mu)) of clusters c0 .. c1 - 1; e[0] is the first row's."""
+    """Sums of products of the residuals e = sqrt(w) (y - mu) / S of clusters c0 .. c1 - 1; e[0] is the first row's."""
     cdef:
         ptrdiff_t i, j, k, n, first, base = p.rows.start[c0], T = p.n_times
         double total, squares, products, one
@@ -204,7 +182,7 @@ cdef void prepare(const Problem *p, const State *x, Scratch *s, Totals *t, ptrdi
         sklmm_ahead ahead
         const double *q
     for i in range(n):
-        s.y[i] = p.rows.y[first + i]
+        s.y[i] = p.rows.y[first + i] if p.numbers == NULL else p.numbers[first + i]
     if long_cluster:
         memset(s.sum, 0, p.rows.ld * sizeof(double))
     while r < n:
@@ -316,15 +294,20 @@ cdef class GEEKernel(RowKernel):
     cdef Problem p
     cdef readonly ptrdiff_t n_clusters
 
-    def __init__(self, X, const double[::1] center, const double[::1] inv_scale, bint intercept, const uint8_t[::1] y,
+    def __init__(self, X, const double[::1] center, const double[::1] inv_scale, bint intercept, y,
                  const double[::1] root_w, bint counts, const int64_t[::1] start, const int64_t[::1] block,
                  const int64_t[::1] chunk, ptrdiff_t tile, int n_threads, int whitening, int moments, ptrdiff_t n_moments,
                  const int32_t[::1] gap=None, const int32_t[::1] position=None, ptrdiff_t n_times=0,
                  const int32_t[::1] codes=None, const int64_t[::1] code_start=None, const int64_t[::1] pattern=None,
                  int family=SKLMM_LOGIT):
         cdef const int64_t[::1] factor_start = np.zeros(1, dtype=np.int64)
+        cdef const double[::1] numbers = None
         cdef Scratch scratch
         cdef ptrdiff_t i
+        self.p.numbers = NULL
+        if family == SKLMM_GAUSSIAN:
+            numbers, y = y, np.zeros(1, dtype=np.uint8)
+            self.p.numbers = &numbers[0]
         if root_w is not None:
             root_w = np.append(root_w, np.zeros(8))  # room for reads past the end
         self.read(X, center, inv_scale, intercept, y, root_w, start, block, chunk, tile, n_threads)
@@ -342,7 +325,7 @@ cdef class GEEKernel(RowKernel):
             self.p.codes, self.p.code_start, self.p.pattern = &codes[0], &code_start[0], &pattern[0]
             self.p.factor_start = &factor_start[0]
             self.p.n_patterns = sizes.size
-        self.keep += [gap, position, codes, code_start, pattern, factor_start]
+        self.keep += [numbers, gap, position, codes, code_start, pattern, factor_start]
         self.allocate(lay_out(&scratch, NULL, &self.p, self.most_clusters), sizeof(Scratch))
         for i in range(n_threads):
             lay_out(self.scratch(i), &self.arenas[i, 0], &self.p, self.most_clusters)
@@ -467,6 +450,17 @@ cdef class GEEKernel(RowKernel):
         cluster_matrix(&self.p, &x, s, i, 0)
         M = np.asarray(<double[:m, :ld]> s.M).copy()
         return M[:, :m], M[:, m].copy()
+
+    def predictors(self, const double[::1] half_beta):
+        """Linear predictors of all rows, without an offset: (n,)."""
+        cdef ptrdiff_t n = self.data.source.n, room = self.data.tile_rows - 8, first, k
+        cdef double[::1] half = np.empty(n)
+        cdef Scratch *s = self.scratch(0)
+        for first in range(0, n, room):
+            k = min(room, n - first)
+            rows_load(s.tile, self.data.ld, &self.data.source, first, k)
+            rows_dot(&half[first], s.tile, self.data.ld, &half_beta[0], k)
+        return 2.0 * np.asarray(half)
 
     def count(self):
         """The moments where every residual is 1: what sums of products are divided by."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from sklmm._kernels._gee import GEEKernel, Moments, Whitening
 from sklmm._kernels._grouping import gather_rows
-from sklmm.design.aliasing import aliased_columns
+from sklmm.design.aliasing import aliased_columns, dependent
 from sklmm.design.separation import separating_direction
 from sklmm.design.units import center_of_offset, column_scales, natural_map, row_sample
 from sklmm.estimating.clusters import Timing
@@ -24,6 +24,7 @@ from sklmm.passes.tables import in_order
 
 FAY_GRAUBARD_BOUND = 0.75  # of a leverage, as Fay and Graubard (2001) propose
 MOST_SEPARABLE = 1_000_000  # numbers in a linear program
+NOTHING_NEW = 1e-13  # of a column's information, given those before it: rounding error
 LEVERAGE_ONE = 1e-8  # a cluster whose leverage is this close to 1 determines a coefficient alone
 VALUE, SQUARES, MEAN_SQUARES, PLAIN_VALUE = range(4)  # sums that a pass returns
 
@@ -45,7 +46,7 @@ class GEEFit:
     coordinates : ndarray of shape (n_fixed, k)
         d(beta)/d(identified internal coefficients).
     quasi_likelihood : float
-    independence_information : A = X'WX / phi of the independence fit, in internal coordinates.
+    independence_information : A = X'WX / phi of the independence fit, in internal coordinates; NaN where phi is 0.
     aliased, separated : columns of X; -1 is the intercept.
     times : ndarray
         The union of times, where the structure has a matrix over them; else those of the largest cluster (at most
@@ -87,8 +88,11 @@ class Equations:
     """Sums over clusters at given coefficients and working correlation.
 
     Coefficients are those of standardised columns, the intercept behind the slopes; it takes in the mean of the offset,
-    as `sklmm.design.units.Units` has it.
+    as `sklmm.design.units.Units` has it. `sklmm.estimating.linear` has those of measured outcomes, which are
+    standardised, too: one `unit` is so much in the user's numbers.
     """
+
+    unit = 1.0
 
     def __init__(
         self, X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads, family, offset
@@ -331,6 +335,22 @@ class Equations:
             self._half(beta), *self.blocks.sample(stride), beside_offset=beside_offset, **self._whitener(alpha)
         )
 
+    def bread(self, S):
+        """The inverse sensitivity, 0 for aliased columns and those that S tells nothing of: in a sample without rows
+        that have them, or where all probabilities are 0 and 1."""
+        order = np.roll(np.flatnonzero(self.active), int(self.fit_intercept))  # the intercept first
+        on, out = np.ix_(order, order), np.zeros_like(S)
+        free = order[~dependent(S[on], NOTHING_NEW)]
+        on = np.ix_(free, free)
+        scale = 1.0 / np.sqrt(S[on].diagonal())
+        inverse = np.linalg.inv(scale[:, None] * S[on] * scale)
+        out[on] = scale[:, None] * (0.5 * (inverse + inverse.T)) * scale
+        return out
+
+    def start(self, null):
+        """Coefficients to begin with, given those of the model without slopes."""
+        return null
+
     def intercept_only(self):
         """Coefficients of the model without slopes."""
         beta, w = np.zeros(self.m), self.clusters.w
@@ -353,6 +373,10 @@ class Equations:
         y = self.y[rows] > 0
         successes, total = (y.sum(), y.size) if w is None else (w[rows][y].sum(), w[rows].sum())
         return successes * one + (total - successes) * zero
+
+    def lowest(self, null, stride=1):
+        """Log-likelihood below which there is nothing to be looked for."""
+        return 2.0 * self.value_without_slopes(null, stride)
 
     def share(self, stride):
         """Of the blocks, in a sample."""
@@ -411,6 +435,10 @@ class Equations:
         natural = self.coordinates @ beta[self.active]
         natural[: int(self.fit_intercept)] -= self._offset_center
         return natural
+
+    def in_users_units(self, fit):
+        """A `GEEFit` whose outcomes were counted in `unit`."""
+        return fit
 
     @property
     def coordinates(self):

@@ -8,9 +8,9 @@ from time import perf_counter
 
 import numpy as np
 
-from sklmm.design.aliasing import dependent
 from sklmm.estimating.clusters import Clusters
 from sklmm.estimating.equations import PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit, Whitening
+from sklmm.estimating.linear import LinearEquations
 from sklmm.families import LOGIT
 from sklmm.optimize.newton import FitReport
 from sklmm.passes.tables import multiply_in_place
@@ -29,19 +29,18 @@ MIXED_POINTS = 6  # that an accelerated step is made of
 FARTHEST_MIX = 10.0  # times as far as the plain step, that an accelerated one may go
 FAR, FLAT = 0.5, 1e-6  # a step that moves linear predictors so far, and gains so little, leads to infinity
 CERTAIN = 15.0  # a linear predictor so far towards the row's outcome
-NOTHING_NEW = 1e-13  # of a column's information, given those before it: rounding error
 POOR = 5.0  # times what the coefficients' covariance explains, that a solution may be worse than the intercept alone
 
 
 def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, times=None, sample_weight=None,
             offset=None, fit_intercept=True, family=LOGIT, dispersion=None, ddof_correction=True, tol=1e-4,
             max_iter=100, n_threads=1, progress=None):
-    """Solve the estimating equations of a marginal model of two classes.
+    """Solve the estimating equations of a marginal model.
 
     Parameters
     ----------
     X : ndarray of shape (n, p), float64 or float32, finite, any strides
-    y : ndarray of shape (n,), uint8
+    y : ndarray of shape (n,), uint8, or with `GAUSSIAN` float64, finite
     correlation : WorkingCorrelation
     codes : ndarray of shape (n,), intp, or None
         Cluster of each row; None: every row is one.
@@ -54,7 +53,7 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
     offset : ndarray of shape (n,), float64, finite, or None
         What is added to the linear predictors.
     fit_intercept : bool
-    family : Bernoulli
+    family : Bernoulli or Gaussian
     dispersion : float or None
         None: estimated.
     ddof_correction : bool
@@ -72,7 +71,7 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
     """
     clusters = Clusters(codes, X.shape[0], n_clusters, labels, times if correlation.uses_time else None, sample_weight)
     settings = fit_intercept, dispersion, ddof_correction, n_threads, family, offset
-    equations = Equations(X, y, clusters, correlation, *settings)
+    equations = (Equations if family.has_classes else LinearEquations)(X, y, clusters, correlation, *settings)
     return Solver(equations, tol, max_iter, progress).result()
 
 
@@ -89,7 +88,8 @@ class Point:
     step : ndarray
         The scoring step S^-1 U.
     length : float
-        Of the step in standard errors: naive ones, with a dispersion of 1 and weights of mean 1.
+        Of the step in standard errors: naive ones, with a dispersion of 1 and weights of mean 1 (of measured outcomes
+        the dispersion that ordinary least squares leaves, which is their unit).
     target : ndarray or None
         alpha by the residuals here.
     distance : float
@@ -151,7 +151,7 @@ class Solver:
     def climb_samples(self):
         """Where to begin on all rows: coefficients of the independence model, the working correlation, and what that
         adds to the coefficients."""
-        beta, alpha, shift, point = self.null, None, 0.0, None
+        beta, alpha, shift, point = self.equations.start(self.null), None, 0.0, None
         strides = [1] if self.exact else self.equations.sample_strides()
         for stride in strides[:-1]:
             point = self.maximise(beta, stride, SAMPLE_TOL)
@@ -175,7 +175,7 @@ class Solver:
             "iteration": self.report.n_iter,
             "level": stride,
             "rows": self.equations.n_rows // stride,
-            "quasi_likelihood": float(point.value),
+            "quasi_likelihood": float(point.value) * self.equations.unit**2,
             "decrement": 0.5 * point.length**2,
             "seconds": perf_counter() - self.began,
         }
@@ -202,20 +202,8 @@ class Solver:
 
     def step(self, S, U):
         """The scoring step, and its length in standard errors."""
-        step = self.bread(S) @ U
+        step = self.equations.bread(S) @ U
         return step, float(np.sqrt(max(step @ U, 0.0) / self.weight))
-
-    def bread(self, S):
-        """The inverse sensitivity, 0 for aliased columns and those that S tells nothing of: in a sample without rows
-        that have them, or where all probabilities are 0 and 1."""
-        order = np.roll(np.flatnonzero(self.equations.active), int(self.equations.fit_intercept))  # the intercept first
-        on, out = np.ix_(order, order), np.zeros_like(S)
-        free = order[~dependent(S[on], NOTHING_NEW)]
-        on = np.ix_(free, free)
-        scale = 1.0 / np.sqrt(S[on].diagonal())
-        inverse = np.linalg.inv(scale[:, None] * S[on] * scale)
-        out[on] = scale[:, None] * (0.5 * (inverse + inverse.T)) * scale
-        return out
 
     # The independence model --------------------------------------------------------------------------------
 
@@ -238,12 +226,12 @@ class Solver:
             done = point.length <= (SURE if slow else tol)
             if not self.structured and before < np.inf:  # the last pass evaluates the point after this step
                 done |= point.length**3 / before**2 <= 0.1 * tol
-            if done and stride == 1 and not self.exact:
+            if done and stride == 1 and not self.exact and self.far < np.inf:
                 done = np.abs(self.equations.moves(point.step)).max() < self.far
             self.settled = done or bool(self.separated)
             if self.settled or self.spent or (stride > 1 and self.report.n_iter - first >= SAMPLE_STEPS):
                 return point
-            step = self.bread(point.S + ridge * bound) @ point.U if ridge else point.step
+            step = self.equations.bread(point.S + ridge * bound) @ point.U if ridge else point.step
             trial = self.at(point.beta + step, None, stride)
             gain, expected = trial.value - point.value, step @ (point.U - 0.5 * point.S @ step)
             if gain < 0.1 * expected - 1e-12 * abs(point.value):
@@ -281,7 +269,7 @@ class Solver:
         away for a while, but not far at once.
         """
         start, best, self.settled = (beta, alpha), None, False
-        lowest = 2.0 * self.equations.value_without_slopes(self.null, stride)
+        lowest = self.equations.lowest(self.null, stride)
         for most, growth in ATTEMPTS if stride == 1 else ATTEMPTS[:1]:
             (beta, alpha), share, last, points, waited, least = start, most, None, [], 0, np.inf
             while not self.spent and waited <= PATIENCE:
@@ -351,7 +339,7 @@ class Solver:
             beta, alpha, goes_on = point.beta, point.alpha, self.settled and not self.separated
             if goes_on:
                 beta, alpha = point.beta + point.step, point.target
-            scalars, moments, S, U, meats, without = equations.correct(beta, alpha, self.bread(point.S))
+            scalars, moments, S, U, meats, without = equations.correct(beta, alpha, equations.bread(point.S))
             last = self.point(beta, alpha, (scalars, moments, S, U))
             if not goes_on or self.ended(last, point):
                 break
@@ -375,9 +363,9 @@ class Solver:
         if equations.dispersion is not None:
             dispersion = other_dispersion = equations.dispersion
         else:
-            other_dispersion = equations.scale(squares)
+            other_dispersion = equations.scale(squares) or np.nan
         on = np.ix_(equations.active, equations.active)
-        bread, coordinates = self.bread(S)[on], equations.coordinates
+        bread, coordinates = equations.bread(S)[on], equations.coordinates
         influence = None
         if without is not None:
             to_natural = np.zeros((equations.m, equations.m))
@@ -388,7 +376,7 @@ class Solver:
             self.settled, self.poor = False, True
         report.converged = self.settled
         report.verdict = self.verdict()
-        return GEEFit(
+        fit = GEEFit(
             beta=equations.natural(beta),
             alpha=equations.no_correlation if estimated is None else estimated,
             dispersion=float(dispersion),
@@ -409,6 +397,7 @@ class Solver:
             level_rows=equations.by_level(equations.clusters.sizes),
             report=report,
         )
+        return equations.in_users_units(fit)
 
     def ended(self, last, before):
         """Whether the last pass's step, after that of the point before it, leaves no more of an error than it may."""
@@ -421,6 +410,8 @@ class Solver:
         """Whether the quasi-likelihood is lower than that of the intercept alone, under the same working correlation,
         by more than uncertain coefficients make it: equations may have solutions far from the data."""
         equations, family, mean = self.equations, self.equations.family, 0.0
+        if not family.has_classes:
+            return value < equations.lowest(self.null)
         alone = equations.value_without_slopes(self.null)
         if value >= alone:
             return False

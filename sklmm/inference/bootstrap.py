@@ -235,7 +235,7 @@ class MarginalRefit:
     def __call__(self, rng):
         index, clusters = self.draw.index(rng)
         rows = self.draw.observations.take(index)
-        if rows.y.min() == rows.y.max():
+        if self.draw.structure.family.has_classes and rows.y.min() == rows.y.max():
             return None
         groups = {"codes": clusters.astype(np.intp), "n_clusters": self.draw.n_clusters} if self.has_groups else {}
         own = {"times": rows.times, "sample_weight": rows.weights, "offset": rows.offset}

@@ -137,5 +137,7 @@ def _morel(robust, bread, meat, dispersion, n_obs, n_clusters, n_coefficients):
     inflation = (n_obs - 1) / (n_obs - n_coefficients) * n_clusters / (n_clusters - 1)
     spare = n_clusters - n_coefficients
     share = min(0.5, n_coefficients / spare) if spare > 0 else 0.5
+    if dispersion == 0:  # no residuals: nothing to inflate
+        return inflation * robust
     design_effect = max(1.0, inflation * np.trace(bread @ meat) / (dispersion * n_coefficients))
     return inflation * robust + share * design_effect * dispersion * bread
