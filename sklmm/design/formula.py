@@ -82,6 +82,11 @@ class FormulaRecipe:
     missing: str = "error"
     random_effects: list | None = None
 
+    @property
+    def is_counts(self):
+        """Whether the response is successes of trials."""
+        return split_formula(self.text)[-1] is not None
+
     def rows(self, data, y=None, sample_weight=None):
         """The design of `data`, and the arguments of `fit`.
 
