@@ -33,6 +33,8 @@ class Rows:
         The column of times, where X has one.
     offset : ndarray of shape (n,), float64, or None
         As `read_offset` gives it.
+    line : ndarray of shape (n,), int, or None
+        The line of counts that each row is from, where a formula has made rows of lines.
     absent_groups : sequence of str
         Grouping columns of the fit that new rows came without: their labels are missing in `groups`.
     """
@@ -45,6 +47,7 @@ class Rows:
     time: object = None
     absent_groups: tuple = ()
     offset: np.ndarray | None = None
+    line: np.ndarray | None = None
 
     def column(self, name):
         """The labels of a grouping column, or a feature used as one in an interaction."""
@@ -64,6 +67,7 @@ class Rows:
         self.raw = take_rows(self.raw, mask)
         self.time = None if self.time is None else take_rows(self.time, mask)
         self.offset = None if self.offset is None else self.offset[mask]
+        self.line = None if self.line is None else self.line[mask]
 
 
 def with_products(X, products):

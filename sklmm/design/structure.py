@@ -27,6 +27,8 @@ class Observations:
         Of marginal models.
     offset : ndarray of shape (n,), float64, finite, or None
         What is added to the linear predictors, as by a column whose coefficient is 1.
+    lines : ndarray of shape (n,), int, or None
+        The line of counts that each row is from: without groups its two rows are one cluster to resampling.
     """
 
     X: np.ndarray
@@ -35,13 +37,15 @@ class Observations:
     weights: np.ndarray | None = None
     times: np.ndarray | None = None
     offset: np.ndarray | None = None
+    lines: np.ndarray | None = None
 
     def take(self, rows):
         """Some of the rows, or some of them several times."""
-        X, y, weights, times, offset = (
-            None if part is None else part[rows] for part in (self.X, self.y, self.weights, self.times, self.offset)
+        X, y, *others = (
+            None if part is None else part[rows]
+            for part in (self.X, self.y, self.weights, self.times, self.offset, self.lines)
         )
-        return Observations(X, y, [code[rows] for code in self.codes], weights, times, offset)
+        return Observations(X, y, [code[rows] for code in self.codes], *others)
 
     def aligned(self):
         """The same with an X that compiled code can read: a field of a structured array is copied."""

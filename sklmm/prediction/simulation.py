@@ -81,7 +81,7 @@ def _known(factor, rows):
 
 
 def simulate(estimator, X, groups, n, random_state, effects, offset=None):
-    """Simulated labels, (n, n_rows); see `MixedLogisticRegression.simulate`."""
+    """Simulated labels, or numbers of successes, (n, n_rows); see `MixedLogisticRegression.simulate`."""
     if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be an integer >= 1, got {n!r}")
     rows = estimator._read_new_rows(X, groups, offset)
@@ -95,6 +95,11 @@ def simulate(estimator, X, groups, n, random_state, effects, offset=None):
         )
     elif effects in ("posterior", "mode"):
         estimator._lookup(rows)  # which warns of labels of another type
+    formula = estimator._fitted.formula
+    if formula is not None and formula.is_counts:
+        trials = formula.counts.trials(X).astype(np.int64)
+        drawn = np.array([*simulate_codes(estimator, rows, n, random_state, effects, trials)])
+        return drawn if estimator._fitted.event else trials - drawn
     out = np.empty((n, rows.X.shape[0]), dtype=estimator.classes_.dtype)
     for k, positive in enumerate(simulate_codes(estimator, rows, n, random_state, effects)):
         out[k] = estimator._labels(positive)
