@@ -245,7 +245,7 @@ class MarginalModel(Inference, GroupedEstimator):
             code_of.append(codes)
             factors.append(FactorStructure(len(levels), [], [], name))
         times = None if rows.time is None or not self._fitted.correlation.uses_time else read_times(rows.time)
-        observations = Observations(rows.X, target, code_of, weights, times, rows.offset)
+        observations = Observations(rows.X, target, code_of, weights, times, rows.offset, lines=rows.line)
         return observations, Structure(factors, family=self._fitted.family)
 
     def _refit(self, rows, structure, resampling, settings):
