@@ -33,6 +33,8 @@ class Fitted:
         Whether the fit got an offset as metadata, so that predictions need one.
     event : int
         Position in the classes of what the linear predictor is of.
+    n_second : float or None
+        Rows of the second class.
     group_names : list of str
     levels : Index or None
         Labels of the one factor's groups; None without groups and for several factors.
@@ -74,6 +76,7 @@ class Fitted:
     dependences: object
 
     event: int = 1
+    n_second: float | None = None
 
     @property
     def group_columns(self):
@@ -120,7 +123,6 @@ class FittedMixed(Fitted):
         Factors that are nested in others.
     row_moments : RowMoments
     level_logits : LevelLogits or None
-    n_second : float
     large_variances, approximation
         What was unusual, as the summary says it.
     """
@@ -135,7 +137,6 @@ class FittedMixed(Fitted):
     nesting: list
     row_moments: object
     level_logits: object
-    n_second: float
     large_variances: list
     approximation: object
 
@@ -174,7 +175,6 @@ class FittedLinear(FittedMixed):
     variance_vcov: np.ndarray
     precision_scale: float
     level_logits: object = None
-    n_second: float = np.nan
     large_variances: tuple = ()
     approximation: object = None
 

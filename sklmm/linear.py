@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from sklmm.design.factors import nested_pairs
 from sklmm.design.observations import rows_by_level
@@ -375,3 +376,22 @@ class GEELinearRegression(NumericOutcomes, MarginalModel):
         mean : ndarray of shape (n_samples,)
         """
         return self._linear_predictor(X, offset, None)
+
+    def residuals(self, X, y, *, offset=None, standardise=True):
+        """Residuals of rows from the expected outcomes.
+
+        Parameters
+        ----------
+        X, y, offset
+            As in `fit`.
+        standardise : bool, default=True
+            Whether to divide by the standard deviation of an outcome.
+
+        Returns
+        -------
+        residuals : Series
+        """
+        X, y, offset = self._complete_rows(X, y, offset)
+        left = self._read_target(y) - self.predict(X, offset=offset)
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(left))
+        return pd.Series(left / np.sqrt(self.dispersion_) if standardise else left, index=index, name="residual")

@@ -20,7 +20,7 @@ from sklmm.design.grouping import encode_groups
 from sklmm.design.observations import read_weights
 from sklmm.estimators.rows_of_fit import weights_of_rows
 from sklmm.families import normal_rule
-from sklmm.fitted import FittedLinear, FittedMixed
+from sklmm.fitted import FittedMarginal, FittedMixed
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.prediction.predictor import Predictor, check_effects, probabilities
 from sklmm.prediction.simulation import simulate_codes
@@ -95,7 +95,7 @@ def residuals_and_predictions(
     random = check_random_state(random_state)
     X, y, groups, sample_weight, by, offset = estimator._complete_rows(X, y, groups, sample_weight, by, offset)
     mixed = isinstance(estimator._fitted, FittedMixed)
-    if isinstance(estimator._fitted, FittedLinear):
+    if not estimator._fitted.family.has_classes:
         return _of_numbers(estimator, X, y, groups, by, predict_effects, offset)
     if by is not None and not mixed:
         raise ValueError(
@@ -157,6 +157,10 @@ def _of_numbers(estimator, X, y, groups, by, effects, offset):
     """Of a measured outcome, where the normal distribution says it without simulations."""
     if by is not None:
         raise ValueError("residuals of sums are of models of classes: leave out by")
+    if isinstance(estimator._fitted, FittedMarginal):
+        left = estimator.residuals(X, y, offset=offset)
+        mean = estimator.predict(X, offset=offset)
+        return pd.Series(stats.norm.cdf(left), index=left.index, name="quantile_residual"), mean, "rows"
     kinds = {"marginal": "marginal", "posterior": "conditional"}
     if effects not in kinds:
         raise ValueError(f"predict_effects must be 'marginal' or 'posterior' for a linear model, got {effects!r}")

@@ -54,7 +54,7 @@ class BinaryOutcomes(ClassifierMixin):
             "classes": str(classes),
             "event": repr(classes[fitted.event]),
             "link": fitted.family.name,
-            "number of rows of the second class": f"{fitted.n_second:.10g}",
+            "number of rows of the second class": "" if fitted.n_second is None else f"{fitted.n_second:.10g}",
         }
 
     def _labels(self, is_event):
@@ -181,7 +181,10 @@ class NumericOutcomes(RegressorMixin):
 
     def _learn_target(self, y, positive=None):
         """The outcomes of a fit; nothing else describes them, and there is no event."""
-        return read_numbers(y), {}, 1
+        target = read_numbers(y)
+        if target.size == 1:
+            raise ValueError("there is 1 sample (n_samples = 1): a residual variance takes more than one row")
+        return target, {}, 1
 
     def _read_target(self, y):
         """Outcomes as numbers."""

@@ -97,6 +97,11 @@ class Entry:
         return self.predictions(model, rows.X, groups=rows.groups)
 
     @property
+    def zero(self):
+        """Numbers that are no larger are 0: predicted numbers, unlike probabilities, may be anything beside it."""
+        return 0.0 if self.binary else 1e-8
+
+    @property
     def scoring(self):
         return "neg_log_loss" if self.binary else "neg_mean_squared_error"
 

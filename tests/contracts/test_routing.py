@@ -42,7 +42,7 @@ def test_groups_and_times_are_requested_unless_they_are_in_X(entry, group_featur
 
 def test_request_follows_the_parameters(entry, routing):
     expected = {"groups": True, "offset": True, "sample_weight": True} | ({"time": True} if entry.takes_times else {})
-    expected |= {} if entry.binary else {"precision_weight": True}
+    expected |= {"precision_weight": True} if entry.predicts_groups and not entry.binary else {}
     model = entry.estimator().set_fit_request(sample_weight=True)
     doors = {"groups": "group_features", "offset": "offset_feature"}
     doors |= {"time": "time_feature"} if entry.takes_times else {}
