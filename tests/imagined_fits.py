@@ -10,4 +10,6 @@ def imagined(kind, attributes):
     state = {f.name: attributes.pop(f"_{f.name}", [] if f.name in lists else None) for f in fields(kind)}
     state["n_groups"] = attributes["n_groups_"]
     state["value"] = attributes.get("log_likelihood_", attributes.get("quasi_likelihood_", -100.0))
-    return SimpleNamespace(_fitted=kind(**state), **attributes)
+    model = SimpleNamespace(_fitted=kind(**state), **attributes)
+    model._outcome_facts = lambda: {"classes": str(model.classes_.tolist())}
+    return model

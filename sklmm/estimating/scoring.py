@@ -144,6 +144,9 @@ class Solver:
         beta, alpha, shift = self.climb_samples()
         point = self.independence = self.maximise(beta, 1, self.tol if self.exact else ROUGH_TOL)
         if self.structured and self.settled and not self.separated:
+            if self.spent:  # before a step under the working correlation
+                self.settled = False
+                return point
             alpha = self.moments(point.sums) if alpha is None else alpha
             point = self.score(point.beta + point.step + shift, alpha, 1)
         return point

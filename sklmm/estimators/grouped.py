@@ -187,8 +187,9 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         for what, values in ({"groups": groups} | given).items():
             if columns[DOORS[what]] is not None and values is not None:
                 named = "names columns" if what == "groups" else "names a column"
+                these = "times" if what == "time" else what
                 raise ValueError(
-                    f"{what} came through both doors: {DOORS[what]} {named} of X, and {what}= was passed too; use one"
+                    f"{these} came through both doors: {DOORS[what]} {named} of X, and {what}= was passed too; use one"
                 )
         probe = copy.copy(self)
         rows, positions = read_rows(probe, X, groups, columns, reset=True)
