@@ -106,7 +106,7 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
     n_groups_ : dict of str -> int
         Number of groups; empty without groups.
     cluster_sizes_ : tuple of int
-        Rows of the smallest and of the largest group.
+        Rows of the smallest and of the largest group; as for `n_obs_` sums of weights.
     n_obs_ : float
         Number of rows, or the sum of their weights.
     df_resid_ : int or None
@@ -206,12 +206,13 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         }
         covariance(self.cov_type, **sandwich)  # an error comes before an earlier fit is lost
         robust, A = covariance("robust", **sandwich), fit.independence_information
+        size = None if levels is None else rows_by_level(codes, weights, fit.level_rows)
         fitted = FittedMarginal(
             **self._about(training, rows.names, fit, factors),
             family=bernoulli(self.link),
             value=fit.quasi_likelihood,
             levels=levels,
-            level_rows=None if levels is None else rows_by_level(codes, weights, fit.level_rows),
+            level_rows=size,
             correlation=correlation,
             cov_type=self.cov_type,
             sandwich=sandwich,
@@ -234,7 +235,7 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
             "cic_": criteria.cic(A, robust),
             "cov_type_": self.cov_type,
             "n_groups_": dict(fitted.n_groups),
-            "cluster_sizes_": fit.cluster_sizes,
+            "cluster_sizes_": fit.cluster_sizes if levels is None else (size.min().item(), size.max().item()),
             "df_resid_": n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
         }
 

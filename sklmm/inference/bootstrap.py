@@ -313,8 +313,8 @@ class ClusterDraw:
 
 
 def independent_clusters(observations, structure, what):
-    """Codes of the coarsest factor, in which all others must be nested; without factors every row, or line of counts, is
-    a cluster of its own.
+    """Codes of the coarsest factor, in which all others must be nested; without factors every row its own cluster, or
+    every line of counts.
 
     Parameters
     ----------
