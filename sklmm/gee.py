@@ -95,7 +95,7 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
     n_groups_ : dict of str -> int
         Number of groups; empty without groups.
     cluster_sizes_ : tuple of int
-        Rows of the smallest and of the largest group.
+        Rows of the smallest and of the largest group; as for `n_obs_` sums of weights.
     n_obs_ : float
         Number of rows, or the sum of their weights.
     df_resid_ : int or None

@@ -13,6 +13,7 @@ from sklmm import __version__
 
 ESTIMATORS = ("mixed", "gee", "pooled", "dummies", "separate", "mixed, u = 0")
 SCENARIOS = ("new groups", "known groups", "updated groups")
+LINKS = ("logit", "probit", "cloglog")
 CORRELATIONS = ("independence", "exchangeable", "ar1", "unstructured", "m-dependent")
 
 _EXAMPLES = """\
@@ -22,6 +23,7 @@ examples:
       --random-effects "1 + urban | district"
   python -m sklmm report answers.csv --target r2 --groups id item --exclude resp
   python -m sklmm report visits.csv --target wheeze --groups child --time age --drop-missing
+  python -m sklmm report herds.csv --target sick --trials animals --groups herd --offset log_days --link cloglog
 
 Columns of labels are coded as contrasts with their first level, named column[level]; columns of numbers stay numbers,
 but for those named in --categorical. Random effects are in lme4's bar notation, names with spaces and the like in
@@ -112,7 +114,8 @@ class _Once(argparse.Action):
 def _add_columns(group):
     one = {"metavar": "COLUMN", "action": _Once}
     some = {"metavar": "COLUMN", "nargs": "+", "action": "extend"}  # options given twice add up
-    group.add_argument("--target", **one, required=True, help="what to predict: a column of two values")
+    text = "what to predict: a column of two values, or see --trials"
+    group.add_argument("--target", **one, required=True, help=text)
     text = "the value whose probability is modelled (default: the last in order)"
     group.add_argument("--positive", metavar="LABEL", action=_Once, help=text)
     text = (
@@ -129,12 +132,19 @@ def _add_columns(group):
     group.add_argument("--time", **one, help=text)
     text = "how many rows each row counts for, in the models and in their accuracy"
     group.add_argument("--sample-weight", **one, help=text)
+    text = "what is added to the linear predictors, such as the logarithm of an exposure, in models and their accuracy"
+    group.add_argument("--offset", **one, help=text)
+    text = "numbers of trials, of which --target counts the successes: each row is a line of counts, and stays whole"
+    group.add_argument("--trials", **one, help=text)
 
 
 def _add_models(group):
     text = 'terms such as "1 + age | district" (default: an intercept for each column of --groups)'
     group.add_argument("--random-effects", nargs="+", action="extend", metavar="TERM", help=text)
-    text = f"working correlation of the GEE: {', '.join(CORRELATIONS)} (default: exchangeable; with --time ar1)"
+    text = f"link of the mixed model and the GEE: {', '.join(LINKS)} (default: logit); other models stay logistic"
+    group.add_argument("--link", choices=LINKS, default="logit", metavar="NAME", help=text)
+    text = f"working correlation of the GEE: {', '.join(CORRELATIONS)} (default: exchangeable; with --time ar1, unless "
+    text += "there are --trials)"
     group.add_argument("--correlation", choices=CORRELATIONS, metavar="NAME", help=text)
     names = ", ".join(f"'{name}'" if " " in name else name for name in ESTIMATORS)
     text = f"models to compare: {names}; differences are to the first (default: all but the last)"

@@ -15,6 +15,7 @@ from sklmm.accuracy.report import accuracy_report
 from sklmm.command.table_encoding import read_clustered_table
 from sklmm.command.table_reading import InputError, TableFile, plural
 from sklmm.command.table_roles import Roles
+from sklmm.design.counts import rows_at, rows_of_counts
 from sklmm.exceptions import (
     ConvergenceWarning,
     LargeVarianceWarning,
@@ -76,18 +77,20 @@ def report(options, log):
         log(f"note: {note}")
     texts, sections = [to_text(table.description)], [("Data", to_html(table.description))]
 
-    mixed = MixedLogisticRegression(
-        table.random_effects, n_quadrature=options.n_quadrature, max_iter=options.max_iter
-    )
-    correlation = options.correlation or ("ar1" if table.time is not None else "exchangeable")
-    gee = GEELogisticRegression(correlation, max_iter=options.max_iter)
-    data = {"X": table.X, "y": table.y, "sample_weight": table.sample_weight}
-    clusters = table.groups.iloc[:, 0]
+    how = {"link": options.link, "max_iter": options.max_iter}
+    mixed = MixedLogisticRegression(table.random_effects, n_quadrature=options.n_quadrature, **how)
+    has_times = table.time is not None and table.trials is None  # the two rows of a line have one time
+    gee = GEELogisticRegression(options.correlation or ("ar1" if has_times else "exchangeable"), **how)
+    data, groups, times = _rows(table)
+    other, one = map(repr, table.labels)
+    outcome = f"probability of {options.target} = {one} (against {other})"
+    if table.trials is not None:
+        outcome = f"probability of success in a trial: {options.target} of {options.trials}"
     for name, model, more in (
-        ("mixed model", mixed, {"groups": table.groups}),
-        ("GEE", gee, {"groups": clusters, "time": table.time}),
+        ("mixed model", mixed, {"groups": groups}),
+        ("GEE", gee, {"groups": groups.iloc[:, 0], "time": times}),
     ):
-        summary = _fit(name, model, data | more, table.labels, options.target, log)
+        summary = _fit(name, model, data | more, outcome, log)
         texts.append(str(summary))
         sections.append((name[:1].upper() + name[1:], summary._repr_html_()))
     accuracy = None
@@ -108,8 +111,19 @@ def report(options, log):
     return "\n\n\n".join(texts)
 
 
-def _fit(name, model, data, labels, target, log):
-    """Fit a model, and give its summary with the labels of the table and with the warnings of the fit."""
+def _rows(table):
+    """What models are fitted to: X, y, weights and offset; groups; times. Of a line of counts two rows."""
+    by_row = [table.X, table.y, table.sample_weight, table.offset, table.groups, table.time]
+    if table.trials is not None:
+        line, y, counts = rows_of_counts(table.trials - table.y, table.y)
+        by_row = [rows_at(values, line) for values in by_row]
+        by_row[1:3] = y.astype(np.int8), counts if by_row[2] is None else counts * by_row[2]
+    *data, groups, times = by_row
+    return dict(zip(("X", "y", "sample_weight", "offset"), data, strict=True)), groups, times
+
+
+def _fit(name, model, data, outcome, log):
+    """Fit a model, and give its summary with the outcome as the table has it and with the warnings of the fit."""
     log(f"fitting the {name} to {plural(len(data['y']), 'row')}")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -118,8 +132,7 @@ def _fit(name, model, data, labels, target, log):
         except (ValueError, NotImplementedError, MemoryError, FloatingPointError) as error:
             raise InputError(f"the {name} can't be fitted: {error}") from error
     summary = model.summary()
-    other, one = labels
-    summary.facts[0] = ("Outcome", f"probability of {target} = {one!r} (against {other!r})")
+    summary.facts[0] = ("Outcome", outcome)
     for message, kind in {str(warning.message): warning.category for warning in caught}.items():
         log(f"warning: {name}: {message}")
         if not issubclass(kind, _IN_SUMMARY) and f"{message}." not in summary.notes:
@@ -135,9 +148,10 @@ def _measure(estimators, table, options, log):
         try:
             accuracy = accuracy_report(
                 estimators, table.X, table.y, groups=table.groups, time=table.time, sample_weight=table.sample_weight,
-                random_effects=table.random_effects, split_by=options.groups[0], cv=options.cv,
-                scenarios=options.scenarios, update_rows=options.update_rows, n_jobs=options.n_jobs,
-                random_state=options.random_state, verbose=0 if options.quiet else 1,
+                offset=table.offset, trials=table.trials, random_effects=table.random_effects,
+                split_by=options.groups[0], cv=options.cv, scenarios=options.scenarios,
+                update_rows=options.update_rows, n_jobs=options.n_jobs, random_state=options.random_state,
+                verbose=0 if options.quiet else 1,
             )  # fmt: skip
         except (ValueError, TypeError, MemoryError, RuntimeError) as error:
             raise InputError(f"accuracy: {error}".replace("update_rows", "--update-rows")) from error

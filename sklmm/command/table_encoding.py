@@ -11,6 +11,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from sklmm.command.table_reading import InputError, listed, plural
 from sklmm.command.table_roles import over_encoded
+from sklmm.design.counts import read_counts
 from sklmm.reporting.numbers import count
 from sklmm.reporting.rendering import Document, Table
 
@@ -27,13 +28,13 @@ class ClusteredTable:
     X : DataFrame of float64
         Features; a column of labels is a contrast with its first level for each other one.
     y : ndarray of int8
-        1 where the target has its second label.
+        1 where the target has its second label; with trials float64, numbers of successes.
     labels : tuple of (str, str)
     groups : DataFrame
         The grouping columns; the first defines the clusters.
     random_effects : list of str or None
         Terms in bar notation over the columns of `X` and `groups`.
-    time, sample_weight : ndarray of float64 or None
+    time, sample_weight, offset, trials : ndarray of float64 or None
     description : Document
         What was read, for people.
     notes : list of str
@@ -49,6 +50,8 @@ class ClusteredTable:
     sample_weight: np.ndarray | None
     description: Document
     notes: list
+    offset: np.ndarray | None = None
+    trials: np.ndarray | None = None
 
 
 def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
@@ -74,8 +77,11 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
     """
     features, terms = roles.resolve(file.columns)
     sources = [name for term in terms or [] for name in term.factor]
-    labels = [roles.target, *roles.groups, *roles.categorical]
-    needed = [roles.target, *roles.groups, *features, roles.time, roles.sample_weight, *sources]
+    if positive is not None and roles.trials is not None:
+        raise InputError("--positive is a label of the target, but with --trials that counts successes: leave it out")
+    labels = [*([] if roles.trials is not None else [roles.target]), *roles.groups, *roles.categorical]
+    numbers = [roles.time, roles.sample_weight, roles.offset, roles.trials]
+    needed = [roles.target, *roles.groups, *features, *numbers, *sources]
     needed = [name for name in dict.fromkeys(needed) if name is not None]
     frame = file.read(needed, text=[name for name in needed if name in labels])
 
@@ -98,7 +104,13 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
     if missing:
         notes.append(f"{missing} These rows are left out.")
 
-    y, outcome = _read_target(frame[roles.target], positive)
+    trials = None
+    if roles.trials is None:
+        y, outcome = _read_target(frame[roles.target], positive)
+    else:
+        y, trials = _read_counts(frame[roles.target], frame[roles.trials])
+        outcome = ("failure", "success")
+    offset = None if roles.offset is None else _numbers(frame[roles.offset], "--offset")
     groups = _read_groups(frame, roles.groups, sources)
     unused = [name for name in roles.groups if terms is not None and name not in sources]
     notes += [f"Column {name!r} is in --groups, but in no term of --random-effects." for name in unused]
@@ -111,7 +123,7 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
             left_out[name] = f"it has the same value in every row ({str(levels_of[0])!r})"
             notes.append(f"Column {name!r} is left out: {left_out[name]}.")
             continue
-        if roles.features is None:
+        if roles.features is None and trials is None:
             _refuse_target_in_disguise(frame[name], y, roles.target)
         both = [column for column in encoded if column in columns]
         if both:
@@ -134,6 +146,8 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
         sample_weight=weights,
         description=None,
         notes=notes,
+        offset=offset,
+        trials=trials,
     )
     table.description = _describe(file, roles, table, levels, frame, n_read, time_unit)
     return table
@@ -250,10 +264,27 @@ def _read_time(column):
     return (dates - start) / pd.Timedelta(days=1), f"days since {start:%Y-%m-%d}"
 
 
-def _read_weights(column):
+def _numbers(column, option):
     if not is_numeric_dtype(column.dtype):
-        raise InputError(f"--sample-weight {column.name!r} needs numbers, but holds {listed(column.unique(), 5)}")
-    weights = column.to_numpy(np.float64)
+        raise InputError(f"{option} {column.name!r} needs numbers, but holds {listed(column.unique(), 5)}")
+    return column.to_numpy(np.float64)
+
+
+def _read_counts(target, trials):
+    """Numbers of successes and of trials."""
+    named = (target, "--target"), (trials, "--trials")
+    numbers = [_numbers(column, option) for column, option in named]
+    try:
+        successes, trials = read_counts(*numbers, len(target), [f"{o} {column.name!r}" for column, o in named])
+    except ValueError as error:
+        raise InputError(f"{error} (lines are the rows that are used, counted from 0)") from None
+    if not successes.any() or (successes == trials).all():
+        raise InputError("every trial has the same outcome: there is nothing to predict")
+    return successes, trials
+
+
+def _read_weights(column):
+    weights = _numbers(column, "--sample-weight")
     if weights.min() < 0 or weights.sum() == 0:
         raise InputError(f"--sample-weight {column.name!r} needs numbers of at least 0, and some above")
     return weights
@@ -350,9 +381,11 @@ def _sorted_levels(levels):
 def _describe(file, roles, table, levels, frame, n_read, time_unit):
     n = len(table.y)
     rows = f"{n:,}" if n == n_read else f"{n:,} of {n_read:,}; {n_read - n:,} with missing values are left out"
-    n_one = int(table.y.sum())
+    n_one, n_all = int(table.y.sum()), n if table.trials is None else int(table.trials.sum())
     other, one = table.labels
-    shares = f"{one!r} in {n_one:,} rows ({100 * n_one / n:.1f} %), {other!r} in {n - n_one:,}"
+    shares = f"{one!r} in {n_one:,} rows ({100 * n_one / n_all:.1f} %), {other!r} in {n_all - n_one:,}"
+    if table.trials is not None:
+        shares = f"{n_one:,} successes of {n_all:,} trials, {roles.trials} ({100 * n_one / n_all:.1f} %)"
     facts = [("Rows", rows), ("Target", f"{roles.target}: {shares}")]
     for name in roles.groups:
         sizes = frame[name].value_counts()
@@ -363,6 +396,8 @@ def _describe(file, roles, table, levels, frame, n_read, time_unit):
         facts.append(("Time", f"{roles.time}, {time_unit}" if time_unit else roles.time))
     if roles.sample_weight is not None:
         facts.append(("Weights", f"{roles.sample_weight}, {count(table.sample_weight.sum())} in all"))
+    if roles.offset is not None:
+        facts.append(("Offset", f"{roles.offset}, {table.offset.min():.4g} to {table.offset.max():.4g}"))
 
     contrasts = {f"{name}[{level}]" for name, found in levels.items() for level in found}
     numbers = [name for name in table.X if name not in contrasts]

@@ -20,7 +20,9 @@ class Roles:
         None: every column without another role.
     exclude, categorical : list of str
         Columns to leave out; columns whose numbers are labels.
-    time, sample_weight : str or None
+    time, sample_weight, offset : str or None
+    trials : str or None
+        Numbers of trials, of which the target counts the successes.
     random_effects : list of str or None
         Terms in bar notation over the table's columns.
     """
@@ -32,6 +34,8 @@ class Roles:
     categorical: list = field(default_factory=list)
     time: str | None = None
     sample_weight: str | None = None
+    offset: str | None = None
+    trials: str | None = None
     random_effects: list | None = None
 
     def resolve(self, columns):
@@ -48,7 +52,13 @@ class Roles:
         """
         for option in ("groups", "features", "exclude", "categorical"):
             setattr(self, option, _split_at_commas(getattr(self, option), columns))
-        single = [("--target", self.target), ("--time", self.time), ("--sample-weight", self.sample_weight)]
+        single = [
+            ("--target", self.target),
+            ("--time", self.time),
+            ("--sample-weight", self.sample_weight),
+            ("--offset", self.offset),
+            ("--trials", self.trials),
+        ]
         several = [
             ("--groups", self.groups),
             ("--features", self.features or []),

@@ -175,12 +175,13 @@ class MarginalModel(Inference, GroupedEstimator):
         }
         covariance(self.cov_type, **sandwich)  # an error comes before an earlier fit is lost
         robust, A = covariance("robust", **sandwich), fit.independence_information
+        size = None if levels is None else rows_by_level(codes, weights, fit.level_rows)
         fitted = FittedMarginal(
             **self._about(training, rows.names, fit, factors),
             family=self._family(),
             value=fit.quasi_likelihood,
             levels=levels,
-            level_rows=None if levels is None else rows_by_level(codes, weights, fit.level_rows),
+            level_rows=size,
             correlation=correlation,
             cov_type=self.cov_type,
             sandwich=sandwich,
@@ -203,7 +204,7 @@ class MarginalModel(Inference, GroupedEstimator):
             "cic_": criteria.cic(A, robust),
             "cov_type_": self.cov_type,
             "n_groups_": dict(fitted.n_groups),
-            "cluster_sizes_": fit.cluster_sizes,
+            "cluster_sizes_": fit.cluster_sizes if levels is None else (size.min().item(), size.max().item()),
             "df_resid_": n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
         }
 
