@@ -362,9 +362,9 @@ class Gaussian:
         """The expected outcome."""
         return eta
 
-    def link(self, mu):
-        """The linear predictor of an expected outcome."""
-        return mu
+    def mean_derivatives(self, eta, variance):
+        """See `Bernoulli.mean_derivatives`: the mean is the linear predictor, whatever its variance."""
+        return eta, eta, np.ones_like(eta), np.zeros_like(eta)
 
 
 LOGIT, PROBIT, CLOGLOG = Logit(), Probit(), Cloglog()
@@ -398,16 +398,3 @@ def normal_rule(sd, most=50.0):
     z = h * np.arange(-np.ceil(8.0 / h), np.ceil(8.0 / h) + 1)
     w = np.exp(-0.5 * z * z)
     return z, w / w.sum()
-
-
-class Gaussian:
-    """A measured outcome, normal around its linear predictor."""
-
-    name, ratio, regression = "identity", None, "linear regression"
-
-    def mean_derivatives(self, eta, variance):
-        """See `Bernoulli.mean_derivatives`: the mean is the linear predictor, whatever its variance."""
-        return eta, eta, np.ones_like(eta), np.zeros_like(eta)
-
-
-GAUSSIAN = Gaussian()
