@@ -10,6 +10,7 @@ _PUBLIC = {
     "CoefficientDisplay": "sklmm.reporting.displays",
     "EffectDisplay": "sklmm.reporting.displays",
     "AccuracyReport": "sklmm.accuracy",
+    "GEELinearRegression": "sklmm.linear",
     "GEELogisticRegression": "sklmm.gee",
     "GroupCurvesDisplay": "sklmm.reporting.displays",
     "KeepGroups": "sklmm.compose",

@@ -1,18 +1,7 @@
 """GEELogisticRegression: the marginal model for clustered binary outcomes, by generalized estimating equations."""
 
-from sklmm.design.observations import read_times, rows_by_level
-from sklmm.estimating.correlation import resolve_correlation
-from sklmm.estimating.scoring import fit_gee
-from sklmm.estimators.fit_warnings import warn_of_marginal_fit, warn_of_row_order
 from sklmm.estimators.marginal_model import MarginalModel
 from sklmm.estimators.outcomes import BinaryOutcomes
-from sklmm.families import bernoulli
-from sklmm.fitted import FittedMarginal
-from sklmm.inference import criteria
-from sklmm.inference.sandwich import Meats, covariance
-from sklmm.passes.threads import effective_threads
-
-FEW_CLUSTERS = 50  # below this many, tests and intervals use t
 
 
 class GEELogisticRegression(BinaryOutcomes, MarginalModel):
@@ -171,72 +160,6 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         self.max_iter = max_iter
         self.n_threads = n_threads
         self.verbose = verbose
-
-    def _estimate(self, training, progress):
-        """Fit the model: what `Fitted` holds, and the fitted attributes."""
-        rows, target, weights, design = training.rows, training.target, training.weights, training.design
-        if design is not None:
-            design.group_names = []  # a marginal model predicts without them
-        correlation = resolve_correlation(self.correlation)
-        codes, levels = self._read_clusters(rows)
-        factors = {} if codes is None else {next(iter(rows.groups)): (codes, levels)}
-        times = None if rows.time is None or not correlation.uses_time else read_times(rows.time)
-        with progress.iterations() as told:
-            fit = fit_gee(
-                rows.X, target, correlation=correlation, codes=codes, labels=levels, sample_weight=weights,
-                n_clusters=None if levels is None else len(levels), times=times if codes is not None else None,
-                offset=rows.offset, family=bernoulli(self.link),
-                fit_intercept=bool(self.fit_intercept),
-                dispersion=None if self.dispersion == "estimate" else float(self.dispersion),
-                ddof_correction=bool(self.ddof_correction),
-                **self._settings(effective_threads(self.n_threads, target.size)), progress=told,
-            )  # fmt: skip
-        if codes is not None and times is None and correlation.uses_time and fit.cluster_sizes[1] > 1:
-            warn_of_row_order(correlation)
-        warn_of_marginal_fit(fit, rows.X, rows.names, correlation, self.cov_type)
-
-        n_coefficients, n_clusters = fit.bread.shape[0], fit.n_clusters
-        sandwich = {
-            "bread": fit.bread,
-            "dispersion": fit.dispersion,
-            "meats": Meats(*fit.meats),
-            "n_obs": training.n_obs,
-            "n_clusters": n_clusters,
-            "n_coefficients": n_coefficients,
-        }
-        covariance(self.cov_type, **sandwich)  # an error comes before an earlier fit is lost
-        robust, A = covariance("robust", **sandwich), fit.independence_information
-        fitted = FittedMarginal(
-            **self._about(training, rows.names, fit, factors),
-            family=bernoulli(self.link),
-            value=fit.quasi_likelihood,
-            levels=levels,
-            level_rows=None if levels is None else rows_by_level(codes, weights, fit.level_rows),
-            correlation=correlation,
-            cov_type=self.cov_type,
-            sandwich=sandwich,
-            coordinates=fit.coordinates,
-            aliased=[j + bool(self.fit_intercept) for j in fit.aliased],
-            dispersion_is_fixed=self.dispersion != "estimate",
-            ddof_correction=bool(self.ddof_correction),
-            had_times=times is not None,
-            trouble=fit.trouble,
-        )
-        return fitted, {
-            **self._attributes_of(fit),
-            "correlation_params_": fit.alpha,
-            "correlation_times_": fit.times,
-            "correlation_name_": correlation.name,
-            "dispersion_": fit.dispersion,
-            "quasi_likelihood_": fit.quasi_likelihood,
-            "qic_": criteria.qic(fit.quasi_likelihood, A, robust),
-            "qicu_": criteria.qicu(fit.quasi_likelihood, n_coefficients),
-            "cic_": criteria.cic(A, robust),
-            "cov_type_": self.cov_type,
-            "n_groups_": dict(fitted.n_groups),
-            "cluster_sizes_": fit.cluster_sizes,
-            "df_resid_": n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
-        }
 
     def _tails(self, X, groups, offset, predict_effects, log=False):
         eta = self._linear_predictor(X, offset, predict_effects)

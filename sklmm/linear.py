@@ -1,4 +1,4 @@
-"""MixedLinearRegression: the linear mixed model for measured outcomes."""
+"""MixedLinearRegression and GEELinearRegression: the models of measured outcomes."""
 
 from dataclasses import replace
 
@@ -9,9 +9,10 @@ from sklmm.design.observations import rows_by_level
 from sklmm.design.row_moments import row_moments
 from sklmm.estimators.fit_warnings import warn_of_linear_fit
 from sklmm.estimators.linear_model import LinearModel, check_linear_effects
+from sklmm.estimators.marginal_model import MarginalModel
 from sklmm.estimators.outcomes import NumericOutcomes
+from sklmm.estimators.reading import nan_where_incomplete
 from sklmm.estimators.running import with_callbacks
-from sklmm.families import GAUSSIAN
 from sklmm.fitted import FittedLinear
 from sklmm.inference import criteria
 from sklmm.inference.degrees_of_freedom import FixedDegrees, KenwardRoger, Satterthwaite
@@ -182,7 +183,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
 
     def _estimate(self, training, progress):
         """Fit the model: what `Fitted` holds, and the fitted attributes."""
-        factors, products, observations, structure = self._read_groups(training, GAUSSIAN)
+        factors, products, observations, structure = self._read_groups(training, self._family())
         rows, weights, codes = training.rows, training.weights, observations.codes
         reml = self.method == "reml"
         with progress.iterations() as told:
@@ -198,7 +199,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
         n_variances = sum(len(theta) for theta in fit.theta) + 1
         fitted = FittedLinear(
             **self._about(training, names, fit, coded),
-            family=GAUSSIAN,
+            family=structure.family,
             value=float(fit.log_likelihood),
             levels=factors[0].levels if len(factors) == 1 else None,
             level_rows=rows_by_level(codes[0], weights, fit.level_rows) if len(factors) == 1 else None,
@@ -251,3 +252,126 @@ def _degrees(fit):
         None: FixedDegrees(fit.vcov, np.inf),
     }
     return found if fit.kenward_roger is None else found | {"kenward-roger": KenwardRoger(*fit.kenward_roger)}
+
+
+class GEELinearRegression(NumericOutcomes, MarginalModel):
+    """Marginal linear regression by generalized estimating equations (GEE).
+
+    Measured outcomes of rows that come in groups: coefficients describe the average over the population; rows of a
+    group may be correlated in any way, and standard errors allow for it.
+
+    Parameters
+    ----------
+    correlation : str, array-like or WorkingCorrelation, default="exchangeable"
+        The working correlation of the rows of a group, as for `GEELogisticRegression`.
+    group_features : None, str, int or callable, default=None
+        The column of X that holds groups. It is taken out of X. None: groups, if any, come as ``groups=``. Without
+        groups every row is one of its own.
+    time_feature : None, str, int or callable, default=None
+        The column of X that holds times: numbers or dates, different within a group. It is taken out of X. None:
+        times, if any, come as ``time=``.
+    offset_feature : None, str, int or callable, default=None
+        The column of X that is added to the expected outcome. None: an offset, if any, comes as ``offset=``.
+    fit_intercept : bool, default=True
+    cov_type : str, default="robust"
+        Kind of `vcov_`: "robust" (the sandwich), "naive", or the sandwich corrected for few groups:
+        "kauermann-carroll", "mancl-derouen", "fay-graubard", "morel".
+    dispersion : "estimate" or float, default="estimate"
+        The variance of an outcome. It enters naive covariances.
+    ddof_correction : bool, default=True
+        True: moments are divided by their number less the number of coefficients. False: geepack's definitions.
+    tol : float, default=1e-4
+        The largest error of a coefficient that may be left, in standard errors. Up to 200,000 rows the fit goes on to
+        rounding error.
+    max_iter : int, default=100
+    n_threads : int or None, default=None
+    verbose : int, default=0
+
+    Attributes
+    ----------
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        Only where X had names.
+    coef_ : ndarray of shape (n_fixed,)
+        Coefficients; 0 for columns that are constant or collinear with others.
+    intercept_ : float
+    vcov_ : DataFrame
+        Covariance of the coefficients, of kind `cov_type`.
+    correlation_params_ : ndarray of shape (n_parameters,)
+    working_correlation_ : ndarray
+    correlation_times_ : ndarray
+    dispersion_ : float
+        Variance of the residuals.
+    qic_, qicu_, cic_ : float
+        Pan's criteria; QIC and QICu are in the outcome's units, as geepack's.
+    quasi_likelihood_ : float
+    n_iter_ : int
+    fit_report_ : FitReport
+    converged_ : bool
+    n_groups_ : dict of str -> int
+    cluster_sizes_ : tuple of int
+        Rows of the smallest and of the largest group.
+    n_obs_ : float
+    df_resid_ : int or None
+        With fewer than 50 groups tests and intervals use t with this many degrees of freedom.
+
+    References
+    ----------
+    Liang K-Y, Zeger SL (1986). Longitudinal data analysis using generalized linear models. Biometrika 73, 13-22.
+
+    Examples
+    --------
+    >>> from sklmm import GEELinearRegression
+    >>> from sklmm.datasets import load_sleepstudy
+    >>> data = load_sleepstudy(as_frame=True).frame
+    >>> model = GEELinearRegression.from_formula("Reaction ~ Days", data, groups="Subject")
+    >>> model.coef_.round(3)
+    array([10.467])
+    """
+
+    def __init__(
+        self,
+        correlation="exchangeable",
+        *,
+        group_features=None,
+        time_feature=None,
+        offset_feature=None,
+        fit_intercept=True,
+        cov_type="robust",
+        dispersion="estimate",
+        ddof_correction=True,
+        tol=1e-4,
+        max_iter=100,
+        n_threads=None,
+        verbose=0,
+    ):
+        self.correlation = correlation
+        self.group_features = group_features
+        self.time_feature = time_feature
+        self.offset_feature = offset_feature
+        self.fit_intercept = fit_intercept
+        self.cov_type = cov_type
+        self.dispersion = dispersion
+        self.ddof_correction = ddof_correction
+        self.tol = tol
+        self.max_iter = max_iter
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    @nan_where_incomplete
+    def predict(self, X, groups=None, *, offset=None):
+        """Expected outcomes, averaged over the population.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+        groups : array-like, default=None
+            Not needed; ignored.
+        offset : array-like of shape (n_samples,), default=None
+            What is added to the expected outcome, for a model whose fit got one in this way.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_samples,)
+        """
+        return self._linear_predictor(X, offset, None)

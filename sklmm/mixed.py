@@ -13,7 +13,6 @@ from sklmm.estimators.fit_warnings import error_of_approximation, large_variance
 from sklmm.estimators.mixed_model import MixedModel
 from sklmm.estimators.outcomes import BinaryOutcomes
 from sklmm.estimators.reading import check_number
-from sklmm.families import bernoulli
 from sklmm.fitted import FittedMixed
 from sklmm.inference import criteria
 from sklmm.likelihood.fit import fit_mixed
@@ -182,7 +181,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
     def _estimate(self, training, progress):
         """Fit the model: what `Fitted` holds, and the fitted attributes."""
         nodes = "auto" if self.n_quadrature == "auto" else int(self.n_quadrature)
-        factors, products, observations, structure = self._read_groups(training, bernoulli(self.link), nodes)
+        factors, products, observations, structure = self._read_groups(training, self._family(), nodes)
         rows, target, weights, codes = training.rows, training.target, training.weights, observations.codes
         with progress.iterations() as told:
             settings = self._settings(effective_threads(self.n_threads, target.size))
@@ -206,7 +205,7 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         coded = {factor.name: (code, factor.levels) for factor, code in zip(factors, codes, strict=True)}
         fitted = FittedMixed(
             **self._about(training, names, fit, coded),
-            family=bernoulli(self.link),
+            family=structure.family,
             value=float(fit.log_likelihood),
             levels=factors[0].levels if len(factors) == 1 else None,
             level_rows=level_rows,

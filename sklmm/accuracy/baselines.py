@@ -35,7 +35,7 @@ class Candidate:
     estimator : classifier
         Not fitted; to be cloned.
     table : {"encoded", "features", "X"}
-        Features as numbers, features as they came, or all of X.
+        Features as numbers, features as they came, or X with its grouping columns.
     groups : {"all", "split", None}
         Whether all grouping factors, the one that is split by, or none are handed to it.
     fit_prefix : str
@@ -44,6 +44,11 @@ class Candidate:
         Whether `predict_proba` takes groups.
     takes_time : bool
         Whether `fit` takes times.
+    takes_offset : bool
+        Whether an offset is handed to it, in fits, updates of groups and predictions. Else a column of X that holds one
+        is left in its table, unless that is "encoded".
+    reads_counts : bool
+        Whether it finds numbers of successes and trials in X: it is fitted to lines.
     weight_key : str or None
         Name of the argument of `fit` that takes counts of rows.
     sees_groups : bool
@@ -60,13 +65,15 @@ class Candidate:
     fit_prefix: str = ""
     predicts_with_groups: bool = True
     takes_time: bool = False
+    takes_offset: bool = False
+    reads_counts: bool = False
     weight_key: str | None = "sample_weight"
     sees_groups: bool = False
     predict_params: dict = field(default_factory=dict)
     fit_key: tuple = ()
 
 
-def resolve_estimators(estimators, groups_in_X=False, random_effects=None):
+def resolve_estimators(estimators, groups_in_X=False, random_effects=None, link="logit", positive=None):
     """The candidates that `estimators` stands for.
 
     Parameters
@@ -76,6 +83,8 @@ def resolve_estimators(estimators, groups_in_X=False, random_effects=None):
         Whether grouping columns are part of X.
     random_effects : None, str or list of str
         Of the mixed model that is known by name.
+    link, positive
+        Of the mixed and the marginal model that are known by name.
 
     Returns
     -------
@@ -96,7 +105,7 @@ def resolve_estimators(estimators, groups_in_X=False, random_effects=None):
         raise TypeError(f"estimators must be classifiers, or names of {_known()}; got {estimators!r}")
     if not items:
         raise ValueError(f"estimators is empty; give classifiers, or names of {_known()}")
-    candidates, taken = [], set()
+    candidates, taken, outcome = [], set(), {"link": link, "positive": positive}
     for label, estimator in items:
         if label is None:
             kind = estimator if isinstance(estimator, type) else type(estimator)
@@ -107,7 +116,7 @@ def resolve_estimators(estimators, groups_in_X=False, random_effects=None):
             raise ValueError(f"two estimators are named {label!r}; a dict gives them names of their own")
         taken.add(label)
         if isinstance(estimator, str):
-            candidates.append(_known_candidate(label, estimator, random_effects))
+            candidates.append(_known_candidate(label, estimator, random_effects, outcome))
         else:
             candidates.append(_other_candidate(label, estimator, groups_in_X))
     return candidates
@@ -126,21 +135,22 @@ def _known():
     return ", ".join(map(repr, NAMES))
 
 
-def _known_candidate(label, name, random_effects):
+def _known_candidate(label, name, random_effects, outcome):
     if name not in NAMES:
         raise ValueError(f"unknown estimator {name!r}; known by name are {_known()}")
     key = ("known", "mixed" if name == "mixed, u = 0" else name)
     if key[1] == "mixed":
         params = {} if name == "mixed" else {"predict_effects": "zero"}
-        model = MixedLogisticRegression(random_effects)
-        return Candidate(label, model, "encoded", "all", predict_params=params, fit_key=key)
-    model, which = {
-        "gee": (GEELogisticRegression(cov_type="naive"), "split"),  # it always exists, and predictions need none
+        model = MixedLogisticRegression(random_effects, **outcome)
+        return Candidate(label, model, "encoded", "all", takes_offset=True, predict_params=params, fit_key=key)
+    model, which = {  # predictions of the GEE need no covariance, and this one always exists
+        "gee": (GEELogisticRegression(cov_type="naive", **outcome), "split"),
         "pooled": (PooledClassifier(), None),
         "dummies": (GroupDummiesClassifier(), "all"),
         "separate": (SeparateClassifier(), "split"),
     }[name]
-    return Candidate(label, model, "encoded", which, predicts_with_groups=which is not None, fit_key=key)
+    predicts = {"predicts_with_groups": which is not None, "takes_offset": True}
+    return Candidate(label, model, "encoded", which, **predicts, fit_key=key)
 
 
 def _other_candidate(label, estimator, groups_in_X):
@@ -157,13 +167,16 @@ def _other_candidate(label, estimator, groups_in_X):
             "CalibratedClassifierCV"
         )
     more = {"fit_key": ("given", label), "weight_key": _weight_key(estimator)}
-    if _names_groups_itself(estimator):
-        prefix, which = (_prefix(estimator), "split") if _splits_by_groups(estimator) else ("", None)
+    more |= {"takes_offset": _takes_offset(estimator), "reads_counts": _reads_counts(estimator)}
+    if _names_itself(estimator, "group_features"):
+        by_groups = _splits_by_groups(estimator)
+        prefix, which = _prefix(estimator) if by_groups or more["takes_offset"] else "", "split" if by_groups else None
         return Candidate(label, estimator, "X", which, prefix, predicts_with_groups=False, **more)
     prefix, which, predicts = _door_of(estimator)
     if which is None:
         table = "X" if groups_in_X else "features"
-        return Candidate(label, estimator, table, None, predicts_with_groups=False, sees_groups=groups_in_X, **more)
+        prefix = _prefix(estimator) if more["takes_offset"] else ""
+        return Candidate(label, estimator, table, None, prefix, False, sees_groups=groups_in_X, **more)
     last = _last_step(estimator)
     takes_time = "time" in inspect.signature(last.fit).parameters and getattr(last, "time_feature", None) is None
     return Candidate(label, estimator, "features", which, prefix, predicts, takes_time, **more)
@@ -175,12 +188,33 @@ def _will_predict(estimator):
     return any(isinstance(part, StackingClassifier) and part.final_estimator is None for part in parts)
 
 
-def _names_groups_itself(estimator):
-    """Whether it, or a part of it, finds its groups in X: by the name of a column, or by a formula."""
+def _names_itself(estimator, parameter):
+    """Whether it, or a part of it, finds groups or an offset in X: by this parameter, or by a formula."""
     parts = estimator.get_params(deep=True)
-    return any(
-        name.rpartition("__")[2] == "group_features" and value is not None for name, value in parts.items()
-    ) or any(getattr(part, "_recipe", None) is not None for part in (estimator, *parts.values()))
+    named = (value is not None for name, value in parts.items() if name.rpartition("__")[2] == parameter)
+    return any(named) or any(_recipe_of(part) is not None for part in (estimator, *parts.values()))
+
+
+def _recipe_of(part):
+    return getattr(part, "_recipe", None)
+
+
+def _reads_counts(estimator):
+    """Whether it, or a part of it, has a formula of successes and trials."""
+    parts = map(_recipe_of, (estimator, *estimator.get_params(deep=True).values()))
+    return any(recipe.is_counts for recipe in parts if recipe is not None)
+
+
+def _takes_offset(estimator):
+    """Whether both fit and predict_proba take an offset, which it does not find in X."""
+    if _names_itself(estimator, "offset_feature"):
+        return False
+    methods = "fit", "predict_proba"
+    if get_config()["enable_metadata_routing"]:
+        routing = get_routing_for_object(estimator)
+        return all(routing.consumes(method, ["offset"]) for method in methods)
+    last = _last_step(estimator)
+    return all("offset" in inspect.signature(getattr(last, method)).parameters for method in methods)
 
 
 def _door_of(estimator):

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
+from sklmm.accuracy.scenarios import Lines
 from sklmm.design.columns import is_frame, one_dimensional, resolve_columns, take_columns
+from sklmm.design.counts import read_counts, rows_at, rows_of_counts
 from sklmm.design.grouping import as_group_frame, encode_groups
-from sklmm.design.observations import read_weights
+from sklmm.design.observations import read_offset, read_weights
 from sklmm.design.outcomes import encode_target
 
 _MOST_CATEGORIES = 1000
@@ -22,9 +24,11 @@ class GroupedData:
     Attributes
     ----------
     X : frame or array
-        As the caller gave it.
-    features : frame or array
-        X without grouping columns.
+        As the caller gave it; a line of counts twice.
+    group_columns : list of int
+        Columns of X that hold the groups.
+    offset_column : list of int
+        Likewise the offset: one or none.
     labels : ndarray of shape (n,)
         Class labels.
     target : ndarray of shape (n,)
@@ -41,10 +45,15 @@ class GroupedData:
     time : 1-D array-like or None
     weights : ndarray of shape (n,) or None
         How many rows each row counts for.
+    offset : ndarray of shape (n,) or None
+        What is added to linear predictors.
+    lines : Lines or None
+        Where y counts successes: which line each row is from.
     """
 
     X: object
-    features: object
+    group_columns: list
+    offset_column: list
     labels: np.ndarray
     target: np.ndarray
     classes: np.ndarray
@@ -54,10 +63,27 @@ class GroupedData:
     levels: pd.Index
     time: object = None
     weights: np.ndarray | None = None
+    offset: np.ndarray | None = None
+    lines: Lines | None = None
 
     def weights_of(self, rows):
         """How many rows each of these counts for, None for one each."""
         return None if self.weights is None else self.weights[rows]
+
+    def columns(self, with_groups, with_offset):
+        """X with or without the columns of groups and of the offset."""
+        return self.features if not (with_groups or with_offset) else self._columns(with_groups, with_offset)
+
+    def _columns(self, with_groups, with_offset):
+        left_out = {*([] if with_groups else self.group_columns), *([] if with_offset else self.offset_column)}
+        if not left_out:
+            return self.X
+        return take_columns(self.X, [j for j in range(self.X.shape[1]) if j not in left_out])
+
+    @cached_property
+    def features(self):
+        """X without groups and offset."""
+        return self._columns(False, False)
 
     @cached_property
     def encoded(self):
@@ -65,12 +91,15 @@ class GroupedData:
         return encode_features(self.features)
 
 
-def read_data(X, y, groups=None, group_features=None, split_by=None, time=None, sample_weight=None):
+def read_data(
+    X, y, groups=None, group_features=None, split_by=None, time=None, sample_weight=None, offset=None,
+    offset_feature=None, trials=None,
+):  # fmt: skip
     """Read the rows of a report.
 
     Parameters
     ----------
-    X, y, groups, group_features, split_by, time, sample_weight
+    X, y, groups, group_features, split_by, time, sample_weight, offset, offset_feature, trials
         As in `accuracy_report`.
 
     Returns
@@ -81,8 +110,47 @@ def read_data(X, y, groups=None, group_features=None, split_by=None, time=None, 
     ------
     ValueError
         Without groups or with groups from both doors, for missing labels of groups, for a `split_by` that is no
-        factor, for a target that has not two classes, for weights that count no rows, where lengths differ.
+        factor, for a target that has not two classes, for counts that are none, for weights that count no rows, for a
+        missing offset, where lengths differ.
     """
+    _check_doors(groups, group_features, offset, offset_feature)
+    if not is_frame(X) and not scipy.sparse.issparse(X) and not isinstance(X, np.ndarray):
+        values = np.asarray(X)
+        X = np.asarray(X, dtype=object) if values.dtype.kind in "US" else values
+    if len(X.shape) != 2:
+        raise ValueError(f"X must be 2-dimensional, a row a sample; got an array of shape {X.shape}")
+    n_rows, names = X.shape[0], _column_names(X)
+    if y is None:
+        raise ValueError("an accuracy report needs the target y")
+    y = one_dimensional(y, "y", n_rows)
+    weights = read_weights(sample_weight, n_rows)
+    group_columns, given = _read_groups(X, names, groups, group_features)
+    encoded = {name: encode_groups(labels, name) for name, labels in given.items()}  # complains of missing labels
+    factor = next(iter(given)) if split_by is None else split_by
+    if factor not in given:
+        raise ValueError(f"split_by={split_by!r} is no grouping factor; they are {', '.join(map(repr, given))}")
+    codes, levels = encoded[factor]
+    offset_column, offset = _read_offset(X, names, offset, offset_feature, group_columns)
+    if time is not None:
+        time = one_dimensional(time, "time", n_rows)
+    frame, lines = pd.DataFrame({name: _plain(labels) for name, labels in given.items()}), None
+    if trials is None:
+        target, classes = encode_target(y)
+    else:
+        line, target, counts = _read_counts(y, trials, n_rows)
+        lines, y, classes = Lines(line, X, np.asarray(y), codes, weights), target.astype(np.int64), np.array([0, 1])
+        weights = counts if weights is None else counts * weights[line]
+        X, frame, codes, time, offset = (rows_at(values, line) for values in (X, frame, codes, time, offset))
+        frame = frame.reset_index(drop=True)
+    if weights is not None and len(np.unique(target[weights > 0])) < 2:
+        raise ValueError("sample_weight leaves rows of one class only; a classifier needs two classes")
+    return GroupedData(
+        X, group_columns, offset_column, np.asarray(y), target, classes, frame, factor, codes, levels, time, weights,
+        offset, lines,
+    )  # fmt: skip
+
+
+def _check_doors(groups, group_features, offset, offset_feature):
     if groups is not None and group_features is not None:
         raise ValueError(
             "groups came through both doors: group_features names columns of X, and groups= was passed too; use one "
@@ -93,38 +161,44 @@ def read_data(X, y, groups=None, group_features=None, split_by=None, time=None, 
             "an accuracy report needs groups: name their column of X in group_features, or pass groups=. For rows "
             "without groups scikit-learn's cross_validate does"
         )
-    if not is_frame(X) and not scipy.sparse.issparse(X) and not isinstance(X, np.ndarray):
-        values = np.asarray(X)
-        X = np.asarray(X, dtype=object) if values.dtype.kind in "US" else values
-    if len(X.shape) != 2:
-        raise ValueError(f"X must be 2-dimensional, a row a sample; got an array of shape {X.shape}")
-    n_rows, n_columns = X.shape
-    if y is None:
-        raise ValueError("an accuracy report needs the target y")
-    y = one_dimensional(y, "y", n_rows)
-    weights = read_weights(sample_weight, n_rows)
-    target, classes = encode_target(y)
-    if weights is not None and len(np.unique(target[weights > 0])) < 2:
-        raise ValueError("sample_weight leaves rows of one class only; a classifier needs two classes")
+    if offset is not None and offset_feature is not None:
+        raise ValueError(
+            "offset came through both doors: offset_feature names a column of X, and offset= was passed too; use one"
+        )
 
+
+def _read_groups(X, names, groups, group_features):
+    """Positions of the grouping columns of X, and the grouping factors by name."""
     if group_features is None:
-        features, given = X, as_group_frame(groups, n_rows)
-    else:
-        names = _column_names(X)
-        positions = resolve_columns(group_features, X, names)
-        if not positions:
-            raise ValueError(f"group_features={group_features!r} names no column of X")
-        features = take_columns(X, [j for j in range(n_columns) if j not in positions])
-        given = {names[j]: take_columns(X, j) for j in positions}
-    encoded = {name: encode_groups(labels, name) for name, labels in given.items()}  # complains of missing labels
-    factor = next(iter(given)) if split_by is None else split_by
-    if factor not in given:
-        raise ValueError(f"split_by={split_by!r} is no grouping factor; they are {', '.join(map(repr, given))}")
-    codes, levels = encoded[factor]
-    if time is not None:
-        time = one_dimensional(time, "time", n_rows)
-    frame = pd.DataFrame({name: _plain(labels) for name, labels in given.items()})
-    return GroupedData(X, features, np.asarray(y), target, classes, frame, factor, codes, levels, time, weights)
+        return [], as_group_frame(groups, X.shape[0])
+    positions = resolve_columns(group_features, X, names)
+    if not positions:
+        raise ValueError(f"group_features={group_features!r} names no column of X")
+    return positions, {names[j]: take_columns(X, j) for j in positions}
+
+
+def _read_offset(X, names, offset, offset_feature, group_columns):
+    """Positions of the columns of X that hold the offset, one or none, and the offset."""
+    if offset_feature is None:
+        return [], read_offset(offset, X.shape[0])
+    positions = resolve_columns(offset_feature, X, names, "offset_feature")
+    if len(positions) != 1:
+        raise ValueError(f"offset_feature must name one column of X, but {offset_feature!r} names {len(positions)}")
+    name = names[positions[0]]
+    if positions[0] in group_columns:
+        raise ValueError(f"column {name!r} of X is named in group_features and in offset_feature")
+    column = take_columns(X, positions[0])
+    column = column.toarray() if scipy.sparse.issparse(column) else column
+    return positions, read_offset(column, X.shape[0], f"offset_feature: column {name!r}")
+
+
+def _read_counts(y, trials, n_lines):
+    """Line, outcome and weight of each row that numbers of successes and trials stand for."""
+    successes, trials = read_counts(y, trials, n_lines, ("successes (y)", "trials"))
+    if not successes.any() or (successes == trials).all():
+        what = ("all trials succeeded" if successes.any() else "all trials failed") if trials.any() else "no trials"
+        raise ValueError(f"successes (y) and trials: {what}; a classifier needs successes and failures")
+    return rows_of_counts(trials - successes, successes)
 
 
 def encode_features(features):

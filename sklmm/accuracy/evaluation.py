@@ -64,25 +64,12 @@ def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
     ValueError
         If an estimator fails; the message says which one, where, and why.
     """
-    if data.weights is not None:
-        unweighted = [candidate.name for candidate in candidates if candidate.weight_key is None]
-        if unweighted:
-            raise TypeError(
-                f"estimator {unweighted[0]!r} takes no sample_weight in fit, so that it cannot be compared with those "
-                "that do; leave it out, or repeat rows"
-            )
+    _check(candidates, data)
     tasks = _tasks(plan, candidates)
-    inputs = {
-        key: (getattr(data, group[0].table), _groups_for(group[0], data)) for key, group in _by_fit(candidates).items()
-    }
-    several_factors = data.groups.shape[1] > 1
+    inputs = {key: _Inputs.of(group[0], data) for key, group in _by_fit(candidates).items()}
     parallel = Parallel(n_jobs=n_jobs, return_as="generator")
     results = parallel(
-        delayed(_fit_and_predict)(
-            group, folds, *inputs[group[0].fit_key], data.labels, data.classes[1], data.time, data.weights,
-            several_factors,
-        )  # fmt: skip
-        for group, folds in tasks
+        delayed(_fit_and_predict)(group, folds, inputs[group[0].fit_key], data.classes[1]) for group, folds in tasks
     )
     records, caught = [], []
     for done, (found, messages) in enumerate(results, start=1):
@@ -123,6 +110,82 @@ def _tasks(plan, candidates):
     return [(group, shared) for shared in folds.values() for group in _by_fit(candidates).values()]
 
 
+def _check(candidates, data):
+    """An error for candidates that cannot be fitted to such rows."""
+    for candidate in candidates:
+        if candidate.reads_counts and data.lines is None:
+            raise ValueError(
+                f"estimator {candidate.name!r} has a formula of successes and trials: pass y=, the numbers of "
+                "successes, and trials="
+            )
+        if data.weights is not None and candidate.weight_key is None and not candidate.reads_counts:
+            what = "so that it cannot be compared with those that do; leave it out, or repeat rows"
+            if data.lines is not None:
+                what = "and a line of counts is two weighted rows; leave it out, or write out all trials"
+            raise TypeError(f"estimator {candidate.name!r} takes no sample_weight in fit, {what}")
+
+
+@dataclass(eq=False)
+class _Inputs:
+    """All rows of a report, as one candidate and those that share its fit are given them.
+
+    Attributes
+    ----------
+    table : frame or array
+    groups : DataFrame, Series or None
+    labels : ndarray
+    time, offset, weights : 1-D array-likes or None
+    several_factors : bool
+    line : ndarray or None
+        The line of counts that each row is from.
+    reads_counts : bool
+        Whether fits are to lines, whose counts are in the table; weights have an entry a line then.
+    """
+
+    table: object
+    groups: object
+    labels: np.ndarray
+    time: object
+    offset: np.ndarray | None
+    weights: np.ndarray | None
+    several_factors: bool
+    line: np.ndarray | None
+    reads_counts: bool
+
+    @classmethod
+    def of(cls, candidate, data):
+        with_groups = candidate.table == "X"
+        table = data.encoded if candidate.table == "encoded" else data.columns(with_groups, not candidate.takes_offset)
+        offset = data.offset if candidate.takes_offset else None
+        line, counts = None if data.lines is None else data.lines.of_row, candidate.reads_counts
+        weights, several = data.lines.weights if counts else data.weights, data.groups.shape[1] > 1
+        return cls(table, _groups_for(candidate, data), data.labels, data.time, offset, weights, several, line, counts)
+
+    def of_fit(self, rows):
+        """X, y and what else is by row, of rows that a model learns from: of the lines that they are from."""
+        labels, weighed = self.labels[rows], rows
+        if self.reads_counts:
+            weighed, first = np.unique(self.line[rows], return_index=True)
+            rows, labels = rows[first], None
+        weights = None if self.weights is None else self.weights[weighed]
+        return _safe_indexing(self.table, rows), labels, self._by_row(rows) | {"sample_weight": weights}
+
+    def count(self, rows):
+        """How many rows, or lines."""
+        return len(rows) if self.line is None else len(np.unique(self.line[rows]))
+
+    def of_prediction(self, rows):
+        """X, and what else is by row."""
+        return _safe_indexing(self.table, rows), self._by_row(rows)
+
+    def _by_row(self, rows):
+        return {
+            "groups": None if self.groups is None else self.groups.iloc[rows],
+            "time": None if self.time is None else np.asarray(self.time)[rows],
+            "offset": None if self.offset is None else self.offset[rows],
+        }
+
+
 def _groups_for(candidate, data):
     """The groups that a candidate is handed: a frame of several factors, or one column."""
     if candidate.groups is None:
@@ -135,7 +198,7 @@ def _groups_for(candidate, data):
 # --- one fit ------------------------------------------------------------------------------------------------
 
 
-def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, weights, several_factors):
+def _fit_and_predict(candidates, folds, inputs, positive):
     """Fit once; predict the tested rows of each fold by each candidate that shares the fit."""
     first = candidates[0]
     records, caught = [], []
@@ -147,39 +210,31 @@ def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, 
             train = folds[0][1].train
             begin = time.perf_counter()
             estimator = clone(first.estimator)
-            params = _params(first, groups, train, times, weights)
-            estimator.fit(_safe_indexing(table, train), labels[train], **params)
+            X, y, by_row = inputs.of_fit(train)
+            estimator.fit(X, y, **_params_of_fit(first, by_row))
             if isinstance(estimator, BaseSearchCV):
                 estimator = estimator.best_estimator_  # predicts for it, and can be updated
             fit_time = time.perf_counter() - begin
             for scenario, fold in folds:
                 begin = time.perf_counter()
-                model = estimator
                 # An estimator that predicts without groups, and does not find them in X, could not use an update.
                 finds_groups = first.predicts_with_groups or first.table == "X"
-                if fold.update.size and finds_groups and _final(estimator) is not None:
-                    # Of several factors, the update teaches every level that occurs: the training rows go along, so
-                    # that the levels shared with them keep what they have learnt.
-                    shown = np.concatenate([train, fold.update]) if several_factors else fold.update
-                    given = _rows(groups, shown) if first.predicts_with_groups else None
-                    counts = {} if weights is None else {"sample_weight": weights[shown]}
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore", ForgottenGroupsWarning)
-                        model = _updated(estimator, _safe_indexing(table, shown), labels[shown], groups=given, **counts)
+                updates = fold.update.size and finds_groups and _final(estimator) is not None
+                model = _shown(estimator, first, fold, inputs) if updates else estimator
                 update_time = time.perf_counter() - begin
-                X_test = _safe_indexing(table, fold.test)
+                X_test, by_row = inputs.of_prediction(fold.test)
                 for candidate in candidates:
                     where = (candidate.name, scenario, fold)
                     begin = time.perf_counter()
-                    params = {"groups": _rows(groups, fold.test)} if candidate.predicts_with_groups else {}
+                    params = _params(by_row, groups=candidate.predicts_with_groups, offset=True)
                     probability = model.predict_proba(X_test, **params, **candidate.predict_params)
                     records.append(
                         {
                             "estimator": candidate.name,
                             "scenario": scenario,
                             "fold": fold.number,
-                            "n_train": len(train),
-                            "n_test": len(fold.test),
+                            "n_train": inputs.count(train),
+                            "n_test": inputs.count(fold.test),
                             "fit_time": fit_time,
                             "predict_time": time.perf_counter() - begin + update_time,
                             "probability": _of_class(probability, model.classes_, positive, len(fold.test)),
@@ -196,19 +251,29 @@ def _fit_and_predict(candidates, folds, table, groups, labels, positive, times, 
     return records, [(first.name, category, text) for category, text in first_texts.items()]
 
 
-def _params(candidate, groups, rows, times, weights):
-    params = {}
-    if candidate.groups is not None:
-        params[candidate.fit_prefix + "groups"] = groups.iloc[rows]
-    if candidate.takes_time and times is not None:
-        params[candidate.fit_prefix + "time"] = np.asarray(times)[rows]
-    if weights is not None:
-        params[candidate.weight_key] = weights[rows]
+def _params(by_row, **taken):
+    """What a method takes of it, without what there is not."""
+    return {name: by_row[name] for name, takes in taken.items() if takes and by_row[name] is not None}
+
+
+def _params_of_fit(candidate, by_row):
+    taken = _params(by_row, groups=candidate.groups is not None, time=candidate.takes_time, offset=True)
+    params = {candidate.fit_prefix + name: value for name, value in taken.items()}
+    if by_row["sample_weight"] is not None:
+        params[candidate.weight_key] = by_row["sample_weight"]
     return params
 
 
-def _rows(groups, rows):
-    return None if groups is None else groups.iloc[rows]
+def _shown(estimator, candidate, fold, inputs):
+    """A copy of the fitted estimator that has seen the rows of the tested groups that are for it to see."""
+    # Of several factors, the update teaches every level that occurs: the training rows go along, so that the levels
+    # shared with them keep what they have learnt.
+    shown = np.concatenate([fold.train, fold.update]) if inputs.several_factors else fold.update
+    X, y, by_row = inputs.of_fit(shown)
+    params = _params(by_row, groups=candidate.predicts_with_groups, offset=True, sample_weight=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ForgottenGroupsWarning)
+        return _updated(estimator, X, y, **params)
 
 
 def _final(estimator):

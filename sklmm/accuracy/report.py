@@ -17,6 +17,7 @@ from sklmm.accuracy.metrics import compute_metrics, metric_columns
 from sklmm.accuracy.resampling import resample_metrics
 from sklmm.accuracy.scenarios import plan_scenarios
 from sklmm.accuracy.text import notes_on_rows, notes_on_warnings, report_document
+from sklmm.design.outcomes import event_of
 from sklmm.messages import warn
 from sklmm.reporting import rendering
 
@@ -40,7 +41,12 @@ def accuracy_report(
     update_rows=5,
     time=None,
     sample_weight=None,
+    offset=None,
+    offset_feature=None,
+    trials=None,
     random_effects=None,
+    link="logit",
+    positive=None,
     n_jobs=None,
     random_state=None,
     verbose=0,
@@ -65,7 +71,7 @@ def accuracy_report(
         name, columns of strings or categories become indicators (a column of two categories keeps its name).
     X : {array-like, dataframe} of shape (n_samples, n_features)
     y : array-like of shape (n_samples,)
-        Any two labels. Probabilities are those of the second.
+        Any two labels. Probabilities are those of the second. With `trials` numbers of successes.
     groups : array-like, default=None
         Group labels: 1-D, or a column a factor, as in the estimators' `fit`. They are handed to `fit` and
         `predict_proba` of those classifiers that take ``groups=`` (to the last step of a pipeline; elsewhere by
@@ -108,8 +114,25 @@ def accuracy_report(
     sample_weight : array-like of shape (n_samples,), default=None
         How many rows each row counts for: in fits, of which all must take ``sample_weight=``, in updates of groups, and
         in metrics. Such a row is in one fold, and with 0 in none.
+    offset : array-like of shape (n_samples,), default=None
+        What is added to linear predictors, such as the logarithm of an exposure: of all estimators known by name, in
+        fits, updates and predictions, and of those whose `fit` and `predict_proba` take ``offset=`` (the last step of a
+        pipeline; elsewhere by metadata routing, where it is enabled). Others do not know of it.
+    offset_feature : str, int or callable, default=None
+        Column of X that holds the offset, in its place. It is no feature to estimators that are handed the offset;
+        others see it in X as a feature, or as what their own `offset_feature` or formula says.
+    trials : array-like of shape (n_samples,), default=None
+        Numbers of trials, of which y are successes: a row of X is a line of counts, and two weighted rows to
+        estimators (see `sklmm.expand_counts`), of the classes 0 and 1. A line is in one fold, `update_rows` and `cv`
+        are of lines, and metrics count trials. A model with a formula of counts finds them in X, line by line.
     random_effects : None, str or list of str, default=None
         Of "mixed", see `MixedLogisticRegression`.
+    link : {"logit", "probit", "cloglog"}, default="logit"
+        Of "mixed" and "gee". The others that are known by name are logistic whatever it is.
+    positive : label, default=None
+        The event that the linear predictors of "mixed" and "gee" are of; None is the second class. With ``"cloglog"``
+        another event is another model; with symmetric links predictions are the same. Reported probabilities remain
+        those of the second class.
     n_jobs : int, default=None
         Number of processes, as in scikit-learn. Results do not depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -126,7 +149,7 @@ def accuracy_report(
     Raises
     ------
     TypeError
-        For what is no classifier with probabilities; with `sample_weight`, for one that takes none.
+        For what is no classifier with probabilities; with `sample_weight` or `trials`, for one that takes no weights.
     ValueError
         For invalid arguments; where an estimator fails, with its name, the scenario and the fold.
 
@@ -154,12 +177,28 @@ def accuracy_report(
     >>> table = report.summary.set_index(["scenario", "estimator", "metric"])["estimate"]
     >>> bool(table["known groups", "mixed", "log loss"] < table["known groups", "pooled", "log loss"])
     True
+
+    Numbers of sick animals among those at risk, a line for each herd and period:
+
+    >>> from sklmm.datasets import load_cbpp
+    >>> rows = load_cbpp(as_frame=True).frame
+    >>> lines = rows[rows["ill"] == 1]
+    >>> report = accuracy_report(
+    ...     "mixed", lines[["period"]], lines["incidence"], trials=lines["size"], groups=lines["herd"],
+    ...     scenarios="known groups", metrics="log loss", n_resamples=100, random_state=0,
+    ... )
+    >>> len(lines), report.predictions["line"].nunique(), int(report.predictions["weight"].sum())
+    (56, 56, 842)
     """
     names = _check_settings(metrics, threshold, level, n_resamples)
-    data = read_data(X, y, groups, group_features, split_by, time, sample_weight)
-    candidates = resolve_estimators(
-        DEFAULT_ESTIMATORS if estimators is None else estimators, group_features is not None, random_effects
+    data = read_data(
+        X, y, groups, group_features, split_by, time, sample_weight, offset, offset_feature, trials
     )
+    event_of(data.classes, positive)
+    candidates = resolve_estimators(
+        DEFAULT_ESTIMATORS if estimators is None else estimators, group_features is not None, random_effects, link,
+        positive,
+    )  # fmt: skip
     folds_seed, resampling_seed = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=2)
     plan = plan_scenarios(
         scenarios,
@@ -170,8 +209,9 @@ def accuracy_report(
         X=X,
         counted=None if data.weights is None else data.weights > 0,
         update_rows=update_rows,
-        order=time,
+        order=data.time,
         random_state=int(folds_seed),
+        lines=data.lines,
     )
     evaluation = evaluate(data, plan, candidates, n_jobs=n_jobs, verbose=verbose)
     for name, category, text in evaluation.warnings:
@@ -231,12 +271,13 @@ class AccuracyReport:
         A row for each scenario, estimator and metric: "estimate", "std_error", "lower", "upper", and of the difference
         to the first estimator "difference", "difference_std_error", "difference_lower", "difference_upper".
     scores : DataFrame
-        A row for each estimator, scenario and fold: "n_train", "n_test", "fit_time", "predict_time" (seconds), and a
-        column for each metric.
+        A row for each estimator, scenario and fold: "n_train", "n_test" (rows, or lines of counts), "fit_time",
+        "predict_time" (seconds), and a column for each metric.
     predictions : DataFrame
         A row for each estimator, scenario and tested row: "estimator", "scenario", "fold", "row" (position in X),
         "group" (of `factor`), "y" (1 for the second class), "probability" (of the second class); and "weight", if there
-        was a `sample_weight`.
+        was a `sample_weight`. Of counts two for each tested line, one for its successes and one for the others, with
+        "line" in place of "row", and "weight" the numbers of trials.
     estimators : list of str
     scenarios : list of str
     metrics : list of str
@@ -248,6 +289,8 @@ class AccuracyReport:
         Confidence level of the intervals.
     threshold : float
     n_resamples : int
+    unit : {"row", "line"}
+        What a row of X is: a line if there were `trials`.
     warnings : list of (str, type, str)
         What estimators warned of: the estimator, the kind of warning, and its text with the number of fits.
     notes : list of str
@@ -263,10 +306,12 @@ class AccuracyReport:
         self.factor = data.factor
         self.threshold, self.level, self.n_resamples = threshold, level, n_resamples
         self.warnings = evaluation.warnings
-        self.notes = [*notes_on_rows(plan, data.factor), *notes, *notes_on_warnings(evaluation.warnings)]
+        self.unit = "row" if data.lines is None else "line"
+        self.notes = [*notes_on_rows(plan, data.factor, self.unit), *notes, *notes_on_warnings(evaluation.warnings)]
         # No features: what was predicted for whom is enough for every table and picture.
         self._plan, self._probabilities, self._times = plan, evaluation.probabilities, evaluation.times
         self._target, self._codes, self._levels, self._weights = data.target, data.codes, data.levels, data.weights
+        self._lines = None if data.lines is None else data.lines.of_row
 
     @cached_property
     def predictions(self):
@@ -280,7 +325,7 @@ class AccuracyReport:
                         "estimator": np.full(len(rows), self.estimators.index(name), dtype=np.int16),
                         "scenario": np.full(len(rows), self.scenarios.index(scenario.name), dtype=np.int16),
                         "fold": scenario.fold_numbers,
-                        "row": rows,
+                        self.unit: rows if self._lines is None else self._lines[rows],
                         "group": self._codes[rows],
                         "y": self._target[rows],
                         "probability": probability,

@@ -40,6 +40,34 @@ class Fold:
 
 
 @dataclass(frozen=True, eq=False)
+class Lines:
+    """Lines of counts, of which each is one row or two: they stay whole, and are what splits of the caller's are of.
+
+    Attributes
+    ----------
+    of_row : ndarray of int, shape (n,)
+        The line that each row is from, ascending.
+    X : array-like with a row a line
+    y, codes : ndarray with an entry a line
+        Numbers of successes; groups.
+    weights : ndarray with an entry a line, or None
+        How often each line counts, besides its trials.
+    """
+
+    of_row: np.ndarray
+    X: object
+    y: np.ndarray
+    codes: np.ndarray
+    weights: np.ndarray | None = None
+
+    def rows(self, lines):
+        """Positions of all rows of lines."""
+        first, last = np.searchsorted(self.of_row, lines), np.searchsorted(self.of_row, lines, side="right")
+        size = last - first
+        return np.repeat(first + size - np.cumsum(size), size) + np.arange(size.sum())
+
+
+@dataclass(frozen=True, eq=False)
 class Scenario:
     """A scenario and its folds.
 
@@ -55,13 +83,16 @@ class Scenario:
         groups of one row.
     n_left_out : int
         Rows of groups that have too few rows to be updated and tested.
+    n_tested : int
+        These three count a line of counts once.
     """
 
     name: str
     folds: list
     n_groups: int
     n_unseen: int
-    n_left_out: int = 0
+    n_left_out: int
+    n_tested: int
 
     @property
     def rows(self):
@@ -86,6 +117,7 @@ def plan_scenarios(
     update_rows=5,
     order=None,
     random_state=None,
+    lines=None,
 ):
     """Splits of the rows for each scenario.
 
@@ -111,6 +143,8 @@ def plan_scenarios(
         What "first" refers to, such as times. None: the order of the rows.
     random_state : int, RandomState instance or None
         A scenario's splits do not depend on which others are asked for.
+    lines : Lines, optional
+        Where y and its like have a row or two for each line of counts: no line is split, and update_rows counts lines.
 
     Returns
     -------
@@ -126,22 +160,60 @@ def plan_scenarios(
     # Always both seeds, in this order, whatever is asked for.
     new_seed, known_seed = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=2)
     counted = np.ones(len(y), dtype=bool) if counted is None else counted
+    given = (X, y, codes) if lines is None else (lines.X, lines.y, lines.codes)
+    rows = _CountedRows(y, codes, counted, factor, given, lines)
     plan, held_out = [], {}
     for name in names:
         if name in _HOLD_GROUPS_OUT:
             key = id(cv[name])
             if key not in held_out:
-                held_out[key] = _new_group_folds(cv[name], X, y, codes, counted, factor, name, int(new_seed))
+                held_out[key] = _new_group_folds(cv[name], rows, name, int(new_seed))
             folds = held_out[key]
-            n_held_out = sum(len(fold.test) for fold in folds)
+            n_held_out = sum(rows.count(fold.test) for fold in folds)
             if name == "updated groups":
-                folds = _updated(folds, codes, update_rows, order, factor)
+                folds = _updated(folds, rows, update_rows, order)
         else:
-            folds = _known_group_folds(cv[name], X, y, codes, counted, factor, int(known_seed))
-            n_held_out = sum(len(fold.test) for fold in folds)
-        n_left_out = n_held_out - sum(len(fold.test) + len(fold.update) for fold in folds)
-        plan.append(_described(name, folds, codes, n_left_out))
+            folds = _known_group_folds(cv[name], rows, int(known_seed))
+            n_held_out = sum(rows.count(fold.test) for fold in folds)
+        n_left_out = n_held_out - sum(rows.count(fold.test) + rows.count(fold.update) for fold in folds)
+        plan.append(_described(name, folds, rows, n_left_out))
     return plan
+
+
+@dataclass(frozen=True, eq=False)
+class _CountedRows:
+    """The rows to be split.
+
+    Attributes
+    ----------
+    y, codes, counted : ndarray of shape (n,)
+    factor : str
+    given : tuple
+        X, y and groups for splitters of the caller's.
+    lines : Lines or None
+    """
+
+    y: np.ndarray
+    codes: np.ndarray
+    counted: np.ndarray
+    factor: str
+    given: tuple
+    lines: Lines | None
+
+    @property
+    def word(self):
+        return "row" if self.lines is None else "line"
+
+    def units(self, rows):
+        """What is dealt, of rows a line's together: the number of each row's, from 0, and the first row of each."""
+        if self.lines is None:
+            return np.arange(len(rows)), rows
+        is_first = np.append(True, np.diff(self.lines.of_row[rows]) != 0)
+        return np.cumsum(is_first) - 1, rows[is_first]
+
+    def count(self, rows):
+        """How many rows, or lines."""
+        return len(rows) if self.lines is None else len(np.unique(self.lines.of_row[rows]))
 
 
 def _scenario_names(scenarios):
@@ -186,11 +258,12 @@ def _cv_by_scenario(cv, names):
 # --- the three scenarios ------------------------------------------------------------------------------------
 
 
-def _new_group_folds(cv, X, y, codes, counted, factor, name, seed):
+def _new_group_folds(cv, rows, name, seed):
     """Whole groups are held out."""
+    codes, factor = rows.codes, rows.factor
     if isinstance(cv, Integral):
-        rows = np.flatnonzero(counted)
-        n_groups = len(np.unique(codes[rows]))
+        counted = np.flatnonzero(rows.counted)
+        n_groups = len(np.unique(codes[counted]))
         if n_groups < cv:
             raise ValueError(
                 f"cv={cv} folds of {name} need at least {cv} groups, but {factor} has {n_groups}; lower cv"
@@ -200,13 +273,13 @@ def _new_group_folds(cv, X, y, codes, counted, factor, name, seed):
             # That a class has fewer rows than there are folds is no trouble unless a training fold lacks it (below).
             warnings.simplefilter("ignore", UserWarning)
             try:
-                splits = list(splitter.split(np.empty(len(rows)), y[rows], codes[rows]))
+                splits = list(splitter.split(np.empty(len(counted)), rows.y[counted], codes[counted]))
             except ValueError as error:
                 raise ValueError(f"cv={cv} folds of {name} cannot be made: {error}") from error
-        splits = [(rows[train], rows[test]) for train, test in splits]
+        splits = [(counted[train], counted[test]) for train, test in splits]
+        folds = _as_folds(splits, rows, name)
     else:
-        splits = _given_splits(cv, X, y, codes)
-    folds = _as_folds(splits, y, counted, name)
+        folds = _given_folds(cv, rows, name)
     for fold in folds:
         shared = np.intersect1d(codes[fold.train], codes[fold.test])
         if shared.size:
@@ -217,22 +290,22 @@ def _new_group_folds(cv, X, y, codes, counted, factor, name, seed):
     return folds
 
 
-def _known_group_folds(cv, X, y, codes, counted, factor, seed):
+def _known_group_folds(cv, rows, seed):
     """The rows of every group are spread over the folds."""
-    if isinstance(cv, Integral):
-        rows = np.flatnonzero(counted)
-        if len(rows) < cv:
-            raise ValueError(f"cv={cv} folds need at least {cv} rows, but there are {len(rows)}; lower cv")
-        if np.bincount(codes[rows]).max() == 1:
-            raise ValueError(
-                f"every group of {factor} has one row: whichever row is tested, its group is not known to the model. "
-                "Leave out the scenario 'known groups'"
-            )
-        fold_of = _deal(codes[rows], int(cv), np.random.RandomState(seed))
-        splits = [(rows[fold_of != k], rows[fold_of == k]) for k in range(cv)]
-    else:
-        splits = _given_splits(cv, X, y, codes)
-    return _as_folds(splits, y, counted, "known groups")
+    if not isinstance(cv, Integral):
+        return _given_folds(cv, rows, "known groups")
+    counted = np.flatnonzero(rows.counted)
+    unit, first = rows.units(counted)
+    if len(first) < cv:
+        raise ValueError(f"cv={cv} folds need at least {cv} {rows.word}s, but there are {len(first)}; lower cv")
+    if np.bincount(rows.codes[first]).max() == 1:
+        raise ValueError(
+            f"every group of {rows.factor} has one {rows.word}: whichever {rows.word} is tested, its group is not "
+            "known to the model. Leave out the scenario 'known groups'"
+        )
+    fold_of = _deal(rows.codes[first], int(cv), np.random.RandomState(seed))[unit]
+    splits = [(counted[fold_of != k], counted[fold_of == k]) for k in range(cv)]
+    return _as_folds(splits, rows, "known groups")
 
 
 def _deal(codes, n_folds, rng):
@@ -250,25 +323,29 @@ def _deal(codes, n_folds, rng):
     return fold_of
 
 
-def _updated(folds, codes, update_rows, order, factor):
+def _updated(folds, rows, update_rows, order):
     """The folds of new groups, with the first rows of each tested group set apart."""
     if not isinstance(update_rows, Integral) or isinstance(update_rows, (bool, np.bool_)) or update_rows < 1:
         raise ValueError(f"update_rows must be an integer >= 1, got {update_rows!r}")
+    codes = rows.codes
     rank = np.arange(len(codes)) if order is None else _ranks(order, len(codes))
     updated = []
     for fold in folds:
-        test = fold.test[np.lexsort((fold.test, rank[fold.test], codes[fold.test]))]
-        _, start, size = np.unique(codes[test], return_index=True, return_counts=True)
-        is_first = np.arange(len(test)) - np.repeat(start, size) < update_rows
+        test = np.sort(fold.test)
+        unit, first = rows.units(test)
+        place = np.lexsort((first, rank[first], codes[first]))
+        _, start, size = np.unique(codes[first[place]], return_index=True, return_counts=True)
+        is_first, tested = np.empty(len(first), dtype=bool), np.empty(len(first), dtype=bool)
+        is_first[place] = np.arange(len(first)) - np.repeat(start, size) < update_rows
         # Groups that would have no row left are not shown either: nothing is learnt for nobody.
-        tested = np.repeat(size > update_rows, size)
-        shown, kept = np.sort(test[is_first & tested]), np.sort(test[~is_first & tested])
+        tested[place] = np.repeat(size > update_rows, size)
+        shown, kept = test[(is_first & tested)[unit]], test[(~is_first & tested)[unit]]
         if kept.size:
             updated.append(Fold(fold.number, fold.train, kept, shown))
     if not updated:
         raise ValueError(
-            f"updated groups: no group of {factor} has more than update_rows={update_rows} rows, so that none is left "
-            "to be tested; lower update_rows"
+            f"updated groups: no group of {rows.factor} has more than update_rows={update_rows} {rows.word}s, so that "
+            "none is left to be tested; lower update_rows"
         )
     return updated
 
@@ -285,18 +362,23 @@ def _ranks(order, n_rows):
 # --- splits -> folds ----------------------------------------------------------------------------------------
 
 
-def _given_splits(cv, X, y, codes):
+def _given_folds(cv, rows, name):
+    """Folds of a splitter or of splits of the caller's, which are of lines where there are lines."""
+    X, y, codes = rows.given
     if not hasattr(cv, "split"):
-        return list(cv)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
-        return list(cv.split(np.empty((len(y), 1)) if X is None else X, y, codes))
+        splits = list(cv)
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The groups parameter is ignored", UserWarning)
+            splits = list(cv.split(np.empty((len(y), 1)) if X is None else X, y, codes))
+    return _as_folds(splits, rows, name, rows.lines)
 
 
-def _as_folds(splits, y, counted, name):
-    """Folds of the rows that count, from pairs of positions or masks, checked."""
+def _as_folds(splits, rows, name, lines=None):
+    """Folds of the rows that count, from pairs of positions or masks, of rows or of lines, checked."""
     if not splits:
         raise ValueError(f"cv gives no splits for {name}")
+    y, counted = rows.y, rows.counted
     folds, times_tested = [], np.zeros(len(y), dtype=np.intp)
     for number, split in enumerate(splits, start=1):
         where = f"cv: fold {number} of {name}"
@@ -304,7 +386,10 @@ def _as_folds(splits, y, counted, name):
             train, test = split
         except (TypeError, ValueError):
             raise ValueError(f"{where} is not a pair (train, test)") from None
-        train, test = (_positions(part, len(y), where) for part in (train, test))
+        if lines is None:
+            train, test = (_positions(part, len(y), where) for part in (train, test))
+        else:
+            train, test = (lines.rows(_positions(part, len(lines.y), where, "line")) for part in (train, test))
         train, test = train[counted[train]], test[counted[test]]
         if not test.size:
             raise ValueError(f"{where} tests no row")
@@ -325,29 +410,29 @@ def _as_folds(splits, y, counted, name):
     return folds
 
 
-def _positions(part, n_rows, where):
+def _positions(part, n_rows, where, word="row"):
     part = np.asarray(part)
     if part.dtype == bool:
         if part.shape != (n_rows,):
-            raise ValueError(f"{where} is a mask of shape {part.shape}, but there are {n_rows} rows")
+            raise ValueError(f"{where} is a mask of shape {part.shape}, but there are {n_rows} {word}s")
         return np.flatnonzero(part)
     if part.ndim != 1 or (part.dtype.kind not in "iu" and part.size):
-        raise ValueError(f"{where} holds neither positions of rows nor a mask of them")
+        raise ValueError(f"{where} holds neither positions of {word}s nor a mask of them")
     part = part.astype(np.intp)
     if part.size and (part.min() < 0 or part.max() >= n_rows):
-        raise ValueError(f"{where} names row {part.min() if part.min() < 0 else part.max()} of {n_rows}")
+        raise ValueError(f"{where} names {word} {part.min() if part.min() < 0 else part.max()} of {n_rows}")
     return part
 
 
-def _described(name, folds, codes, n_left_out):
-    tested = np.concatenate([fold.test for fold in folds])
+def _described(name, folds, rows, n_left_out):
+    codes, tested = rows.codes, np.concatenate([fold.test for fold in folds])
     n_unseen = 0
     for fold in folds:
         seen = np.zeros(codes.max() + 1, dtype=bool)
         seen[codes[fold.train]] = True
         seen[codes[fold.update]] = True
-        n_unseen += np.count_nonzero(~seen[codes[fold.test]])
-    return Scenario(name, folds, len(np.unique(codes[tested])), int(n_unseen), n_left_out)
+        n_unseen += rows.count(fold.test[~seen[codes[fold.test]]])
+    return Scenario(name, folds, len(np.unique(codes[tested])), int(n_unseen), n_left_out, rows.count(tested))
 
 
 def _listed(names):

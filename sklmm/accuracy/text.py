@@ -12,11 +12,18 @@ def report_document(report):
     """The document that a report prints, see `sklmm.reporting.rendering`."""
     other, one = (shown_label(label) for label in report.classes)
     share = np.average(report._target, weights=report._weights)
-    counted = "" if report._weights is None else f", which count for {_numbers.count(report._weights.sum())}"
+    many, n = f"{report.unit}s", len(report._target) if report._lines is None else len(np.unique(report._lines))
+    if report._weights is None:
+        counted = ""
+    elif report._lines is None:
+        counted = f", which count for {_numbers.count(report._weights.sum())}"
+    else:
+        counted = f", {_numbers.count(report._weights.sum())} trials"
+    of_all = "rows" if report._lines is None else "trials"
     folds = sorted({len(scenario.folds) for scenario in report._plan})
     facts = [
-        ("Outcome", f"probability of {one} (against {other}), which {share:.1%} of the rows have"),
-        ("Rows", f"{len(report._target):,} in {len(report._levels):,} groups of {report.factor}{counted}"),
+        ("Outcome", f"probability of {one} (against {other}), which {share:.1%} of the {of_all} have"),
+        (many.capitalize(), f"{n:,} in {len(report._levels):,} groups of {report.factor}{counted}"),
         ("Folds", " or ".join(map(str, folds))),
         ("Standard errors", f"from resampling groups {report.n_resamples:,} times"),
     ]
@@ -35,7 +42,7 @@ def scenario_tables(report, scenario):
         estimates.append([metric, *(f"{write(row.estimate)} ± {write(row.std_error)}" for row in part.itertuples())])
         differences.append([metric, *(_interval(row, write) for row in part.loc[others].itertuples())])
     name = scenario.name.capitalize()
-    title = f"{name} ({len(scenario.rows):,} rows of {scenario.n_groups:,} groups), estimate ± standard error"
+    title = f"{name} ({scenario.n_tested:,} {report.unit}s of {scenario.n_groups:,} groups), estimate ± standard error"
     tables = [_render.Table(title, ["", *report.estimators], estimates)]
     if others:
         title = f"{name}, difference to {first}: {100 * report.level:.6g} % interval, * where it leaves out 0"
@@ -43,19 +50,20 @@ def scenario_tables(report, scenario):
     return tables
 
 
-def notes_on_rows(plan, factor):
-    """What to know of the rows tested, in sentences."""
+def notes_on_rows(plan, factor, unit="row"):
+    """What to know of the rows tested, or lines of counts, in sentences."""
     notes = []
     for scenario in plan:
         if scenario.name == "known groups" and scenario.n_unseen:
             notes.append(
-                f"Known groups: {scenario.n_unseen:,} of {len(scenario.rows):,} rows are of groups of {factor} without "
-                "a row in training, as groups of one row always are; they are predicted as of new groups."
+                f"Known groups: {scenario.n_unseen:,} of {scenario.n_tested:,} {unit}s are of groups of {factor} "
+                f"without a {unit} in training, as groups of one {unit} always are; they are predicted as of new "
+                "groups."
             )
         if scenario.n_left_out:
             notes.append(
-                f"Updated groups: {scenario.n_left_out:,} rows are left out, of groups of {factor} that have too few "
-                "rows to be both shown and tested."
+                f"Updated groups: {scenario.n_left_out:,} {unit}s are left out, of groups of {factor} that have too "
+                f"few {unit}s to be both shown and tested."
             )
     return notes
 

@@ -12,6 +12,7 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from sklmm.design.grouping import as_group_frame, encode_groups, lookup_codes
+from sklmm.design.observations import read_offset
 from sklmm.design.outcomes import encode_target
 
 # Precision of a prior that only makes the maximum exist where features are collinear or separate the classes.
@@ -22,17 +23,22 @@ _MAX_ITER = 100
 
 
 class _LogitClassifier(ClassifierMixin, BaseEstimator):
-    """A binary classifier with a linear predictor of its own, on standardised features."""
+    """A binary classifier with a linear predictor of its own, on standardised features.
 
-    def _start(self, X, y, sample_weight):
-        """The standardised features with a leading 1, the outcomes as 0 and 1, and counts of rows, all positive."""
+    An offset, in `fit` and in predictions, is added to the linear predictor: a feature whose coefficient is 1, and that
+    no prior shrinks.
+    """
+
+    def _start(self, X, y, sample_weight, offset):
+        """Standardised features with a leading 1, outcomes as 0 and 1, counts of rows, all positive, and offsets."""
         X = np.asarray(X, dtype=np.float64)
         target, self.classes_ = encode_target(y)
         weights = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         self._center = np.average(X, axis=0, weights=weights)
         scale = np.sqrt(np.average((X - self._center) ** 2, axis=0, weights=weights))
         self._scale = np.where(scale > 1e-12 * np.abs(self._center), scale, np.inf)  # a constant is no feature
-        return self._columns(X), target.astype(np.float64), weights
+        offset = np.zeros(len(X)) if offset is None else read_offset(offset, len(X))
+        return self._columns(X), target.astype(np.float64), weights, offset
 
     def _columns(self, X):
         X = np.asarray(X, dtype=np.float64)
@@ -41,22 +47,24 @@ class _LogitClassifier(ClassifierMixin, BaseEstimator):
         np.divide(X - self._center, self._scale, out=Z[:, 1:])
         return Z
 
-    def predict_proba(self, X, groups=None):
-        """Probabilities of the two classes; `groups` as in `fit`, None for unknown ones."""
+    def predict_proba(self, X, groups=None, offset=None):
+        """Probabilities of the two classes; `groups` and `offset` as in `fit`, groups None for unknown ones."""
         eta = self._linear_predictor(self._columns(X), groups)
+        if offset is not None:
+            eta = eta + read_offset(offset, len(eta))
         return np.column_stack([expit(-eta), expit(eta)])
 
-    def predict(self, X, groups=None):
+    def predict(self, X, groups=None, offset=None):
         """The more likely class."""
-        return self.classes_[(self.predict_proba(X, groups)[:, 1] > 0.5).astype(np.intp)]
+        return self.classes_[(self.predict_proba(X, groups, offset)[:, 1] > 0.5).astype(np.intp)]
 
 
 class PooledClassifier(_LogitClassifier):
     """Plain logistic regression by maximum likelihood, as if there were no groups."""
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, offset=None):
         """Fit the model to rows X with outcomes y."""
-        self._theta = _pooled(*self._start(X, y, sample_weight))
+        self._theta = _pooled(*self._start(X, y, sample_weight, offset))
         return self
 
     def _linear_predictor(self, Z, groups):
@@ -88,19 +96,19 @@ class SeparateClassifier(_LogitClassifier):
         self.slope_sd = slope_sd
         self.intercept_sd = intercept_sd
 
-    def fit(self, X, y, groups, sample_weight=None):
+    def fit(self, X, y, groups, sample_weight=None, offset=None):
         """Fit the models to rows X with outcomes y; `groups` is one factor."""
-        Z, target, weights = self._start(X, y, sample_weight)
+        Z, target, weights, offset = self._start(X, y, sample_weight, offset)
         (name, labels), *others = as_group_frame(groups, len(Z)).items()
         if others:
             raise ValueError("separate models are of one grouping factor")
         codes, self._levels = encode_groups(labels, name)
-        pooled = _pooled(Z, target, weights)
+        pooled = _pooled(Z, target, weights, offset)
         mean = np.zeros(Z.shape[1])
         mean[0] = pooled[0]
         precision = np.full(Z.shape[1], self.slope_sd**-2.0)
         precision[0] = self.intercept_sd**-2.0
-        each = _fit_each(Z, target, weights, codes, len(self._levels), mean, precision)
+        each = _fit_each(Z, target, weights, offset, codes, len(self._levels), mean, precision)
         self._theta = np.vstack([each, pooled])  # code -1 is the last row
         return self
 
@@ -130,9 +138,9 @@ class GroupDummiesClassifier(_LogitClassifier):
     def __init__(self, effect_sd=10.0):
         self.effect_sd = effect_sd
 
-    def fit(self, X, y, groups, sample_weight=None):
+    def fit(self, X, y, groups, sample_weight=None, offset=None):
         """Fit the model to rows X with outcomes y; `groups` may have several columns, each a factor."""
-        Z, target, weights = self._start(X, y, sample_weight)
+        Z, target, weights, offset = self._start(X, y, sample_weight, offset)
         factors = as_group_frame(groups, len(Z))
         codes, self._levels = {}, {}
         for name, labels in factors.items():
@@ -152,7 +160,8 @@ class GroupDummiesClassifier(_LogitClassifier):
                 f"fixed effects for {n_levels} levels of {lead} beside {border.shape[1]} columns take too much memory; "
                 "leave out 'dummies'"
             )
-        effects, beta = _fit_with_effects(border, target, weights, codes[lead], n_levels, precision, penalty)
+        given = target, weights, offset, codes[lead]
+        effects, beta = _fit_with_effects(border, *given, n_levels, precision, penalty)
         ends = np.cumsum([Z.shape[1], *(len(self._levels[name]) for name in others)])
         self._beta = beta[: Z.shape[1]]
         self._effects = dict(zip(others, np.split(beta, ends)[1:], strict=False))
@@ -178,21 +187,26 @@ def _log_likelihood_rows(y, eta):
     return y * eta - np.logaddexp(0.0, eta)
 
 
-def _pooled(Z, y, weights):
+def _pooled(Z, y, weights, offset):
     """Coefficients of one model for all rows."""
     mean, precision = np.zeros(Z.shape[1]), np.full(Z.shape[1], _NEXT_TO_NOTHING)
     precision[0] = 0.0
-    return _fit_each(Z, y, weights, np.zeros(len(y), dtype=np.intp), 1, mean, precision)[0]
+    return _fit_each(Z, y, weights, offset, np.zeros(len(y), dtype=np.intp), 1, mean, precision)[0]
 
 
-def _fit_each(Z, y, weights, codes, n_groups, mean, precision):
+def _first_intercept(y, weights, offset):
+    """Where to begin: the intercept of rows whose offsets are all at their mean."""
+    return logit(np.average(y, weights=weights)) - np.average(offset, weights=weights)
+
+
+def _fit_each(Z, y, weights, offset, codes, n_groups, mean, precision):
     """Posterior modes of a model a group, by Newton's method with steps halved group by group until they rise.
 
     Parameters
     ----------
     Z : ndarray of shape (n, k)
         Features, a 1 first.
-    y, weights : ndarray of shape (n,)
+    y, weights, offset : ndarray of shape (n,)
     codes : ndarray of shape (n,)
     n_groups : int
     mean, precision : ndarray of shape (k,)
@@ -204,13 +218,13 @@ def _fit_each(Z, y, weights, codes, n_groups, mean, precision):
     """
     k = Z.shape[1]
     order = np.argsort(codes, kind="stable")  # rows of a group side by side: sums over groups are sums of slices
-    columns, y, weights = np.ascontiguousarray(Z[order].T), y[order], weights[order]
+    columns, y, weights, offset = np.ascontiguousarray(Z[order].T), y[order], weights[order], offset[order]
     sizes = np.bincount(codes, minlength=n_groups)
     theta = np.tile(mean, (n_groups, 1))
     if precision[0] == 0:
-        theta[:, 0] = logit(np.average(y, weights=weights))
+        theta[:, 0] = _first_intercept(y, weights, offset)
 
-    def rise(part, columns, y, weights, sizes):
+    def rise(part, columns, y, weights, offset, sizes):
         """One Newton step of some groups: their new coefficients, and what the step promised in log-likelihood."""
         starts = np.cumsum(sizes) - sizes
 
@@ -219,8 +233,8 @@ def _fit_each(Z, y, weights, codes, n_groups, mean, precision):
 
         def linear_predictor(theta):
             if len(theta) == 1:
-                return theta[0] @ columns
-            return np.einsum("ij,ji->i", theta.repeat(sizes, axis=0), columns)
+                return theta[0] @ columns + offset
+            return np.einsum("ij,ji->i", theta.repeat(sizes, axis=0), columns) + offset
 
         def objective(theta, eta):
             return sums(weights * _log_likelihood_rows(y, eta)) - 0.5 * ((theta - mean) ** 2) @ precision
@@ -251,18 +265,18 @@ def _fit_each(Z, y, weights, codes, n_groups, mean, precision):
 
     left = np.arange(n_groups)
     for _ in range(_MAX_ITER):
-        theta[left], promise = rise(theta[left], columns, y, weights, sizes)
+        theta[left], promise = rise(theta[left], columns, y, weights, offset, sizes)
         unfinished = promise >= _TOL
         if not unfinished.any():
             break
         if not unfinished.all():  # a few groups with extreme coefficients take many steps: go on with these alone
             rows = np.repeat(unfinished, sizes)
-            columns, y, weights = columns[:, rows], y[rows], weights[rows]
+            columns, y, weights, offset = columns[:, rows], y[rows], weights[rows], offset[rows]
             sizes, left = sizes[unfinished], left[unfinished]
     return theta
 
 
-def _fit_with_effects(B, y, weights, codes, n_levels, precision, penalty):
+def _fit_with_effects(B, y, weights, offset, codes, n_levels, precision, penalty):
     """Mode of a model with an effect for each level and coefficients of the columns of B.
 
     The Newton system is an arrow: diagonal for the effects a, dense for the coefficients b. Eliminating the effects
@@ -272,7 +286,7 @@ def _fit_with_effects(B, y, weights, codes, n_levels, precision, penalty):
     ----------
     B : ndarray or sparse array of shape (n, q)
         A 1 first.
-    y, weights : ndarray of shape (n,)
+    y, weights, offset : ndarray of shape (n,)
     codes : ndarray of shape (n,)
     n_levels : int
     precision : float
@@ -287,12 +301,12 @@ def _fit_with_effects(B, y, weights, codes, n_levels, precision, penalty):
     """
     sum_rows = _indicators(codes, n_levels).T.tocsr()
     a, b = np.zeros(n_levels), np.zeros(B.shape[1])
-    b[0] = logit(np.average(y, weights=weights))
+    b[0] = _first_intercept(y, weights, offset)
 
     def objective(a, b, eta):
         return weights @ _log_likelihood_rows(y, eta) - 0.5 * (precision * (a @ a) + penalty @ b**2)
 
-    eta = a[codes] + B @ b
+    eta = a[codes] + B @ b + offset
     value = objective(a, b, eta)
     for _ in range(_MAX_ITER):
         p = expit(eta)
@@ -314,7 +328,7 @@ def _fit_with_effects(B, y, weights, codes, n_levels, precision, penalty):
         length = 1.0
         for _ in range(30):
             moved_a, moved_b = a + length * step_a, b + length * step_b
-            eta = moved_a[codes] + B @ moved_b
+            eta = moved_a[codes] + B @ moved_b + offset
             reached = objective(moved_a, moved_b, eta)
             if reached >= value - 1e-12 * abs(value):
                 break

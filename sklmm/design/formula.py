@@ -85,6 +85,11 @@ class FormulaRecipe:
     random_effects: list | None = None
     precision_weight: str | None = None
 
+    @property
+    def is_counts(self):
+        """Whether the response is successes of trials."""
+        return split_formula(self.text)[-1] is not None
+
     def rows(self, data, y=None, sample_weight=None):
         """The design of `data`, and the arguments of `fit`.
 
@@ -120,15 +125,19 @@ class FormulaRecipe:
         X, y, groups, sample_weight, time
             As given, or columns of `data`; None where there is none.
         """
+        return self.rows_and_lines_of_fit(design, data, y, groups, sample_weight, time)[:-1]
+
+    def rows_and_lines_of_fit(self, design, data, y, groups, sample_weight, time):
+        """`rows_of_fit`, and the line of counts that each row is from; None where lines are no counts."""
         given = self.found_in(design, data, y, groups, sample_weight, time)
         kept = self.kept_rows(design, data, *given)
         data, y, groups, sample_weight, time = (rows_where(kept, values) for values in (data, *given))
         if y is not None or design.trials(data) is None:
-            return data, y, groups, sample_weight, time
+            return data, y, groups, sample_weight, time, None
         line, y, counts = design.counts.rows(data)
         if sample_weight is not None:
             counts = counts * np.asarray(sample_weight, dtype=np.float64)[line]
-        return rows_at(data, line), y.astype(np.int64), rows_at(groups, line), counts, rows_at(time, line)
+        return rows_at(data, line), y.astype(np.int64), rows_at(groups, line), counts, rows_at(time, line), line
 
     def found_in(self, design, data, y, groups, sample_weight, time):
         """y, groups, weights and times as given, or columns of the data; None where there is none."""

@@ -77,6 +77,16 @@ class LinesOfCounts:
         self.parts = [Expression(text, data, stand_ins, repr(text)) for text in (successes, other)]
         self.names = list(dict.fromkeys(name for part in self.parts for name in part.names))
 
+    def trials(self, data):
+        """Numbers of trials of the lines of a data frame, for which the columns of successes may be absent."""
+        if self.are_failures:
+            line, _, weights = self.rows(data)
+            return np.bincount(line, weights=weights, minlength=len(data))
+        part = self.parts[1]
+        columns = plain_columns(take_columns(data, part.names, "the model's formula"))
+        numbers = part.learn(columns)
+        return read_counts(np.zeros(len(columns)), numbers, len(columns), ("successes", part.text))[1]
+
     def rows(self, data):
         """The rows that the lines of a data frame stand for, see `rows_of_counts`: line, y and weights of each.
 

@@ -35,6 +35,8 @@ class Rows:
         As `read_offset` gives it.
     precision_weight : ndarray of shape (n,), float64, or None
         The residual variance is divided by it.
+    line : ndarray of shape (n,), int, or None
+        The line of counts that each row is from, where a formula has made rows of lines.
     absent_groups : sequence of str
         Grouping columns of the fit that new rows came without: their labels are missing in `groups`.
     """
@@ -48,6 +50,7 @@ class Rows:
     absent_groups: tuple = ()
     offset: np.ndarray | None = None
     precision_weight: np.ndarray | None = None
+    line: np.ndarray | None = None
 
     def column(self, name):
         """The labels of a grouping column, or a feature used as one in an interaction."""
@@ -68,6 +71,7 @@ class Rows:
         self.time = None if self.time is None else take_rows(self.time, mask)
         self.offset = None if self.offset is None else self.offset[mask]
         self.precision_weight = None if self.precision_weight is None else self.precision_weight[mask]
+        self.line = None if self.line is None else self.line[mask]
 
     def set(self, what, values, name=None):
         """Read and keep times ("time"), an "offset" or a "precision_weight"; `name` is what messages call it."""

@@ -29,6 +29,8 @@ class Observations:
         What is added to the linear predictors, as by a column whose coefficient is 1.
     precision : ndarray of shape (n,), float64, positive, or None
         Of linear models: the residual variance is divided by it.
+    lines : ndarray of shape (n,), int, or None
+        The line of counts that each row is from: without groups its two rows are one cluster to resampling.
     """
 
     X: np.ndarray
@@ -38,10 +40,11 @@ class Observations:
     times: np.ndarray | None = None
     offset: np.ndarray | None = None
     precision: np.ndarray | None = None
+    lines: np.ndarray | None = None
 
     def take(self, rows):
         """Some of the rows, or some of them several times."""
-        parts = self.X, self.y, self.weights, self.times, self.offset, self.precision
+        parts = self.X, self.y, self.weights, self.times, self.offset, self.precision, self.lines
         X, y, *others = (None if part is None else part[rows] for part in parts)
         return Observations(X, y, [code[rows] for code in self.codes], *others)
 

@@ -166,7 +166,7 @@ def _of_numbers(estimator, X, y, groups, by, effects, offset):
 
 
 def _lines(estimator, X, y, sample_weight):
-    """Numbers of successes and trials of the lines of a data frame; None for rows that come with their outcomes."""
+    """Numbers of events and trials of the lines of a data frame; None for rows that come with their outcomes."""
     design, recipe = estimator._fitted.formula, estimator._recipe
     if y is not None or design is None or not is_frame(X) or design.trials(X) is None:
         return None
@@ -175,7 +175,8 @@ def _lines(estimator, X, y, sample_weight):
         sample_weight = X[recipe.sample_weight]
     if sample_weight is not None:
         weights = weights * np.asarray(sample_weight, dtype=np.float64)[line]
-    return [np.bincount(line, weights=values, minlength=len(X)) for values in (weights * outcome, weights)]
+    happened = outcome == estimator._fitted.event
+    return [np.bincount(line, weights=values, minlength=len(X)) for values in (weights * happened, weights)]
 
 
 def _counts(weights):

@@ -122,7 +122,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y, **by_row):
         self._check_common_parameters()
         self._check_parameters()
-        self._check_outcome_parameters()
+        self._family()  # an error for a link that there is not
         design, X, y, by_row = self._through_formula(X, y, by_row)
         progress = Progress(self, X, y, by_row, self._objective_name)
         training = self._read_training_rows(X, y, design, **by_row)
@@ -274,6 +274,21 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             return X, *arrays
         kept = self._recipe.kept_rows(self._fitted.formula, X, *arrays)
         return tuple(rows_where(kept, values) for values in (X, *arrays))
+
+    def _rows_with_outcomes(self, X, y, groups, sample_weight):
+        """X, y, groups and weights; with a formula, what is not given is found in X, and a line of counts is two rows.
+
+        Rows that the fit of a formula with missing="drop" would leave out are left out.
+        """
+        formula = self._fitted.formula
+        if formula is not None and is_frame(X):
+            X, y, groups, sample_weight, _ = self._recipe.rows_of_fit(formula, X, y, groups, sample_weight, None)
+        if y is None:
+            where = "" if formula is None else f": X has no column {formula.response!r}"
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None{where}."
+            )
+        return X, y, groups, sample_weight
 
     def _about(self, training, names, fit, factors):
         """What `Fitted` says of any fit, and of its rows: by what they are known again, and their columns.

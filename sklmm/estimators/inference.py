@@ -142,8 +142,8 @@ class Inference:
         resampling : {"parametric", "cluster"}, default=None
             "parametric", a mixed model's default: random effects and outcomes are drawn from the fitted model, X and
             groups kept. "cluster", the only one of marginal models: whole groups are drawn with replacement (without
-            groups: rows), which takes nothing from the model but that groups are independent; of nested factors those
-            of the coarsest one.
+            groups: rows, or lines where a formula counts successes), which takes nothing from the model but that groups
+            are independent; of nested factors those of the coarsest one.
         random_state : int, SeedSequence, Generator, RandomState or None, default=None
             The results depend on it alone, whatever `n_jobs`.
         n_jobs : int or None, default=None

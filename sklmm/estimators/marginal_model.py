@@ -6,22 +6,28 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.grouping import encode_groups
-from sklmm.design.observations import read_times
+from sklmm.design.observations import read_times, rows_by_level
 from sklmm.design.structure import FactorStructure, Observations, Structure
 from sklmm.estimating.correlation import resolve_correlation
-from sklmm.estimators.fit_warnings import warn_of_labels
+from sklmm.estimating.scoring import fit_gee
+from sklmm.estimators.fit_warnings import warn_of_labels, warn_of_marginal_fit, warn_of_row_order
 from sklmm.estimators.grouped import GroupedEstimator
 from sklmm.estimators.inference import Inference
 from sklmm.estimators.reading import check_number
 from sklmm.estimators.rows_of_fit import read_rows_of_fit
 from sklmm.estimators.running import with_callbacks
 from sklmm.exceptions import NoGroupsWarning
+from sklmm.fitted import FittedMarginal
+from sklmm.inference import criteria
 from sklmm.inference.bootstrap import MarginalRefit
 from sklmm.inference.estimability import warn_of_rows
-from sklmm.inference.sandwich import check_cov_type
+from sklmm.inference.sandwich import Meats, check_cov_type, covariance
 from sklmm.messages import shown_label, warn
+from sklmm.passes.threads import effective_threads
 from sklmm.prediction.predictor import Predictor
 from sklmm.reporting.summary import summary_of_gee
+
+FEW_CLUSTERS = 50  # below this many, tests and intervals use t
 
 
 class MarginalModel(Inference, GroupedEstimator):
@@ -135,6 +141,72 @@ class MarginalModel(Inference, GroupedEstimator):
             raise ValueError(f"ddof_correction must be True or False, got {self.ddof_correction!r}")
         resolve_correlation(self.correlation)
 
+    def _estimate(self, training, progress):
+        """Fit the model: what `Fitted` holds, and the fitted attributes."""
+        rows, target, weights, design = training.rows, training.target, training.weights, training.design
+        if design is not None:
+            design.group_names = []  # a marginal model predicts without them
+        correlation = resolve_correlation(self.correlation)
+        codes, levels = self._read_clusters(rows)
+        factors = {} if codes is None else {next(iter(rows.groups)): (codes, levels)}
+        times = None if rows.time is None or not correlation.uses_time else read_times(rows.time)
+        with progress.iterations() as told:
+            fit = fit_gee(
+                rows.X, target, correlation=correlation, codes=codes, labels=levels, sample_weight=weights,
+                n_clusters=None if levels is None else len(levels), times=times if codes is not None else None,
+                offset=rows.offset, family=self._family(),
+                fit_intercept=bool(self.fit_intercept),
+                dispersion=None if self.dispersion == "estimate" else float(self.dispersion),
+                ddof_correction=bool(self.ddof_correction),
+                **self._settings(effective_threads(self.n_threads, target.size)), progress=told,
+            )  # fmt: skip
+        if codes is not None and times is None and correlation.uses_time and fit.cluster_sizes[1] > 1:
+            warn_of_row_order(correlation)
+        warn_of_marginal_fit(fit, rows.X, rows.names, correlation, self.cov_type)
+
+        n_coefficients, n_clusters = fit.bread.shape[0], fit.n_clusters
+        sandwich = {
+            "bread": fit.bread,
+            "dispersion": fit.dispersion,
+            "meats": Meats(*fit.meats),
+            "n_obs": training.n_obs,
+            "n_clusters": n_clusters,
+            "n_coefficients": n_coefficients,
+        }
+        covariance(self.cov_type, **sandwich)  # an error comes before an earlier fit is lost
+        robust, A = covariance("robust", **sandwich), fit.independence_information
+        fitted = FittedMarginal(
+            **self._about(training, rows.names, fit, factors),
+            family=self._family(),
+            value=fit.quasi_likelihood,
+            levels=levels,
+            level_rows=None if levels is None else rows_by_level(codes, weights, fit.level_rows),
+            correlation=correlation,
+            cov_type=self.cov_type,
+            sandwich=sandwich,
+            coordinates=fit.coordinates,
+            aliased=[j + bool(self.fit_intercept) for j in fit.aliased],
+            dispersion_is_fixed=self.dispersion != "estimate",
+            ddof_correction=bool(self.ddof_correction),
+            had_times=times is not None,
+            trouble=fit.trouble,
+        )
+        return fitted, {
+            **self._attributes_of(fit),
+            "correlation_params_": fit.alpha,
+            "correlation_times_": fit.times,
+            "correlation_name_": correlation.name,
+            "dispersion_": fit.dispersion,
+            "quasi_likelihood_": fit.quasi_likelihood,
+            "qic_": criteria.qic(fit.quasi_likelihood, A, robust),
+            "qicu_": criteria.qicu(fit.quasi_likelihood, n_coefficients),
+            "cic_": criteria.cic(A, robust),
+            "cov_type_": self.cov_type,
+            "n_groups_": dict(fitted.n_groups),
+            "cluster_sizes_": fit.cluster_sizes,
+            "df_resid_": n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
+        }
+
     def _read_clusters(self, rows):
         """Codes and levels of the groups; None, None without groups."""
         if len(rows.groups) > 1:
@@ -173,7 +245,7 @@ class MarginalModel(Inference, GroupedEstimator):
             code_of.append(codes)
             factors.append(FactorStructure(len(levels), [], [], name))
         times = None if rows.time is None or not self._fitted.correlation.uses_time else read_times(rows.time)
-        observations = Observations(rows.X, target, code_of, weights, times, rows.offset)
+        observations = Observations(rows.X, target, code_of, weights, times, rows.offset, lines=rows.line)
         return observations, Structure(factors, family=self._fitted.family)
 
     def _refit(self, rows, structure, resampling, settings):

@@ -143,7 +143,8 @@ class MixedInference(Inference):
         slopes_only = rows.X.shape[1] - self.coef_.size
         fitted = self._fitted
         structure = Structure(factors, fitted.fit_intercept, self.n_quadrature_, slopes_only, family=fitted.family)
-        return Observations(rows.X, target, code_of, weights, offset=rows.offset), structure
+        given = {"offset": rows.offset, "precision": rows.precision_weight, "lines": rows.line}
+        return Observations(rows.X, target, code_of, weights, **given), structure
 
     def _objective(self, rows, structure):
         """The log-likelihood of these rows around the fit; an error if they are not those of the fit."""

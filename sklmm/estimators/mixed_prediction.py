@@ -26,13 +26,13 @@ from sklmm.prediction.simulation import simulate
 class MixedPrediction:
     """Mixin: probabilities of known and new groups, from the stored tables of random effects."""
 
-    def update_groups(self, X, y, groups=None, sample_weight=None, keep=False, *, offset=None):
+    def update_groups(self, X, y=None, groups=None, sample_weight=None, keep=False, *, offset=None):
         """Learn the random effects of groups from their rows, without a refit.
 
         Parameters
         ----------
         X, y, groups, sample_weight, offset
-            As in `fit`. Groups may be new or known.
+            As in `fit`. Groups may be new or known. A model with a formula finds in a data frame what is not given.
         keep : bool, default=False
             What becomes of groups that the model knows. False: their posterior is computed from these rows alone, as
             if they were new. True: these rows add to what is known of them.
@@ -85,7 +85,7 @@ class MixedPrediction:
             raise ValueError("the model was fitted without groups, so that there are no groups to update")
         if groups is None and not self._fitted.group_columns and self._fitted.formula is None:
             raise ValueError("update_groups needs groups, as fit did")
-        X, y, groups, sample_weight, offset = self._complete_rows(X, y, groups, sample_weight, offset)
+        X, y, groups, sample_weight = self._rows_with_outcomes(X, y, groups, sample_weight)
         rows = self._read_new_rows(X, groups, offset)
         target, weights = read_observations(self, rows, y, sample_weight)
         factors = self._fitted.factors
@@ -212,7 +212,8 @@ class MixedPrediction:
         Returns
         -------
         outcomes : ndarray of shape (n, n_samples)
-            Labels of `classes_`.
+            Labels of `classes_`. Of a model with a formula of counts numbers of successes, of as many trials as each
+            line of the data frame has.
         """
         check_is_fitted(self)
         return simulate(self, X, groups, n, random_state, predict_effects, offset)

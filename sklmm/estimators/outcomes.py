@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.outcomes import encode_target, event_of, plain_labels, read_numbers
 from sklmm.estimators.reading import nan_where_incomplete
-from sklmm.families import bernoulli
+from sklmm.families import GAUSSIAN, bernoulli
 from sklmm.fitted import FittedLinear
 from sklmm.inference import wald
 from sklmm.inference.verdict import with_reason
@@ -27,8 +28,8 @@ class BinaryOutcomes(ClassifierMixin):
         tags.classifier_tags.multi_class = False
         return tags
 
-    def _check_outcome_parameters(self):
-        bernoulli(self.link)
+    def _family(self):
+        return bernoulli(self.link)
 
     def _learn_target(self, y, positive=None):
         """The outcomes of a fit, 1 for the event, uint8; fitted attributes that describe them; the event's place.
@@ -107,20 +108,22 @@ class BinaryOutcomes(ClassifierMixin):
         _, second = self._by_class(X, groups, offset, predict_effects)
         return self.classes_[second.astype(np.intp)]
 
-    def score(self, X, y, sample_weight=None, *, groups=None, offset=None):
+    def score(self, X, y=None, sample_weight=None, *, groups=None, offset=None):
         """Accuracy of `predict`.
 
         Parameters
         ----------
         X, y, groups, offset
-            As in `fit`.
+            As in `fit`. A model with a formula finds in a data frame what is not given: its response, of lines of
+            counts every trial, and its column of weights.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
         -------
         score : float
         """
-        X, y, groups, sample_weight, offset = self._complete_rows(X, y, groups, sample_weight, offset)
+        check_is_fitted(self)
+        X, y, groups, sample_weight = self._rows_with_outcomes(X, y, groups, sample_weight)
         predicted = self.predict(X, groups=groups, offset=offset)
         return accuracy_score(plain_labels(y), predicted, sample_weight=sample_weight)
 
@@ -167,8 +170,8 @@ class BinaryOutcomes(ClassifierMixin):
 class NumericOutcomes(RegressorMixin):
     """Mixin: y is a number. The kind of model says ``predict``."""
 
-    def _check_outcome_parameters(self):
-        pass
+    def _family(self):
+        return GAUSSIAN
 
     def _outcome_facts(self):
         """See `BinaryOutcomes._outcome_facts`."""
@@ -189,18 +192,19 @@ class NumericOutcomes(RegressorMixin):
         """Estimates in the shapes that scikit-learn's regressors have."""
         return {"coef_": slopes.copy(), "intercept_": float(intercept)}
 
-    def score(self, X, y, sample_weight=None, *, groups=None, offset=None):
+    def score(self, X, y=None, sample_weight=None, *, groups=None, offset=None):
         """R2 of `predict`.
 
         Parameters
         ----------
         X, y, groups, offset
-            As in `fit`.
+            As in `fit`. A model with a formula finds in a data frame what is not given.
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
         -------
         score : float
         """
-        X, y, groups, sample_weight, offset = self._complete_rows(X, y, groups, sample_weight, offset)
+        check_is_fitted(self)
+        X, y, groups, sample_weight = self._rows_with_outcomes(X, y, groups, sample_weight)
         return r2_score(y, self.predict(X, groups=groups, offset=offset), sample_weight=sample_weight)

@@ -57,8 +57,10 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, 
         If something is missing, or the number of rows is not that of the fit.
     """
     formula = estimator._fitted.formula
+    line = None
     if formula is not None and is_frame(X):
-        X, y, groups, sample_weight, time = estimator._recipe.rows_of_fit(formula, X, y, groups, sample_weight, time)
+        given = X, y, groups, sample_weight, time
+        X, y, groups, sample_weight, time, line = estimator._recipe.rows_and_lines_of_fit(formula, *given)
     needed = {"X": X, "y": y}
     if estimator.n_groups_ and not (estimator._fitted.group_columns or (formula is not None and formula.group_names)):
         needed["groups"] = groups
@@ -73,6 +75,7 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, 
             passed = "X=data, the data frame of the fit"
         raise ValueError(f"{what} needs the rows of the fit, which a fitted model does not keep: pass {passed}")
     rows = estimator._read_new_rows(X, groups if estimator.n_groups_ else None, offset)
+    rows.line = line
     if needs_time:
         rows.time = one_dimensional(time, "time", rows.X.shape[0])
     target, weights = read_observations(estimator, rows, y, sample_weight)

@@ -313,7 +313,8 @@ class ClusterDraw:
 
 
 def independent_clusters(observations, structure, what):
-    """Codes of the coarsest factor, in which all others must be nested; every row its own cluster without factors.
+    """Codes of the coarsest factor, in which all others must be nested; without factors every row, or line of counts,
+    is a cluster of its own.
 
     Parameters
     ----------
@@ -328,6 +329,8 @@ def independent_clusters(observations, structure, what):
         If factors are crossed: then no partition of the rows is into independent clusters.
     """
     if not structure.factors:
+        if observations.lines is not None:
+            return np.unique(observations.lines, return_inverse=True)[1]
         return np.arange(len(observations.y))
     factors = list(zip(structure.factors, observations.codes, strict=True))
     outer, outer_codes = min(factors, key=lambda pair: pair[0].n_levels)

@@ -19,7 +19,7 @@ def influence(objective):
     Returns
     -------
     influence : ndarray of shape (n_clusters, n_params)
-        0 for parameters that are not active. Without random effects each row is a cluster.
+        0 for parameters that are not active. Without random effects each row is a cluster, or each line of counts.
     counts : ndarray of shape (n_clusters,)
         How often each cluster is there: weights of rows that are clusters.
 
@@ -44,6 +44,10 @@ def influence(objective):
         )
         scores[:, : engine.n_fixed] = of_rows @ units.fixed_map()
         counts = counts if rows.weights is None else rows.weights
+        if rows.lines is not None:
+            _, line = np.unique(rows.lines, return_inverse=True)
+            scores = np.stack([np.bincount(line, weights=column) for column in (counts[:, None] * scores).T], axis=1)
+            counts = np.ones(len(scores))
     out, active = np.zeros_like(scores), objective.active
     out[:, active] = np.linalg.solve(objective.information[np.ix_(active, active)], scores[:, active].T).T
     return out, counts

@@ -113,8 +113,13 @@ def rows_to_simulate(estimator, X, groups, n, effects, offset):
 
 
 def simulate(estimator, X, groups, n, random_state, effects, offset=None):
-    """Simulated labels, (n, n_rows); see `MixedLogisticRegression.simulate`."""
+    """Simulated labels, or numbers of successes, (n, n_rows); see `MixedLogisticRegression.simulate`."""
     rows = rows_to_simulate(estimator, X, groups, n, effects, offset)
+    formula = estimator._fitted.formula
+    if formula is not None and formula.is_counts:
+        trials = formula.counts.trials(X).astype(np.int64)
+        drawn = np.array([*simulate_codes(estimator, rows, n, random_state, effects, trials)])
+        return drawn if estimator._fitted.event else trials - drawn
     out = np.empty((n, rows.X.shape[0]), dtype=estimator.classes_.dtype)
     for k, positive in enumerate(simulate_codes(estimator, rows, n, random_state, effects)):
         out[k] = estimator._labels(positive)

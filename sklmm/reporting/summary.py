@@ -89,8 +89,7 @@ def summary_of_linear(estimator, level=0.95, correlation=False):
     return FitSummary(
         title=title,
         facts=[
-            ("Outcome", "y" if fitted.formula is None else fitted.formula.response),
-            *_rows_and_offset(estimator),
+            *_numbers_and_rows(estimator),
             ("Groups", _group_counts(estimator) or "none"),
             ("Method", method),
             ("Tests", tests.get(fitted.df, "z (normal distribution)")),
@@ -135,8 +134,9 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
     blank, family = not_estimated(estimator, names), estimator._fitted.family
     coefficients = wald_table(names, coef, vcov, level, df=df, blank=blank, ratio=family.ratio)
     estimated = "fixed" if estimator._fitted.dispersion_is_fixed else "estimated"
+    outcome = _outcome_and_rows(estimator) if family.has_classes else _numbers_and_rows(estimator)
     facts = [
-        *_outcome_and_rows(estimator),
+        *outcome,
         ("Clusters", _clusters(estimator)),
         ("Correlation", _working_correlation(estimator)),
         ("Dispersion", f"{numbers.fixed(estimator.dispersion_, 4)}, {estimated}"),
@@ -171,6 +171,11 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
 def _outcome_and_rows(estimator):
     other, one = (shown_label(estimator.classes_[at]) for at in (1 - estimator._fitted.event, estimator._fitted.event))
     return [("Outcome", f"probability of {one} (against {other})"), *_rows_and_offset(estimator)]
+
+
+def _numbers_and_rows(estimator):
+    formula = estimator._fitted.formula
+    return [("Outcome", "y" if formula is None else formula.response), *_rows_and_offset(estimator)]
 
 
 def _rows_and_offset(estimator):

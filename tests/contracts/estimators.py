@@ -17,7 +17,7 @@ from dense_gee import make_problem
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GroupKFold, KFold
 
-from sklmm import GEELogisticRegression, MixedLinearRegression, MixedLogisticRegression
+from sklmm import GEELinearRegression, GEELogisticRegression, MixedLinearRegression, MixedLogisticRegression
 from sklmm.datasets import make_clustered_classification, make_clustered_regression
 from sklmm.estimating import AR1, Fixed, MDependent
 
@@ -226,6 +226,13 @@ def _linear_rows():
     return Rows(X, y, groups, np.arange(700.0))
 
 
+def _linear_gee_rows():
+    """The rows of the logistic ones, with numbers that go along with their outcomes."""
+    rows = _gee_rows()
+    noise = np.random.default_rng(1).normal(size=len(rows.y))
+    return rows._replace(y=2.0 * rows.y + 0.5 * rows.X[:, 0] + noise)
+
+
 def _gee_rows():
     """90 groups with rows at some of five times, in no order; the second feature is far from zero."""
     problem = make_problem(0)
@@ -362,7 +369,35 @@ MIXED_LINEAR = Entry(
     ),
 )
 
-ENTRIES = [MIXED, GEE, MIXED_LINEAR]
+GEE_LINEAR = Entry(
+    estimator=GEELinearRegression,
+    binary=False,
+    takes_times=True,
+    by_likelihood=False,
+    predicts_groups=False,
+    some_rows=_linear_gee_rows,
+    variants={
+        name: {"correlation": _STRUCTURES[name]} for name in ("exchangeable", "ar1", "unstructured", "2-dependent")
+    },
+    usual=("exchangeable",),
+    more_variants={"geepack's moments": {"correlation": "exchangeable", "ddof_correction": False}},
+    all_used={"correlation": "ar1"},
+    grid=GEE.grid,
+    cv=GroupKFold(3),
+    numbers=_gee_numbers,
+    tables=_gee_tables,
+    stored_a_group={"exchangeable": 20 + 4 * 6 + 8},
+    rounding=1e-11,
+    objective=GEE.objective,
+    wrong_with_clinics={"correlation": Fixed(np.eye(3))},
+    checked=[{"correlation": "ar1"}, {"group_features": -1}],
+    example=(
+        {"correlation": MDependent(2), "group_features": "g"},
+        "GEELinearRegression(correlation=MDependent(m=2), group_features='g')",
+    ),
+)
+
+ENTRIES = [MIXED, GEE, MIXED_LINEAR, GEE_LINEAR]
 MAIN_CASES = [Case(entry, *variant) for entry in ENTRIES for variant in entry.variants.items()]
 CASES = MAIN_CASES + [Case(entry, *variant) for entry in ENTRIES for variant in entry.more_variants.items()]
 
