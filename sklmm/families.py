@@ -366,10 +366,6 @@ class Gaussian:
         """See `Bernoulli.mean_derivatives`: the mean is the linear predictor, whatever its variance."""
         return eta, eta, np.ones_like(eta), np.zeros_like(eta)
 
-    def mean_derivatives(self, eta, variance):
-        """See `Bernoulli.mean_derivatives`: the mean is the linear predictor, whatever its variance."""
-        return eta, eta, np.ones_like(eta), np.zeros_like(eta)
-
 
 LOGIT, PROBIT, CLOGLOG = Logit(), Probit(), Cloglog()
 GAUSSIAN = Gaussian()

@@ -5,30 +5,24 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from test_gee_linear import measured
 
-import sklmm.gee
-from sklmm import GEELogisticRegression, approximate_leave_group_out, cluster_influence, compare_models
-from sklmm.estimators.outcomes import NumericOutcomes
-from sklmm.families import GAUSSIAN
+from sklmm import (
+    GEELinearRegression,
+    GEELogisticRegression,
+    approximate_leave_group_out,
+    cluster_influence,
+    compare_models,
+    quantile_residuals,
+)
 from sklmm.inference.same_rows import check_rows, row_signature
-
-
-class Linear(NumericOutcomes, GEELogisticRegression):
-    """The marginal model with measured outcomes."""
-
-    def predict(self, X, groups=None, *, offset=None):
-        return self._linear_predictor(X, offset, None)
-
-
-@pytest.fixture(autouse=True)
-def _identity(monkeypatch):
-    monkeypatch.setattr(sklmm.gee, "bernoulli", lambda link: GAUSSIAN)
 
 
 def _fit(problem, correlation="exchangeable", y=None, columns=(0, 1, 2), **parameters):
     X = pd.DataFrame(problem.X, columns=["a", "b", "c"]).iloc[:, list(columns)]
-    return Linear(correlation, **parameters).fit(X, problem.y if y is None else y, groups=problem.groups), X
+    y = problem.y if y is None else y
+    return GEELinearRegression(correlation, **parameters).fit(X, y, groups=problem.groups), X
 
 
 def test_comparison_divides_by_one_dispersion():
@@ -65,6 +59,14 @@ def test_other_outcomes_are_told():
             compare_models({"one": one, "other": _fit(problem, y=y)[0]})
 
 
+def test_numbers_are_not_compared_with_classes():
+    problem = measured(1)
+    one, X = _fit(problem)
+    other = GEELogisticRegression().fit(X, problem.y > problem.y.mean(), groups=problem.groups)
+    with pytest.raises(ValueError, match="differ in their classes, none, as outcomes are numbers and"):
+        compare_models({"one": one, "other": other})
+
+
 @pytest.mark.parametrize("far", [0.0, 1e9])
 def test_rows_are_known_again_in_any_order(far):
     problem, rng = measured(2), np.random.default_rng(1)
@@ -91,7 +93,7 @@ def test_leave_group_out():
     assert np.mean((problem.y - found.expected) ** 2) > np.mean((problem.y - model.predict(X)) ** 2)
     label = problem.groups[0]
     rest = problem.groups != label
-    without = Linear().fit(X[rest], problem.y[rest], groups=problem.groups[rest])
+    without = GEELinearRegression().fit(X[rest], problem.y[rest], groups=problem.groups[rest])
     np.testing.assert_allclose(found.expected[~rest], without.predict(X[~rest]), atol=0.01)
 
 
@@ -112,3 +114,14 @@ def test_bootstrap_agrees_with_the_sandwich():
     drawn = model.bootstrap(X, problem.y, groups=problem.groups, resampling="cluster", n_resamples=200, random_state=0)
     assert drawn.n_failed == 0
     np.testing.assert_allclose(drawn.std_errors() / np.sqrt(np.diag(model.vcov_)), 1.0, atol=0.2)
+
+
+def test_residuals():
+    problem = measured(6)
+    model, X = _fit(problem)
+    found = quantile_residuals(model, X, problem.y)
+    standardised = (problem.y - model.predict(X)) / np.sqrt(model.dispersion_)
+    np.testing.assert_allclose(found, stats.norm.cdf(standardised), rtol=1e-12)
+    assert list(found.index) == list(X.index)
+    with pytest.raises(ValueError, match="leave out by"):
+        quantile_residuals(model, X, problem.y, by=problem.groups)

@@ -95,7 +95,7 @@ def residuals_and_predictions(
     random = check_random_state(random_state)
     X, y, groups, sample_weight, by, offset = estimator._complete_rows(X, y, groups, sample_weight, by, offset)
     mixed = isinstance(estimator._fitted, FittedMixed)
-    if isinstance(estimator._fitted, FittedLinear):
+    if not estimator._fitted.family.has_classes:
         return _of_numbers(estimator, X, y, groups, by, predict_effects, offset)
     if by is not None and not mixed:
         raise ValueError(
@@ -157,6 +157,11 @@ def _of_numbers(estimator, X, y, groups, by, effects, offset):
     """Of a measured outcome, where the normal distribution says it without simulations."""
     if by is not None:
         raise ValueError("residuals of sums are of models of classes: leave out by")
+    if not isinstance(estimator._fitted, FittedLinear):  # a marginal model knows the variance; the rest is supposed
+        mean = estimator.predict(X, offset=offset)
+        left = (estimator._read_target(one_dimensional(y, "y", len(mean))) - mean) / np.sqrt(estimator.dispersion_)
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.Series(stats.norm.cdf(left), index=index, name="quantile_residual"), mean, "rows"
     kinds = {"marginal": "marginal", "posterior": "conditional"}
     if effects not in kinds:
         raise ValueError(f"predict_effects must be 'marginal' or 'posterior' for a linear model, got {effects!r}")

@@ -178,7 +178,7 @@ def _divide_by_one_dispersion(models, rows):
     largest : str or None
         The model whose dispersion it is, of several of its size the one that leaves least; None for classes.
     """
-    if all(model._fitted.family.has_classes for model in models.values()):
+    if all(hasattr(model, "classes_") for model in models.values()):
         return None
     sizes = {name: (-row["n_coefficients"], models[name].dispersion_) for name, row in zip(models, rows, strict=True)}
     largest = min(sizes, key=sizes.get)
@@ -212,7 +212,7 @@ def _check_same_rows(models, with_clusters):
     def seen(model):
         facts = {
             "number of rows": float(f"{model.n_obs_:.10g}"),  # sums of weights may differ by their order
-            "classes": model._outcome_facts()["classes"],
+            "classes": model.classes_.tolist() if hasattr(model, "classes_") else "none, as outcomes are numbers",
         }
         return facts | {"number of clusters": _n_clusters(model)} if with_clusters else facts
 
