@@ -362,10 +362,6 @@ class Gaussian:
         """The expected outcome."""
         return eta
 
-    def link(self, mu):
-        """The linear predictor of an expected outcome."""
-        return mu
-
     def mean_derivatives(self, eta, variance):
         """See `Bernoulli.mean_derivatives`: the mean is the linear predictor, whatever its variance."""
         return eta, eta, np.ones_like(eta), np.zeros_like(eta)

@@ -51,7 +51,8 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
         raise ValueError("a marginal model keeps what this needs: leave out the rows")
     kept = np.isfinite(np.diagonal(vcov))
     change[:, ~kept] = 0.0
-    solved = np.linalg.solve(vcov[np.ix_(kept, kept)], change[:, kept].T).T
+    inner = vcov[np.ix_(kept, kept)]  # 0 where a linear model leaves no residuals: then nothing changes, by no measure
+    solved = np.linalg.solve(inner, change[:, kept].T).T if inner.any() else np.full((len(change), kept.sum()), np.nan)
     table = pd.DataFrame(change, index=estimator._fitted.levels, columns=names)
     table.insert(0, "cooks_distance", np.sum(change[:, kept] * solved, axis=1) / kept.sum())
     table.insert(0, "n_rows", estimator._fitted.level_rows.copy())

@@ -36,23 +36,29 @@ class LeaveGroupOut:
 
     Attributes
     ----------
-    probabilities : ndarray of shape (n_samples, 2)
+    probabilities : ndarray of shape (n_samples, 2), or None
         Of each row's classes, by the model without the row's group, for which the group is a new one. NaN for rows with
         missing values that a formula has left out of the fit.
     coefficients : DataFrame
         A row a group, a column a fixed effect: the estimates without the group.
     covariances : ndarray of shape (n_groups, q, q), or None
         For a mixed model: the covariance of the random coefficients without each group, in the order of `coefficients`.
+    expected : ndarray of shape (n_samples,), or None
+        Of a measured outcome, in the place of probabilities: what each row is expected to be.
     """
 
-    probabilities: np.ndarray
+    probabilities: np.ndarray | None
     coefficients: pd.DataFrame
     covariances: np.ndarray | None = None
+    expected: np.ndarray | None = None
 
     def __repr__(self):
         groups, coefficients = self.coefficients.shape
+        predicted, what = self.probabilities, "probabilities"
+        if predicted is None:
+            predicted, what = self.expected, "expected outcomes"
         return (
-            f"LeaveGroupOut: probabilities of {len(self.probabilities):,} rows, each from a fit without its group; "
+            f"LeaveGroupOut: {what} of {len(predicted):,} rows, each from a fit without its group; "
             f"coefficients ({groups:,} x {coefficients})"
             + ("" if self.covariances is None else f" and covariances {self.covariances.shape}")
             + " without each group"
@@ -79,7 +85,7 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
     Returns
     -------
     result : LeaveGroupOut
-        With `probabilities`, `coefficients` and `covariances`.
+        With `probabilities`, or of a measured outcome `expected`, `coefficients` and `covariances`.
 
     Raises
     ------
@@ -149,8 +155,13 @@ def approximate_leave_group_out(estimator, X, y=None, groups=None, sample_weight
         of_all = RelativeCovariance(factor.blocks).lambda_(estimator._fitted.theta[0])
         factor_of = np.concatenate([Lambda, of_all[None]])
         sd = np.linalg.norm(np.einsum("ia,iab->ib", Z, factor_of[code]), axis=1)
+    coefficients = pd.DataFrame(beta, index=estimator._fitted.levels, columns=names)
+    if not estimator._fitted.family.has_classes:
+        found = np.full(len(kept), np.nan)
+        found[kept] = mean
+        return LeaveGroupOut(None, coefficients, covariances, found)
     found = np.full((len(kept), 2), np.nan)
     n_threads = effective_threads(estimator.n_threads, len(mean))
     small, is_event = estimator._fitted.family.tails(mean, sd, n_threads)
     found[kept] = probabilities(small, is_event == bool(estimator._fitted.event))
-    return LeaveGroupOut(found, pd.DataFrame(beta, index=estimator._fitted.levels, columns=names), covariances)
+    return LeaveGroupOut(found, coefficients, covariances)

@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.fitted import FittedLinear, FittedMarginal, fitted_of
+from sklmm.inference import criteria
 from sklmm.inference.likelihood_ratio import likelihood_ratio_test
 from sklmm.inference.same_rows import check_rows
 from sklmm.inference.tables import Table
@@ -49,6 +50,9 @@ def compare_models(models, likelihood_ratio=False):
     QIC and CIC choose among working correlations, QICu among features. Likelihoods of different approximations
     (`n_quadrature`) differ by the error of the approximation, too.
 
+    The quasi-likelihood of a measured outcome is minus half a sum of squares, in units of the outcome. Here it is
+    divided by one dispersion for all models, that of the one with the most coefficients (Pan 2001, section 3).
+
     Examples
     --------
     >>> from sklmm import MixedLogisticRegression, compare_models
@@ -83,6 +87,7 @@ def compare_models(models, likelihood_ratio=False):
         )
     describe, criterion = (_marginal_row, "qic") if marginal else (_mixed_row, "aic")
     rows = [describe(model) for model in models.values()]
+    largest = _divide_by_one_dispersion(models, rows) if marginal else None
     index = pd.Index(list(models), name="model", tupleize_cols=False)
     table = Table(rows, index=index).sort_values("n_parameters" if likelihood_ratio else criterion, kind="stable")
     if likelihood_ratio:
@@ -93,6 +98,11 @@ def compare_models(models, likelihood_ratio=False):
         table["note"] = table.pop("note")  # comes last
     for note in _remarks(models):
         table.with_note(note)
+    if largest is not None:
+        table.with_note(
+            f"Quasi-likelihoods are divided by one dispersion, that of {largest!r}, which has the most coefficients; "
+            "those of single models are in units of the outcome."
+        )
     return table
 
 
@@ -160,6 +170,26 @@ def _marginal_row(model):
     }
 
 
+def _divide_by_one_dispersion(models, rows):
+    """Puts quasi-likelihoods of measured outcomes on the scale of log-likelihoods.
+
+    Returns
+    -------
+    largest : str or None
+        The model whose dispersion it is, of several of its size the one that leaves least; None for classes.
+    """
+    if all(hasattr(model, "classes_") for model in models.values()):
+        return None
+    sizes = {name: (-row["n_coefficients"], models[name].dispersion_) for name, row in zip(models, rows, strict=True)}
+    largest = min(sizes, key=sizes.get)
+    dispersion = models[largest].dispersion_ or np.nan
+    for row in rows:
+        value = row["quasi_likelihood"] = row["quasi_likelihood"] / dispersion
+        row["qic"] = criteria.deviance(value) + 2.0 * row["cic"]
+        row["qicu"] = criteria.qicu(value, row["n_coefficients"])
+    return largest
+
+
 def _mixed_row(model):
     return {
         "log_likelihood": model.log_likelihood_,
@@ -182,7 +212,7 @@ def _check_same_rows(models, with_clusters):
     def seen(model):
         facts = {
             "number of rows": float(f"{model.n_obs_:.10g}"),  # sums of weights may differ by their order
-            "classes": model._outcome_facts()["classes"],
+            "classes": model.classes_.tolist() if hasattr(model, "classes_") else "none, as outcomes are numbers",
         }
         return facts | {"number of clusters": _n_clusters(model)} if with_clusters else facts
 

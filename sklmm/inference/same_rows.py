@@ -40,7 +40,7 @@ class RowSignature:
     factors : dict of str -> (float, float)
         Means of the factor's numbers over the rows, and over those of the second class.
     share : float
-        Of rows of the second class.
+        Of rows of the second class; of a measured outcome 0.
     order : ndarray of shape (1 + n_factors,)
         The mean products of the sequence with the outcome and with each factor's numbers.
     switches : ndarray of shape (1 + n_factors,), int
@@ -48,6 +48,8 @@ class RowSignature:
     offset : (float, float)
         Standard deviation of the offset, 0 without one, and its mean product, centred, with the outcome. A constant is
         part of the intercept.
+    outcome : (float, float)
+        Mean and standard deviation of a measured outcome, which is standardised in all of the above; (0, 1) of classes.
     """
 
     names: list
@@ -58,6 +60,7 @@ class RowSignature:
     order: np.ndarray
     switches: np.ndarray
     offset: tuple = (0.0, 0.0)
+    outcome: tuple = (0.0, 1.0)
 
 
 def row_signature(X, names, named, y, sample_weight, factors, offset=None):
@@ -68,7 +71,7 @@ def row_signature(X, names, named, y, sample_weight, factors, offset=None):
     X : ndarray of shape (n, p), float64 or float32
     names : list of str
     named : bool
-    y : ndarray of shape (n,), uint8
+    y : ndarray of shape (n,), uint8, or of a measured outcome float64
     sample_weight : ndarray of shape (n,) or None
     factors : dict of str -> (codes, levels)
         Groups of each row, and their labels.
@@ -79,6 +82,7 @@ def row_signature(X, names, named, y, sample_weight, factors, offset=None):
     RowSignature
     """
     n, p = X.shape
+    y, outcome = _standardised(y, sample_weight)
     numbers = [_numbers(levels) for _, levels in factors.values()]
     center = np.asarray(X[:_CHUNK], dtype=np.float64).mean(axis=0)
     m = 2 + len(factors)
@@ -111,7 +115,20 @@ def row_signature(X, names, named, y, sample_weight, factors, offset=None):
         order=order[1:] / total[0],
         switches=np.array([np.count_nonzero(v[1:] != v[:-1]) for v in (y, *(codes for codes, _ in factors.values()))]),
         offset=_offset_moments(offset, y, sample_weight),
+        outcome=outcome,
     )
+
+
+def _standardised(y, sample_weight):
+    """Outcomes of about the size of classes, and what was done to them: a mean and a standard deviation."""
+    if y.dtype.kind != "f":
+        return y, (0.0, 1.0)
+    first, y = float(y[0]), y - y[0]  # so that sums lose no digits where outcomes are far from 0
+    mean = float(np.average(y, weights=sample_weight))
+    sd = float(np.sqrt(np.average((y - mean) ** 2, weights=sample_weight)))
+    if sd <= _ROUNDING * abs(first + mean):
+        return np.zeros_like(y), (first + mean, 0.0)
+    return (y - mean) / sd, (first + mean, sd)
 
 
 def _offset_moments(offset, y, sample_weight):
@@ -212,6 +229,16 @@ def _alike(column, columns):
     return np.abs(columns - column) <= room
 
 
+def _other_outcomes(one, other):
+    """In words how outcomes differ, whatever their rows; None if they do not."""
+    if abs(one.share - other.share) > _SAME:
+        return f"shares of {one.share:.6g} and {other.share:.6g}"
+    (mean, sd), (mean2, sd2) = one.outcome, other.outcome
+    if max(abs(mean - mean2), abs(sd - sd2)) > _SAME * sd + _ROUNDING * abs(mean):
+        return f"means of {mean:.10g} and {mean2:.10g}, standard deviations of {sd:.10g} and {sd2:.10g}"
+    return None
+
+
 def check_rows(one, other, name, its):
     """An error unless two fitted models saw the same rows, a warning where that can't be told.
 
@@ -231,12 +258,9 @@ def check_rows(one, other, name, its):
     if None in signatures:
         return []
     both = f"only models of the same rows and outcomes can be compared: {name} and {its}"
-    shares = [signature.share for signature in signatures]
-    if abs(shares[0] - shares[1]) > _SAME:
-        raise ValueError(
-            f"{both} differ in their outcomes: shares of {shares[0]:.6g} and {shares[1]:.6g} of the rows are "
-            f"{one.classes_[1]!s}"
-        )
+    if (differ := _other_outcomes(*signatures)) is not None:
+        of_rows = f" of the rows are {one.classes_[1]!s}" if hasattr(one, "classes_") else ""
+        raise ValueError(f"{both} differ in their outcomes: {differ}{of_rows}")
     verdict, what = compare_rows(*signatures)
     if verdict == "rows":
         raise ValueError(
@@ -244,9 +268,9 @@ def check_rows(one, other, name, its):
             "the same rows: those without missing values in any column that one of them uses"
         )
     if verdict == "outcome":
+        but = f"other rows are {one.classes_[1]!s}" if hasattr(one, "classes_") else "beside other outcomes"
         raise ValueError(
-            f"{both} differ in their outcomes: {listed(map(repr, what))} hold the same values, but other rows are "
-            f"{one.classes_[1]!s}"
+            f"{both} differ in their outcomes: {listed(map(repr, what))} hold the same values, but {but}"
         )
     if verdict == "unknown":
         warn(
