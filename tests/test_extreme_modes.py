@@ -16,6 +16,7 @@ from sklmm import MixedLogisticRegression
 from sklmm.estimating import Independence
 from sklmm.estimating.clusters import Clusters
 from sklmm.estimating.equations import Equations
+from sklmm.families import LOGIT
 from sklmm.likelihood.crossed import CrossedLikelihood
 from sklmm.likelihood.nested import NestedLikelihood
 
@@ -255,7 +256,8 @@ def test_derivatives_of_several_factors(kind, size, weighted):
 @pytest.mark.parametrize("size", SIZES)
 def test_quasi_likelihood_of_independent_rows(size, weighted):
     X, y, codes, w = far_rows(size, weighted)
-    equations = Equations(X, y, Clusters(codes, y.size, 14, None, None, w), Independence(), False, None, True, 1)
+    clusters = Clusters(codes, y.size, 14, None, None, w)
+    equations = Equations(X, y, clusters, Independence(), False, None, True, 1, LOGIT, None)
     counts = np.ones(y.size) if w is None else w
     beta = np.array([size, 0.3])
 

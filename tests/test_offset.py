@@ -15,6 +15,7 @@ from sklmm.design.row_moments import row_moments
 from sklmm.design.structure import FactorStructure, Observations, Structure
 from sklmm.estimating.correlation import resolve_correlation
 from sklmm.estimating.scoring import fit_gee
+from sklmm.families import LOGIT
 from sklmm.inference.bootstrap import ClusterDraw, MarginalRefit, ParametricDraw
 from sklmm.inference.parameters import FixedEffect
 from sklmm.inference.profile import profile_interval
@@ -226,11 +227,11 @@ def test_separated_columns_are_found_beside_an_offset():
 def test_the_intercept_beside_an_offset(fit_intercept):
     _, y, offset, _, _, w = _rows(spread=10.0)
     for weights in (None, w):
-        at, value = intercept_beside(offset, y, weights, fit_intercept)
-        assert value == pytest.approx(log_likelihood_at(offset + at, y, weights), rel=1e-14)
-        around = [log_likelihood_at(offset + at + step, y, weights) for step in (-1e-3, 1e-3)]
+        at, value = intercept_beside(LOGIT, offset, y, weights, fit_intercept)
+        assert value == pytest.approx(log_likelihood_at(LOGIT, offset + at, y, weights), rel=1e-14)
+        around = [log_likelihood_at(LOGIT, offset + at + step, y, weights) for step in (-1e-3, 1e-3)]
         assert fit_intercept == (max(around) < value)
-    at, _ = intercept_beside(np.where(y > 0, -300.0, 300.0), y)  # all on the wrong side
+    at, _ = intercept_beside(LOGIT, np.where(y > 0, -300.0, 300.0), y)  # all on the wrong side
     assert abs(at) <= 300.0 + np.log(y.size)
 
 

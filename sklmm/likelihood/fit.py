@@ -208,8 +208,8 @@ class Ascent:
         self.held[: engine.aliased.size] = engine.aliased
         self.held[self.random] = not self.has_factors
         self.settings = dict(
-            n_rows=engine.n_rows, n_fixed=engine.n_fixed, snap=self.snap, tol=tol, progress=progress,
-            farthest=partial(_farthest, engine),
+            n_rows=engine.n_rows, n_fixed=engine.n_fixed, tol=tol, progress=progress,
+            farthest=partial(_farthest, engine.units, engine.observations.X, engine.structure.family),
         )  # fmt: skip
 
     def start(self):
@@ -228,7 +228,7 @@ class Ascent:
         """The optimum that one climb from x leads to."""
         iterations = self.max_iter if report is None else report.n_iter + self.max_iter  # each climb gets as many
         held = self.held if held is None else held
-        settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, **self.settings)
+        settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, snap=self.snap, **self.settings)
         if engine.costly_curvature:
             curvature = engine.information, engine.hessian, engine.move
             return maximise_by_gradients(engine.evaluate, *curvature, x, **settings)
@@ -250,10 +250,10 @@ class Ascent:
         return lambda x: engine.with_nodes(max(engine.n_quadrature, nodes)).evaluate(x, rough=True)[0]
 
 
-def _farthest(engine, step):
+def _farthest(units, X, family, step):
     """How far a step in the fixed effects moves the linear predictor of some row, in the steps that the link has on
     the way to infinity."""
-    return engine.units.farthest(engine.observations.X, step) / engine.structure.family.certain_step
+    return units.farthest(X, step) / family.certain_step
 
 
 def intercept_alone(engine):
