@@ -89,6 +89,10 @@ class ClusterProducts(LinearRows):
         """A theta to begin with."""
         return start([(self.A, self.B)], self)
 
+    def random_squares(self):
+        """Z'Z of all rows, of each factor."""
+        return [self.A.sum(axis=0)] if self.has_clusters else []
+
     def evaluate(self, theta):
         """log|V| and Q."""
         if not theta.any():

@@ -81,6 +81,8 @@ class LinearFit:
     kenward_roger : tuple or None
         Where it was asked for, the adjusted covariance of beta, the plain one, its derivatives in the variances, and
         their covariance, see `sklmm.likelihood.linear_kenward_roger`.
+    row_moments : RowMoments or None
+        See `LinearRows.row_moments`.
     trouble : list of str
         Where the rows do not tell variances.
     """
@@ -114,6 +116,7 @@ class LinearFit:
     influence: np.ndarray | None = None
     level_rows: np.ndarray | None = None
     kenward_roger: tuple | None = None
+    row_moments: object = None
     trouble: list = field(default_factory=list)
 
     separated = ()  # there are no classes
@@ -328,6 +331,7 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
         variance_vcov=variance_covariance(top.hessian, products.f, held),
         vcov_gradient=top.vcov_gradient(),
         kenward_roger=top.kenward_roger() if kenward_roger else None,
+        row_moments=products.row_moments(point.beta),
         **effects,
         **_by_clusters(top, effects["posteriors"]),
     )  # fmt: skip

@@ -191,6 +191,10 @@ class SeveralProducts(LinearRows, SeveralFactors):
         parts = self._parts(self.blocks.E, self.blocks.E_border)
         return start([(self.blocks.own(f), parts[f]) for f in np.argsort(self.order)], self)
 
+    def random_squares(self):
+        """Z'Z of all rows, of each factor."""
+        return [self.blocks.own(f).sum(axis=0) for f in np.argsort(self.order)]
+
     def _lambda(self, theta):
         """Lambda with its coefficients in the engine's order."""
         return self.covariance.lambda_(theta)[np.ix_(self._coefficients, self._coefficients)]
