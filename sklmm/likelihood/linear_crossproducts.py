@@ -60,7 +60,7 @@ class ClusterProducts(LinearRows):
     level_of_cluster : ndarray of shape (n_clusters,)
     """
 
-    exact = True
+    exact, factorised = True, None
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)

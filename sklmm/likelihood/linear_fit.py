@@ -364,7 +364,9 @@ class _Top:
         self.derivatives = products.derivatives(point.theta, self.residual, point.root)
         self.value, _, self.hessian, _ = criterion.joint(point, point.beta, self.tau, self.derivatives)
         if not self.derivatives.exact:
-            self.hessian[f : f + m, f : f + m] = _theta_block(optimum.hessian, self.hessian, f, m)
+            average = criterion.of_theta(self.hessian)
+            of_theta = criterion.nearly_exact(optimum.x, average) if optimum.hessian.any() else optimum.hessian
+            self.hessian[f : f + m, f : f + m] += of_theta - average
         self.inner = self.sigma**2 * (point.root @ point.root.T)
         self.n_slopes = self.units.p - products.structure.slopes_only
         self.n_fixed = self.n_slopes + int(self.units.fit_intercept)
@@ -455,10 +457,3 @@ def variance_covariance(hessian, f, held):
     out = np.zeros((held.size, held.size))
     out[np.ix_(~held, ~held)] = root @ root.T
     return out
-
-
-def _theta_block(of_theta, hessian, f, m):
-    """The part of theta of the joint Hessian, from the Hessian of theta alone, which is exact."""
-    others = np.append(np.arange(f), f + m)
-    across = hessian[np.ix_(np.arange(f, f + m), others)]
-    return of_theta + across @ np.linalg.solve(hessian[np.ix_(others, others)], across.T)

@@ -50,6 +50,21 @@ class TreeBlocks:
             A = tree.sums_over_children(g, A)
         return A
 
+    def shares(self):
+        """See `start`, by coefficient in the engine's order."""
+        tree, A = self.cholesky, self.A
+        squares, out = [np.einsum("naa->na", self.own(f)) for f in range(len(tree.sizes))], np.zeros((tree.T, tree.T))
+        for f, own in enumerate(tree.sizes):
+            part = slice(tree.first[f], tree.first[f] + own)
+            for g, level in enumerate(tree.ancestors[f], start=f + 1):
+                other = slice(tree.first[g], tree.first[g + 1])
+                both = A[:, :own, other.start - part.start : other.stop - part.start] ** 2
+                out[part, other] = np.einsum("nab,na->ab", both, _inverse(squares[f]))
+                out[other, part] = np.einsum("nab,nb->ba", both, _inverse(squares[g])[level])
+            if f + 1 < len(tree.sizes):
+                A = tree.sums_over_children(f, A[:, own:, own:])
+        return out
+
     def factor(self, Lambda):
         self.cholesky.factor_blocks(Lambda.T @ self.A @ Lambda)
 
@@ -92,6 +107,21 @@ class BorderedBlocks:
             return self.D
         here = np.arange(*self.cholesky.base[f - 1 : f + 1]).reshape(-1, self.cholesky.sizes[f - 1])
         return self.S[here[:, :, None], here[:, None, :]]
+
+    def shares(self):
+        """See `start`, by coefficient in the engine's order."""
+        tree, q, T = self.cholesky, self.first[1], self.first[-1]
+        kind = np.concatenate([self.first[f + 1] + np.tile(np.arange(size), n // size)
+                               for f, (size, n) in enumerate(zip(tree.sizes, np.diff(tree.base), strict=True))])
+        leaf = np.repeat(np.arange(tree.n_leaves), np.diff(tree.first))
+        own, border = _inverse(np.einsum("naa->na", self.D)), _inverse(self.S.diagonal())
+        squares, of, out = self.B**2, kind[tree.index], np.zeros((T, T))
+        for a in range(q):
+            out[a] = np.bincount(of, squares[:, a] * own[leaf, a], T)
+            out[:, a] = np.bincount(of, squares[:, a] * border[tree.index], T)
+        which = np.eye(T)[kind]
+        out[q:, q:] = ((which * border[:, None]).T @ (self.S**2 @ which))[q:, q:]
+        return out
 
     def _blocks(self, Lambda):
         """Lambda of each factor of the border, and its coefficients there."""
@@ -145,6 +175,11 @@ class BorderedBlocks:
         return out
 
 
+def _inverse(squares):
+    """1 / squares, 0 for 0."""
+    return np.divide(1.0, squares, out=np.zeros_like(squares), where=squares > 0)
+
+
 def _times(columns, own):
     """The columns of each level, side by side, times a matrix."""
     if len(own) == 1:
@@ -168,7 +203,7 @@ class SeveralProducts(LinearRows, SeveralFactors):
         rows = self.row_products(self._coefficients, self.row_order)
         with self._one_blas_thread():
             self.blocks = (TreeBlocks if self.nested else BorderedBlocks)(self, rows)
-        self.cholesky, self.C, self._at = self.blocks.cholesky, self.blocks.C, None
+        self.cholesky, self.C, self.factorised = self.blocks.cholesky, self.blocks.C, None
         first = np.append(0, np.cumsum(self.sizes))
         self.rows_of = [slice(first[f], first[f + 1]) for f in range(len(self.sizes))]
         self.row, self.col = self._place[self.covariance.row], self._place[self.covariance.col]
@@ -189,7 +224,8 @@ class SeveralProducts(LinearRows, SeveralFactors):
     def first_theta(self):
         """A theta to begin with."""
         parts = self._parts(self.blocks.E, self.blocks.E_border)
-        return start([(self.blocks.own(f), parts[f]) for f in np.argsort(self.order)], self)
+        shares = self.blocks.shares()[np.ix_(self._place, self._place)]
+        return start([(self.blocks.own(f), parts[f]) for f in np.argsort(self.order)], self, shares)
 
     def random_squares(self):
         """Z'Z of all rows, of each factor."""
@@ -217,14 +253,14 @@ class SeveralProducts(LinearRows, SeveralFactors):
             return self._evaluate(theta)
 
     def _evaluate(self, theta):
-        if self._at is None or not np.array_equal(theta, self._at):
+        if self.factorised is None or not np.array_equal(theta, self.factorised):
             Lambda, blocks = self._lambda(theta), self.blocks
-            self._at, self._inverted = None, False
+            self.factorised, self._inverted = None, False
             blocks.factor(Lambda)
             s, s_border = self._scaled(Lambda, blocks.E, blocks.E_border)
             self.U = self.cholesky.solve(s, s_border)
             Q = self.C - np.einsum("nak,naj->kj", s, self.U[0], optimize=True) - s_border.T @ self.U[1]
-            self.Q, self._at = 0.5 * (Q + Q.T), theta.copy()
+            self.Q, self.factorised = 0.5 * (Q + Q.T), theta.copy()
         return self.cholesky.log_det, self.Q
 
     def _invert(self):
@@ -350,7 +386,7 @@ class SeveralProducts(LinearRows, SeveralFactors):
         priors = [[part[place] for part in priors[position]] for position, place in places]
         Lambda, c = self._lambda(theta), combinations.shape[1]
         self.cholesky.prior = [precisions for _, precisions in priors]
-        self._at, self._inverted = None, False
+        self.factorised, self._inverted = None, False
         self.blocks.factor(Lambda)
         s, s_border = self._scaled(Lambda, self.blocks.E @ combinations, self.blocks.E_border @ combinations)
         pulls = [precisions @ means for means, precisions in priors]
