@@ -145,7 +145,7 @@ class LinearCriterion:
         gradient, hessian = gradient[self.f : -1], self.of_theta(hessian)
         # beside a variance of 0 averages are wrong: they are divided by it
         if not derivatives.exact and (self._away(theta) is not theta or self._is_near(gradient, hessian)):
-            hessian = self.nearly_exact(theta, hessian)
+            hessian = self.nearly_exact(theta, hessian, derivatives)
         return value, gradient, hessian
 
     def profile_value(self, theta):
@@ -153,15 +153,18 @@ class LinearCriterion:
         point = self._with_residuals(theta)
         return self.value(point, point.squares, self.log_sigma(point))
 
-    def nearly_exact(self, theta, average):
+    def nearly_exact(self, theta, average, derivatives):
         """The Hessian of theta alone: the average one and what that lacked next to here, or the exact one."""
         near = SAME_GAP if self.products.n_rows > POLISH_ROWS else 0.0
         if self._gap is None or (np.abs(theta - self._gap[0]) > near * np.abs(theta)).any():
-            self._gap = theta.copy(), self.exact_hessian(theta) - average
+            self._gap = theta.copy(), self.exact_hessian(theta, derivatives) - average
         return average + self._gap[1]
 
-    def exact_hessian(self, theta):
-        """Of the log-likelihood of theta alone. Of nested factors by differences of gradients, which cost little."""
+    def exact_hessian(self, theta, derivatives=None):
+        """Of the log-likelihood of theta alone. Of nested factors by differences of gradients, which cost little.
+
+        `derivatives`: those there, if they were found last.
+        """
         products = self.products
         if isinstance(products, ClusterProducts):
             return self.profile(theta)[2]
@@ -169,8 +172,10 @@ class LinearCriterion:
             return _differences(lambda z: self._gradient(z), theta)
         away = self._away(theta)
         point = self._with_residuals(away)
-        root, residual = point.root if self.reml else None, np.append(-point.beta, 1.0)
-        derivatives = products.derivatives(away, residual, root, closely=True)
+        if derivatives is None or away is not theta:
+            root, residual = point.root if self.reml else None, np.append(-point.beta, 1.0)
+            derivatives = products.derivatives(away, residual, root)
+        derivatives = products.exact_derivatives(derivatives)
         return self.of_theta(self.joint(point, point.beta, self.log_sigma(point), derivatives)[2])
 
     def _away(self, theta):

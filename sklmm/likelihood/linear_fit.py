@@ -365,7 +365,9 @@ class _Top:
         self.value, _, self.hessian, _ = criterion.joint(point, point.beta, self.tau, self.derivatives)
         if not self.derivatives.exact:
             average = criterion.of_theta(self.hessian)
-            of_theta = criterion.nearly_exact(optimum.x, average) if optimum.hessian.any() else optimum.hessian
+            of_theta = optimum.hessian
+            if of_theta.any():  # else there was no climb
+                of_theta = criterion.nearly_exact(optimum.x, average, self.derivatives)
             self.hessian[f : f + m, f : f + m] += of_theta - average
         self.inner = self.sigma**2 * (point.root @ point.root.T)
         self.n_slopes = self.units.p - products.structure.slopes_only

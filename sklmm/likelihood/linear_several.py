@@ -8,6 +8,7 @@ unless they are asked for.
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -21,6 +22,7 @@ from sklmm.likelihood.linear_rows import LinearRows
 from sklmm.likelihood.linear_second import pair_sums, trace_of_pairs
 from sklmm.likelihood.linear_start import start
 
+COLUMNS = 8  # that are worked on at a time
 SMALLEST = 1e-4  # relative standard deviation in the place of 0 where it is divided by: derivatives differ by as much
 
 
@@ -268,16 +270,23 @@ class SeveralProducts(LinearRows, SeveralFactors):
             self.cholesky.invert()
             self._inverted = True
 
-    def derivatives(self, theta, residual, root=None, closely=False):
-        """Derivatives at theta; see `ClusterProducts.derivatives`.
-
-        `closely`: the second ones, too, are exact, for crossed factors and an invertible Lambda.
-        """
+    def derivatives(self, theta, residual, root=None):
+        """Derivatives at theta; see `ClusterProducts.derivatives`."""
         with self._one_blas_thread():
             self._evaluate(theta)
-            return self._derivatives(self._lambda(theta), residual, root, closely)
+            return self._derivatives(self._lambda(theta), residual, root)
 
-    def _derivatives(self, Lambda, residual, root, closely):
+    def exact_derivatives(self, average):
+        """What `derivatives` has found last, with exact second ones: for crossed factors and an invertible Lambda."""
+        Lambda, U, S, root, log_det2, penalty2, turned = self._last
+        with self._one_blas_thread():
+            found = replace(average, exact=True, log_det2=log_det2 - self._pairs(Lambda))
+            if root is not None:
+                found.penalty2 = penalty2 + 2.0 * self._between_effects(Lambda, U, S, root)
+                found.penalty2 -= np.einsum("lxy,kyx->lk", turned, turned)
+        return found
+
+    def _derivatives(self, Lambda, residual, root):
         blocks, m, f = self.blocks, self.covariance.m, self.f
         self._invert()
         sums = blocks.diagonal_sums(Lambda)
@@ -311,21 +320,16 @@ class SeveralProducts(LinearRows, SeveralFactors):
             found.log_det2[at[0]] += same * (0.5 * (R + R.T))[at[1]]
             found.quadratic2[at[0]] -= same * ee[at[1]]
             penalty2[at[0]] -= same * cc[at[1]]
-        between = self._between(Lambda, moves)
+        between, turned = self._between(Lambda, moves), None
         found.quadratic2 += 2.0 * between
         if root is not None:
             turned = root.T @ products @ root
             found.products, found.penalty2 = products, penalty2
             found.penalty = np.trace(turned, axis1=1, axis2=2)
-        if closely:
-            found.exact, found.log_det2 = True, found.log_det2 - self._pairs(Lambda)
-            if root is not None:
-                found.penalty2 += 2.0 * self._between_effects(Lambda, U, S, root)
-                found.penalty2 -= np.einsum("lxy,kyx->lk", turned, turned)
-            return found
+        self._last = Lambda, U, S, root, found.log_det2, penalty2, turned
         inverse = np.linalg.inv(self.Q[:f, :f])
         between -= found.Q[:, :f] @ inverse @ found.Q[:, :f].T
-        found.log_det2 -= between / (float(residual @ self.Q @ residual) / (self.n_counted - f))
+        found.log_det2 = found.log_det2 - between / (float(residual @ self.Q @ residual) / (self.n_counted - f))
         return found
 
     def _moves(self, Lambda, e_U, e_S):
@@ -346,11 +350,13 @@ class SeveralProducts(LinearRows, SeveralFactors):
 
     def _between_effects(self, Lambda, U, S, root):
         """Sum over the columns c of Z'V^-1 X root of c'dG1 R dG2 c."""
-        total = 0.0
-        for x in root.T:
-            at = slice(None, self.f)
-            moves = self._moves(Lambda, [u[:, :, at] @ x for u in U], [s[:, :, at] @ x for s in S])
-            total = total + self._between(Lambda, moves)
+        total, m = 0.0, self.covariance.m
+        U, S = ([part[:, :, : self.f] @ root for part in parts] for parts in (U, S))
+        for first in range(0, self.f, COLUMNS):
+            columns = range(first, min(first + COLUMNS, self.f))
+            moves = [self._moves(Lambda, [u[:, :, c] for u in U], [s[:, :, c] for s in S]) for c in columns]
+            found = self._between(Lambda, [np.concatenate(of_factor, axis=2) for of_factor in zip(*moves, strict=True)])
+            total = total + np.einsum("clck->lk", found.reshape(len(columns), m, len(columns), m))
         return total
 
     def _between(self, Lambda, moves):
