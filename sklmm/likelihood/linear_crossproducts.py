@@ -17,7 +17,7 @@ from sklmm._kernels._grouping import group_rows
 from sklmm._kernels._linear import derivative_sums, explained, weighted_sums
 from sklmm.likelihood.linear_rows import LinearRows
 from sklmm.likelihood.linear_start import small_inverses, start
-from sklmm.passes.tables import in_order
+from sklmm.passes.tables import CHUNK, in_order, multiply_in_place
 
 
 @dataclass
@@ -162,7 +162,8 @@ class ClusterProducts(LinearRows):
 
     def counted_rows(self):
         """Rows of each cluster, as often as they count."""
-        return self._cluster_sums(np.ones(self.n_rows))
+        weights = self.observations.weights
+        return np.diff(self.start).astype(np.float64) if weights is None else self._cluster_sums(np.ones(self.n_rows))
 
     def log_precisions(self):
         """Sum of the logarithms of the precisions of the rows of each cluster."""
@@ -177,7 +178,7 @@ class ClusterProducts(LinearRows):
         out[filled] = np.add.reduceat(values, self.start[:-1][filled])
         return out
 
-    def effects(self, theta, combinations, priors=None):
+    def effects(self, theta, combinations, priors=None, last=False):
         """H^-1 Lambda'Z'E times columns of combinations, and the blocks of H^-1, H = I + Lambda'Z'Z Lambda.
 
         Parameters
@@ -186,6 +187,8 @@ class ClusterProducts(LinearRows):
         combinations : ndarray of shape (k, c)
         priors : list of (ndarray of shape (n_levels, q, c), ndarray of shape (n_levels, q, q)), or None
             Means, for each combination, and precisions of each factor's effects in the place of 0 and I.
+        last : bool
+            Whether B is of no use any more: its memory is that of the effects, then, if they are as many.
 
         Returns
         -------
@@ -199,7 +202,10 @@ class ClusterProducts(LinearRows):
             return [], [], None
         Lambda, q, n = self.covariance.lambda_(theta), self.covariance.q, len(self.A)
         n_levels = self.n_levels[0]
-        u = (self.B.reshape(n * q, self.k) @ combinations).reshape(n, q, -1)
+        if last and combinations.shape[1] == self.k:
+            u, self.B = multiply_in_place(self.B.reshape(n * q, self.k), combinations).reshape(n, q, self.k), None
+        else:
+            u = (self.B.reshape(n * q, self.k) @ combinations).reshape(n, q, -1)
         if priors is not None:
             ((means, precisions),) = priors
             A, Z = (in_order(part, self.level_of_cluster, n_levels) for part in (self.A, u))
@@ -210,7 +216,9 @@ class ClusterProducts(LinearRows):
             u *= Lambda * blocks
         else:
             blocks = small_inverses(np.eye(q) + Lambda.T @ self.A @ Lambda)
-            u = (blocks @ Lambda.T) @ u
+            for first in range(0, n, CHUNK):
+                part = slice(first, first + CHUNK)
+                u[part] = (blocks[part] @ Lambda.T) @ u[part]
         return (
             [in_order(u, self.level_of_cluster, n_levels)],
             [in_order(blocks, self.level_of_cluster, n_levels, default=np.eye(q))],

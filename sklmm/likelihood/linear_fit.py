@@ -283,7 +283,7 @@ def _exactly_with(criterion, theta):
 
 
 def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
-    """The numbers of a fitted model, at the best theta.
+    """The numbers of a fitted model, at the best theta; the products are of no use any more.
 
     Parameters
     ----------
@@ -306,7 +306,6 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
     entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
     theta = np.split(theta, entries[:-1]) if factors else []
     held = np.append(np.full(point.theta.size, not factors), False)
-    effects = _random_effects(products, beta, point.theta, sigma, products.kept)
     return LinearFit(
         beta=products.natural_beta(beta)[: top.n_fixed],
         vcov=top.in_user_units(top.inner),
@@ -332,8 +331,8 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
         vcov_gradient=top.vcov_gradient(),
         kenward_roger=top.kenward_roger() if kenward_roger else None,
         row_moments=products.row_moments(point.beta),
-        **effects,
-        **_by_clusters(top, effects["posteriors"]),
+        **_by_clusters(top),
+        **_random_effects(products, beta, point.theta, sigma, products.kept, last=True),
     )  # fmt: skip
 
 
@@ -393,10 +392,11 @@ class _Top:
         return self.in_user_units(covariance), self.in_user_units(plain), changes, W
 
 
-def _random_effects(products, beta, theta, sigma, positions, priors=None):
+def _random_effects(products, beta, theta, sigma, positions, priors=None, last=False):
     """What is known of the random effects at these parameters, those of the scaled outcome.
 
-    `positions`: of the fixed effects that were estimated, and err, among all of the engine's.
+    `positions`: of the fixed effects that were estimated, and err, among all of the engine's. `last`: nothing else is
+    asked of the products any more.
     """
     s, f, sizes = products.y_scale, products.f, [len(factor.columns) for factor in products.structure.factors]
     units = products.units.effect_units(np.append(beta, theta), sizes)
@@ -410,7 +410,7 @@ def _random_effects(products, beta, theta, sigma, positions, priors=None):
             (np.concatenate([posterior.modes[:, :, None], slopes], axis=2), np.linalg.inv(posterior.cov))
             for posterior, slopes in priors
         ]
-    effects, blocks, joint = products.effects(theta, combinations, priors)
+    effects, blocks, joint = products.effects(theta, combinations, priors, last)
     modes, scales = [u[:, :, 0] for u in effects], [each.natural for each in units]
     return dict(
         modes=[u @ scale.T for u, scale in zip(modes, scales, strict=True)],
@@ -423,20 +423,22 @@ def _random_effects(products, beta, theta, sigma, positions, priors=None):
     )  # fmt: skip
 
 
-def _by_clusters(top, posteriors):
+def _by_clusters(top):
     """The cluster sandwich and the clusters' influence, of one factor or none."""
-    products, inner = top.products, top.inner
-    if len(posteriors) > 1:
+    products, inner, beta = top.products, top.inner, top.point.beta
+    if len(products.structure.factors) > 1:
         return {}
-    effects = [top.sigma * posterior.modes for posterior in posteriors]
-    scores, meat = fixed_scores(products, top.point.theta, top.point.beta, top.tau, effects)
+    effects = products.effects(top.point.theta, np.append(-beta, 1.0)[:, None])[0]
+    to_influence = top.to_user[: top.n_fixed] @ inner
+    meat, influence = fixed_scores(
+        products, top.point.theta, beta, top.tau, [u[:, :, 0] for u in effects], to_influence
+    )  # fmt: skip
     robust = top.in_user_units(inner @ meat @ inner)
-    if scores is None:
+    if influence is None:
         return dict(robust_vcov=robust)
-    influence = scores @ (top.to_user[: top.n_fixed] @ inner).T
     return dict(
         robust_vcov=robust,
-        influence=products.by_level(influence.astype(np.float32)),
+        influence=products.by_level(influence),
         level_rows=products.by_level(products.counted_rows()),
     )
 

@@ -370,7 +370,7 @@ class SeveralProducts(LinearRows, SeveralFactors):
         found -= np.einsum("nal,nak->lk", s, h, optimize=True) + s_border.T @ h_border
         return 0.5 * (found + found.T)
 
-    def effects(self, theta, combinations, priors=None):
+    def effects(self, theta, combinations, priors=None, last=False):
         """See `ClusterProducts.effects`; the joint posterior of all factors comes third."""
         with self._one_blas_thread():
             self._evaluate(theta)
