@@ -122,24 +122,26 @@ class ClusterProducts(LinearRows):
             dG[entry, row[entry]] = Lambda[:, col[entry]]
         dG += np.swapaxes(dG, 1, 2)
         same = 2.0 * (col[:, None] == col)  # d2G = e_row e_row2' + its transpose
+        directions = dG.reshape(covariance.m, -1)
 
-        def between(X):
-            return np.einsum("bcad,lab,kcd->lk", X, dG, dG, optimize=True)
+        def sums(X, *axes):
+            """X, of four axes, times dG1 at the first two of `axes` and dG2 at the others."""
+            return directions @ X.transpose(axes).reshape(2 * directions.shape[1:]) @ directions.T
 
         def second(X):
-            return same * X[np.ix_(row, row)]
+            return same * X[row[:, None], row]
 
         found = Derivatives(
-            log_det=np.einsum("ab,lab->l", R, dG),
-            log_det2=second(R) - np.einsum("abcd,lbc,kda->lk", RR, dG, dG, optimize=True),
-            Q=-np.einsum("abx,lab->lx", eb, dG),
-            quadratic2=2.0 * between(Re) - second(ee),
+            log_det=directions @ R.ravel(),
+            log_det2=second(R) - sums(RR, 1, 2, 3, 0),
+            Q=-directions @ eb.reshape(-1, self.k),
+            quadratic2=2.0 * sums(Re, 2, 0, 1, 3) - second(ee),
         )
         if root is not None:
-            found.products = -np.einsum("lr,rxy->lxy", dG[:, row, col], products)
+            found.products = -np.tensordot(dG[:, row, col], products, axes=1)
             turned = root.T @ found.products @ root
             found.penalty = np.trace(turned, axis1=1, axis2=2)
-            found.penalty2 = 2.0 * between(Rc) - second(cc) - np.einsum("lxy,kyx->lk", turned, turned)
+            found.penalty2 = 2.0 * sums(Rc, 2, 0, 1, 3) - second(cc) - np.einsum("lxy,kyx->lk", turned, turned)
         return found
 
     def _sums(self, G, residual, root):
