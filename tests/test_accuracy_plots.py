@@ -49,6 +49,7 @@ def _hand_made(probabilities, y, codes, scenarios=("new groups",), **settings):
         estimators=list(probabilities),
         scenarios=list(scenarios),
         level=0.95,
+        kind="classes",
     )
 
 

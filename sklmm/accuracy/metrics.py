@@ -41,13 +41,15 @@ class Metric:
         estimate for the mean of what they are made of.
     decimals : (int, int)
         Fewest and most decimals that are printed; between them two digits of the standard error are shown.
+    in_units : bool
+        Whether it is in the units of the outcome, whatever these are: `decimals` then count digits from the first.
     in_words : str
         How sentences format it.
     """
 
     name = better = meaning = target = None
     bounds = (0.0, 1.0)
-    needs_both = leads = grows_by_noise = False
+    needs_both = leads = grows_by_noise = in_units = False
     decimals, in_words = (2, 4), ".4f"
 
     @property

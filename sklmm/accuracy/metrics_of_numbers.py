@@ -16,7 +16,7 @@ _ROUNDING = 1e-12  # a variance is none if it is a smaller part of the squares t
 class _InUnits(MeanOfRows):
     """Metrics in the units of the outcome, whatever these are."""
 
-    better, bounds, decimals, in_words = "lower", (0.0, np.inf), (0, 9), ".5g"
+    better, bounds, in_units, in_words = "lower", (0.0, np.inf), True, ".5g"
 
 
 class Rmse(_InUnits):
@@ -103,12 +103,16 @@ class R2WithinGroups(_Explained):
 
 class R2BetweenGroups(_Explained):
     name, whose = "R2 between groups", "the groups' means"
-    meaning = "The same of the means of groups, each as often as it has rows: which groups have more."
+    meaning = (
+        "The same of the means of such rows, each as often as it has rows: which groups have more. Means over all "
+        "folds would flatter: a row is predicted from the other rows of such a mean."
+    )
 
     def _by_group(self, rows):
-        weight, y = rows.by_group(rows.w), rows.by_group(rows.w * rows.outcomes)
-        errors = rows.by_group(rows.w * (rows.y - rows.p))
-        return [errors**2 / weight, y**2 / weight, y, weight]
+        errors = rows.y - rows.p
+        errors = errors - rows.centred(errors, rows.parts)  # means
+        y = rows.outcomes - rows.centred(rows.y, rows.parts)
+        return [rows.by_group(rows.w * values) for values in (errors**2, y**2, y, np.ones(len(rows)))]
 
 
 class SlopeOfNumbers(SlopeOfCalibration):

@@ -39,9 +39,9 @@ class LogitOutcome:
         return expit(eta)
 
     @staticmethod
-    def variance(mean):
-        """The curvature of a row's log-likelihood, by its expected outcome."""
-        return mean * (1.0 - mean)
+    def curvature(mean, weights):
+        """Of each row's log-likelihood, times its weight, by its expected outcome."""
+        return weights * mean * (1.0 - mean)
 
     @staticmethod
     def intercept(y, weights, offset):
@@ -287,7 +287,7 @@ def _fit_each(Z, y, weights, offset, codes, n_groups, mean, precision, outcome):
         gradient = np.column_stack([sums(weights * (y - mu) * column) for column in columns])
         gradient -= precision * (part - mean)
         hessian = np.empty((len(part), k, k))
-        weight = weights * outcome.variance(mu)
+        weight = outcome.curvature(mu, weights)
         if len(part) == 1:
             hessian[0] = (weight * columns) @ columns.T
         else:
@@ -354,7 +354,7 @@ def _fit_with_effects(B, y, weights, offset, codes, n_levels, precision, penalty
     value = objective(a, b, eta)
     for _ in range(_MAX_ITER):
         mu = outcome.mean(eta)
-        weight, residual = weights * outcome.variance(mu), weights * (y - mu)
+        weight, residual = outcome.curvature(mu, weights), weights * (y - mu)
         gradient_a = np.bincount(codes, residual, n_levels) - precision * a
         gradient_b = B.T @ residual - penalty * b
         diagonal = np.bincount(codes, weight, n_levels) + precision

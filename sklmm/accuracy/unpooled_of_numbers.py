@@ -26,9 +26,9 @@ class NormalOutcome:
         return eta
 
     @staticmethod
-    def variance(mean):
-        """The curvature of a row's log-likelihood."""
-        return np.ones_like(mean)
+    def curvature(mean, weights):
+        """Of each row's log-likelihood, times its weight."""
+        return weights
 
     @staticmethod
     def intercept(y, weights, offset):

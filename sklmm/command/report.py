@@ -23,6 +23,7 @@ from sklmm.exceptions import (
     WorkingCorrelationWarning,
 )
 from sklmm.gee import GEELogisticRegression
+from sklmm.linear import GEELinearRegression, MixedLinearRegression
 from sklmm.mixed import MixedLogisticRegression
 from sklmm.reporting.rendering import to_html, to_text
 
@@ -71,16 +72,14 @@ def report(options, log):
     log(f"reading {options.data}")
     file = TableFile(options.data, options.sep, options.decimal, options.encoding, options.na)
     roles = Roles(**{field.name: getattr(options, field.name) for field in fields(Roles)})
-    table = read_clustered_table(file, roles, positive=options.positive, drop_missing=options.drop_missing)
+    table = read_clustered_table(
+        file, roles, kind=options.kind, positive=options.positive, drop_missing=options.drop_missing
+    )
     for note in table.notes:
         log(f"note: {note}")
     texts, sections = [to_text(table.description)], [("Data", to_html(table.description))]
 
-    mixed = MixedLogisticRegression(
-        table.random_effects, n_quadrature=options.n_quadrature, max_iter=options.max_iter
-    )
-    correlation = options.correlation or ("ar1" if table.time is not None else "exchangeable")
-    gee = GEELogisticRegression(correlation, max_iter=options.max_iter)
+    mixed, gee = _models(table, options)
     data = {"X": table.X, "y": table.y, "sample_weight": table.sample_weight}
     clusters = table.groups.iloc[:, 0]
     for name, model, more in (
@@ -108,6 +107,20 @@ def report(options, log):
     return "\n\n\n".join(texts)
 
 
+def _models(table, options):
+    """The mixed model and the marginal model of the target's kind."""
+    correlation = options.correlation or ("ar1" if table.time is not None else "exchangeable")
+    if table.kind == "classes":
+        mixed = MixedLogisticRegression(
+            table.random_effects, n_quadrature=options.n_quadrature, max_iter=options.max_iter
+        )
+        return mixed, GEELogisticRegression(correlation, max_iter=options.max_iter)
+    if options.n_quadrature != "auto":
+        raise InputError("--n-quadrature is for a target of two classes: models of numbers need no quadrature")
+    mixed = MixedLinearRegression(table.random_effects, max_iter=options.max_iter)
+    return mixed, GEELinearRegression(correlation, max_iter=options.max_iter)
+
+
 def _fit(name, model, data, labels, target, log):
     """Fit a model, and give its summary with the labels of the table and with the warnings of the fit."""
     log(f"fitting the {name} to {plural(len(data['y']), 'row')}")
@@ -118,8 +131,9 @@ def _fit(name, model, data, labels, target, log):
         except (ValueError, NotImplementedError, MemoryError, FloatingPointError) as error:
             raise InputError(f"the {name} can't be fitted: {error}") from error
     summary = model.summary()
-    other, one = labels
-    summary.facts[0] = ("Outcome", f"probability of {target} = {one!r} (against {other!r})")
+    if labels is not None:
+        target = f"probability of {target} = {labels[1]!r} (against {labels[0]!r})"
+    summary.facts[0] = ("Outcome", target)
     for message, kind in {str(warning.message): warning.category for warning in caught}.items():
         log(f"warning: {name}: {message}")
         if not issubclass(kind, _IN_SUMMARY) and f"{message}." not in summary.notes:
@@ -137,13 +151,14 @@ def _measure(estimators, table, options, log):
                 estimators, table.X, table.y, groups=table.groups, time=table.time, sample_weight=table.sample_weight,
                 random_effects=table.random_effects, split_by=options.groups[0], cv=options.cv,
                 scenarios=options.scenarios, update_rows=options.update_rows, n_jobs=options.n_jobs,
-                random_state=options.random_state, verbose=0 if options.quiet else 1,
+                random_state=options.random_state, kind=table.kind, verbose=0 if options.quiet else 1,
             )  # fmt: skip
         except (ValueError, TypeError, MemoryError, RuntimeError) as error:
             raise InputError(f"accuracy: {error}".replace("update_rows", "--update-rows")) from error
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         log(f"warning: {message}")
-    accuracy.classes = np.array(table.labels, dtype=object)  # in place of the 0 and 1 that stand for them
+    if table.labels is not None:
+        accuracy.classes = np.array(table.labels, dtype=object)  # in place of the 0 and 1 that stand for them
     return accuracy
 
 
