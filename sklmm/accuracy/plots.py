@@ -208,7 +208,9 @@ def plot_comparison(report, metric=None, scenario=None, ax=None, *, difference=F
         Without matplotlib.
     """
     names, listed = _scenarios(report, scenario), KINDS[report.kind].metrics
-    metric = leading_column(report.summary["metric"].unique(), listed) if metric is None else metric
+    if metric is None:
+        found = list(report.summary["metric"].unique())
+        metric = leading_column(found, listed) or found
     metrics = metric_columns(metric, listed)
     missing = [column for column in metrics if column not in set(report.summary["metric"])]
     if missing:
