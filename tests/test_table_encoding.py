@@ -47,7 +47,8 @@ def test_targets_that_are_numbers(read):
     np.testing.assert_array_equal(table.y, values)
     assert table.kind == "numbers" and table.labels is None
     assert f"y: numbers from {values.min():.5g} to {values.max():.5g}" in to_text(table.description)
-    table = read(TABLE.assign(y=[f"{value:.3f}".replace(".", ",") for value in values]), decimal=",")
+    commas = TABLE[["g", "item"]].assign(y=[f"{value:.3f}".replace(".", ",") for value in values])
+    table = read(commas, decimal=",")
     np.testing.assert_array_equal(table.y, values.round(3))
     two = TABLE.assign(y=np.arange(N) % 2)
     assert read(two).kind == "classes" and read(two, kind="numbers").y.tolist() == two["y"].tolist()
