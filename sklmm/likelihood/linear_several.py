@@ -163,15 +163,21 @@ class BorderedBlocks:
         leaf, out = Lambda[:q, :q], np.zeros_like(Lambda)
         out[:q, :q] = np.einsum("nab,nbc->ac", self.D @ leaf, tree.own)
         across = tree.X @ leaf.T  # minus the leaves' part of Lambda H^-1
-        scaled = np.empty_like(tree.Sinv)
-        for _, own, part in self._blocks(Lambda):
-            scaled[:, part] = _times(tree.Sinv[:, part], own.T)
+        alone = tree.sizes.max() == 1  # one coefficient a level: nothing dense is copied
+        if not alone:
+            scaled = np.empty_like(tree.Sinv)
+            for _, own, part in self._blocks(Lambda):
+                scaled[:, part] = _times(tree.Sinv[:, part], own.T)
         for f, own, part in self._blocks(Lambda):
             here, place = self.entries[f], slice(self.first[f + 1], self.first[f + 2])
             B = self.B[here]
             left = B.reshape(-1, q) * own[0, 0] if len(own) == 1 else (own.T @ B).reshape(-1, q)
             out[:q, :q] -= left.T @ tree.X[here].reshape(-1, q)
             out[place, place] -= np.tensordot(B, across[here], axes=((0, 2), (0, 2)))
+            if alone:
+                for _, other, cols in self._blocks(Lambda):
+                    out[place, place] += np.einsum("ij,ij->", self.S[part, cols], tree.Sinv[part, cols]) * other
+                continue
             both = [block[part].reshape(-1, len(own), len(scaled)) for block in (self.S, scaled)]
             out[place, place] += np.tensordot(*both, axes=((0, 2), (0, 2)))
         return out
