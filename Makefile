@@ -1,7 +1,7 @@
 # make demo   fit, summarise and score a multilevel model of real data
 # make test   run the test suite against the installed package
 # make sanitize  run the tests of the kernels on kernels built with AddressSanitizer (gcc), in .venv-sanitize
-# make bench  time fits against scikit-learn's plain logistic regression and installed peers (BENCH="--quick")
+# make bench  time fits against scikit-learn's plain logistic or linear regression and installed peers (BENCH="--quick")
 # make lint   ruff
 #
 # Everything happens in a virtual environment, $(VENV), made with $(PYTHON) (3.11 or newer) on first use. The package
