@@ -84,7 +84,8 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
     log_likelihood_ : float
         Restricted where ``method="reml"``, as lme4 has it.
     ml_log_likelihood_ : float
-        Of maximum likelihood, at the same estimates.
+        Of maximum likelihood, at the same estimates, `sigma_` among them (lme4's ``logLik(model, REML=FALSE)`` takes
+        the best sigma beside the others).
     aic_, bic_ : float
         From `log_likelihood_`; `bic_` counts rows.
     n_iter_ : int

@@ -21,7 +21,8 @@ SEVERAL = np.array([[0, 0, 1, 0], [0, 1, 0, 1.0]])
 
 
 class Dense:
-    """A fit, and its rows' covariance as a function of (covariance factors relative to sigma, log sigma)."""
+    """Fits by engine and by estimator, and the rows' covariance as a function of (covariance factors relative to sigma,
+    log sigma)."""
 
     def __init__(self, model):
         random, self.factors = np.random.default_rng(1), MODELS[model]
@@ -35,6 +36,10 @@ class Dense:
         structure = Structure([FactorStructure(LEVELS[key], *self.factors[key], key) for key in self.factors])
         observations = Observations(X, y, [codes[key] for key in self.factors])
         self.fit = fit_linear(observations, structure, precision=precision, kenward_roger=True)
+        terms = [("1 + x0 | " if len(columns) == 2 else "1 | ") + key for key, (columns, _) in self.factors.items()]
+        groups = pd.DataFrame({key: codes[key] for key in self.factors})
+        model = MixedLinearRegression(terms, df="kenward-roger")
+        self.model = model.fit(X, y, groups, precision_weight=precision)
         designs = [random_design(X, codes[key], LEVELS[key], self.factors[key][0]) for key in self.factors]
         self.dense = DenseLinear(X, y, designs, precision)
         self.at = np.append(np.concatenate(self.fit.theta), np.log(self.fit.sigma))
