@@ -83,4 +83,7 @@ def event_of(classes, positive):
 
 def read_numbers(y):
     """A measured outcome as float64: finite numbers."""
-    return check_array(plain_labels(y), dtype=np.float64, ensure_2d=False, input_name="y")
+    y = plain_labels(y)
+    if y.dtype.kind in "mM":
+        raise ValueError(f"y holds dates or durations ({y.dtype}), and outcomes are numbers: of days, say")
+    return check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")

@@ -135,7 +135,7 @@ class MixedPrediction:
         if not rows.groups:
             warn(
                 "the model was fitted with groups and got none: every row is predicted as one of an unknown "
-                "group. Pass groups=, or ask for predict_effects='marginal'",
+                f"group. Pass groups=, or ask for predict_effects={self._effects_of_no_group}",
                 NoGroupsWarning,
             )
             return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._fitted.factors)
@@ -149,7 +149,7 @@ class MixedPrediction:
         if absent:
             warn(
                 f"there is no column {listed(map(repr, rows.absent_groups))}: every row is predicted as one of an "
-                f"unknown group of {listed(absent)}. Name predict_effects='marginal' or 'zero' if that is meant",
+                f"unknown group of {listed(absent)}. Name predict_effects={self._effects_of_no_group} if that is meant",
                 NoGroupsWarning,
             )
         return codes

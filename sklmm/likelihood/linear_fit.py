@@ -6,16 +6,15 @@ import numpy as np
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.units import FitUnits
-from sklmm.likelihood.linear_criterion import NOTHING_LEFT, LinearCriterion
+from sklmm.likelihood.linear_criterion import LinearCriterion
 from sklmm.likelihood.linear_crossproducts import ClusterProducts
 from sklmm.likelihood.linear_kenward_roger import kenward_roger as kenward_roger_parts
+from sklmm.likelihood.linear_limits import exactly_with, exactly_without, unidentified, without_residuals
 from sklmm.likelihood.linear_scores import fixed_scores
 from sklmm.likelihood.linear_search import best_theta, without_random_effects
 from sklmm.likelihood.linear_several import SeveralProducts
 from sklmm.likelihood.posterior import NormalPosterior
 from sklmm.optimize.newton import FitReport
-
-LARGEST = 1e7  # a relative standard deviation beyond it: the residuals are rounding errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,19 +182,16 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         scale = float(np.average(precision, weights=observations.weights))
         precision = precision / scale
     products = linear_products(observations, structure, n_threads=n_threads, offset=offset, precision=precision)
-    held, trouble = _unidentified(products)
-    exact = _exactly_without(LinearCriterion(products, False))
+    exact = exactly_without(LinearCriterion(products, False))
+    held, trouble = unidentified(products, reml) if exact is None else (None, [exact])
     criterion = LinearCriterion(products, reml and exact is None)
     if exact is None and not held.all():
         optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress, held=held)
-        exact = _exactly_with(criterion, optimum.x)
+        exact = exactly_with(criterion, optimum.x)
+        if exact is not None:
+            optimum, trouble = without_residuals(criterion, optimum, held), [*trouble, exact]
     else:
         optimum = without_random_effects(criterion)
-    if exact is not None:
-        trouble.append(
-            f"{exact}: there is no residual variance to estimate, standard errors are next to 0, and tests and "
-            "likelihoods mean nothing"
-        )
     fit = conclude(criterion, optimum, kenward_roger and exact is None, scale)
     return replace(fit, trouble=trouble)
 
@@ -232,51 +228,6 @@ def effects_given_fit(observations, structure, fit, *, offset=None, precision=No
     beta /= sigma
     positions = fit.fixed_positions + np.where(fit.fixed_positions < fit.units.n_slopes, 0, structure.slopes_only)
     return _random_effects(products, beta, x[units.n_fixed : -1], 1.0, positions, priors)
-
-
-def _unidentified(products):
-    """Entries of theta that the rows say nothing of, whose variances stay at 0, and a sentence for each factor."""
-    if products.n_counted <= 1 and products.n_rows <= 1:
-        raise ValueError("there is 1 sample (n_samples = 1): a residual variance takes more than one row")
-    held, sentences, first = np.zeros(products.covariance.m, dtype=bool), [], 0
-    for factor, codes in zip(products.structure.factors, products.observations.codes, strict=True):
-        entries = RelativeCovariance(factor.blocks)
-        intercept = np.array(factor.columns) == -1
-        own = first + np.flatnonzero(intercept[entries.row])
-        first += entries.m
-        if not own.size or products.precision is not None:
-            continue
-        weights = products.observations.weights
-        if weights is None and codes.size > factor.n_levels:
-            continue
-        counts = np.bincount(codes, weights=weights, minlength=factor.n_levels)
-        if counts.max(initial=0.0) <= 1.0:
-            held[own] = True
-            sentences.append(
-                f"no level of {factor.name!r} has more than one row: the variance between levels can't be told from "
-                "the residual variance, and is taken for it"
-            )
-    return held, sentences
-
-
-def _exactly_without(criterion):
-    """Why the features alone reproduce the outcome, None if they do not."""
-    products = criterion.products
-    plain, total = criterion.at(np.zeros(products.covariance.m)).squares, products.C[-1, -1]
-    if products.n_counted > products.f and plain > NOTHING_LEFT * total:
-        return None
-    if np.ptp(products.observations.y) == 0:
-        return "the outcome is constant"
-    return f"{products.f} coefficients reproduce the outcome of {products.n_counted:g} rows exactly"
-
-
-def _exactly_with(criterion, theta):
-    """Why no residuals are left beside the random effects, None if some are: the likelihood has no maximum then."""
-    plain = criterion.at(np.zeros_like(theta)).squares
-    if criterion.at(theta).squares > NOTHING_LEFT * plain and np.abs(theta).max(initial=0.0) <= LARGEST:
-        return None
-    names = " and ".join(repr(factor.name) for factor in criterion.products.structure.factors)
-    return f"the random effects of {names} reproduce the outcome exactly, as where each group has one value"
 
 
 def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
