@@ -219,6 +219,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             degrees=_degrees(fit),
             df=self.df,
             fixed_covariance=fit.fixed_covariance,
+            fixed_gradient=fit.fixed_gradient,
             fixed_positions=fit.fixed_positions,
             effect_slopes=fit.effect_slopes,
             variance_vcov=fit.variance_vcov,

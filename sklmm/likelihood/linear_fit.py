@@ -56,6 +56,8 @@ class LinearFit:
         d(mode of u) / d(beta), in standardised columns; see `prediction_variance`.
     fixed_covariance : ndarray of shape (f, f)
         Of the estimated fixed effects, in the order of `fixed_positions`.
+    fixed_gradient : ndarray of shape (m + 1, f, f)
+        Its derivatives in (theta, log sigma), those of `variance_vcov`.
     fixed_positions : ndarray of shape (f,)
         Columns of `FitUnits.design` that are estimated.
     aliased : list of int
@@ -101,6 +103,7 @@ class LinearFit:
     posterior: object
     effect_slopes: list
     fixed_covariance: np.ndarray
+    fixed_gradient: np.ndarray
     fixed_positions: np.ndarray
     aliased: list
     is_singular: bool
@@ -254,7 +257,7 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
     entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
     theta = np.split(theta, entries[:-1]) if factors else []
     held = np.append(np.full(point.theta.size, not factors), False)
-    effects = _random_effects(products, beta, point.theta, sigma, products.kept)
+    effects, gradient = _random_effects(products, beta, point.theta, sigma, products.kept), top.inner_gradient()
     return LinearFit(
         beta=products.natural_beta(beta)[: top.n_fixed],
         vcov=top.in_user_units(top.inner),
@@ -277,7 +280,8 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
         report=optimum.report,
         units=FitUnits(units, x, top.n_slopes),
         variance_vcov=variance_covariance(top.hessian, products.f, held),
-        vcov_gradient=top.vcov_gradient(),
+        fixed_gradient=s**2 * gradient,
+        vcov_gradient=np.array([top.in_user_units(each) for each in gradient]),
         kenward_roger=top.kenward_roger() if kenward_roger else None,
         **effects,
         **_by_clusters(top, effects["posteriors"]),
@@ -325,10 +329,10 @@ class _Top:
         out[lost, :] = out[:, lost] = np.nan
         return out
 
-    def vcov_gradient(self):
-        """Derivatives of the fixed effects' covariance in (theta, log sigma)."""
+    def inner_gradient(self):
+        """Derivatives of `inner` in (theta, log sigma)."""
         of_theta = (-(self.inner @ change @ self.inner) / self.sigma**2 for change in self.derivatives.products)
-        return np.array([self.in_user_units(each) for each in (*of_theta, 2.0 * self.inner)])
+        return np.array([*of_theta, 2.0 * self.inner])
 
     def kenward_roger(self):
         covariance, plain, changes, W = kenward_roger_parts(self.products, self.point.theta, self.sigma)

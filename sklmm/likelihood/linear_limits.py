@@ -15,8 +15,6 @@ SAME = 1e-9  # relative differences of likelihoods that are rounding errors
 
 def unidentified(products, reml):
     """Entries of theta that the rows say nothing of, whose variances stay at 0, and a sentence for each factor."""
-    if products.n_counted <= 1 and products.n_rows <= 1:
-        raise ValueError("there is 1 sample (n_samples = 1): a residual variance takes more than one row")
     held, sentences, first = np.zeros(products.covariance.m, dtype=bool), [], 0
     weights = products.observations.weights
     for factor, codes in zip(products.structure.factors, products.observations.codes, strict=True):
@@ -54,6 +52,8 @@ def _is_flat(products, entry):
 def exactly_without(criterion):
     """Says that the features alone reproduce the outcome; None if they do not."""
     products = criterion.products
+    if products.n_counted <= 1 and products.n_rows <= 1:
+        raise ValueError("there is 1 sample (n_samples = 1): a residual variance takes more than one row")
     plain, total = criterion.at(np.zeros(products.covariance.m)).squares, products.C[-1, -1]
     if products.n_counted > products.f and plain > NOTHING_LEFT * total:
         return None

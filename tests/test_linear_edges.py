@@ -1,0 +1,154 @@
+"""Linear models through the estimators where little can be told, and where numbers are far from 0."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from sklmm import GEELinearRegression, MixedLinearRegression
+from sklmm.datasets import make_clustered_regression
+from sklmm.exceptions import NoGroupsWarning, SingularFitWarning, UnidentifiedEffectsWarning
+
+N, GROUPS = 200, np.repeat(np.arange(20), 10)
+
+
+def _rows(seed=0):
+    random = np.random.default_rng(seed)
+    X = random.normal(size=(N, 3))
+    return X, X @ [1, 2, 3] + random.normal(size=20)[GROUPS] + random.normal(size=N), random
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_a_variance_of_zero_is_least_squares_in_all_numbers(method):
+    X, _, random = _rows()
+    e = random.normal(size=N)
+    y = X @ [1, 2, 3] + e - (np.bincount(GROUPS, e) / 10)[GROUPS]  # less than nothing between groups
+    with pytest.warns(SingularFitWarning):
+        model = MixedLinearRegression(method=method).fit(X, y, GROUPS)
+    design = np.column_stack([np.ones(N), X])
+    beta, (squares,), *_ = np.linalg.lstsq(design, y, rcond=None)
+    variance = squares / (N - 4 * (method == "reml"))
+    vcov = variance * np.linalg.inv(design.T @ design)
+    expected = stats.norm.logpdf(y, design @ beta, np.sqrt(variance)).sum()
+    if method == "reml":
+        expected += 2 * np.log(2 * np.pi) + np.linalg.slogdet(vcov)[1] / 2
+    np.testing.assert_allclose(np.append(model.intercept_, model.coef_), beta, rtol=1e-10)
+    np.testing.assert_allclose(model.vcov_, vcov, rtol=1e-10, atol=1e-12)
+    assert model.log_likelihood_ == pytest.approx(expected, rel=1e-10)
+    np.testing.assert_allclose(model.predict(X, GROUPS), design @ beta, rtol=1e-10)
+    np.testing.assert_allclose(model.summary().coefficients["df"], N - 4 * (method == "reml"), rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_an_outcome_that_is_constant_in_groups_is_a_regression_of_groups(method):
+    X, _, random = _rows()
+    z, v = random.normal(size=(2, 20))
+    v += 2 * z
+    X[:, 0] = z[GROUPS]
+    with pytest.warns(
+        UnidentifiedEffectsWarning, match="reproduce the outcome exactly, as where each group has one"
+    ) as told:
+        model = MixedLinearRegression(method=method).fit(X[:, :2], v[GROUPS], GROUPS)
+    assert model.converged_ and len(told) == 1
+    design = np.column_stack([np.ones(20), z])
+    beta, (squares,), *_ = np.linalg.lstsq(design, v, rcond=None)
+    variance = squares / (20 - 2 * (method == "reml"))
+    np.testing.assert_allclose([model.intercept_, *model.coef_], [*beta, 0], atol=1e-6)
+    assert model.covariance_["group"].iloc[0, 0] == pytest.approx(variance, rel=1e-5)
+    se = np.sqrt(np.diag(variance * np.linalg.inv(design.T @ design)))
+    np.testing.assert_allclose(np.sqrt(np.diag(model.vcov_))[:2], se, rtol=1e-5)
+    np.testing.assert_allclose(model.predict(X[:, :2], GROUPS), v[GROUPS], atol=1e-5)
+
+
+def test_an_outcome_without_residuals_has_the_variances_of_the_groups_values():
+    """Of several variances the shares, too, are those of a model of one row a group."""
+    random = np.random.default_rng(2)
+    v, above = random.normal(size=20) + random.normal(size=5)[np.arange(20) // 4], np.arange(20) // 4
+    with pytest.warns(UnidentifiedEffectsWarning):
+        model = MixedLinearRegression().fit(np.zeros((N, 0)), v[GROUPS], np.column_stack([GROUPS, above[GROUPS]]))
+    small = MixedLinearRegression().fit(np.zeros((20, 0)), v, above)
+    found = [covariance.iloc[0, 0] for covariance in model.covariance_.values()]
+    np.testing.assert_allclose(found, [small.sigma_**2, small.covariance_["group"].iloc[0, 0]], rtol=1e-3)
+
+
+@pytest.mark.parametrize("what", ["one group", "one slope", "indicators", "weights"])
+def test_levels_that_the_fixed_effects_tell_apart_have_no_variance(what):
+    """REML's likelihood does not depend on it, so that any number would be as good: its 0 says so, in words."""
+    X, y, _ = _rows()
+    random_effects, groups, weights = None, np.zeros(N), None
+    if what == "one slope":
+        random_effects = "1 + x0 | group"
+    elif what == "indicators":
+        X, groups = np.column_stack([X, np.eye(20)[GROUPS][:, 1:]]), GROUPS
+    elif what == "weights":
+        groups, weights = GROUPS, (GROUPS == 0).astype(float)
+    with pytest.warns(UnidentifiedEffectsWarning, match="tell the levels of 'group' apart already"):
+        model = MixedLinearRegression(random_effects).fit(X, y, groups, sample_weight=weights)
+    kept = np.ones(N, dtype=bool) if weights is None else weights > 0
+    design = np.column_stack([np.ones(kept.sum()), X[kept]])
+    beta, (squares,), *_ = np.linalg.lstsq(design, y[kept], rcond=None)
+    df = len(design) - design.shape[1]
+    assert not model.covariance_["group"].any(axis=None)
+    np.testing.assert_allclose([model.intercept_, *model.coef_], beta, rtol=1e-9)
+    assert model.sigma_ == pytest.approx(np.sqrt(squares / df), rel=1e-10)
+    np.testing.assert_allclose(model.summary().coefficients["df"], df, rtol=1e-8)
+
+
+@pytest.mark.parametrize("random_effects", ["1 | group", "1 + x0 | group", ["1 + x0 | group", "1 | other"]])
+def test_all_numbers_are_those_of_centred_data(random_effects):
+    """A year, a time in seconds and a tiny feature; an outcome of a million and a noise of 1."""
+    X, y, random = _rows()
+    units, origin = np.array([1.0, 86400.0, 1e-6]), np.array([2000.0, 1.7e9, 1e-3])
+    groups = {"group": GROUPS, "other": random.integers(0, 7, N)}
+    names = ["group", "other"][: 1 + isinstance(random_effects, list)]
+    y = y + random.normal(size=20)[GROUPS] * X[:, 0] + random.normal(size=7)[groups["other"]]
+
+    frame = pd.DataFrame(groups)[names]
+    numbers = []
+    for scale, shift, top in ((np.ones(3), np.zeros(3), 0.0), (units, origin, 1e6)):
+        features = X * scale + shift
+        model = MixedLinearRegression(random_effects, tol=1e-13).fit(features, y + top, frame)
+        table = model.summary().coefficients
+        rows, known = features[::10], frame[::10]
+        unknown = known + 100
+        _, std = model.predict(rows, known, return_std=True)
+        numbers.append({
+            "coefficients": model.coef_ * scale,
+            "errors": table["std_error"].to_numpy()[1:] * scale,
+            "intervals": model.conf_int().to_numpy()[1:4] * scale[:, None],
+            "df": table["df"].to_numpy()[1:],
+            "log-likelihood": model.log_likelihood_ + np.log(np.prod(scale)),  # restricted
+            "sigma": model.sigma_,
+            "sd of predictions": std,
+            "predictions": model.predict(rows, known) - top,
+            "known": model.predict_interval(rows, known, kind="observation") - top,
+            "unknown": model.predict_interval(rows, unknown) - top,
+        })  # fmt: skip
+    for name, expected in numbers[0].items():
+        np.testing.assert_allclose(
+            numbers[1][name], expected, rtol=1e-8, atol=1e-8 * np.abs(expected).mean(), err_msg=name
+        )
+
+
+def test_intervals_of_the_typical_group_are_those_of_its_coefficients():
+    """Few groups leave few degrees of freedom to whatever differs between them: predictions, too."""
+    X, y, groups = make_clustered_regression(60, 2, n_groups=10, random_state=0)
+    model = MixedLinearRegression().fit(X, y, groups)
+    ends = model.predict_interval(np.zeros((1, 2)), groups=[0], level=0.9, predict_effects="zero")[0]
+    np.testing.assert_allclose(ends, model.conf_int(0.9).loc["intercept"], rtol=1e-9)
+    assert model.summary().coefficients.loc["intercept", "df"] < 12
+    # a new group's own effect has the uncertain variance, too
+    with pytest.warns(NoGroupsWarning, match="ask for predict_effects='zero'"):
+        (low, high), normal = model.predict_interval(X[:1])[0], model._with_df(None).predict_interval(X[:1])[0]
+    assert high - low > 1.1 * (normal[1] - normal[0])
+
+
+def test_words_are_those_of_linear_models():
+    X, y, _ = _rows()
+    for model in (MixedLinearRegression(), GEELinearRegression()):
+        with pytest.warns(NoGroupsWarning, match="least squares"):
+            model.fit(X, y)
+        with pytest.raises(ValueError, match="y holds dates or durations"):
+            model.fit(X, np.datetime64("2020-01-01") + np.arange(N), GROUPS)
+    with pytest.raises(ValueError, match="for crossed factors use MixedLinearRegression"):
+        GEELinearRegression().fit(X, y, np.column_stack([GROUPS, GROUPS]))
