@@ -9,13 +9,13 @@ import sklearn
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer, get_scorer_names, log_loss, make_scorer, roc_auc_score
-from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_score, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklmm import GEELogisticRegression, MixedLogisticRegression
+from sklmm import GEELogisticRegression, MixedLinearRegression, MixedLogisticRegression
 from sklmm.compose import make_grouped_pipeline
-from sklmm.datasets import make_clustered_classification
+from sklmm.datasets import make_clustered_classification, make_clustered_regression
 from sklmm.exceptions import NoGroupsWarning
 from sklmm.scorers import grouped_scorer
 
@@ -209,3 +209,23 @@ def test_scorers_that_are_none():
         grouped_scorer(["roc_auc"])
     with pytest.raises(RuntimeError, match="enable_metadata_routing"):
         grouped_scorer("roc_auc").set_score_request(sample_weight=True)
+
+
+@pytest.mark.parametrize("scoring", ["r2", "neg_root_mean_squared_error", "neg_mean_absolute_error"])
+def test_scorers_of_regressors(scoring):
+    """With groups as metadata the scores are those of groups as a column."""
+    X, y, groups = make_clustered_regression(200, 2, n_groups=20, random_state=0)
+    cv = KFold(3, shuffle=True, random_state=0)
+    with sklearn.config_context(enable_metadata_routing=True):
+        found = cross_val_score(
+            MixedLinearRegression(), X, y, cv=cv, scoring=grouped_scorer(scoring), params={"groups": groups}
+        )
+    expected, blind = (
+        cross_val_score(
+            MixedLinearRegression(group_features=-1, predict_effects=effects), np.column_stack([X, groups]), y,
+            cv=cv, scoring=scoring,
+        )
+        for effects in ("posterior", "zero")
+    )  # fmt: skip
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert found.mean() > blind.mean() + 0.1
