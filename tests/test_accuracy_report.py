@@ -486,7 +486,7 @@ def test_settings_are_checked(rows, options, message):
 def test_targets_are_checked(rows):
     X, y, groups = rows
     with pytest.raises(ValueError, match="Only binary classification is supported"):
-        accuracy_report("mixed", X, np.arange(500) % 3, groups=groups)
+        accuracy_report("mixed", X, np.arange(500) % 3, groups=groups, kind="classes")
     with pytest.raises(ValueError, match="one class only"):
         accuracy_report("mixed", X, np.zeros(500), groups=groups)
     with pytest.raises(ValueError, match="needs groups"):
