@@ -216,7 +216,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             row_moments=row_moments(rows.X, slopes, fit.effect_units, weights, offset=rows.offset),
             sigma=fit.sigma,
             reml=reml,
-            degrees=_degrees(fit),
+            degrees=_degrees(fit, adjusts),
             df=self.df,
             fixed_covariance=fit.fixed_covariance,
             fixed_gradient=fit.fixed_gradient,
@@ -247,14 +247,18 @@ def _standardised_covariance(fit):
     return out
 
 
-def _degrees(fit):
-    """The methods of degrees of freedom that a fit has, by name."""
+def _degrees(fit, adjusts):
+    """The methods of degrees of freedom that a fit has, by name. Where Kenward and Roger's was asked for (`adjusts`),
+    but there is no residual variance that could be in error, Satterthwaite's is in its place."""
     found = {
         "satterthwaite": Satterthwaite(fit.vcov, fit.vcov_gradient, fit.variance_vcov),
         "residual": FixedDegrees(fit.vcov, fit.n_counted - fit.rank),
         None: FixedDegrees(fit.vcov, np.inf),
     }
-    return found if fit.kenward_roger is None else found | {"kenward-roger": KenwardRoger(*fit.kenward_roger)}
+    if adjusts:
+        exact = fit.kenward_roger is None
+        found["kenward-roger"] = found["satterthwaite"] if exact else KenwardRoger(*fit.kenward_roger)
+    return found
 
 
 class GEELinearRegression(NumericOutcomes, MarginalModel):

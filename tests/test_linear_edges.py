@@ -7,7 +7,7 @@ from scipy import stats
 
 from sklmm import GEELinearRegression, MixedLinearRegression
 from sklmm.datasets import make_clustered_regression
-from sklmm.exceptions import NoGroupsWarning, SingularFitWarning, UnidentifiedEffectsWarning
+from sklmm.exceptions import AliasedFeaturesWarning, NoGroupsWarning, SingularFitWarning, UnidentifiedEffectsWarning
 
 N, GROUPS = 200, np.repeat(np.arange(20), 10)
 
@@ -152,3 +152,28 @@ def test_words_are_those_of_linear_models():
             model.fit(X, np.datetime64("2020-01-01") + np.arange(N), GROUPS)
     with pytest.raises(ValueError, match="for crossed factors use MixedLinearRegression"):
         GEELinearRegression().fit(X, y, np.column_stack([GROUPS, GROUPS]))
+
+
+@pytest.mark.parametrize("df", ["satterthwaite", "kenward-roger", "residual", None])
+def test_a_column_that_depends_on_others_leaves_their_inference_as_it_is(df):
+    X, y, groups = make_clustered_regression(60, 2, n_groups=10, random_state=0)
+    plain = MixedLinearRegression(df=df).fit(X, y, groups)
+    wider = np.column_stack([X, X[:, 0] - X[:, 1]])
+    with pytest.warns(AliasedFeaturesWarning):
+        more = MixedLinearRegression(df=df).fit(wider, y, groups)
+    expected, found = plain.summary().coefficients, more.summary().coefficients
+    np.testing.assert_allclose(found[list(expected)].iloc[:3], expected, rtol=1e-7)
+    assert found.drop(columns="estimate").loc["x2"].drop("df", errors="ignore").isna().all()
+    assert more.wald_test(["x0", "x1"]).p_value == pytest.approx(plain.wald_test(["x0", "x1"]).p_value, rel=1e-7)
+    effects = more.average_marginal_effects(wider)
+    if df != "kenward-roger":  # whose covariance is another
+        np.testing.assert_allclose(effects["p_value"], expected["p_value"].iloc[1:], rtol=1e-6)
+
+
+def test_what_a_model_without_residuals_or_classes_does_not_have():
+    X, y, random = _rows()
+    with pytest.warns(UnidentifiedEffectsWarning):
+        adjusted = MixedLinearRegression(df="kenward-roger").fit(X[:, :1], random.normal(size=20)[GROUPS], GROUPS)
+    assert np.isfinite(adjusted.vcov_).all(axis=None)  # there is nothing to adjust
+    with pytest.raises(ValueError, match="no median odds ratio with link='identity'"):
+        _ = MixedLinearRegression().fit(X, y, GROUPS).variance_partition_.median_odds_ratio

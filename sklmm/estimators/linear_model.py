@@ -327,7 +327,7 @@ class LinearModel(MixedModel):
         """Variances: of the fixed effects, of each factor's random effects, of the residual."""
         fitted = self._state
         factors = {factor.name: factor.units.Lambda for factor in fitted.factors}
-        return variance_partition(fitted.row_moments, factors, measured=fitted.sigma**2)
+        return variance_partition(fitted.row_moments, factors, fitted.family, measured=fitted.sigma**2)
 
     def _inference_df(self, df="fit"):
         """The method of degrees of freedom: of the fit, or another by name."""
