@@ -1,5 +1,7 @@
 """Linear models through the estimators where little can be told, and where numbers are far from 0."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -150,6 +152,8 @@ def test_words_are_those_of_linear_models():
             model.fit(X, y)
         with pytest.raises(ValueError, match="y holds dates or durations"):
             model.fit(X, np.datetime64("2020-01-01") + np.arange(N), GROUPS)
+        with pytest.raises(ValueError, match="numbers of up to 1e[+]200, .* give y another unit"):
+            model.fit(X, np.full(N, 1e200), GROUPS)
     with pytest.raises(ValueError, match="for crossed factors use MixedLinearRegression"):
         GEELinearRegression().fit(X, y, np.column_stack([GROUPS, GROUPS]))
 
@@ -177,3 +181,15 @@ def test_what_a_model_without_residuals_or_classes_does_not_have():
     assert np.isfinite(adjusted.vcov_).all(axis=None)  # there is nothing to adjust
     with pytest.raises(ValueError, match="no median odds ratio with link='identity'"):
         _ = MixedLinearRegression().fit(X, y, GROUPS).variance_partition_.median_odds_ratio
+
+
+def test_the_unit_of_the_outcome_changes_no_word():
+    X, y, _ = _rows()
+    for model in (MixedLinearRegression(), GEELinearRegression()):
+        ratios = []
+        for unit in (1.0, 1e-12, 1e12):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                model.fit(X, unit * y, GROUPS)
+            ratios.append(model.summary().coefficients[["t", "p_value"]].to_numpy())
+        np.testing.assert_allclose(ratios[1:], [ratios[0]] * 2, rtol=1e-8)
