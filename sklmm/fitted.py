@@ -161,6 +161,8 @@ class FittedLinear(FittedMixed):
         The one that was asked for; None is the normal distribution.
     units : FitUnits
         x are the fixed effects, theta, and log sigma.
+    no_residuals : bool
+        Whether features or random effects reproduce the outcome exactly.
     fixed_covariance, fixed_gradient, fixed_positions, effect_slopes, variance_vcov, precision_scale
         Of `LinearFit`: errors of fixed effects and of the groups' effects jointly, in standardised columns.
     """
@@ -175,6 +177,7 @@ class FittedLinear(FittedMixed):
     effect_slopes: list
     variance_vcov: np.ndarray
     precision_scale: float
+    no_residuals: bool
     level_logits: object = None
     large_variances: tuple = ()
     approximation: object = None

@@ -224,6 +224,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             effect_slopes=fit.effect_slopes,
             variance_vcov=fit.variance_vcov,
             precision_scale=fit.precision_scale,
+            no_residuals=fit.no_residuals,
         )
         return fitted, {
             **self._attributes_of(fit),

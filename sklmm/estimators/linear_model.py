@@ -22,6 +22,7 @@ from sklmm.inference.parameters import Estimates, Parameter
 from sklmm.inference.variance_partition import variance_partition
 from sklmm.inference.wald import check_level
 from sklmm.likelihood.linear import LinearLikelihood, LinearObjective
+from sklmm.likelihood.linear_criterion import LinearCriterion
 from sklmm.likelihood.linear_fit import effects_given_fit, linear_products
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.linear import NumberPredictor, degrees_of_predictions, quantiles
@@ -347,15 +348,27 @@ class LinearModel(MixedModel):
 
     def _objective(self, rows, structure):
         """The log-likelihood of these rows around its maximum, by maximum likelihood; an error for other rows."""
-        engine = LinearLikelihood(linear_products(rows, structure, n_threads=effective_threads(self.n_threads)))
-        objective, fitted = LinearObjective(engine), self._fitted
-        off = abs(objective.value - self.log_likelihood_)
-        if not fitted.reml and off > SAME_ROWS * (1 + abs(self.log_likelihood_)):
+        fitted = self._fitted
+        if fitted.no_residuals:
             raise ValueError(
-                f"these are not the rows of the fit: their log-likelihood is {objective.value:.6f}, and the fit's was "
+                "the fit left no residuals, so that its likelihood has no maximum: there are no profiles of it, and no "
+                "steps from it"
+            )
+        products = linear_products(rows, structure, n_threads=effective_threads(self.n_threads))
+        theta = np.zeros(products.covariance.m)
+        if fitted.factors:
+            beta = np.zeros(products.n_fixed)  # the covariance alone is asked for
+            theta = products.units.internal(beta, np.concatenate(fitted.theta))[products.n_fixed :]
+        try:
+            value = LinearCriterion(products, fitted.reml).profile_value(theta)
+        except FloatingPointError:
+            value = np.inf
+        if abs(value - self.log_likelihood_) > SAME_ROWS * (1 + abs(self.log_likelihood_)):
+            raise ValueError(
+                f"these are not the rows of the fit: their log-likelihood is {value:.6f}, and the fit's was "
                 f"{self.log_likelihood_:.6f}"
             )
-        return objective
+        return LinearObjective(LinearLikelihood(products))
 
     def _quantity(self, parameter, units):
         kind = "fixed" if parameter.kind == "fixed" else "random" if parameter.positions else "sigma"

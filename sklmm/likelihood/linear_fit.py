@@ -84,6 +84,8 @@ class LinearFit:
         their covariance, see `sklmm.likelihood.linear_kenward_roger`.
     trouble : list of str
         Where the rows do not tell variances.
+    no_residuals : bool
+        Whether features or random effects reproduce the outcome exactly.
     """
 
     beta: np.ndarray
@@ -117,6 +119,7 @@ class LinearFit:
     level_rows: np.ndarray | None = None
     kenward_roger: tuple | None = None
     trouble: list = field(default_factory=list)
+    no_residuals: bool = False
 
     separated = ()  # there are no classes
 
@@ -196,7 +199,7 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
     else:
         optimum = without_random_effects(criterion)
     fit = conclude(criterion, optimum, kenward_roger and exact is None, scale)
-    return replace(fit, trouble=trouble)
+    return replace(fit, trouble=trouble, no_residuals=exact is not None)
 
 
 def effects_given_fit(observations, structure, fit, *, offset=None, precision=None, n_threads=1, priors=None):

@@ -397,7 +397,7 @@ def _weights(sample_weight, n_rows):
 def _df(estimator, gradients):
     """Degrees of freedom of quantities with these gradients; in linear models each is a contrast of coefficients."""
     df = estimator._inference_df()
-    if not hasattr(df, "each") or not len(gradients):
+    if not hasattr(df, "each"):
         return df
     parameters = _Parameters(estimator)
     to_natural = parameters.natural_map
