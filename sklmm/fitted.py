@@ -97,7 +97,7 @@ class Fitted:
         return self.takes_offset or self.offset_column is not None or of_formula
 
     # What marginal models do not have.
-    factors, products, units, nesting = (), None, None, ()
+    factors, products, units, nesting, had_precision = (), None, None, (), False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +161,8 @@ class FittedLinear(FittedMixed):
         The one that was asked for; None is the normal distribution.
     units : FitUnits
         x are the fixed effects, theta, and log sigma.
+    had_precision : bool
+        Whether residual variances were divided by weights.
     no_residuals : bool
         Whether features or random effects reproduce the outcome exactly.
     fixed_covariance, fixed_gradient, fixed_positions, effect_slopes, variance_vcov, precision_scale
@@ -178,6 +180,7 @@ class FittedLinear(FittedMixed):
     variance_vcov: np.ndarray
     precision_scale: float
     no_residuals: bool
+    had_precision: bool
     level_logits: object = None
     large_variances: tuple = ()
     approximation: object = None

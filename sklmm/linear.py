@@ -225,6 +225,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             variance_vcov=fit.variance_vcov,
             precision_scale=fit.precision_scale,
             no_residuals=fit.no_residuals,
+            had_precision=rows.precision_weight is not None,
         )
         return fitted, {
             **self._attributes_of(fit),

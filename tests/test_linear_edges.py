@@ -193,3 +193,41 @@ def test_the_unit_of_the_outcome_changes_no_word():
                 model.fit(X, unit * y, GROUPS)
             ratios.append(model.summary().coefficients[["t", "p_value"]].to_numpy())
         np.testing.assert_allclose(ratios[1:], [ratios[0]] * 2, rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", ["reml", "ml"])
+def test_precision_weights_are_known_after_the_fit(method):
+    """By a formula's column as by that of X; what came as an array is asked for."""
+    X, _, random = _rows()
+    p = random.uniform(0.5, 40.0, N)
+    frame = pd.DataFrame(X, columns=["a", "b", "c"]).assign(g=GROUPS, p=p)
+    y = X @ [1, 2, 3] + random.normal(size=20)[GROUPS] + random.normal(size=N) / np.sqrt(p)
+    column = MixedLinearRegression(group_features="g", precision_weight_feature="p", method=method).fit(frame, y)
+    formula = MixedLinearRegression.from_formula(
+        "y ~ a + b + c + (1 | g)", frame.assign(y=y), precision_weight="p", method=method
+    )
+    array = MixedLinearRegression(group_features="g", method=method).fit(frame.drop(columns="p"), y, precision_weight=p)
+    answers = {
+        "errors": lambda model, X: model.predict(X, return_std=True)[1],
+        "intervals": lambda model, X: model.predict_interval(X, kind="observation"),
+        "residuals": lambda model, X: model.residuals(X, y),
+        "profile": lambda model, X: model.conf_int(method="profile", X=X, y=y, parameters=["sigma"]),
+        "bootstrap": lambda model, X: model.conf_int(method="bootstrap", X=X, y=y, n_resamples=5, random_state=0),
+        "update": lambda model, X: model.update_groups(X.assign(g=GROUPS + 99), y).random_effects_["g"].loc[99:],
+    }
+    for name, answer in answers.items():
+        np.testing.assert_allclose(answer(formula, frame), answer(column, frame), rtol=1e-8, err_msg=name)
+        if name not in ("errors", "intervals"):  # of rows with the precision 1
+            with pytest.raises(ValueError, match="needs the precision_weight of each row"):
+                answer(array, frame.drop(columns="p"))
+    np.testing.assert_allclose(answers["update"](column, frame), column.random_effects_["g"].loc[:19], rtol=1e-8)
+    with pytest.raises(ValueError, match="these are not the rows of the fit"):
+        column.conf_int(method="profile", X=frame, y=y + 0.01 * random.normal(size=N))
+
+
+def test_no_profile_without_residuals():
+    X, _, random = _rows()
+    with pytest.warns(UnidentifiedEffectsWarning):
+        model = MixedLinearRegression().fit(X, random.normal(size=20)[GROUPS], GROUPS)
+    with pytest.raises(ValueError, match="left no residuals, so that its likelihood has no maximum"):
+        model.conf_int(method="profile", X=X, y=random.normal(size=N), groups=GROUPS)

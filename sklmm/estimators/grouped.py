@@ -259,6 +259,8 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             rows.set("offset", offset)
         elif formula is not None:
             rows.offset = formula.offset(data)
+        if formula is not None and self._recipe.precision_weight in data.columns:
+            rows.set("precision_weight", data[self._recipe.precision_weight], repr(self._recipe.precision_weight))
         rows.add_products(fitted.products)
         if groups is not None and fitted.group_names:
             rows.groups = match_group_names(rows.groups, fitted.group_names)

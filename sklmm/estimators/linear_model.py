@@ -13,7 +13,7 @@ from sklmm.design.structure import Structure
 from sklmm.estimators.mixed_model import MixedModel
 from sklmm.estimators.mixed_prediction import warn_of_forgotten, with_levels
 from sklmm.estimators.reading import nan_where_incomplete
-from sklmm.estimators.rows_of_fit import SAME_ROWS
+from sklmm.estimators.rows_of_fit import SAME_ROWS, check_precision
 from sklmm.inference.bootstrap import ClusterDraw
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.inference.linear_bootstrap import LinearRefit, NumbersDraw
@@ -188,6 +188,7 @@ class LinearModel(MixedModel):
         mean, rows, _, predictor, _ = self._predicted(X, groups, offset, effects)
         left = self._read_target(y) - mean
         if standardise:
+            check_precision(self, rows, "standardise=True")
             precision = np.ones(mean.size) if rows.precision_weight is None else rows.precision_weight
             variance = self._fitted.sigma**2 / precision
             if kind == "marginal":

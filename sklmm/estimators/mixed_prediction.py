@@ -10,7 +10,7 @@ from sklmm.design.grouping import encode_groups, lookup_codes, other_type
 from sklmm.design.structure import Observations, Structure
 from sklmm.estimators.fit_warnings import warn_of_label_type
 from sklmm.estimators.reading import nan_where_incomplete
-from sklmm.estimators.rows_of_fit import read_observations
+from sklmm.estimators.rows_of_fit import check_precision, read_observations
 from sklmm.exceptions import ForgottenGroupsWarning, NoGroupsWarning
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.likelihood.combining import combined
@@ -87,6 +87,7 @@ class MixedPrediction:
             raise ValueError("update_groups needs groups, as fit did")
         X, y, groups, sample_weight = self._rows_with_outcomes(X, y, groups, sample_weight)
         rows = self._read_new_rows(X, groups, offset)
+        check_precision(self, rows, "update_groups")
         target, weights = read_observations(self, rows, y, sample_weight)
         factors = self._fitted.factors
         labels = [factor.labels(rows.column) for factor in factors]
