@@ -207,6 +207,8 @@ def test_precision_weights_are_known_after_the_fit(method):
         "y ~ a + b + c + (1 | g)", frame.assign(y=y), precision_weight="p", method=method
     )
     array = MixedLinearRegression(group_features="g", method=method).fit(frame.drop(columns="p"), y, precision_weight=p)
+    for model, where in ((column, "'p'"), (formula, "'p'"), (array, "as passed to fit")):
+        assert f"Precision: {where}" in str(model.summary())
     answers = {
         "errors": lambda model, X: model.predict(X, return_std=True)[1],
         "intervals": lambda model, X: model.predict_interval(X, kind="observation"),
