@@ -223,8 +223,13 @@ def test_precision_weights_are_known_after_the_fit(method):
             with pytest.raises(ValueError, match="needs the precision_weight of each row"):
                 answer(array, frame.drop(columns="p"))
     np.testing.assert_allclose(answers["update"](column, frame), column.random_effects_["g"].loc[:19], rtol=1e-8)
-    with pytest.raises(ValueError, match="these are not the rows of the fit"):
-        column.conf_int(method="profile", X=frame, y=y + 0.01 * random.normal(size=N))
+    others = y + 0.01 * random.normal(size=N)
+    for ask in (
+        lambda: column.conf_int(method="profile", X=frame, y=others),
+        lambda: column.bootstrap(frame, others, n_resamples=2),
+    ):
+        with pytest.raises(ValueError, match="these are not the rows of the fit"):
+            ask()
 
 
 def test_no_profile_without_residuals():

@@ -348,13 +348,17 @@ class LinearModel(MixedModel):
         return [*super()._parameters(), Parameter("sigma", "random", ())]
 
     def _objective(self, rows, structure):
-        """The log-likelihood of these rows around its maximum, by maximum likelihood; an error for other rows."""
-        fitted = self._fitted
-        if fitted.no_residuals:
+        """The log-likelihood of the fit's rows around its maximum, by maximum likelihood."""
+        if self._fitted.no_residuals:
             raise ValueError(
                 "the fit left no residuals, so that its likelihood has no maximum: there are no profiles of it, and no "
                 "steps from it"
             )
+        return LinearObjective(LinearLikelihood(self._products_of_fit(rows, structure)))
+
+    def _products_of_fit(self, rows, structure):
+        """The cross-products of these rows; an error if they are not those of the fit."""
+        fitted = self._fitted
         products = linear_products(rows, structure, n_threads=effective_threads(self.n_threads))
         theta = np.zeros(products.covariance.m)
         if fitted.factors:
@@ -369,7 +373,7 @@ class LinearModel(MixedModel):
                 f"these are not the rows of the fit: their log-likelihood is {value:.6f}, and the fit's was "
                 f"{self.log_likelihood_:.6f}"
             )
-        return LinearObjective(LinearLikelihood(products))
+        return products
 
     def _quantity(self, parameter, units):
         kind = "fixed" if parameter.kind == "fixed" else "random" if parameter.positions else "sigma"
@@ -378,6 +382,8 @@ class LinearModel(MixedModel):
     def _refit(self, rows, structure, resampling, settings):
         """How a resample is fitted, and the estimates of the fit itself."""
         fitted, parameters = self._fitted, self._parameters()
+        if not fitted.no_residuals:
+            self._products_of_fit(rows, structure)
         mean = fitted.units.linear_predictor(np.asarray(rows.X, dtype=np.float64))
         mean = mean if rows.offset is None else mean + rows.offset
         factors = [factor.units.natural for factor in fitted.factors]
