@@ -238,3 +238,35 @@ def test_no_profile_without_residuals():
         model = MixedLinearRegression().fit(X, random.normal(size=20)[GROUPS], GROUPS)
     with pytest.raises(ValueError, match="left no residuals, so that its likelihood has no maximum"):
         model.conf_int(method="profile", X=X, y=random.normal(size=N), groups=GROUPS)
+
+
+def test_rows_with_missing_values_are_predicted_as_nan():
+    X, y, random = _rows()
+    frame = pd.DataFrame(X, columns=["a", "b", "c"]).assign(y=y, g=GROUPS, p=random.uniform(1.0, 2.0, N))
+    frame.loc[3, "a"] = frame.loc[5, "p"] = np.nan
+    settings = {"missing": "drop", "precision_weight": "p"}
+    model = MixedLinearRegression.from_formula("y ~ a + b + (1 | g)", frame, **settings)
+    assert model.n_obs_ == N - 2
+    mean, std = model.predict(frame, return_std=True)
+    assert np.flatnonzero(np.isnan(mean)).tolist() == [3] and np.flatnonzero(np.isnan(std)).tolist() == [3, 5]
+    np.testing.assert_allclose(model.predict(frame), mean)
+    assert np.flatnonzero(np.isnan(model.predict_interval(frame)[:, 0])).tolist() == [3]
+    assert np.isnan(model.predict(frame.iloc[[3]], return_std=True)).tolist() == [[True], [True]]
+    gee = GEELinearRegression.from_formula("y ~ a + b", frame, groups="g", missing="drop")
+    assert np.flatnonzero(np.isnan(gee.predict(frame))).tolist() == [3]
+    with pytest.raises(ValueError, match="update_groups: precision_weight is missing .NaN. in 1 rows"):
+        MixedLinearRegression.from_formula("y ~ b + (1 | g)", frame.drop(5), precision_weight="p").update_groups(
+            frame[["b", "g", "p"]], y
+        )
+
+
+def test_outcomes_that_are_no_numbers_are_refused():
+    X, y, _ = _rows()
+    for model in (MixedLinearRegression(), GEELinearRegression()):
+        with pytest.raises(
+            ValueError, match="y holds labels, such as '(yes|no)', and outcomes of linear models are numbers"
+        ):
+            model.fit(X, np.where(y > 0, "no", "yes"), GROUPS)
+    frame = pd.DataFrame({"k": 1, "n": 2, "x": X[:, 0], "g": GROUPS})
+    with pytest.raises(ValueError, match="successes of trials, which are no measured outcome"):
+        MixedLinearRegression.from_formula("k | n ~ x + (1 | g)", frame)

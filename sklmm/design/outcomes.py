@@ -87,7 +87,15 @@ def read_numbers(y):
     y = plain_labels(y)
     if y.dtype.kind in "mM":
         raise ValueError(f"y holds dates or durations ({y.dtype}), and outcomes are numbers: of days, say")
-    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    try:
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    except ValueError as error:
+        if y.dtype.kind not in "OSU" or y.ndim != 1 or "could not convert" not in str(error):
+            raise
+        raise ValueError(
+            f"y holds labels, such as {shown_label(y[0])}, and outcomes of linear models are numbers; two classes are "
+            "outcomes of logistic models"
+        ) from error
     largest = max(y.max(initial=0.0), -y.min(initial=0.0))
     if largest and not TINY < largest < 1.0 / TINY:
         raise ValueError(f"y has numbers of up to {largest:.0e}, whose squares no float64 holds: give y another unit")

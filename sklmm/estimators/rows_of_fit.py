@@ -34,7 +34,11 @@ def weights_of_rows(estimator, X, sample_weight):
 
 def check_precision(estimator, rows, what):
     """An error where the fit had weights that variances are divided by, and these rows come without."""
-    if estimator._fitted.had_precision and rows.precision_weight is None:
+    if not estimator._fitted.had_precision:
+        return
+    if rows.precision_weight is not None and np.isnan(rows.precision_weight).any():
+        raise ValueError(f"{what}: precision_weight is missing (NaN) in {np.isnan(rows.precision_weight).sum()} rows")
+    if rows.precision_weight is None:
         raise ValueError(
             f"{what} needs the precision_weight of each row, as the fit had it, and these rows come without: fit with "
             "its column named in precision_weight_feature (of a formula's model in from_formula), to be found again"
