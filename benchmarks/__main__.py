@@ -1,4 +1,4 @@
-"""``make bench``: what a fit costs, in units of scikit-learn's plain logistic regression on the same data.
+"""``make bench``: what a fit costs, in units of scikit-learn's plain logistic or linear regression on the same data.
 
 Ratios are of process time with one thread, of the whole public ``fit`` (validation and group encoding
 included), taken in turns with the plain fit in one process: medians of the paired ratios, with their range.
@@ -14,7 +14,7 @@ from problems import Problem, several_factor_problems, standard_problems
 # Fixing the threshold makes malloc hand freed arrays back, so that the peak counts live memory.
 LIVE_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 
-WEIGHED_MODELS = ("Laplace, 1 | g", "GEE exchangeable")
+WEIGHED_MODELS = ("Laplace, 1 | g", "GEE exchangeable", "REML, 1 | g", "linear GEE exchangeable")
 
 
 def parse_arguments():
@@ -36,10 +36,16 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def time_fits(args, problems):
-    peers = runners.installed_peers() if args.peers_max_n > 0 else []
+def find_peers(args):
+    """Names of the peers that take part; says which libraries are here, and which are not."""
+    peers, absent = runners.installed_peers() if args.peers_max_n > 0 else ([], [])
     libraries = dict.fromkeys(runners.PEERS[name].library for name in peers)
-    print("peers:", ", ".join(libraries) or "none", "\n", flush=True)
+    missing = f"; not installed, skipped: {', '.join(absent)}" if absent else ""
+    print("peers:", ", ".join(libraries) or "none", f"{missing}\n", flush=True)
+    return peers
+
+
+def time_fits(args, problems, peers):
     for problem in problems:
         models = runners.models_for(problem, args.models)
         if not models:
@@ -53,28 +59,24 @@ def time_fits(args, problems):
         print(report.fits(problem, result, theirs), "\n", flush=True)
 
 
-def time_several_factors(args):
+def time_several_factors(args, peers):
     print("Several factors")
-    peers = runners.installed_peers() if args.peers_max_n > 0 else []
     for problem in several_factor_problems():
         n_rows = problem.n_rows or 73_421
+        if not runners.has_mixed_model(problem, args.models):
+            continue
         if args.quick and n_rows > 100_000 or args.n and n_rows not in args.n:
             continue
         result = jobs.run("several", problem=problem.as_dict(), repeats=args.repeats or 5)
         space = jobs.run("several_memory", extra_env=LIVE_MEMORY, problem=problem.as_dict())
-        # lme4's hundreds of evaluations of a crossed model take minutes
-        takers = [
-            name
-            for name in peers
-            if n_rows <= args.peers_max_n and "lme4" not in name and runners.PEERS[name].model in runners.MIXED_MODELS
-        ]
+        takers = runners.peers_of_several_factors(problem, peers) if n_rows <= args.peers_max_n else []
         theirs = {name: jobs.run("several_peer", problem=problem.as_dict(), name=name) for name in takers}
         print(report.several(problem, result, space, theirs), "\n", flush=True)
 
 
-def time_threads(args, problem):
+def time_threads(args, problems):
     print("\nThreads")
-    for model in runners.models_for(problem, args.models):
+    for problem, model in [(p, model) for p in problems for model in runners.models_for(p, args.models)]:
         result = jobs.run(
             "speedup",
             env_threads=args.threads,
@@ -89,7 +91,8 @@ def time_threads(args, problem):
 def weigh(args, problems):
     print("\nPeak memory of a fit")
     for problem in problems:
-        for model in ("plain", *(model for model in WEIGHED_MODELS if model in args.models)):
+        models = [model for model in runners.models_for(problem, args.models) if model in WEIGHED_MODELS]
+        for model in ["plain", *models] if models else []:
             result = jobs.run("memory", extra_env=LIVE_MEMORY, problem=problem.as_dict(), model=model)
             print(" ", report.memory(problem, model, result), flush=True)
 
@@ -115,11 +118,12 @@ def main():
     if args.n:
         problems = [p for p in problems if p.n_rows in args.n]
     print(report.machine())
-    time_fits(args, problems)
-    time_several_factors(args)
+    peers = find_peers(args)
+    time_fits(args, problems, peers)
+    time_several_factors(args, peers)
     million = [p for p in problems if p.n_rows == 1_000_000 and not p.slope_sd]
     if million:
-        time_threads(args, million[0])
+        time_threads(args, [next(p for p in million if p.linear == linear) for linear in (False, True)])
         weigh(args, million)
         if "Laplace, 1 | g" in args.models:
             after_the_fit(args.large)

@@ -39,9 +39,9 @@ def _timed(clock, function, *args, **kwargs):
     return clock() - start, result
 
 
-def _warm_up(models):
+def _warm_up(models, linear):
     """First calls pay for imports; let a small problem pay."""
-    rows = Problem(2_000, 500, group_size=4).make()
+    rows = Problem(2_000, 500, group_size=4, linear=linear).make()
     runners.plain_fit(rows)
     for model in models:
         runners.sklmm_fit(rows, model)
@@ -50,7 +50,7 @@ def _warm_up(models):
 def fits(problem, models, repeats):
     """Process time of every model's whole public fit and of the plain fit, taken in turns."""
     rows = Problem(**problem).make()
-    _warm_up(models)
+    _warm_up(models, runners.has_numbers(rows))
     seconds = {"plain": [], **{model: [] for model in models}}
     reached = {}
     for _ in range(repeats):
@@ -76,7 +76,7 @@ def peer(problem, name):
 def speedup(problem, model, repeats, n_threads):
     """Wall times with one thread and with `n_threads`, taken in turns."""
     rows = Problem(**problem).make()
-    _warm_up([model])
+    _warm_up([model], runners.has_numbers(rows))
     seconds = {1: [], n_threads: []}
     for _ in range(repeats):
         for k, spent in seconds.items():
@@ -105,7 +105,7 @@ def _peak_bytes():
 def memory(problem, model):
     """Peak bytes of a fit above what the rows (and the imported libraries) hold already."""
     rows = Problem(**problem).make()
-    _warm_up([] if model == "plain" else [model])
+    _warm_up([] if model == "plain" else [model], runners.has_numbers(rows))
     gc.collect()
     _reset_peak()
     before = _peak_bytes()

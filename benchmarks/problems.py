@@ -1,6 +1,6 @@
 """The data the libraries are timed on: seeded, with known truth."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,17 +11,17 @@ N_FEATURES = 10
 
 class Rows(NamedTuple):
     X: np.ndarray  # (n_rows, n_features)
-    y: np.ndarray  # in {0, 1}
+    y: np.ndarray  # in {0, 1}, or numbers
     groups: np.ndarray  # integer codes
     time: np.ndarray  # 0, 1, ... in each group
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Rows of a logistic model with a standard normal intercept for each group.
+    """Rows of a logistic or a linear model with a standard normal intercept for each group.
 
     `group_size` rows a group exactly, or None: every row draws its group, so that sizes vary. `slope_sd` is
-    the standard deviation over groups of the slope of x0.
+    the standard deviation over groups of the slope of x0. `linear`: outcomes are numbers, with residuals of sd 1.
     """
 
     n_rows: int
@@ -30,11 +30,13 @@ class Problem:
     shuffled: bool = False
     slope_sd: float = 0.0
     n_features: int = N_FEATURES
+    linear: bool = False
 
     def __str__(self):
         order = "shuffled rows" if self.shuffled else "rows sorted by group"
         slopes = f", slopes of sd {self.slope_sd:g}" if self.slope_sd else ""
-        return f"{self.n_rows:,} rows x {self.n_features} features, {self.n_groups:,} groups, {order}{slopes}"
+        outcome = ", measured outcome" if self.linear else ""
+        return f"{self.n_rows:,} rows x {self.n_features} features, {self.n_groups:,} groups, {order}{slopes}{outcome}"
 
     def as_dict(self):
         return asdict(self)
@@ -55,13 +57,13 @@ class Problem:
         eta = X @ beta + rng.standard_normal(self.n_groups)[groups]
         if self.slope_sd:
             eta += self.slope_sd * rng.standard_normal(self.n_groups)[groups] * X[:, 0]
-        y = (rng.random(self.n_rows) * (1 + np.exp(-eta)) < 1).astype(np.int64)
-        return Rows(X, y, groups, time)
+        return Rows(X, _outcomes(rng, eta, self.linear), groups, time)
 
 
 @dataclass(frozen=True)
 class SeveralFactors:
-    """Rows of a logistic model with normal intercepts for two factors, crossed or nested, or the lecture evaluations.
+    """Rows of a logistic or linear model with normal intercepts for two factors, crossed or nested, or the lecture
+    evaluations.
 
     `kind`: "crossed" (every row draws a level of each), "nested" (rows sorted, the second factor within the first,
     `group_sizes` the levels of the first and of the second within one of it) or "lectures".
@@ -72,14 +74,17 @@ class SeveralFactors:
     group_sizes: tuple = ()
     factors: tuple = ("first", "second")
     n_features: int = N_FEATURES
+    linear: bool = False
 
     def __str__(self):
         if self.kind == "lectures":
-            return f"InstEval: 73,421 rows x 3 features, {' + '.join(f'(1 | {f})' for f in self.factors)}"
+            what = "ratings" if self.linear else "rows"
+            return f"InstEval: 73,421 {what} x 3 features, {' + '.join(f'(1 | {f})' for f in self.factors)}"
         between = " x " if self.kind == "crossed" else " schools x "
         sizes = between.join(f"{k:,}" for k in self.group_sizes)
         words = f"{sizes} crossed levels" if self.kind == "crossed" else f"{sizes} classes"
-        return f"{self.n_rows:,} rows x {self.n_features} features, {words}"
+        outcome = ", measured outcome" if self.linear else ""
+        return f"{self.n_rows:,} rows x {self.n_features} features, {words}{outcome}"
 
     def as_dict(self):
         return asdict(self)
@@ -89,7 +94,7 @@ class SeveralFactors:
         if self.kind == "lectures":
             from sklmm.datasets import load_insteval
 
-            X, y, groups = load_insteval(return_X_y=True, as_frame=True)
+            X, y, groups = load_insteval(return_X_y=True, as_frame=True, target="y" if self.linear else "y4")
             return Rows(X.to_numpy(dtype=float), y.to_numpy(), groups[list(self.factors)], None)
         rng = np.random.default_rng(seed)
         X = rng.standard_normal((self.n_rows, self.n_features))
@@ -102,16 +107,25 @@ class SeveralFactors:
         eta = X @ (0.3 * rng.standard_normal(self.n_features))
         for code, sd in zip(codes, (0.8, 0.5), strict=True):
             eta += sd * rng.standard_normal(int(code.max()) + 1)[code]
-        y = (rng.random(self.n_rows) * (1 + np.exp(-eta)) < 1).astype(np.int64)
-        return Rows(X, y, pd.DataFrame(dict(zip(self.factors, codes, strict=True))), None)
+        groups = pd.DataFrame(dict(zip(self.factors, codes, strict=True)))
+        return Rows(X, _outcomes(rng, eta, self.linear), groups, None)
+
+
+def _outcomes(rng, eta, linear):
+    if linear:
+        return eta + rng.standard_normal(eta.size)
+    return (rng.random(eta.size) * (1 + np.exp(-eta)) < 1).astype(np.int64)
 
 
 def several_factor_problems():
+    lectures = [("s", "d"), ("s", "d", "dept")]
     return [
-        SeveralFactors("lectures", factors=("s", "d")),
-        SeveralFactors("lectures", factors=("s", "d", "dept")),
+        *(SeveralFactors("lectures", factors=factors) for factors in lectures),
         SeveralFactors("crossed", 200_000, (5_000, 300)),
         SeveralFactors("nested", 1_000_000, (2_000, 10)),
+        *(SeveralFactors("lectures", factors=factors, linear=True) for factors in lectures),
+        SeveralFactors("crossed", 200_000, (5_000, 500), linear=True),
+        SeveralFactors("nested", 1_000_000, (2_000, 10), linear=True),
     ]
 
 
@@ -130,4 +144,15 @@ def standard_problems():
         Problem(1_000_000, 20_000, slope_sd=0.5),
         Problem(1_000_000, 250_000, group_size=4),
     ]
-    return [Problem(**{**p.as_dict(), "shuffled": order}) for p in sorted_rows for order in (False, True)]
+    linear = [
+        Problem(100_000, 2_000),
+        Problem(1_000_000, 20_000),
+        Problem(1_000_000, 20_000, slope_sd=0.5),
+        Problem(1_000_000, 250_000, group_size=4),
+    ]
+    return [
+        replace(problem, shuffled=shuffled, linear=is_linear)
+        for is_linear, problems in ((False, sorted_rows), (True, linear))
+        for problem in problems
+        for shuffled in (False, True)
+    ]

@@ -26,7 +26,7 @@ def machine():
 
 
 def _row(label, *cells):
-    return f"  {label:<26}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=False))
+    return f"  {label:<32}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, WIDTHS, strict=False))
 
 
 def _arrived(result):
@@ -51,7 +51,7 @@ def _ours(model, seconds, plain, reached):
 
 def _theirs(name, peer, plain):
     if "error" in peer:
-        return f"  {name:<26}  failed: {peer['error']}"
+        return f"  {name:<32}  failed: {peer['error']}"
     seconds = peer["process"]
     differences = [f"{difference:+.1e}" for difference in peer["less_ours"].values()]
     ratio = f"{seconds / median(plain):.1f}"

@@ -198,6 +198,9 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             factor.learn(*found)
         slopes = fit.beta[int(structure.fit_intercept) :]
         coded = {factor.name: (code, factor.levels) for factor, code in zip(factors, codes, strict=True)}
+        moments = fit.row_moments
+        if moments is None:
+            moments = row_moments(rows.X, slopes, fit.effect_units, weights, offset=rows.offset)
         n_variances = sum(len(theta) for theta in fit.theta) + 1
         fitted = FittedLinear(
             **self._about(training, names, fit, coded),
@@ -213,7 +216,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             posterior=fit.posterior,
             units=replace(fit.units, covariance=_standardised_covariance(fit)),
             nesting=nested_pairs(structure.factors, codes),
-            row_moments=row_moments(rows.X, slopes, fit.effect_units, weights, offset=rows.offset),
+            row_moments=moments,
             sigma=fit.sigma,
             reml=reml,
             degrees=_degrees(fit, adjusts),

@@ -134,15 +134,15 @@ cdef class RowProducts:
         return upper + np.triu(upper, 1).T, np.asarray(A), np.asarray(B)
 
     def residual_sums(self, const double[::1] residual, const int64_t[::1] start, const int64_t[::1] chunk, int n_threads):
-        """E'W E residual of each cluster, (n_clusters, k); start, chunk and n_threads as in `by_cluster`. Z has columns."""
+        """E'W E residual of each cluster in the chunks, (n, k); start, chunk and n_threads as in `by_cluster`. Z has columns."""
         cdef Job *job = &self.job
         cdef ptrdiff_t i, n_chunks = chunk.shape[0] - 1
-        cdef double[:, ::1] out = np.zeros((start.shape[0] - 1, job.k)), arenas = np.zeros((n_threads, job.size))
+        cdef double[:, ::1] out = np.zeros((chunk[n_chunks] - chunk[0], job.k)), arenas = np.zeros((n_threads, job.size))
         cdef double[::1] beta = np.zeros(job.rows.ld)
         np.asarray(beta)[self.keep_alive[3]] = residual
         job.start = &start[0]
         for i in prange(n_chunks, nogil=True, schedule="dynamic", num_threads=n_threads):
-            add_residuals(job, &beta[0], chunk[i], chunk[i + 1], &arenas[threadid(), 0], &out[0, 0])
+            add_residuals(job, &beta[0], chunk[i], chunk[i + 1], &arenas[threadid(), 0], &out[0, 0] - chunk[0] * job.k)
         return np.asarray(out)
 
     def squares(self, const int64_t[::1] start, ptrdiff_t first, ptrdiff_t last):

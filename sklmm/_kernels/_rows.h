@@ -50,9 +50,9 @@ SKLMM_CLONES void rows_load(double *T, ptrdiff_t ld, const sklmm_source *s, ptrd
         double *t = T + r * ld;
         if (contiguous && i < whole) {
             const double *x = (const double *)s->data + i * s->row;
-            for (ptrdiff_t c = 0; c < p; c += 8) {
-                v8d v = (v8_load(x + c) - v8_load(s->center + c)) * v8_load(s->inv_scale + c);
-                v8_store(t + c, v8_keep(v8_first(p - c), v));
+            for (ptrdiff_t c = 0; c < (p + 7) / 8 * 8; c += 4) {
+                const v4d v = (v4_load(x + c) - v4_load(s->center + c)) * v4_load(s->inv_scale + c);
+                v4_store(t + c, v4_keep_first(p - c, v));
             }
         } else if (contiguous) {
             for (ptrdiff_t c = 0; c < p; c++) t[c] = (source_at(s, i, c) - s->center[c]) * s->inv_scale[c];

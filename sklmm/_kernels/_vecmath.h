@@ -46,8 +46,15 @@ typedef double v8d_unaligned __attribute__((vector_size(64), aligned(8), may_ali
 typedef double v4d __attribute__((vector_size(32)));
 typedef int64_t v4l __attribute__((vector_size(32)));
 typedef double v4d_unaligned __attribute__((vector_size(32), aligned(8), may_alias));
+typedef int64_t v4l_unaligned __attribute__((vector_size(32), aligned(8), may_alias));
 SKLMM_INLINE v4d v4_load(const double *p) { return *(const v4d_unaligned *)p; }
 SKLMM_INLINE void v4_store(double *p, v4d a) { *(v4d_unaligned *)p = a; }
+/* The first n lanes, 0 in the others. The mask is loaded: comparisons of vectors of integers GCC makes lane by lane. */
+SKLMM_INLINE v4d v4_keep_first(ptrdiff_t n, v4d a)
+{
+    static const int64_t lanes[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+    return (v4d)(*(const v4l_unaligned *)(lanes + 4 - (n < 0 ? 0 : n < 4 ? n : 4)) & (v4l)a);
+}
 
 SKLMM_INLINE v8d v8_load(const double *p) { return *(const v8d_unaligned *)p; }
 SKLMM_INLINE void v8_store(double *p, v8d a) { *(v8d_unaligned *)p = a; }

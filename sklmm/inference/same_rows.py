@@ -125,10 +125,15 @@ def _standardised(y, sample_weight):
         return y, (0.0, 1.0)
     first, y = float(y[0]), y - y[0]  # so that sums lose no digits where outcomes are far from 0
     mean = float(np.average(y, weights=sample_weight))
-    sd = float(np.sqrt(np.average((y - mean) ** 2, weights=sample_weight)))
+    y -= mean
+    if sample_weight is None:
+        sd = float(np.sqrt(np.einsum("i,i->", y, y) / len(y)))
+    else:
+        sd = float(np.sqrt(np.einsum("i,i,i->", sample_weight, y, y) / sample_weight.sum()))
     if sd <= _ROUNDING * abs(first + mean):
         return np.zeros_like(y), (first + mean, 0.0)
-    return (y - mean) / sd, (first + mean, sd)
+    y /= sd
+    return y, (first + mean, sd)
 
 
 def _offset_moments(offset, y, sample_weight):

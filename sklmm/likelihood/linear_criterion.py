@@ -16,9 +16,11 @@ from scipy.linalg import lapack
 
 from sklmm.likelihood.linear_crossproducts import ClusterProducts
 from sklmm.likelihood.linear_several import SMALLEST
+from sklmm.passes.blocks import POLISH_ROWS
 
 LOG_2PI = np.log(2.0 * np.pi)
-NEAR = 1e-5  # log-likelihood units from the maximum, within which a Hessian is worth its price
+NEAR = 1e-3  # log-likelihood units from the maximum, within which a Hessian is worth its price
+SAME_GAP = 1e-3  # relative change of theta, in which what average information lacks changes by a thousandth, too
 DIFFERENCE = 1e-4  # in theta, or its largest entry
 LEAST_LEFT = 1e-24
 NOTHING_LEFT = 1e-13  # of the outcome's variation: what is left is rounding error
@@ -65,6 +67,7 @@ class LinearCriterion:
         self.products, self.reml = products, reml
         self.n, self.f = products.n_counted, products.f
         self.nu = self.n - self.f if reml else self.n  # degrees of freedom of sigma
+        self._gap = None
 
     def at(self, theta):
         """Everything at theta but derivatives.
@@ -139,10 +142,10 @@ class LinearCriterion:
         """
         point = self._with_residuals(theta)
         value, gradient, hessian, derivatives = self.joint(point, point.beta, self.log_sigma(point))
-        gradient, hessian = gradient[self.f : -1], self._of_theta(hessian)
+        gradient, hessian = gradient[self.f : -1], self.of_theta(hessian)
         # beside a variance of 0 averages are wrong: they are divided by it
         if not derivatives.exact and (self._away(theta) is not theta or self._is_near(gradient, hessian)):
-            hessian = self.exact_hessian(theta)
+            hessian = self.nearly_exact(theta, hessian, derivatives)
         return value, gradient, hessian
 
     def profile_value(self, theta):
@@ -150,8 +153,18 @@ class LinearCriterion:
         point = self._with_residuals(theta)
         return self.value(point, point.squares, self.log_sigma(point))
 
-    def exact_hessian(self, theta):
-        """Of the log-likelihood of theta alone. Of nested factors by differences of gradients, which cost little."""
+    def nearly_exact(self, theta, average, derivatives):
+        """The Hessian of theta alone: the average one and what that lacked next to here, or the exact one."""
+        near = SAME_GAP if self.products.n_rows > POLISH_ROWS else 0.0
+        if self._gap is None or (np.abs(theta - self._gap[0]) > near * np.abs(theta)).any():
+            self._gap = theta.copy(), self.exact_hessian(theta, derivatives) - average
+        return average + self._gap[1]
+
+    def exact_hessian(self, theta, derivatives=None):
+        """Of the log-likelihood of theta alone. Of nested factors by differences of gradients, which cost little.
+
+        `derivatives`: those there, if they were found last.
+        """
         products = self.products
         if isinstance(products, ClusterProducts):
             return self.profile(theta)[2]
@@ -159,9 +172,11 @@ class LinearCriterion:
             return _differences(lambda z: self._gradient(z), theta)
         away = self._away(theta)
         point = self._with_residuals(away)
-        root, residual = point.root if self.reml else None, np.append(-point.beta, 1.0)
-        derivatives = products.derivatives(away, residual, root, closely=True)
-        return self._of_theta(self.joint(point, point.beta, self.log_sigma(point), derivatives)[2])
+        if derivatives is None or away is not theta:
+            root, residual = point.root if self.reml else None, np.append(-point.beta, 1.0)
+            derivatives = products.derivatives(away, residual, root)
+        derivatives = products.exact_derivatives(derivatives)
+        return self.of_theta(self.joint(point, point.beta, self.log_sigma(point), derivatives)[2])
 
     def _away(self, theta):
         """theta, or with small numbers for standard deviations of 0."""
@@ -178,7 +193,8 @@ class LinearCriterion:
         point = self._with_residuals(theta)
         return self.joint(point, point.beta, self.log_sigma(point))[1][self.f : -1]
 
-    def _of_theta(self, hessian):
+    def of_theta(self, hessian):
+        """The Hessian of theta alone, from that in (beta, theta, log sigma)."""
         inside = np.arange(self.f, len(hessian) - 1)
         return without(hessian, inside, np.append(np.arange(self.f), len(hessian) - 1))
 

@@ -17,7 +17,7 @@ from sklmm._kernels._grouping import group_rows
 from sklmm._kernels._linear import derivative_sums, explained, weighted_sums
 from sklmm.likelihood.linear_rows import LinearRows
 from sklmm.likelihood.linear_start import small_inverses, start
-from sklmm.passes.tables import in_order
+from sklmm.passes.tables import CHUNK, in_order, multiply_in_place
 
 
 @dataclass
@@ -60,7 +60,7 @@ class ClusterProducts(LinearRows):
     level_of_cluster : ndarray of shape (n_clusters,)
     """
 
-    exact = True
+    exact, factorised = True, None
 
     def __init__(self, *args, **settings):
         super().__init__(*args, **settings)
@@ -88,6 +88,10 @@ class ClusterProducts(LinearRows):
     def first_theta(self):
         """A theta to begin with."""
         return start([(self.A, self.B)], self)
+
+    def random_squares(self):
+        """Z'Z of all rows, of each factor."""
+        return [self.A.sum(axis=0)] if self.has_clusters else []
 
     def evaluate(self, theta):
         """log|V| and Q."""
@@ -118,24 +122,26 @@ class ClusterProducts(LinearRows):
             dG[entry, row[entry]] = Lambda[:, col[entry]]
         dG += np.swapaxes(dG, 1, 2)
         same = 2.0 * (col[:, None] == col)  # d2G = e_row e_row2' + its transpose
+        directions = dG.reshape(covariance.m, -1)
 
-        def between(X):
-            return np.einsum("bcad,lab,kcd->lk", X, dG, dG, optimize=True)
+        def sums(X, *axes):
+            """X, of four axes, times dG1 at the first two of `axes` and dG2 at the others."""
+            return directions @ X.transpose(axes).reshape(2 * directions.shape[1:]) @ directions.T
 
         def second(X):
-            return same * X[np.ix_(row, row)]
+            return same * X[row[:, None], row]
 
         found = Derivatives(
-            log_det=np.einsum("ab,lab->l", R, dG),
-            log_det2=second(R) - np.einsum("abcd,lbc,kda->lk", RR, dG, dG, optimize=True),
-            Q=-np.einsum("abx,lab->lx", eb, dG),
-            quadratic2=2.0 * between(Re) - second(ee),
+            log_det=directions @ R.ravel(),
+            log_det2=second(R) - sums(RR, 1, 2, 3, 0),
+            Q=-directions @ eb.reshape(-1, self.k),
+            quadratic2=2.0 * sums(Re, 2, 0, 1, 3) - second(ee),
         )
         if root is not None:
-            found.products = -np.einsum("lr,rxy->lxy", dG[:, row, col], products)
+            found.products = -np.tensordot(dG[:, row, col], products, axes=1)
             turned = root.T @ found.products @ root
             found.penalty = np.trace(turned, axis1=1, axis2=2)
-            found.penalty2 = 2.0 * between(Rc) - second(cc) - np.einsum("lxy,kyx->lk", turned, turned)
+            found.penalty2 = 2.0 * sums(Rc, 2, 0, 1, 3) - second(cc) - np.einsum("lxy,kyx->lk", turned, turned)
         return found
 
     def _sums(self, G, residual, root):
@@ -158,7 +164,8 @@ class ClusterProducts(LinearRows):
 
     def counted_rows(self):
         """Rows of each cluster, as often as they count."""
-        return self._cluster_sums(np.ones(self.n_rows))
+        weights = self.observations.weights
+        return np.diff(self.start).astype(np.float64) if weights is None else self._cluster_sums(np.ones(self.n_rows))
 
     def log_precisions(self):
         """Sum of the logarithms of the precisions of the rows of each cluster."""
@@ -173,7 +180,7 @@ class ClusterProducts(LinearRows):
         out[filled] = np.add.reduceat(values, self.start[:-1][filled])
         return out
 
-    def effects(self, theta, combinations, priors=None):
+    def effects(self, theta, combinations, priors=None, last=False):
         """H^-1 Lambda'Z'E times columns of combinations, and the blocks of H^-1, H = I + Lambda'Z'Z Lambda.
 
         Parameters
@@ -182,6 +189,8 @@ class ClusterProducts(LinearRows):
         combinations : ndarray of shape (k, c)
         priors : list of (ndarray of shape (n_levels, q, c), ndarray of shape (n_levels, q, q)), or None
             Means, for each combination, and precisions of each factor's effects in the place of 0 and I.
+        last : bool
+            Whether B is of no use any more: its memory is that of the effects, then, if they are as many.
 
         Returns
         -------
@@ -195,7 +204,10 @@ class ClusterProducts(LinearRows):
             return [], [], None
         Lambda, q, n = self.covariance.lambda_(theta), self.covariance.q, len(self.A)
         n_levels = self.n_levels[0]
-        u = (self.B.reshape(n * q, self.k) @ combinations).reshape(n, q, -1)
+        if last and combinations.shape[1] == self.k:
+            u, self.B = multiply_in_place(self.B.reshape(n * q, self.k), combinations).reshape(n, q, self.k), None
+        else:
+            u = (self.B.reshape(n * q, self.k) @ combinations).reshape(n, q, -1)
         if priors is not None:
             ((means, precisions),) = priors
             A, Z = (in_order(part, self.level_of_cluster, n_levels) for part in (self.A, u))
@@ -206,7 +218,9 @@ class ClusterProducts(LinearRows):
             u *= Lambda * blocks
         else:
             blocks = small_inverses(np.eye(q) + Lambda.T @ self.A @ Lambda)
-            u = (blocks @ Lambda.T) @ u
+            for first in range(0, n, CHUNK):
+                part = slice(first, first + CHUNK)
+                u[part] = (blocks[part] @ Lambda.T) @ u[part]
         return (
             [in_order(u, self.level_of_cluster, n_levels)],
             [in_order(blocks, self.level_of_cluster, n_levels, default=np.eye(q))],

@@ -82,6 +82,8 @@ class LinearFit:
     kenward_roger : tuple or None
         Where it was asked for, the adjusted covariance of beta, the plain one, its derivatives in the variances, and
         their covariance, see `sklmm.likelihood.linear_kenward_roger`.
+    row_moments : RowMoments or None
+        See `LinearRows.row_moments`.
     trouble : list of str
         Where the rows do not tell variances.
     no_residuals : bool
@@ -118,6 +120,7 @@ class LinearFit:
     influence: np.ndarray | None = None
     level_rows: np.ndarray | None = None
     kenward_roger: tuple | None = None
+    row_moments: object = None
     trouble: list = field(default_factory=list)
     no_residuals: bool = False
 
@@ -237,7 +240,7 @@ def effects_given_fit(observations, structure, fit, *, offset=None, precision=No
 
 
 def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
-    """The numbers of a fitted model, at the best theta.
+    """The numbers of a fitted model, at the best theta; the products are of no use any more.
 
     Parameters
     ----------
@@ -260,7 +263,7 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
     entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
     theta = np.split(theta, entries[:-1]) if factors else []
     held = np.append(np.full(point.theta.size, not factors), False)
-    effects, gradient = _random_effects(products, beta, point.theta, sigma, products.kept), top.inner_gradient()
+    gradient = top.inner_gradient()
     return LinearFit(
         beta=products.natural_beta(beta)[: top.n_fixed],
         vcov=top.in_user_units(top.inner),
@@ -286,8 +289,9 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
         fixed_gradient=s**2 * gradient,
         vcov_gradient=np.array([top.in_user_units(each) for each in gradient]),
         kenward_roger=top.kenward_roger() if kenward_roger else None,
-        **effects,
-        **_by_clusters(top, effects["posteriors"]),
+        row_moments=products.row_moments(point.beta),
+        **_by_clusters(top),
+        **_random_effects(products, beta, point.theta, sigma, products.kept, last=True),
     )  # fmt: skip
 
 
@@ -318,7 +322,11 @@ class _Top:
         self.derivatives = products.derivatives(point.theta, self.residual, point.root)
         self.value, _, self.hessian, _ = criterion.joint(point, point.beta, self.tau, self.derivatives)
         if not self.derivatives.exact:
-            self.hessian[f : f + m, f : f + m] = _theta_block(optimum.hessian, self.hessian, f, m)
+            average = criterion.of_theta(self.hessian)
+            of_theta = optimum.hessian
+            if of_theta.any():  # else there was no climb
+                of_theta = criterion.nearly_exact(optimum.x, average, self.derivatives)
+            self.hessian[f : f + m, f : f + m] += of_theta - average
         self.inner = self.sigma**2 * (point.root @ point.root.T)
         self.n_slopes = self.units.p - products.structure.slopes_only
         self.n_fixed = self.n_slopes + int(self.units.fit_intercept)
@@ -343,10 +351,11 @@ class _Top:
         return self.in_user_units(covariance), self.in_user_units(plain), changes, W
 
 
-def _random_effects(products, beta, theta, sigma, positions, priors=None):
+def _random_effects(products, beta, theta, sigma, positions, priors=None, last=False):
     """What is known of the random effects at these parameters, those of the scaled outcome.
 
-    `positions`: of the fixed effects that were estimated, and err, among all of the engine's.
+    `positions`: of the fixed effects that were estimated, and err, among all of the engine's. `last`: nothing else is
+    asked of the products any more.
     """
     s, f, sizes = products.y_scale, products.f, [len(factor.columns) for factor in products.structure.factors]
     units = products.units.effect_units(np.append(beta, theta), sizes)
@@ -360,7 +369,7 @@ def _random_effects(products, beta, theta, sigma, positions, priors=None):
             (np.concatenate([posterior.modes[:, :, None], slopes], axis=2), np.linalg.inv(posterior.cov))
             for posterior, slopes in priors
         ]
-    effects, blocks, joint = products.effects(theta, combinations, priors)
+    effects, blocks, joint = products.effects(theta, combinations, priors, last)
     modes, scales = [u[:, :, 0] for u in effects], [each.natural for each in units]
     return dict(
         modes=[u @ scale.T for u, scale in zip(modes, scales, strict=True)],
@@ -373,20 +382,22 @@ def _random_effects(products, beta, theta, sigma, positions, priors=None):
     )  # fmt: skip
 
 
-def _by_clusters(top, posteriors):
+def _by_clusters(top):
     """The cluster sandwich and the clusters' influence, of one factor or none."""
-    products, inner = top.products, top.inner
-    if len(posteriors) > 1:
+    products, inner, beta = top.products, top.inner, top.point.beta
+    if len(products.structure.factors) > 1:
         return {}
-    effects = [top.sigma * posterior.modes for posterior in posteriors]
-    scores, meat = fixed_scores(products, top.point.theta, top.point.beta, top.tau, effects)
+    effects = products.effects(top.point.theta, np.append(-beta, 1.0)[:, None])[0]
+    to_influence = top.to_user[: top.n_fixed] @ inner
+    meat, influence = fixed_scores(
+        products, top.point.theta, beta, top.tau, [u[:, :, 0] for u in effects], to_influence
+    )  # fmt: skip
     robust = top.in_user_units(inner @ meat @ inner)
-    if scores is None:
+    if influence is None:
         return dict(robust_vcov=robust)
-    influence = scores @ (top.to_user[: top.n_fixed] @ inner).T
     return dict(
         robust_vcov=robust,
-        influence=products.by_level(influence.astype(np.float32)),
+        influence=products.by_level(influence),
         level_rows=products.by_level(products.counted_rows()),
     )
 
@@ -409,10 +420,3 @@ def variance_covariance(hessian, f, held):
     out = np.zeros((held.size, held.size))
     out[np.ix_(~held, ~held)] = root @ root.T
     return out
-
-
-def _theta_block(of_theta, hessian, f, m):
-    """The part of theta of the joint Hessian, from the Hessian of theta alone, which is exact."""
-    others = np.append(np.arange(f), f + m)
-    across = hessian[np.ix_(np.arange(f, f + m), others)]
-    return of_theta + across @ np.linalg.solve(hessian[np.ix_(others, others)], across.T)

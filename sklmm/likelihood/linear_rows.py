@@ -3,6 +3,7 @@
 import numpy as np
 
 from sklmm._kernels._crossproducts import RowProducts
+from sklmm.design.row_moments import RowMoments
 from sklmm.design.units import row_sample
 from sklmm.likelihood.prepared import PreparedRows
 from sklmm.passes.blocks import ACCUMULATOR_BYTES, MAX_CHUNKS, rows_of_tile
@@ -96,6 +97,21 @@ class LinearRows(PreparedRows):
         out = np.zeros(self.n_fixed)
         out[self.kept] = estimated
         return out
+
+    def row_moments(self, beta):
+        """Moments of the rows at the estimated fixed effects, from the cross-products.
+
+        None where these are not counted by `sample_weight` alone, where there is an offset, or nothing to centre by.
+        """
+        if not self.units.fit_intercept or self.offset is not None or self.precision is not None:
+            return None
+        n, slopes = self.n_counted, self.y_scale * beta[:-1]
+        of_slopes = np.append(slopes, [0.0, 0.0])
+        shift = float(of_slopes @ self.C[-2]) / n
+        variance = (float(of_slopes @ self.C @ of_slopes) - n * shift**2) / max(n - 1.0, 1.0)
+        columns = self.kept[:-1]
+        mean = shift + float(slopes @ (self.units.inv_scale[columns] * self.units.center[columns]))
+        return RowMoments(mean, max(variance, 0.0), [squares / n for squares in self.random_squares()])
 
     def natural_beta(self, beta):
         """Fixed effects in the user's units, the intercept first, from all fixed effects of the engine."""

@@ -10,10 +10,11 @@ from sklmm.likelihood.linear_criterion import LOG_2PI
 from sklmm.passes.tables import CHUNK
 
 CLUSTERS_AT_ONCE = 1024
+CHUNKS_AT_ONCE = 8  # of clusters, for threads
 
 
-def fixed_scores(products, theta, beta, tau, effects):
-    """The fixed effects' part of the gradient, cluster by cluster, and the sum of its products.
+def fixed_scores(products, theta, beta, tau, effects, to_influence):
+    """The fixed effects' part of the gradient, cluster by cluster: the sum of its products, and a linear map of it.
 
     Without a factor each row is a cluster.
 
@@ -26,26 +27,30 @@ def fixed_scores(products, theta, beta, tau, effects):
         log sigma.
     effects : list of ndarray of shape (n_levels, q)
         What `products.effects` says of the residuals: for one factor or none.
+    to_influence : ndarray of shape (n, f)
 
     Returns
     -------
-    scores : ndarray of shape (n_clusters, f), or None without a factor
     products : ndarray of shape (f, f)
+    influence : ndarray of shape (n_clusters, n), float32, or None without a factor
     """
     if not products.has_clusters:
-        return None, _row_products(products, beta, tau)
-    residual = np.append(-beta, 1.0)
+        return _row_products(products, beta, tau), None
+    residual, n = np.append(-beta, 1.0), len(products.A)
     rows = products.row_products(np.arange(products.covariance.q), products.order)
-    chunk = products.chunks(products.start, products.k)
-    scores = rows.residual_sums(residual, products.start, chunk, products.n_threads)[:, : products.f]
-    Lambda, u = products.covariance.lambda_(theta), effects[0][products.level_of_cluster]
-    for first in range(0, len(scores), CHUNK):
-        part = slice(first, first + CHUNK)
-        explained = u[part] @ Lambda.T
+    Lambda, total = products.covariance.lambda_(theta), np.zeros((products.f, products.f))
+    influence = np.empty((n, len(to_influence)), dtype=np.float32)
+    for first in range(0, n, CHUNK):
+        part = slice(first, min(first + CHUNK, n))
+        chunk = np.linspace(first, part.stop, CHUNKS_AT_ONCE + 1).astype(np.int64)
+        scores = rows.residual_sums(residual, products.start, chunk, products.n_threads)[:, :-1]
+        explained = effects[0][products.level_of_cluster[part]] @ Lambda.T
         for a in range(len(Lambda)):
-            scores[part] -= products.B[part, a, :-1] * explained[:, a : a + 1]
-    scores *= np.exp(-2.0 * tau)
-    return scores, scores.T @ scores
+            scores -= products.B[part, a, :-1] * explained[:, a : a + 1]
+        scores *= np.exp(-2.0 * tau)
+        total += scores.T @ scores
+        influence[part] = scores @ to_influence.T
+    return total, influence
 
 
 def _row_products(products, beta, tau):

@@ -6,6 +6,7 @@ from sklmm.optimize.newton import FitReport, Optimum, maximise
 from sklmm.passes.blocks import POLISH_ROWS
 
 TRIED = (0.1, 1.0, 10.0)  # relative standard deviations that are tried where one ends at 0
+SAME = 1e-6  # of theta: the same to six digits
 HIGHER = 1e-8  # log-likelihood units, and as a share of the log-likelihood 1e-12: rounding errors
 
 
@@ -27,12 +28,13 @@ def best_theta(criterion, *, tol=1e-10, max_iter=100, progress=None, held=None):
     if not products.structure.factors:
         return without_random_effects(criterion)
     held = np.zeros(covariance.m, dtype=bool) if held is None else held
-    # what a step will leave to gain is foreseen as if those before it had been Newton's, which is not always so
-    close = tol if products.exact else 1e-2 * tol
-    settings = dict(n_rows=products.n_rows, n_fixed=0, held=held, tol=close, progress=progress)
+    settings = dict(n_rows=products.n_rows, n_fixed=0, held=held, tol=tol, progress=progress)
 
     def snap(theta):
-        return np.where(covariance.on_boundary(theta), 0.0, theta)
+        boundary, known = covariance.on_boundary(theta), products.factorised
+        if known is not None and not boundary.any() and np.abs(theta - known).max() <= SAME * np.abs(theta).max():
+            return known  # a last step so short is not worth a factorisation
+        return np.where(boundary, 0.0, theta)
 
     def climb(theta, report=None):
         iterations = max_iter if report is None else report.n_iter + max_iter

@@ -8,6 +8,7 @@ unless they are asked for.
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -21,6 +22,7 @@ from sklmm.likelihood.linear_rows import LinearRows
 from sklmm.likelihood.linear_second import pair_sums, trace_of_pairs
 from sklmm.likelihood.linear_start import start
 
+COLUMNS = 8  # that are worked on at a time
 SMALLEST = 1e-4  # relative standard deviation in the place of 0 where it is divided by: derivatives differ by as much
 
 
@@ -49,6 +51,21 @@ class TreeBlocks:
         for g in range(f):
             A = tree.sums_over_children(g, A)
         return A
+
+    def shares(self):
+        """See `start`, by coefficient in the engine's order."""
+        tree, A = self.cholesky, self.A
+        squares, out = [np.einsum("naa->na", self.own(f)) for f in range(len(tree.sizes))], np.zeros((tree.T, tree.T))
+        for f, own in enumerate(tree.sizes):
+            part = slice(tree.first[f], tree.first[f] + own)
+            for g, level in enumerate(tree.ancestors[f], start=f + 1):
+                other = slice(tree.first[g], tree.first[g + 1])
+                both = A[:, :own, other.start - part.start : other.stop - part.start] ** 2
+                out[part, other] = np.einsum("nab,na->ab", both, _inverse(squares[f]))
+                out[other, part] = np.einsum("nab,nb->ba", both, _inverse(squares[g])[level])
+            if f + 1 < len(tree.sizes):
+                A = tree.sums_over_children(f, A[:, own:, own:])
+        return out
 
     def factor(self, Lambda):
         self.cholesky.factor_blocks(Lambda.T @ self.A @ Lambda)
@@ -92,6 +109,21 @@ class BorderedBlocks:
             return self.D
         here = np.arange(*self.cholesky.base[f - 1 : f + 1]).reshape(-1, self.cholesky.sizes[f - 1])
         return self.S[here[:, :, None], here[:, None, :]]
+
+    def shares(self):
+        """See `start`, by coefficient in the engine's order."""
+        tree, q, T = self.cholesky, self.first[1], self.first[-1]
+        kind = np.concatenate([self.first[f + 1] + np.tile(np.arange(size), n // size)
+                               for f, (size, n) in enumerate(zip(tree.sizes, np.diff(tree.base), strict=True))])
+        leaf = np.repeat(np.arange(tree.n_leaves), np.diff(tree.first))
+        own, border = _inverse(np.einsum("naa->na", self.D)), _inverse(self.S.diagonal())
+        squares, of, out = self.B**2, kind[tree.index], np.zeros((T, T))
+        for a in range(q):
+            out[a] = np.bincount(of, squares[:, a] * own[leaf, a], T)
+            out[:, a] = np.bincount(of, squares[:, a] * border[tree.index], T)
+        which = np.eye(T)[kind]
+        out[q:, q:] = ((which * border[:, None]).T @ (self.S**2 @ which))[q:, q:]
+        return out
 
     def _blocks(self, Lambda):
         """Lambda of each factor of the border, and its coefficients there."""
@@ -145,6 +177,11 @@ class BorderedBlocks:
         return out
 
 
+def _inverse(squares):
+    """1 / squares, 0 for 0."""
+    return np.divide(1.0, squares, out=np.zeros_like(squares), where=squares > 0)
+
+
 def _times(columns, own):
     """The columns of each level, side by side, times a matrix."""
     if len(own) == 1:
@@ -168,7 +205,7 @@ class SeveralProducts(LinearRows, SeveralFactors):
         rows = self.row_products(self._coefficients, self.row_order)
         with self._one_blas_thread():
             self.blocks = (TreeBlocks if self.nested else BorderedBlocks)(self, rows)
-        self.cholesky, self.C, self._at = self.blocks.cholesky, self.blocks.C, None
+        self.cholesky, self.C, self.factorised = self.blocks.cholesky, self.blocks.C, None
         first = np.append(0, np.cumsum(self.sizes))
         self.rows_of = [slice(first[f], first[f + 1]) for f in range(len(self.sizes))]
         self.row, self.col = self._place[self.covariance.row], self._place[self.covariance.col]
@@ -189,7 +226,12 @@ class SeveralProducts(LinearRows, SeveralFactors):
     def first_theta(self):
         """A theta to begin with."""
         parts = self._parts(self.blocks.E, self.blocks.E_border)
-        return start([(self.blocks.own(f), parts[f]) for f in np.argsort(self.order)], self)
+        shares = self.blocks.shares()[np.ix_(self._place, self._place)]
+        return start([(self.blocks.own(f), parts[f]) for f in np.argsort(self.order)], self, shares)
+
+    def random_squares(self):
+        """Z'Z of all rows, of each factor."""
+        return [self.blocks.own(f).sum(axis=0) for f in np.argsort(self.order)]
 
     def _lambda(self, theta):
         """Lambda with its coefficients in the engine's order."""
@@ -213,14 +255,14 @@ class SeveralProducts(LinearRows, SeveralFactors):
             return self._evaluate(theta)
 
     def _evaluate(self, theta):
-        if self._at is None or not np.array_equal(theta, self._at):
+        if self.factorised is None or not np.array_equal(theta, self.factorised):
             Lambda, blocks = self._lambda(theta), self.blocks
-            self._at, self._inverted = None, False
+            self.factorised, self._inverted = None, False
             blocks.factor(Lambda)
             s, s_border = self._scaled(Lambda, blocks.E, blocks.E_border)
             self.U = self.cholesky.solve(s, s_border)
             Q = self.C - np.einsum("nak,naj->kj", s, self.U[0], optimize=True) - s_border.T @ self.U[1]
-            self.Q, self._at = 0.5 * (Q + Q.T), theta.copy()
+            self.Q, self.factorised = 0.5 * (Q + Q.T), theta.copy()
         return self.cholesky.log_det, self.Q
 
     def _invert(self):
@@ -228,16 +270,23 @@ class SeveralProducts(LinearRows, SeveralFactors):
             self.cholesky.invert()
             self._inverted = True
 
-    def derivatives(self, theta, residual, root=None, closely=False):
-        """Derivatives at theta; see `ClusterProducts.derivatives`.
-
-        `closely`: the second ones, too, are exact, for crossed factors and an invertible Lambda.
-        """
+    def derivatives(self, theta, residual, root=None):
+        """Derivatives at theta; see `ClusterProducts.derivatives`."""
         with self._one_blas_thread():
             self._evaluate(theta)
-            return self._derivatives(self._lambda(theta), residual, root, closely)
+            return self._derivatives(self._lambda(theta), residual, root)
 
-    def _derivatives(self, Lambda, residual, root, closely):
+    def exact_derivatives(self, average):
+        """What `derivatives` has found last, with exact second ones: for crossed factors and an invertible Lambda."""
+        Lambda, U, S, root, log_det2, penalty2, turned = self._last
+        with self._one_blas_thread():
+            found = replace(average, exact=True, log_det2=log_det2 - self._pairs(Lambda))
+            if root is not None:
+                found.penalty2 = penalty2 + 2.0 * self._between_effects(Lambda, U, S, root)
+                found.penalty2 -= np.einsum("lxy,kyx->lk", turned, turned)
+        return found
+
+    def _derivatives(self, Lambda, residual, root):
         blocks, m, f = self.blocks, self.covariance.m, self.f
         self._invert()
         sums = blocks.diagonal_sums(Lambda)
@@ -271,21 +320,16 @@ class SeveralProducts(LinearRows, SeveralFactors):
             found.log_det2[at[0]] += same * (0.5 * (R + R.T))[at[1]]
             found.quadratic2[at[0]] -= same * ee[at[1]]
             penalty2[at[0]] -= same * cc[at[1]]
-        between = self._between(Lambda, moves)
+        between, turned = self._between(Lambda, moves), None
         found.quadratic2 += 2.0 * between
         if root is not None:
             turned = root.T @ products @ root
             found.products, found.penalty2 = products, penalty2
             found.penalty = np.trace(turned, axis1=1, axis2=2)
-        if closely:
-            found.exact, found.log_det2 = True, found.log_det2 - self._pairs(Lambda)
-            if root is not None:
-                found.penalty2 += 2.0 * self._between_effects(Lambda, U, S, root)
-                found.penalty2 -= np.einsum("lxy,kyx->lk", turned, turned)
-            return found
+        self._last = Lambda, U, S, root, found.log_det2, penalty2, turned
         inverse = np.linalg.inv(self.Q[:f, :f])
         between -= found.Q[:, :f] @ inverse @ found.Q[:, :f].T
-        found.log_det2 -= between / (float(residual @ self.Q @ residual) / (self.n_counted - f))
+        found.log_det2 = found.log_det2 - between / (float(residual @ self.Q @ residual) / (self.n_counted - f))
         return found
 
     def _moves(self, Lambda, e_U, e_S):
@@ -306,11 +350,13 @@ class SeveralProducts(LinearRows, SeveralFactors):
 
     def _between_effects(self, Lambda, U, S, root):
         """Sum over the columns c of Z'V^-1 X root of c'dG1 R dG2 c."""
-        total = 0.0
-        for x in root.T:
-            at = slice(None, self.f)
-            moves = self._moves(Lambda, [u[:, :, at] @ x for u in U], [s[:, :, at] @ x for s in S])
-            total = total + self._between(Lambda, moves)
+        total, m = 0.0, self.covariance.m
+        U, S = ([part[:, :, : self.f] @ root for part in parts] for parts in (U, S))
+        for first in range(0, self.f, COLUMNS):
+            columns = range(first, min(first + COLUMNS, self.f))
+            moves = [self._moves(Lambda, [u[:, :, c] for u in U], [s[:, :, c] for s in S]) for c in columns]
+            found = self._between(Lambda, [np.concatenate(of_factor, axis=2) for of_factor in zip(*moves, strict=True)])
+            total = total + np.einsum("clck->lk", found.reshape(len(columns), m, len(columns), m))
         return total
 
     def _between(self, Lambda, moves):
@@ -324,7 +370,7 @@ class SeveralProducts(LinearRows, SeveralFactors):
         found -= np.einsum("nal,nak->lk", s, h, optimize=True) + s_border.T @ h_border
         return 0.5 * (found + found.T)
 
-    def effects(self, theta, combinations, priors=None):
+    def effects(self, theta, combinations, priors=None, last=False):
         """See `ClusterProducts.effects`; the joint posterior of all factors comes third."""
         with self._one_blas_thread():
             self._evaluate(theta)
@@ -346,7 +392,7 @@ class SeveralProducts(LinearRows, SeveralFactors):
         priors = [[part[place] for part in priors[position]] for position, place in places]
         Lambda, c = self._lambda(theta), combinations.shape[1]
         self.cholesky.prior = [precisions for _, precisions in priors]
-        self._at, self._inverted = None, False
+        self.factorised, self._inverted = None, False
         self.blocks.factor(Lambda)
         s, s_border = self._scaled(Lambda, self.blocks.E @ combinations, self.blocks.E_border @ combinations)
         pulls = [precisions @ means for means, precisions in priors]

@@ -1,12 +1,12 @@
-"""Where a climb in theta begins: variances by moments, each factor as if it were the only one."""
+"""Where a climb in theta begins: variances by moments."""
 
 import numpy as np
 
-RATIOS = 1e-2, 1e12  # of a variance to sigma^2: at 0 there is no way up
+RATIOS = 1e-4, 1e12  # of a variance to sigma^2: at 0 there is no way up
 WELL = 1e-3  # the least eigenvalue of a level's scaled Z'Z from which its own coefficients are told
 
 
-def start(levels, products):
+def start(levels, products, shares=None):
     """A theta from cross-products.
 
     Parameters
@@ -15,6 +15,8 @@ def start(levels, products):
         Z'Z and Z'E of each factor's levels, (n_levels, q, q) and (n_levels, q, k), in the order of `covariance`.
     products : ClusterProducts or SeveralProducts
         Of which `C`, `f`, `n_counted` and `covariance` are asked for.
+    shares : ndarray of shape (q, q) or None
+        For coefficients of different factors sums over pairs of levels of M[a, b]^2 / M[a, a]; for one factor None.
 
     Returns
     -------
@@ -22,14 +24,14 @@ def start(levels, products):
     """
     covariance, C, f = products.covariance, products.C, products.f
     residual = np.append(-np.linalg.solve(C[:f, :f], C[:f, f]), 1.0)  # least squares
-    total, whole, first = float(residual @ C @ residual), np.zeros((covariance.q, covariance.q)), 0
-    for A, B in levels:
-        q, sums = A.shape[1], B @ residual
-        found = _covariance(A, sums, total, products.n_counted) if q > 1 else None
-        if found is None:
-            found = np.diag([_variance(A[:, a, a], sums[:, a], total, products.n_counted) for a in range(q)])
-        whole[first : first + q, first : first + q] = found
-        first += q
+    total, n, first = float(residual @ C @ residual), products.n_counted, 0
+    sums = [(A, B @ residual) for A, B in levels]
+    whole = np.diag(_variances(sums, total, n, shares))
+    for A, own in sums:
+        part = slice(first, first + A.shape[1])
+        found = _covariance(A, own, total, n) if A.shape[1] > 1 else None
+        whole[part, part] = whole[part, part] if found is None else found
+        first = part.stop
     Lambda = np.zeros_like(whole)
     for block, correlated in covariance.blocks:
         part = whole[block, block]
@@ -37,13 +39,23 @@ def start(levels, products):
     return Lambda[covariance.row, covariance.col]
 
 
-def _variance(squares, sums, total, n):
-    """Of one coefficient, to sigma^2, from the sums of squares between levels and within them (Henderson 1953)."""
-    filled = squares > 0
-    between, levels = float((sums[filled] ** 2 / squares[filled]).sum()), np.count_nonzero(filled)
-    within = (total - between) / (n - levels) if n > levels else 0.0
-    ratio = (between / within - levels) / squares.sum() if within > 0.0 else 1.0
-    return np.clip(ratio, *RATIOS)
+def _variances(levels, total, n, shares):
+    """Of each coefficient, to sigma^2, where the sums of squares between levels, of all coefficients, and of all rows
+    are what is expected of them (Henderson's first method, 1953)."""
+    q = sum(A.shape[1] for A, _ in levels)
+    expected, found, first = np.zeros((q + 1, q + 1)), np.empty(q + 1), 0
+    expected[:q, :q] = 0.0 if shares is None else shares
+    for A, sums in levels:
+        own = slice(first, first + A.shape[1])
+        squares = np.einsum("naa->na", A)
+        share = np.divide(1.0, squares, out=np.zeros_like(squares), where=squares > 0)
+        found[own] = np.einsum("na,na->a", sums**2, share)
+        expected[own, own] = np.einsum("nab,na->ab", A**2, share)
+        expected[own, q], expected[q, own] = np.count_nonzero(share, axis=0), squares.sum(axis=0)
+        first = own.stop
+    expected[q, q], found[q] = n, total
+    variances = np.linalg.lstsq(expected, found)[0]
+    return np.clip(variances[:q] / variances[q], *RATIOS) if variances[q] > 0.0 else np.ones(q)
 
 
 def _covariance(A, sums, total, n):
