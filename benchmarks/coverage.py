@@ -1,9 +1,10 @@
 """How often 95 % intervals cover the truth: simulated fits, Wald and profile intervals.
 
-    python benchmarks/coverage.py [--fits 1000] [--groups 200] [--jobs 1]
+    python benchmarks/coverage.py [--fits 1000] [--groups 200] [--jobs 1] [--linear]
 
 prints a Markdown table: of each design and parameter the share of intervals that hold the truth, in percent. 1,000 fits
-tell it to 1.4 percentage points (two standard errors).
+tell it to 1.4 percentage points (two standard errors). With --linear it is about linear models: how many new outcomes
+their 90 % intervals hold, and how many true hypotheses about groups Satterthwaite's test rejects.
 """
 
 import argparse
@@ -13,8 +14,8 @@ import warnings
 import joblib
 import numpy as np
 
-from sklmm import MixedLogisticRegression
-from sklmm.datasets import make_clustered_classification
+from sklmm import MixedLinearRegression, MixedLogisticRegression
+from sklmm.datasets import make_clustered_classification, make_clustered_regression
 from sklmm.exceptions import ConvergenceWarning, SingularFitWarning
 
 COEF, INTERCEPT, SD = [0.5, -0.5, 0.0], -0.5, [1.0, 0.5]
@@ -57,12 +58,64 @@ def one_fit(seed, n_groups, rows, random_effects, n_quadrature):
     return covered
 
 
+# of linear models: groups, rows of a group, random effects
+PREDICTED = [(100, 5, "1 | group"), (100, 5, "1 + x0 | group"), (10, 5, "1 | group"), (10, 5, "1 + x0 | group"),
+             (10, 20, "1 | group")]  # fmt: skip
+
+
+def one_prediction(seed, n_groups, rows, random_effects):
+    """Shares of new outcomes within their 90 % intervals: two more rows of each group, and as many groups again."""
+    n = 2 * n_groups * (rows + 2)
+    covariance = [[1.0, 0.0], [0.0, 0.25]] if "x0" in random_effects else 1.0
+    X, y, groups = make_clustered_regression(
+        n, 2, n_groups=2 * n_groups, coef=[1.0, 0.5], covariance=covariance, shuffle=False, random_state=seed
+    )
+    place = np.arange(n) - np.searchsorted(groups, groups)  # of a row in its group
+    fitted = (groups < n_groups) & (place < rows)
+    model = MixedLinearRegression(random_effects, n_threads=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        model.fit(X[fitted], y[fitted], groups[fitted])
+    inside = []
+    for asked in ((groups < n_groups) & ~fitted, groups >= n_groups):
+        ends = model.predict_interval(X[asked], groups[asked], level=0.9, kind="observation")
+        inside.append(np.mean((ends[:, 0] <= y[asked]) & (y[asked] <= ends[:, 1])))
+    return inside
+
+
+def one_test(seed, n_groups=10, rows=8):
+    """p-value of a feature of the groups that has no effect, where groups vary as much as the rows in them."""
+    random, groups = np.random.default_rng(seed), np.repeat(np.arange(n_groups), rows)
+    X = random.normal(size=n_groups)[groups]
+    y = random.normal(size=n_groups)[groups] + random.normal(size=groups.size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        return MixedLinearRegression(n_threads=1).fit(X[:, None], y, groups).wald_test("x0").p_value
+
+
+def linear(options):
+    parallel = joblib.Parallel(n_jobs=options.jobs)
+    print(f"{options.fits:,} fits, new outcomes within their 90 % interval in %\n")
+    print("| design | known groups | new groups |\n|---|---:|---:|")
+    for design in PREDICTED:
+        inside = parallel(joblib.delayed(one_prediction)(seed, *design) for seed in range(options.fits))
+        known, new = 100 * np.mean(inside, axis=0)
+        what = f"{design[0]} groups of {design[1]}, {'random slope' if 'x0' in design[2] else 'random intercept'}"
+        print(f"| {what} | {known:.1f} | {new:.1f} |", flush=True)
+    p = np.array(parallel(joblib.delayed(one_test)(seed) for seed in range(5 * options.fits)))
+    shares = ", ".join(f"{100 * np.mean(p < level):.1f} % at {level:.0%}" for level in (0.1, 0.05, 0.01))
+    print(f"\nSatterthwaite's test of a feature of 10 groups of 8 rejects {shares} of {len(p):,} true hypotheses")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--fits", type=int, default=1000)
     parser.add_argument("--groups", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--linear", action="store_true")
     options = parser.parse_args()
+    if options.linear:
+        return linear(options)
     print(f"{options.fits:,} fits of {options.groups} groups, coverage of 95 % intervals in %\n")
     print("| design | parameter | Wald | profile |\n|---|---|---:|---:|")
     began, n_missing = time.perf_counter(), 0

@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 import pandas as pd
 
-from sklmm import MixedLogisticRegression
+from sklmm import MixedLinearRegression, MixedLogisticRegression
 from sklmm.datasets import load_insteval
 
 
@@ -101,3 +101,25 @@ names = [
 heading("Probability of a good rating")
 for name, p in zip(names, model.predict_proba(cases)[:, 1], strict=True):
     print(f"  {p:.3f}  {name}")
+
+
+# %%
+# Ratings as numbers
+# ------------------
+# Good or not throws away whether a rating was 1 or 3. The linear model takes the ratings from 1 to 5 as they are; its
+# cross-products of one pass over the rows make it fast. Residuals of five values are not normal: means, effects and
+# their order are well described, the tails of single ratings are not.
+
+numbers = load_insteval(return_X_y=True, as_frame=True, target="y")[1]
+began = perf_counter()
+linear = MixedLinearRegression(["1 | student", "1 | lecturer", "1 | dept"], group_features=GROUPS).fit(X, numbers)
+heading(f"Ratings from 1 to 5, {perf_counter() - began:.1f} s")
+print(linear.summary())
+of_numbers = linear.random_effects_["lecturer"]["intercept"]
+print(f"\nLecturers' effects correlate {of_numbers.corr(effect):.3f} with those on the log-odds of a good rating.")
+print(f"Of the 20 best, {np.isin(of_numbers.nlargest(20).index, effect.nlargest(20).index).sum()} are the same.")
+
+mean, std = linear.predict(cases, return_std=True)
+heading("Expected rating, and the standard deviation of a single one")
+for name, m, s in zip(names, mean, std, strict=True):
+    print(f"  {m:.2f} +- {s:.2f}  {name}")

@@ -97,7 +97,7 @@ class Fitted:
         return self.takes_offset or self.offset_column is not None or of_formula
 
     # What marginal models do not have.
-    factors, products, units, nesting = (), None, None, ()
+    factors, products, units, nesting, had_precision = (), None, None, (), False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +161,11 @@ class FittedLinear(FittedMixed):
         The one that was asked for; None is the normal distribution.
     units : FitUnits
         x are the fixed effects, theta, and log sigma.
-    fixed_covariance, fixed_positions, effect_slopes, variance_vcov, precision_scale
+    had_precision : bool
+        Whether residual variances were divided by weights.
+    no_residuals : bool
+        Whether features or random effects reproduce the outcome exactly.
+    fixed_covariance, fixed_gradient, fixed_positions, effect_slopes, variance_vcov, precision_scale
         Of `LinearFit`: errors of fixed effects and of the groups' effects jointly, in standardised columns.
     """
 
@@ -170,10 +174,13 @@ class FittedLinear(FittedMixed):
     degrees: dict
     df: str | None
     fixed_covariance: np.ndarray
+    fixed_gradient: np.ndarray
     fixed_positions: np.ndarray
     effect_slopes: list
     variance_vcov: np.ndarray
     precision_scale: float
+    no_residuals: bool
+    had_precision: bool
     level_logits: object = None
     large_variances: tuple = ()
     approximation: object = None

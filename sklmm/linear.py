@@ -84,7 +84,8 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
     log_likelihood_ : float
         Restricted where ``method="reml"``, as lme4 has it.
     ml_log_likelihood_ : float
-        Of maximum likelihood, at the same estimates.
+        Of maximum likelihood, at the same estimates, `sigma_` among them (lme4's ``logLik(model, REML=FALSE)`` takes
+        the best sigma beside the others).
     aic_, bic_ : float
         From `log_likelihood_`; `bic_` counts rows.
     n_iter_ : int
@@ -218,13 +219,16 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             row_moments=moments,
             sigma=fit.sigma,
             reml=reml,
-            degrees=_degrees(fit),
+            degrees=_degrees(fit, adjusts),
             df=self.df,
             fixed_covariance=fit.fixed_covariance,
+            fixed_gradient=fit.fixed_gradient,
             fixed_positions=fit.fixed_positions,
             effect_slopes=fit.effect_slopes,
             variance_vcov=fit.variance_vcov,
             precision_scale=fit.precision_scale,
+            no_residuals=fit.no_residuals,
+            had_precision=rows.precision_weight is not None,
         )
         return fitted, {
             **self._attributes_of(fit),
@@ -248,14 +252,18 @@ def _standardised_covariance(fit):
     return out
 
 
-def _degrees(fit):
-    """The methods of degrees of freedom that a fit has, by name."""
+def _degrees(fit, adjusts):
+    """The methods of degrees of freedom that a fit has, by name. Where Kenward and Roger's was asked for (`adjusts`),
+    but there is no residual variance that could be in error, Satterthwaite's is in its place."""
     found = {
         "satterthwaite": Satterthwaite(fit.vcov, fit.vcov_gradient, fit.variance_vcov),
         "residual": FixedDegrees(fit.vcov, fit.n_counted - fit.rank),
         None: FixedDegrees(fit.vcov, np.inf),
     }
-    return found if fit.kenward_roger is None else found | {"kenward-roger": KenwardRoger(*fit.kenward_roger)}
+    if adjusts:
+        exact = fit.kenward_roger is None
+        found["kenward-roger"] = found["satterthwaite"] if exact else KenwardRoger(*fit.kenward_roger)
+    return found
 
 
 class GEELinearRegression(NumericOutcomes, MarginalModel):

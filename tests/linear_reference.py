@@ -62,6 +62,20 @@ def _frame(name):
     return pd.DataFrame(_file()["data"][name])
 
 
+def frame(name):
+    """The table that lme4 was given for a record, with offset and weights: columns off, w, and n for whole counts."""
+    data = name.split("/")[0]
+    if data in _file()["data"]:
+        table, labels = _frame(data), ["Source", "Lot", "Wafer", "Block", "Variety", "replicate", "recipe"]
+        return table.astype({column: str for column in labels if column in table})
+    if data == "insteval":
+        return load_insteval(as_frame=True, target="y").frame
+    table = {"sleepstudy": load_sleepstudy, "Penicillin": load_penicillin, "Pastes": load_pastes}[data](as_frame=True)
+    row = np.arange(1, len(table.frame) + 1)
+    w = 0.5 + 0.5 * (row % 3)
+    return table.frame.assign(off=np.round(10.0 * np.sin(row), 6), w=w, n=2.0 * w)
+
+
 def _joined(*columns):
     out = columns[0].astype(str)
     for column in columns[1:]:

@@ -1,10 +1,12 @@
 """Satterthwaite's and Kenward and Roger's degrees of freedom, against covariance matrices of all rows written out."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from dense_linear import DenseLinear, random_design
-from scipy import linalg
+from scipy import linalg, stats
 
+from sklmm import MixedLinearRegression
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.structure import FactorStructure, Observations, Structure
 from sklmm.inference.degrees_of_freedom import FixedDegrees, KenwardRoger, Satterthwaite
@@ -21,7 +23,8 @@ SEVERAL = np.array([[0, 0, 1, 0], [0, 1, 0, 1.0]])
 
 
 class Dense:
-    """A fit, and its rows' covariance as a function of (covariance factors relative to sigma, log sigma)."""
+    """Fits by engine and by estimator, and the rows' covariance as a function of (covariance factors relative to sigma,
+    log sigma)."""
 
     def __init__(self, model):
         random, self.factors = np.random.default_rng(1), MODELS[model]
@@ -35,6 +38,14 @@ class Dense:
         structure = Structure([FactorStructure(LEVELS[key], *self.factors[key], key) for key in self.factors])
         observations = Observations(X, y, [codes[key] for key in self.factors])
         self.fit = fit_linear(observations, structure, precision=precision, kenward_roger=True)
+        terms = [("1 + x0 | " if len(columns) == 2 else "1 | ") + key for key, (columns, _) in self.factors.items()]
+        groups = pd.DataFrame({key: codes[key] for key in self.factors})
+        model = MixedLinearRegression(terms, df="kenward-roger")
+        self.model = model.fit(X, y, groups, precision_weight=precision)
+        terms = [f"{'1 + x0' if len(columns) == 2 else '1'} | {key}" for key, (columns, _) in self.factors.items()]
+        model = MixedLinearRegression(terms, df="kenward-roger")
+        groups = pd.DataFrame({key: codes[key] for key in self.factors})
+        self.model = model.fit(X, y, groups, precision_weight=precision)
         designs = [random_design(X, codes[key], LEVELS[key], self.factors[key][0]) for key in self.factors]
         self.dense = DenseLinear(X, y, designs, precision)
         self.at = np.append(np.concatenate(self.fit.theta), np.log(self.fit.sigma))
@@ -94,6 +105,7 @@ class Dense:
         return KenwardRoger(Phi + 2 * Phi @ added @ Phi, Phi, np.array([-Phi @ p @ Phi for p in P]), W)
 
 
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
 @pytest.mark.parametrize("model", MODELS)
 def test_against_matrices_of_all_rows(model):
     dense = Dense(model)
@@ -101,11 +113,32 @@ def test_against_matrices_of_all_rows(model):
     found = Satterthwaite(fit.vcov, fit.vcov_gradient, fit.variance_vcov)
     np.testing.assert_allclose(found.each(np.eye(4)), expected.each(np.eye(4)), rtol=1e-5)
     assert found.joint(SEVERAL)[0] == pytest.approx(expected.joint(SEVERAL)[0], rel=1e-5)
+    _assert_estimator_says(dense.model, "satterthwaite", expected)
     expected, found = dense.kenward_roger(), KenwardRoger(*fit.kenward_roger)
     np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-9)
     np.testing.assert_allclose(found.each(np.eye(4)), expected.each(np.eye(4)), rtol=1e-9)
     np.testing.assert_allclose(found.joint(SEVERAL), expected.joint(SEVERAL), rtol=1e-9)
     np.testing.assert_allclose(found.plain, fit.vcov, rtol=1e-9)
+    _assert_estimator_says(dense.model, "kenward-roger", expected)
+
+
+def _assert_estimator_says(model, name, expected):
+    """Summary, intervals and F test of a model are those of an expected method."""
+    table, ends = model.summary(df=name).coefficients, model.conf_int(df=name).to_numpy()[:4]
+    estimates, se, df = (
+        np.append(model.intercept_, model.coef_),
+        np.sqrt(np.diag(expected.covariance)),
+        expected.each(np.eye(4)),
+    )
+    np.testing.assert_allclose(table["df"], df, rtol=1e-5)
+    np.testing.assert_allclose(table["std_error"], se, rtol=1e-7)
+    np.testing.assert_allclose(table["p_value"], 2 * stats.t.sf(np.abs(estimates / se), df), rtol=1e-4)
+    np.testing.assert_allclose((ends - estimates[:, None]).T, np.outer([-1, 1], stats.t.ppf(0.975, df) * se), rtol=1e-6)
+    (df, scale), spread, L = expected.joint(SEVERAL), SEVERAL @ expected.covariance @ SEVERAL.T, SEVERAL @ estimates
+    test = model.wald_test(SEVERAL, df=name)
+    F = scale * L @ np.linalg.solve(spread, L) / 2
+    assert (test.statistic, test.df_resid) == (pytest.approx(F, rel=1e-6), pytest.approx(df, rel=1e-5))
+    assert test.p_value == pytest.approx(stats.f.sf(F, 2, df), rel=1e-4)
 
 
 def test_balanced_groups_have_the_degrees_of_freedom_of_their_means():

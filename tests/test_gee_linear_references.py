@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sklmm import GEELinearRegression
 from sklmm.estimating.correlation import resolve_correlation
 from sklmm.estimating.scoring import fit_gee
 from sklmm.families import GAUSSIAN
@@ -64,4 +65,24 @@ def test_records(name):
             "QIC": criteria.qic(fit.quasi_likelihood, A, V),
             "QICu": criteria.qicu(fit.quasi_likelihood, len(B)),
         }
+        assert found == pytest.approx({key: expected[key] for key in found}, rel=1e-7)
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_estimators_repeat_the_records(name):
+    expected = FITS[name]
+    X, y, codes, time, settings = rows(name)
+    as_geepack = not expected["engine"].startswith("gee ")
+    model = GEELinearRegression(name.split("/")[2], ddof_correction=not as_geepack)
+    model.fit(X, y, groups=codes, time=time, **settings)
+    np.testing.assert_allclose(np.append(model.intercept_, model.coef_), expected["coef"], rtol=1e-7)
+    np.testing.assert_allclose(model.correlation_params_[: len(expected["alpha"])], expected["alpha"], rtol=1e-7)
+    assert model.dispersion_ == pytest.approx(expected["phi"], rel=1e-7)
+    for kind in ("naive", "robust"):
+        se = np.sqrt(np.diag(expected[f"vcov_{kind}"]))
+        found = model.vcov(kind).to_numpy()
+        assert np.abs((found - expected[f"vcov_{kind}"]) / np.outer(se, se)).max() < 1e-7, kind
+    np.testing.assert_allclose(model.summary().coefficients["std_error"], se, rtol=1e-7)
+    if "quasi" in expected:
+        found = {"quasi": model.quasi_likelihood_, "CIC": model.cic_, "QIC": model.qic_, "QICu": model.qicu_}
         assert found == pytest.approx({key: expected[key] for key in found}, rel=1e-7)

@@ -1,9 +1,12 @@
 """Linear mixed models against lme4, by maximum likelihood and REML; profiles against dense likelihoods."""
 
+import re
+
 import numpy as np
 import pytest
-from linear_reference import reference, references, rows
+from linear_reference import frame, reference, references, rows
 
+from sklmm import MixedLinearRegression
 from sklmm.inference.linear_parameters import linear_quantity
 from sklmm.inference.profile import profile_interval
 from sklmm.likelihood.linear import LinearLikelihood, LinearObjective
@@ -39,6 +42,38 @@ def test_fits_of_lme4(name):
             # lme4 has no covariances between the terms of one factor
             own = np.ones(condvar.shape) if factor.blocks[0][1] else np.eye(condvar.shape[1])
             np.testing.assert_allclose(own * fit.mode_cov[f][shown], condvar, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", [*references(), "insteval/s_d/lmer_REML"])
+def test_estimators_repeat_lme4(name):
+    """The formula of lme4's call, and the table that the call was given."""
+    expected, data = reference(name), frame(name)
+    formula = re.search(r"lmer\(([^,]*~[^,]*), data", expected["call"])[1]
+    weights = {"slope_weighted": {"precision_weight": "w"}, "slope_replicated": {"sample_weight": "n"}}
+    model = MixedLinearRegression.from_formula(
+        formula, data, method="reml" if name.endswith("REML") else "ml", **weights.get(name.split("/")[1], {})
+    )
+    assert model.converged_ and not model.is_singular_ and model.n_obs_ == expected["n_obs"]
+    n_parameters = len(expected["coef"]) + len(expected["theta"]) + 1
+    aic = -2.0 * expected["log_likelihood"] + 2.0 * n_parameters
+    bic = aic + (np.log(expected["n_obs"]) - 2.0) * n_parameters
+    assert (model.log_likelihood_, model.aic_, model.bic_) == pytest.approx(
+        (expected["log_likelihood"], aic, bic), rel=1e-11
+    )
+    se = np.sqrt(np.diag(expected["vcov"]))
+    assert np.abs((np.append(model.intercept_, model.coef_) - expected["coef"]) / se).max() < 1e-6
+    assert np.abs((model.vcov_.to_numpy() - expected["vcov"]) / np.outer(se, se)).max() < 1e-5
+    np.testing.assert_allclose(model.summary().coefficients["std_error"], se, rtol=5e-6)
+    assert model.sigma_ == pytest.approx(expected["sigma"], rel=1e-7)
+    for key, covariance in model.covariance_.items():
+        turned = ":".join(reversed(key.split(":")))  # lme4 writes the inner factor of a nested pair first
+        found = expected["factors"].get(key) or expected["factors"][turned]
+        sd = found["sd"] + expected["factors"].get(f"{key}.1", {"sd": []})["sd"]
+        np.testing.assert_allclose(np.sqrt(np.diag(covariance)), sd, rtol=5e-6)
+        labels = [label if key in expected["factors"] else ":".join(reversed(label.split(":")))
+                  for label in found["modes"]]  # fmt: skip
+        modes = model.random_effects_[key].rename(index=str).loc[labels]
+        np.testing.assert_allclose(modes, list(found["modes"].values()), rtol=1e-5, atol=1e-6 * sd[0])
 
 
 QUANTITIES = {".sig01": ("random", (0,)), ".sigma": ("sigma", ()), "(Intercept)": ("fixed", (0,)),

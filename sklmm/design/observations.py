@@ -210,6 +210,15 @@ def read_times(time):
     return values
 
 
+def known_precision(column, name):
+    """Precision weights of new rows as float64; NaN where they are missing, and nothing is known of errors."""
+    known = column.notna().to_numpy()
+    out = np.full(known.size, np.nan)
+    if known.any():
+        out[known] = read_precision(column[known], np.count_nonzero(known), name)
+    return out
+
+
 def read_precision(weights, n_rows, name="precision_weight"):
     """Precision weights as float64: finite numbers above 0."""
     values = check_array(weights, dtype=np.float64, ensure_2d=False, order="C", input_name=name)

@@ -1,4 +1,4 @@
-"""Labels of two classes, read and coded."""
+"""Outcomes: labels of two classes, read and coded; numbers."""
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ _COUNTS = (
     "If these are {} of successes among trials, a line is two weighted rows: sklmm.expand_counts(X, successes, trials, "
     "groups) makes them, or a formula: 'successes | trials ~ ...'"
 )
+TINY = 1e-140  # numbers whose squares are still numbers, products of a few included
 
 
 def plain_labels(labels):
@@ -83,4 +84,19 @@ def event_of(classes, positive):
 
 def read_numbers(y):
     """A measured outcome as float64: finite numbers."""
-    return check_array(plain_labels(y), dtype=np.float64, ensure_2d=False, input_name="y")
+    y = plain_labels(y)
+    if y.dtype.kind in "mM":
+        raise ValueError(f"y holds dates or durations ({y.dtype}), and outcomes are numbers: of days, say")
+    try:
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    except ValueError as error:
+        if y.dtype.kind not in "OSU" or y.ndim != 1 or "could not convert" not in str(error):
+            raise
+        raise ValueError(
+            f"y holds labels, such as {shown_label(y[0])}, and outcomes of linear models are numbers; two classes are "
+            "outcomes of logistic models"
+        ) from error
+    largest = max(y.max(initial=0.0), -y.min(initial=0.0))
+    if largest and not TINY < largest < 1.0 / TINY:
+        raise ValueError(f"y has numbers of up to {largest:.0e}, whose squares no float64 holds: give y another unit")
+    return y

@@ -308,7 +308,8 @@ def _warn_of_lone_groups(fit, names):
     """Warn of coefficients that a single group tells: its scores sum to 0 at the solution, and are all that a robust
     covariance knows."""
     half = fit.coordinates @ fit.bread
-    naive, robust = (half * fit.coordinates).sum(axis=1), (half @ fit.meats[0] * half).sum(axis=1)
+    naive = fit.dispersion * (half * fit.coordinates).sum(axis=1)  # in the outcome's units, as robust ones are
+    robust = (half @ fit.meats[0] * half).sum(axis=1)
     lone = np.flatnonzero(robust < NOTHING * naive)  # an aliased column has neither
     if lone.size and fit.dispersion > 0:
         first = len(naive) - len(names)  # the intercept's place, if there is one

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 
 from sklmm.design.columns import is_frame, match_group_names, one_dimensional, rows_where, take_rows
 from sklmm.design.formula import FormulaDesign, FormulaRecipe
-from sklmm.design.observations import Rows, read_weights
+from sklmm.design.observations import Rows, known_precision, read_weights
 from sklmm.design.values import two_values
 from sklmm.estimators.reading import check_number, read_rows
 from sklmm.estimators.running import CallbackSupportMixin, Progress
@@ -122,8 +122,13 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y, **by_row):
         self._check_common_parameters()
         self._check_parameters()
-        self._family()  # an error for a link that there is not
+        family = self._family()  # an error for a link that there is not
         design, X, y, by_row = self._through_formula(X, y, by_row)
+        if design is not None and design.is_counts and not family.has_classes:
+            raise ValueError(
+                f"{self._recipe.text!r} is about successes of trials, which are no measured outcome: logistic models "
+                "take them"
+            )
         progress = Progress(self, X, y, by_row, self._objective_name)
         training = self._read_training_rows(X, y, design, **by_row)
         fitted, attributes = self._estimate(training, progress)
@@ -259,6 +264,9 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             rows.set("offset", offset)
         elif formula is not None:
             rows.offset = formula.offset(data)
+        if formula is not None and self._recipe.precision_weight in data.columns:
+            name = self._recipe.precision_weight
+            rows.precision_weight = known_precision(data[name], repr(name))
         rows.add_products(fitted.products)
         if groups is not None and fitted.group_names:
             rows.groups = match_group_names(rows.groups, fitted.group_names)

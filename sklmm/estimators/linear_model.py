@@ -13,7 +13,7 @@ from sklmm.design.structure import Structure
 from sklmm.estimators.mixed_model import MixedModel
 from sklmm.estimators.mixed_prediction import warn_of_forgotten, with_levels
 from sklmm.estimators.reading import nan_where_incomplete
-from sklmm.estimators.rows_of_fit import SAME_ROWS
+from sklmm.estimators.rows_of_fit import SAME_ROWS, check_precision
 from sklmm.inference.bootstrap import ClusterDraw
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.inference.linear_bootstrap import LinearRefit, NumbersDraw
@@ -22,6 +22,7 @@ from sklmm.inference.parameters import Estimates, Parameter
 from sklmm.inference.variance_partition import variance_partition
 from sklmm.inference.wald import check_level
 from sklmm.likelihood.linear import LinearLikelihood, LinearObjective
+from sklmm.likelihood.linear_criterion import LinearCriterion
 from sklmm.likelihood.linear_fit import effects_given_fit, linear_products
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.linear import NumberPredictor, degrees_of_predictions, quantiles
@@ -187,6 +188,7 @@ class LinearModel(MixedModel):
         mean, rows, _, predictor, _ = self._predicted(X, groups, offset, effects)
         left = self._read_target(y) - mean
         if standardise:
+            check_precision(self, rows, "standardise=True")
             precision = np.ones(mean.size) if rows.precision_weight is None else rows.precision_weight
             variance = self._fitted.sigma**2 / precision
             if kind == "marginal":
@@ -327,7 +329,7 @@ class LinearModel(MixedModel):
         """Variances: of the fixed effects, of each factor's random effects, of the residual."""
         fitted = self._state
         factors = {factor.name: factor.units.Lambda for factor in fitted.factors}
-        return variance_partition(fitted.row_moments, factors, measured=fitted.sigma**2)
+        return variance_partition(fitted.row_moments, factors, fitted.family, measured=fitted.sigma**2)
 
     def _inference_df(self, df="fit"):
         """The method of degrees of freedom: of the fit, or another by name."""
@@ -346,16 +348,32 @@ class LinearModel(MixedModel):
         return [*super()._parameters(), Parameter("sigma", "random", ())]
 
     def _objective(self, rows, structure):
-        """The log-likelihood of these rows around its maximum, by maximum likelihood; an error for other rows."""
-        engine = LinearLikelihood(linear_products(rows, structure, n_threads=effective_threads(self.n_threads)))
-        objective, fitted = LinearObjective(engine), self._fitted
-        off = abs(objective.value - self.log_likelihood_)
-        if not fitted.reml and off > SAME_ROWS * (1 + abs(self.log_likelihood_)):
+        """The log-likelihood of the fit's rows around its maximum, by maximum likelihood."""
+        if self._fitted.no_residuals:
             raise ValueError(
-                f"these are not the rows of the fit: their log-likelihood is {objective.value:.6f}, and the fit's was "
+                "the fit left no residuals, so that its likelihood has no maximum: there are no profiles of it, and no "
+                "steps from it"
+            )
+        return LinearObjective(LinearLikelihood(self._products_of_fit(rows, structure)))
+
+    def _products_of_fit(self, rows, structure):
+        """The cross-products of these rows; an error if they are not those of the fit."""
+        fitted = self._fitted
+        products = linear_products(rows, structure, n_threads=effective_threads(self.n_threads))
+        theta = np.zeros(products.covariance.m)
+        if fitted.factors:
+            beta = np.zeros(products.n_fixed)  # the covariance alone is asked for
+            theta = products.units.internal(beta, np.concatenate(fitted.theta))[products.n_fixed :]
+        try:
+            value = LinearCriterion(products, fitted.reml).profile_value(theta)
+        except FloatingPointError:
+            value = np.inf
+        if abs(value - self.log_likelihood_) > SAME_ROWS * (1 + abs(self.log_likelihood_)):
+            raise ValueError(
+                f"these are not the rows of the fit: their log-likelihood is {value:.6f}, and the fit's was "
                 f"{self.log_likelihood_:.6f}"
             )
-        return objective
+        return products
 
     def _quantity(self, parameter, units):
         kind = "fixed" if parameter.kind == "fixed" else "random" if parameter.positions else "sigma"
@@ -364,6 +382,8 @@ class LinearModel(MixedModel):
     def _refit(self, rows, structure, resampling, settings):
         """How a resample is fitted, and the estimates of the fit itself."""
         fitted, parameters = self._fitted, self._parameters()
+        if not fitted.no_residuals:
+            self._products_of_fit(rows, structure)
         mean = fitted.units.linear_predictor(np.asarray(rows.X, dtype=np.float64))
         mean = mean if rows.offset is None else mean + rows.offset
         factors = [factor.units.natural for factor in fitted.factors]

@@ -214,11 +214,11 @@ class MarginalModel(Inference, GroupedEstimator):
             raise ValueError(
                 "estimating equations take one grouping factor, the coarsest, but got "
                 f"{', '.join(map(repr, rows.groups))}: rows of different groups must be independent. Name that one "
-                "alone (nested groups are inside it); for crossed factors use MixedLogisticRegression"
+                f"alone (nested groups are inside it); for crossed factors use {self._mixed}"
             )
         if not rows.groups:
             warn(
-                "fit got no groups: every row is one of its own, as in plain logistic regression. Name the grouping "
+                f"fit got no groups: every row is one of its own, as in {self._plain}. Name the grouping "
                 "column of X in group_features, or pass groups= (to meta-estimators: with metadata routing enabled)",
                 NoGroupsWarning,
             )

@@ -179,7 +179,7 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
                 "through metadata routing)"
             )
         warn(
-            "fit got no groups: this is plain logistic regression. Name the grouping columns of X in "
+            f"fit got no groups: this is {self._plain}. Name the grouping columns of X in "
             "group_features, or pass groups= (to meta-estimators: with metadata routing enabled)",
             NoGroupsWarning,
         )

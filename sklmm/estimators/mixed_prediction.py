@@ -10,7 +10,7 @@ from sklmm.design.grouping import encode_groups, lookup_codes, other_type
 from sklmm.design.structure import Observations, Structure
 from sklmm.estimators.fit_warnings import warn_of_label_type
 from sklmm.estimators.reading import nan_where_incomplete
-from sklmm.estimators.rows_of_fit import read_observations
+from sklmm.estimators.rows_of_fit import check_precision, read_observations
 from sklmm.exceptions import ForgottenGroupsWarning, NoGroupsWarning
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.likelihood.combining import combined
@@ -87,6 +87,7 @@ class MixedPrediction:
             raise ValueError("update_groups needs groups, as fit did")
         X, y, groups, sample_weight = self._rows_with_outcomes(X, y, groups, sample_weight)
         rows = self._read_new_rows(X, groups, offset)
+        check_precision(self, rows, "update_groups")
         target, weights = read_observations(self, rows, y, sample_weight)
         factors = self._fitted.factors
         labels = [factor.labels(rows.column) for factor in factors]
@@ -135,7 +136,7 @@ class MixedPrediction:
         if not rows.groups:
             warn(
                 "the model was fitted with groups and got none: every row is predicted as one of an unknown "
-                "group. Pass groups=, or ask for predict_effects='marginal'",
+                f"group. Pass groups=, or ask for predict_effects={self._effects_of_no_group}",
                 NoGroupsWarning,
             )
             return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._fitted.factors)
@@ -149,7 +150,7 @@ class MixedPrediction:
         if absent:
             warn(
                 f"there is no column {listed(map(repr, rows.absent_groups))}: every row is predicted as one of an "
-                f"unknown group of {listed(absent)}. Name predict_effects='marginal' or 'zero' if that is meant",
+                f"unknown group of {listed(absent)}. Name predict_effects={self._effects_of_no_group} if that is meant",
                 NoGroupsWarning,
             )
         return codes

@@ -23,6 +23,10 @@ class BinaryOutcomes(ClassifierMixin):
     the classes, the second one unless `positive` names the first: what the linear predictor is of.
     """
 
+    _plain = "plain logistic regression"  # the model without groups
+    _mixed = "MixedLogisticRegression"  # the model of several grouping factors
+    _effects_of_no_group = "'marginal' or 'zero'"  # what predictions may be of where the group does not matter
+
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_class = False
@@ -169,6 +173,8 @@ class BinaryOutcomes(ClassifierMixin):
 
 class NumericOutcomes(RegressorMixin):
     """Mixin: y is a number. The kind of model says ``predict``."""
+
+    _plain, _mixed, _effects_of_no_group = "least squares", "MixedLinearRegression", "'zero'"
 
     def _family(self):
         return GAUSSIAN

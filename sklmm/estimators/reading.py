@@ -21,6 +21,7 @@ from sklmm.design.columns import (
 from sklmm.design.grouping import as_group_frame
 from sklmm.design.observations import Rows
 
+BY_ROW = ("predict", "decision_function")  # methods that predict a number a row; others predict two
 
 def check_number(estimator, name, kind, what, is_valid):
     """Raise a ValueError unless the parameter is a number of this kind that `is_valid`."""
@@ -145,11 +146,20 @@ def nan_where_incomplete(predict):
         mask = self._fitted.formula.defined_rows(X)
         if mask.all():
             return predict(self, X, groups, *args, **kwargs)
-        out = np.full(len(mask) if predict.__name__ == "decision_function" else (len(mask), 2), np.nan)
-        if mask.any():
-            if offset is not None:
-                kwargs["offset"] = rows_where(mask, offset)
-            out[mask] = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
-        return out
+        if not mask.any():
+            one = np.full(len(mask) if predict.__name__ in BY_ROW else (len(mask), 2), np.nan)
+            return (one, one.copy()) if kwargs.get("return_std") else one
+        if offset is not None:
+            kwargs["offset"] = rows_where(mask, offset)
+        found = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
+        every = [_at_rows(mask, each) for each in (found if isinstance(found, tuple) else (found,))]
+        return tuple(every) if isinstance(found, tuple) else every[0]
 
     return predict_complete_rows
+
+
+def _at_rows(mask, values):
+    """Values of the rows of a mask, and NaN for the others."""
+    out = np.full((len(mask), *values.shape[1:]), np.nan)
+    out[mask] = values
+    return out

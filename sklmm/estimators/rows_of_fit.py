@@ -32,6 +32,19 @@ def weights_of_rows(estimator, X, sample_weight):
     return sample_weight
 
 
+def check_precision(estimator, rows, what):
+    """An error where the fit had weights that variances are divided by, and these rows come without."""
+    if not estimator._fitted.had_precision:
+        return
+    if rows.precision_weight is not None and np.isnan(rows.precision_weight).any():
+        raise ValueError(f"{what}: precision_weight is missing (NaN) in {np.isnan(rows.precision_weight).sum()} rows")
+    if rows.precision_weight is None:
+        raise ValueError(
+            f"{what} needs the precision_weight of each row, as the fit had it, and these rows come without: fit with "
+            "its column named in precision_weight_feature (of a formula's model in from_formula), to be found again"
+        )
+
+
 def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, time=None, needs_time=False):
     """The rows of the fit, passed once more: checked as `fit` did.
 
@@ -75,6 +88,7 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, 
             passed = "X=data, the data frame of the fit"
         raise ValueError(f"{what} needs the rows of the fit, which a fitted model does not keep: pass {passed}")
     rows = estimator._read_new_rows(X, groups if estimator.n_groups_ else None, offset)
+    check_precision(estimator, rows, what)
     rows.line = line
     if needs_time:
         rows.time = one_dimensional(time, "time", rows.X.shape[0])

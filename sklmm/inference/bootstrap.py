@@ -164,8 +164,8 @@ def bootstrap(
     n_failed = int(np.isnan(found).all(axis=1).sum())
     if n_failed:
         warn(
-            f"{n_failed} of {n_resamples} resamples could not be fitted (one class only, or no convergence) and are "
-            "left out",
+            f"{n_failed} of {n_resamples} resamples could not be fitted (an outcome without variation, or no "
+            "convergence) and are left out",
             ConvergenceWarning,
         )
     estimates = pd.DataFrame(found, columns=original.index)

@@ -45,7 +45,7 @@ class Satterthwaite:
     Attributes
     ----------
     covariance : ndarray of shape (n, n)
-        Of the coefficients.
+        Of the coefficients; NaN for aliased columns, whose contrasts have no degrees of freedom (NaN).
     gradient : ndarray of shape (m, n, n)
         Its derivatives in the variance parameters.
     variance_vcov : ndarray of shape (m, m)
@@ -58,14 +58,15 @@ class Satterthwaite:
 
     def each(self, contrasts):
         L = np.atleast_2d(np.asarray(contrasts, dtype=float))
-        involved = (L != 0).any(axis=0)
+        aliased = np.isnan(self.covariance.diagonal())
+        lost, involved = (L[:, aliased] != 0).any(axis=1), (L != 0).any(axis=0) & ~aliased
         L = L[:, involved]
         covariance, gradient = self.covariance[np.ix_(involved, involved)], self.gradient[:, involved][:, :, involved]
         variance = np.einsum("ia,ab,ib->i", L, covariance, L)
         slope = np.einsum("ia,rab,ib->ir", L, gradient, L)
         spread = np.einsum("ir,rs,is->i", slope, self.variance_vcov, slope)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return 2.0 * variance**2 / spread
+            return np.where(lost, np.nan, 2.0 * variance**2 / spread)
 
     def joint(self, contrasts):
         """The F statistic is a mean of squared t's of independent contrasts; its mean is that of an F (Fai and
@@ -120,8 +121,8 @@ class KenwardRoger:
         traces, W = np.array([np.trace(each) for each in changes]), self.variance_vcov
         A1 = traces @ W @ traces
         A2 = sum(W[r, s] * np.sum(one * other.T) for r, one in enumerate(changes) for s, other in enumerate(changes))
-        if not A2 > 0.0:
-            return np.inf, 1.0
+        if not A2 > 0.0:  # NaN for aliased columns
+            return np.nan if np.isnan(A2) else np.inf, 1.0
         B = (A1 + 6.0 * A2) / (2.0 * q)
         g = ((q + 1) * A1 - (q + 4) * A2) / ((q + 2) * A2)
         c1, c2, c3 = np.array([g, q - g, q + 2 - g]) / (3.0 * q + 2.0 * (1.0 - g))

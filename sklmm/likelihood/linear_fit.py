@@ -6,16 +6,15 @@ import numpy as np
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.units import FitUnits
-from sklmm.likelihood.linear_criterion import NOTHING_LEFT, LinearCriterion
+from sklmm.likelihood.linear_criterion import LinearCriterion
 from sklmm.likelihood.linear_crossproducts import ClusterProducts
 from sklmm.likelihood.linear_kenward_roger import kenward_roger as kenward_roger_parts
+from sklmm.likelihood.linear_limits import exactly_with, exactly_without, unidentified, without_residuals
 from sklmm.likelihood.linear_scores import fixed_scores
 from sklmm.likelihood.linear_search import best_theta, without_random_effects
 from sklmm.likelihood.linear_several import SeveralProducts
 from sklmm.likelihood.posterior import NormalPosterior
 from sklmm.optimize.newton import FitReport
-
-LARGEST = 1e7  # a relative standard deviation beyond it: the residuals are rounding errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +56,8 @@ class LinearFit:
         d(mode of u) / d(beta), in standardised columns; see `prediction_variance`.
     fixed_covariance : ndarray of shape (f, f)
         Of the estimated fixed effects, in the order of `fixed_positions`.
+    fixed_gradient : ndarray of shape (m + 1, f, f)
+        Its derivatives in (theta, log sigma), those of `variance_vcov`.
     fixed_positions : ndarray of shape (f,)
         Columns of `FitUnits.design` that are estimated.
     aliased : list of int
@@ -85,6 +86,8 @@ class LinearFit:
         See `LinearRows.row_moments`.
     trouble : list of str
         Where the rows do not tell variances.
+    no_residuals : bool
+        Whether features or random effects reproduce the outcome exactly.
     """
 
     beta: np.ndarray
@@ -104,6 +107,7 @@ class LinearFit:
     posterior: object
     effect_slopes: list
     fixed_covariance: np.ndarray
+    fixed_gradient: np.ndarray
     fixed_positions: np.ndarray
     aliased: list
     is_singular: bool
@@ -118,6 +122,7 @@ class LinearFit:
     kenward_roger: tuple | None = None
     row_moments: object = None
     trouble: list = field(default_factory=list)
+    no_residuals: bool = False
 
     separated = ()  # there are no classes
 
@@ -186,21 +191,18 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         scale = float(np.average(precision, weights=observations.weights))
         precision = precision / scale
     products = linear_products(observations, structure, n_threads=n_threads, offset=offset, precision=precision)
-    held, trouble = _unidentified(products)
-    exact = _exactly_without(LinearCriterion(products, False))
+    exact = exactly_without(LinearCriterion(products, False))
+    held, trouble = unidentified(products, reml) if exact is None else (None, [exact])
     criterion = LinearCriterion(products, reml and exact is None)
     if exact is None and not held.all():
         optimum = best_theta(criterion, tol=tol, max_iter=max_iter, progress=progress, held=held)
-        exact = _exactly_with(criterion, optimum.x)
+        exact = exactly_with(criterion, optimum.x)
+        if exact is not None:
+            optimum, trouble = without_residuals(criterion, optimum, held), [*trouble, exact]
     else:
         optimum = without_random_effects(criterion)
-    if exact is not None:
-        trouble.append(
-            f"{exact}: there is no residual variance to estimate, standard errors are next to 0, and tests and "
-            "likelihoods mean nothing"
-        )
     fit = conclude(criterion, optimum, kenward_roger and exact is None, scale)
-    return replace(fit, trouble=trouble)
+    return replace(fit, trouble=trouble, no_residuals=exact is not None)
 
 
 def effects_given_fit(observations, structure, fit, *, offset=None, precision=None, n_threads=1, priors=None):
@@ -237,51 +239,6 @@ def effects_given_fit(observations, structure, fit, *, offset=None, precision=No
     return _random_effects(products, beta, x[units.n_fixed : -1], 1.0, positions, priors)
 
 
-def _unidentified(products):
-    """Entries of theta that the rows say nothing of, whose variances stay at 0, and a sentence for each factor."""
-    if products.n_counted <= 1 and products.n_rows <= 1:
-        raise ValueError("there is 1 sample (n_samples = 1): a residual variance takes more than one row")
-    held, sentences, first = np.zeros(products.covariance.m, dtype=bool), [], 0
-    for factor, codes in zip(products.structure.factors, products.observations.codes, strict=True):
-        entries = RelativeCovariance(factor.blocks)
-        intercept = np.array(factor.columns) == -1
-        own = first + np.flatnonzero(intercept[entries.row])
-        first += entries.m
-        if not own.size or products.precision is not None:
-            continue
-        weights = products.observations.weights
-        if weights is None and codes.size > factor.n_levels:
-            continue
-        counts = np.bincount(codes, weights=weights, minlength=factor.n_levels)
-        if counts.max(initial=0.0) <= 1.0:
-            held[own] = True
-            sentences.append(
-                f"no level of {factor.name!r} has more than one row: the variance between levels can't be told from "
-                "the residual variance, and is taken for it"
-            )
-    return held, sentences
-
-
-def _exactly_without(criterion):
-    """Why the features alone reproduce the outcome, None if they do not."""
-    products = criterion.products
-    plain, total = criterion.at(np.zeros(products.covariance.m)).squares, products.C[-1, -1]
-    if products.n_counted > products.f and plain > NOTHING_LEFT * total:
-        return None
-    if np.ptp(products.observations.y) == 0:
-        return "the outcome is constant"
-    return f"{products.f} coefficients reproduce the outcome of {products.n_counted:g} rows exactly"
-
-
-def _exactly_with(criterion, theta):
-    """Why no residuals are left beside the random effects, None if some are: the likelihood has no maximum then."""
-    plain = criterion.at(np.zeros_like(theta)).squares
-    if criterion.at(theta).squares > NOTHING_LEFT * plain and np.abs(theta).max(initial=0.0) <= LARGEST:
-        return None
-    names = " and ".join(repr(factor.name) for factor in criterion.products.structure.factors)
-    return f"the random effects of {names} reproduce the outcome exactly, as where each group has one value"
-
-
 def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
     """The numbers of a fitted model, at the best theta; the products are of no use any more.
 
@@ -306,6 +263,7 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
     entries = np.cumsum([RelativeCovariance(factor.blocks).m for factor in factors])
     theta = np.split(theta, entries[:-1]) if factors else []
     held = np.append(np.full(point.theta.size, not factors), False)
+    gradient = top.inner_gradient()
     return LinearFit(
         beta=products.natural_beta(beta)[: top.n_fixed],
         vcov=top.in_user_units(top.inner),
@@ -328,7 +286,8 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
         report=optimum.report,
         units=FitUnits(units, x, top.n_slopes),
         variance_vcov=variance_covariance(top.hessian, products.f, held),
-        vcov_gradient=top.vcov_gradient(),
+        fixed_gradient=s**2 * gradient,
+        vcov_gradient=np.array([top.in_user_units(each) for each in gradient]),
         kenward_roger=top.kenward_roger() if kenward_roger else None,
         row_moments=products.row_moments(point.beta),
         **_by_clusters(top),
@@ -381,10 +340,10 @@ class _Top:
         out[lost, :] = out[:, lost] = np.nan
         return out
 
-    def vcov_gradient(self):
-        """Derivatives of the fixed effects' covariance in (theta, log sigma)."""
+    def inner_gradient(self):
+        """Derivatives of `inner` in (theta, log sigma)."""
         of_theta = (-(self.inner @ change @ self.inner) / self.sigma**2 for change in self.derivatives.products)
-        return np.array([self.in_user_units(each) for each in (*of_theta, 2.0 * self.inner)])
+        return np.array([*of_theta, 2.0 * self.inner])
 
     def kenward_roger(self):
         covariance, plain, changes, W = kenward_roger_parts(self.products, self.point.theta, self.sigma)

@@ -388,5 +388,5 @@ def _verdict(report, tol, runaway):
         return f"converged: the last step gained {report.decrement:.1e} log-likelihood units (tol={tol:g})"
     return (
         f"stopped after {report.n_iter} iterations with {report.decrement:.1e} log-likelihood units left to gain "
-        f"(tol={tol:g}); raise max_iter, or look for separation or a variance without bound"
+        f"(tol={tol:g}); raise max_iter, or look for a coefficient (separation) or a variance without bound"
     )

@@ -47,22 +47,28 @@ class NumberPredictor(Predictor):
         -------
         variance : ndarray of shape (n,)
         slopes : ndarray of shape (m + 1, n)
-            Derivatives of the variances in (theta, log sigma), those of the posteriors' shape in theta left out.
+            Derivatives of the variances in (theta, log sigma). Of rows whose groups are all known those in theta are
+            left out, which are small: their errors are residuals' above all.
         """
         fit = self.fit
         a = fit.units.design(X)[:, fit.fixed_positions]
         slopes, within = np.zeros((len(fit.variance_vcov), len(X))), np.zeros(len(X))
+        unknown = np.full(len(X), effects == "zero" or not self.factors)
         if effects == "posterior" and self.factors:
             _, sd, _ = self.linear_predictor(X, codes, "posterior")
             within, first = sd**2, 0
             for factor, S, code in zip(self.factors, fit.effect_slopes, codes, strict=True):
                 t, known = factor.units.loadings(X), code >= 0
+                unknown |= ~known
                 a[known] += np.einsum("nq,nqf->nf", t[known], S[code[known]])
                 z, entries = fit.sigma * factor.units.design(X), RelativeCovariance(factor.blocks)
                 for row, column in zip(entries.row, entries.col, strict=True):
                     slopes[first] = np.where(known, 0.0, 2.0 * t[:, column] * z[:, row])
                     first += 1
         variance = within + np.einsum("nf,fg,ng->n", a, fit.fixed_covariance, a)
+        a = a[unknown]
+        for row, change in zip(slopes, fit.fixed_gradient[:-1], strict=False):
+            row[unknown] += np.einsum("nf,fg,ng->n", a, change, a)
         slopes[-1] = 2.0 * variance
         return variance, slopes
 

@@ -203,7 +203,7 @@ def _from_moments(estimator, parameters):
 def _coefficient_table(estimator, names, kept, estimate, gradient, level):
     blank = not_estimated(estimator, names)
     se = np.where(kept & ~blank, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
-    table = _wald_columns(names, estimate, se, level, _df(estimator))
+    table = _wald_columns(names, estimate, se, level, _df(estimator, gradient))
     ratio = (estimator._fitted.family.ratio or "").replace(" ", "_")
     with np.errstate(over="ignore"):  # under separation
         for end, column in (("", "estimate"), ("_lower", "lower"), ("_upper", "upper")) if ratio else ():
@@ -236,9 +236,10 @@ def average_marginal_effects(
             change, gradient = _mean_change(estimator, upper, lower, weights / distance, predict_effects)
             estimates.append(change)
             gradients.append(gradient)
-    se = delta_errors(np.reshape(gradients, (-1, len(covariance))), covariance)
+    gradients = np.reshape(gradients, (-1, len(covariance)))
+    se = delta_errors(gradients, covariance)
     se[np.array(blank, dtype=bool)] = np.nan
-    table = _wald_columns(names, np.array(estimates), se, level, _df(estimator))
+    table = _wald_columns(names, np.array(estimates), se, level, _df(estimator, gradients))
     if lost:
         tied = listed(map(repr, dict.fromkeys(name for names in lost.values() for name in names)))
         sentence = (
@@ -393,10 +394,18 @@ def _weights(sample_weight, n_rows):
     return weights / weights.sum()
 
 
-def _df(estimator):
-    """Degrees of freedom of averages over rows: those of a linear model's contrasts are not of these."""
+def _df(estimator, gradients):
+    """Degrees of freedom of quantities with these gradients; in linear models each is a contrast of coefficients."""
     df = estimator._inference_df()
-    return None if hasattr(df, "each") else df
+    if not hasattr(df, "each"):
+        return df
+    parameters = _Parameters(estimator)
+    to_natural = parameters.natural_map
+    contrasts = np.linalg.solve(to_natural.T, gradients[:, : len(to_natural)].T).T
+    _, _, vcov = estimator._fixed_effects()
+    contrasts[:, ~np.isfinite(np.diagonal(vcov))] = 0.0
+    df = df.each(contrasts)
+    return None if np.isinf(df).all() else df
 
 
 def _wald_columns(names, estimate, se, level, df):

@@ -183,6 +183,7 @@ def _rows_and_offset(estimator):
     return [
         ("Rows", numbers.count(estimator.n_obs_) + _rows_left_out(estimator)),
         *([("Offset", offset)] if (offset := _offset(estimator)) else []),
+        *([("Precision", precision)] if (precision := _precision(estimator)) else []),
     ]
 
 
@@ -194,6 +195,17 @@ def _offset(estimator):
     if fitted.formula is not None:
         return " + ".join(offset.text for offset in fitted.formula.offsets)
     return "as passed to fit" if fitted.takes_offset else repr(str(column_names(estimator)[fitted.offset_column]))
+
+
+def _precision(estimator):
+    """What the residual variance is divided by, in words; None where that is 1."""
+    fitted = estimator._fitted
+    if not fitted.had_precision:
+        return None
+    column = fitted.positions.get("precision_weight_feature")
+    if fitted.formula is not None:
+        return repr(estimator._recipe.precision_weight)
+    return "as passed to fit" if column is None else repr(str(column_names(estimator)[column]))
 
 
 def _rows_left_out(estimator):

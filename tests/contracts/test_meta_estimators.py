@@ -12,11 +12,12 @@ from contracts.by_hand import FEATURES, KNOWN, NEW, by_hand, fit_by_hand, model_
 from contracts.estimators import assert_same, entries
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer
-from sklearn.ensemble import StackingClassifier
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.ensemble import BaggingRegressor, StackingClassifier, StackingRegressor, VotingRegressor
 from sklearn.inspection import permutation_importance
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -109,24 +110,48 @@ def test_calibrated_classifier(entry, data, cv):
     assert np.abs(change).max() > 0.1 if entry.predicts_groups else not change.any()
 
 
-@entries(binary=True)
-def test_stacking_classifier(entry, data):
+def test_stacking(entry, data):
     frame, y = data
     model, X = model_and_table(entry, frame)
     levels = ColumnTransformer([("levels", OneHotEncoder(handle_unknown="ignore"), ["g"])], remainder="passthrough")
-    plain = make_pipeline(levels, LogisticRegression())
-    final = LogisticRegression(C=1e6)
-    stack = StackingClassifier([("grouped", model), ("plain", plain)], final_estimator=final, cv=KNOWN).fit(X, y)
+    plain = make_pipeline(levels, LogisticRegression() if entry.binary else Ridge())
+    final, stacking = (
+        (LogisticRegression(C=1e6), StackingClassifier) if entry.binary else (LinearRegression(), StackingRegressor)
+    )
+    stack = stacking([("grouped", model), ("plain", plain)], final_estimator=final, cv=KNOWN).fit(X, y)
     everything = np.arange(len(y))
     full = by_hand(entry, frame, y, everything, everything)
-    np.testing.assert_allclose(stack.transform(X)[:, 0], full, rtol=1e-9)
-    # The final estimator was trained on out-of-fold probabilities, whose fits had the groups, too.
+    np.testing.assert_allclose(stack.transform(X)[:, 0], full, rtol=1e-9, atol=entry.zero)
+    # The final estimator was trained on out-of-fold predictions, whose fits had the groups, too.
     out_of_fold, other = np.empty(len(y)), np.empty(len(y))
     for train, test in KNOWN.split(frame):
         out_of_fold[test] = by_hand(entry, frame, y, train, test)
-        other[test] = clone(plain).fit(X.iloc[train], y[train]).predict_proba(X.iloc[test])[:, 1]
+        other[test] = entry.predictions(clone(plain).fit(X.iloc[train], y[train]), X.iloc[test])
     expected = clone(final).fit(np.column_stack([out_of_fold, other]), y)
     np.testing.assert_allclose(stack.final_estimator_.coef_, expected.coef_, rtol=1e-4)
+
+
+@entries(binary=False)
+def test_what_regressors_are_put_into(entry, data):
+    """A transformed outcome, votes, bags of rows with the groups by position, and several outcomes, each with a fit."""
+    frame, y = data
+    y = y + 0.1 * np.arange(len(y)) % 7
+    model, X = model_and_table(entry, frame)
+    direct = clone(model).fit(X, y).predict(X)
+    scaled = TransformedTargetRegressor(clone(model), transformer=StandardScaler()).fit(X, y)
+    np.testing.assert_allclose(scaled.predict(X), direct, rtol=1e-8, atol=1e-8)
+    votes = VotingRegressor([("one", clone(model)), ("two", clone(model))]).fit(X, y)
+    np.testing.assert_allclose(votes.predict(X), direct, rtol=1e-12)
+    both = MultiOutputRegressor(clone(model)).fit(X, np.column_stack([y, -y]))
+    np.testing.assert_allclose(both.predict(X), np.column_stack([direct, -direct]), rtol=1e-8, atol=1e-8)
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        clone(model).fit(X, np.column_stack([y, y]))
+    codes = X.assign(g=np.unique(X["g"], return_inverse=True)[1])
+    places = {"group_features": codes.columns.get_loc("g")}
+    places |= {"time_feature": codes.columns.get_loc("t")} if entry.takes_times else {}
+    bag = BaggingRegressor(clone(model).set_params(**places), n_estimators=2, random_state=0).fit(codes, y)
+    for fitted, rows in zip(bag.estimators_, bag.estimators_samples_, strict=True):
+        assert fitted.n_groups_ == {"x1" if places["group_features"] == 1 else "g": len(set(codes["g"].iloc[rows]))}
 
 
 def test_permutation_importance(entry, data):
