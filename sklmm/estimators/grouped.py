@@ -229,13 +229,14 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             "positions": positions,
             "group_names": list(rows.groups),
             "takes_offset": given.get("offset") is not None and design is None,
+            "takes_precision": given.get("precision_weight") is not None and design is None,
             "event": event,
             "n_weighted_rows": n_rows if is_weighted else None,
         }
         return Training(rows, target, weights, n_obs, attributes, columns, design)
 
-    def _read_new_rows(self, X, groups, offset=None):
-        """Validate X, groups and an offset against those of fit."""
+    def _read_new_rows(self, X, groups, offset=None, precision_weight=None):
+        """Validate X, groups, an offset and precision weights against those of fit."""
         data, formula = X, self._fitted.formula
         if formula is not None:
             X, groups = formula.new_rows(data, groups)
@@ -259,6 +260,16 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             rows.set("offset", offset)
         elif formula is not None:
             rows.offset = formula.offset(data)
+        named = None if formula is None else self._recipe.precision_weight
+        if precision_weight is not None:
+            if named is not None or fitted.positions.get("precision_weight_feature") is not None:
+                raise ValueError("the model finds its precision weights in X: leave out precision_weight=")
+            if not hasattr(fitted, "precision_scale"):
+                raise ValueError("precision_weight is for MixedLinearRegression, whose residuals have a variance")
+        elif named is not None and named in getattr(data, "columns", ()):
+            precision_weight = data[named]
+        if precision_weight is not None:
+            rows.set("precision_weight", precision_weight)
         rows.add_products(fitted.products)
         if groups is not None and fitted.group_names:
             rows.groups = match_group_names(rows.groups, fitted.group_names)

@@ -22,7 +22,9 @@ from sklmm.inference.parameters import Estimates, Parameter
 from sklmm.inference.variance_partition import variance_partition
 from sklmm.inference.wald import check_level
 from sklmm.likelihood.linear import LinearLikelihood, LinearObjective
-from sklmm.likelihood.linear_fit import effects_given_fit, linear_products
+from sklmm.likelihood.linear_criterion import LinearCriterion
+from sklmm.likelihood.linear_fit import effects_given_fit, linear_products, unidentified
+from sklmm.likelihood.linear_leaving_out import without_linear_clusters
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.linear import NumberPredictor, degrees_of_predictions, quantiles
 from sklmm.prediction.simulation import rows_to_simulate, simulated_predictors
@@ -76,7 +78,9 @@ class LinearModel(MixedModel):
     # Predictions -------------------------------------------------------------------------------------------------
 
     @nan_where_incomplete
-    def predict(self, X, groups=None, *, offset=None, predict_effects=None, return_std=False):
+    def predict(
+        self, X, groups=None, *, offset=None, precision_weight=None, predict_effects=None, return_std=False
+    ):
         """Expected outcomes of rows, in their groups where these are known.
 
         Parameters
@@ -86,6 +90,9 @@ class LinearModel(MixedModel):
             As in `fit`. A label that is missing, or that fit did not see, is an unknown group, whose effects are 0.
         offset : array-like of shape (n_samples,), default=None
             What is added to the linear predictor, for a model whose fit got one in this way.
+        precision_weight : array-like of shape (n_samples,), default=None
+            What the residual variance of new outcomes is divided by, for `return_std`; None is the column that the
+            model knows, if there is one, else 1.
         predict_effects : {"posterior", "zero"}, default=None
             Overrides the parameter of the same name.
         return_std : bool, default=False
@@ -98,19 +105,22 @@ class LinearModel(MixedModel):
         std : ndarray of shape (n_samples,)
             Only if `return_std`.
         """
+        rows = X, groups, offset, precision_weight
         if not return_std:
-            return self._predicted(X, groups, offset, predict_effects)[0]
-        mean, variance, _, precision = self._with_errors(X, groups, offset, predict_effects)
+            return self._predicted(*rows, predict_effects)[0]
+        mean, variance, _, precision = self._with_errors(*rows, predict_effects)
         return mean, np.sqrt(variance + self._fitted.sigma**2 / precision)
 
     @nan_where_incomplete
-    def predict_interval(self, X, groups=None, level=0.95, kind="mean", *, offset=None, predict_effects=None):
+    def predict_interval(
+        self, X, groups=None, level=0.95, kind="mean", *, offset=None, precision_weight=None, predict_effects=None
+    ):
         """Intervals for expected outcomes, or for new ones.
 
         Parameters
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
-        groups, offset : array-like, default=None
+        groups, offset, precision_weight : array-like, default=None
             As in `predict`.
         level : float, default=0.95
         kind : {"mean", "observation"}, default="mean"
@@ -132,7 +142,7 @@ class LinearModel(MixedModel):
         level = check_level(level)
         if kind not in KINDS:
             raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
-        mean, variance, slopes, precision = self._with_errors(X, groups, offset, predict_effects)
+        mean, variance, slopes, precision = self._with_errors(X, groups, offset, precision_weight, predict_effects)
         fitted = self._fitted
         if kind == "observation":
             own = fitted.sigma**2 / precision
@@ -143,20 +153,20 @@ class LinearModel(MixedModel):
         reach = quantiles(level, df) * np.sqrt(variance)
         return np.column_stack([mean - reach, mean + reach])
 
-    def _predicted(self, X, groups, offset, effects):
+    def _predicted(self, X, groups, offset, precision_weight, effects):
         """Means of rows, the rows, codes of their groups, the predictor and the kind of effects."""
         check_is_fitted(self)
         effects = self.predict_effects if effects is None else effects
         check_linear_effects(effects)
-        rows = self._read_new_rows(X, groups, offset)
+        rows = self._read_new_rows(X, groups, offset, precision_weight)
         warn_of_rows(self, rows.X)
         codes = self._lookup(rows) if effects == "posterior" else []
         predictor = NumberPredictor.of(self, effective_threads(self.n_threads, rows.X.shape[0]))
         return predictor.means(rows.X, codes, effects, rows.offset), rows, codes, predictor, effects
 
-    def _with_errors(self, X, groups, offset, effects):
+    def _with_errors(self, X, groups, offset, precision_weight, effects):
         """Means, variances of their errors with derivatives, and precision weights of rows."""
-        mean, rows, codes, predictor, effects = self._predicted(X, groups, offset, effects)
+        mean, rows, codes, predictor, effects = self._predicted(X, groups, offset, precision_weight, effects)
         variance = np.empty(mean.size)
         slopes = np.empty((len(self._fitted.variance_vcov), mean.size))
         for part, block, code, _ in predictor.chunks(rows.X, codes):
@@ -164,13 +174,24 @@ class LinearModel(MixedModel):
         precision = np.ones(mean.size) if rows.precision_weight is None else rows.precision_weight
         return mean, variance, slopes, precision
 
-    def residuals(self, X, y, groups=None, *, sample_weight=None, offset=None, kind="conditional", standardise=True):
+    def residuals(
+        self,
+        X,
+        y=None,
+        groups=None,
+        *,
+        sample_weight=None,
+        offset=None,
+        precision_weight=None,
+        kind="conditional",
+        standardise=True,
+    ):
         """Residuals of rows.
 
         Parameters
         ----------
-        X, y, groups, sample_weight, offset
-            As in `fit`.
+        X, y, groups, sample_weight, offset, precision_weight
+            As in `fit`. A model with a formula finds in a data frame what is not given. Weights play no part.
         kind : {"conditional", "marginal"}, default="conditional"
             From the expected outcome in the row's group, or from the fixed part alone.
         standardise : bool, default=True
@@ -182,9 +203,13 @@ class LinearModel(MixedModel):
         """
         if kind not in ("conditional", "marginal"):
             raise ValueError(f"kind must be 'conditional' or 'marginal', got {kind!r}")
-        X, y, groups, sample_weight, offset = self._complete_rows(X, y, groups, sample_weight, offset)
+        check_is_fitted(self)
+        check_precision(self, "residuals", precision_weight, standardise)
+        by_row = y, groups, sample_weight, offset, precision_weight
+        X, y, groups, sample_weight, offset, precision_weight = self._complete_rows(X, *by_row)
+        X, y, groups, _ = self._rows_with_outcomes(X, y, groups, None)
         effects = "posterior" if kind == "conditional" else "zero"
-        mean, rows, _, predictor, _ = self._predicted(X, groups, offset, effects)
+        mean, rows, _, predictor, _ = self._predicted(X, groups, offset, precision_weight, effects)
         left = self._read_target(y) - mean
         if standardise:
             precision = np.ones(mean.size) if rows.precision_weight is None else rows.precision_weight
@@ -197,12 +222,22 @@ class LinearModel(MixedModel):
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(left))
         return pd.Series(left, index=index, name=f"{kind}_residual")
 
-    def simulate(self, X, groups=None, n=1, random_state=None, *, offset=None, predict_effects="marginal"):
+    def simulate(
+        self,
+        X,
+        groups=None,
+        n=1,
+        random_state=None,
+        *,
+        offset=None,
+        precision_weight=None,
+        predict_effects="marginal",
+    ):
         """Simulate outcomes from the fitted model.
 
         Parameters
         ----------
-        X, groups, offset
+        X, groups, offset, precision_weight
             As in `predict`. Rows with the same label share their random effects; a row without one is a group of its
             own.
         n : int, default=1
@@ -217,18 +252,21 @@ class LinearModel(MixedModel):
         check_is_fitted(self)
         if predict_effects not in ("marginal", "posterior", "zero"):
             raise ValueError(f"predict_effects must be 'marginal', 'posterior' or 'zero', got {predict_effects!r}")
-        rows, random = rows_to_simulate(self, X, groups, n, predict_effects, offset), check_random_state(random_state)
+        rows = rows_to_simulate(self, X, groups, n, predict_effects, offset, precision_weight)
+        random = check_random_state(random_state)
         predictors = simulated_predictors(self._fitted, NumberPredictor.of(self, 1), rows, n, random, predict_effects)
         sd = self._fitted.sigma / np.sqrt(1.0 if rows.precision_weight is None else rows.precision_weight)
         return np.array([eta + sd * random.standard_normal(eta.size) for eta in predictors])
 
-    def update_groups(self, X, y, groups=None, sample_weight=None, keep=False, *, offset=None):
+    def update_groups(
+        self, X, y=None, groups=None, sample_weight=None, keep=False, *, offset=None, precision_weight=None
+    ):
         """Learn the random effects of groups from their rows, without a refit.
 
         Parameters
         ----------
-        X, y, groups, sample_weight, offset
-            As in `fit`. Groups may be new or known.
+        X, y, groups, sample_weight, offset, precision_weight
+            As in `fit`. Groups may be new or known. A model with a formula finds in a data frame what is not given.
         keep : bool, default=False
             What becomes of groups that the model knows. False: what is known of them are these rows alone. True: these
             rows add to it, exactly so with one factor.
@@ -238,7 +276,10 @@ class LinearModel(MixedModel):
         model : MixedLinearRegression
             A copy that knows these groups, with the same fixed effects and variances. `self` is left as it was.
         """
-        observations, factors, encoded, known = self._groups_to_learn(X, y, groups, sample_weight, offset)
+        check_is_fitted(self)
+        check_precision(self, "update_groups", precision_weight)
+        given = X, y, groups, sample_weight, offset, precision_weight
+        observations, factors, encoded, known = self._groups_to_learn(*given)
         if not keep:
             warn_of_forgotten(factors, encoded, known)
         fitted = self._fitted
@@ -347,15 +388,41 @@ class LinearModel(MixedModel):
 
     def _objective(self, rows, structure):
         """The log-likelihood of these rows around its maximum, by maximum likelihood; an error for other rows."""
-        engine = LinearLikelihood(linear_products(rows, structure, n_threads=effective_threads(self.n_threads)))
-        objective, fitted = LinearObjective(engine), self._fitted
-        off = abs(objective.value - self.log_likelihood_)
-        if not fitted.reml and off > SAME_ROWS * (1 + abs(self.log_likelihood_)):
+        products, _ = self._products_of_fit(rows, structure, 1.0)
+        return LinearObjective(LinearLikelihood(products))
+
+    def _products_of_fit(self, rows, structure, scale):
+        """Cross-products of the rows of the fit in the units that it had, and its theta; an error for other rows.
+
+        `scale`: what precisions are divided by, so that theta is relative to a row's with this precision.
+        """
+        fitted, precision = self._fitted, rows.precision
+        settings = {"units": fitted.units.units, "n_threads": effective_threads(self.n_threads)}
+        if precision is not None or scale != 1.0:
+            precision = (np.ones(rows.y.size) if precision is None else precision) / scale
+        products = linear_products(rows, structure, precision=precision, **settings)
+        theta = fitted.units.x[products.n_fixed : -1] * np.sqrt(scale / fitted.precision_scale)
+        criterion = LinearCriterion(products, fitted.reml)
+        point = criterion.at(theta)
+        value = criterion.value(point, point.squares, criterion.log_sigma(point))
+        if abs(value - self.log_likelihood_) > SAME_ROWS * (1 + abs(self.log_likelihood_)):
             raise ValueError(
-                f"these are not the rows of the fit: their log-likelihood is {objective.value:.6f}, and the fit's was "
+                f"these are not the rows of the fit: their log-likelihood is {value:.6f}, and the fit's was "
                 f"{self.log_likelihood_:.6f}"
             )
-        return objective
+        return products, theta
+
+    def _without_clusters(self, what, *rows):
+        """Fixed effects (n_levels, n) and Lambda (n_levels, q, q) of the model without each group."""
+        beta, Lambda = self._linear_without(what, *rows).natural()
+        return beta[:-1], Lambda[:-1]
+
+    def _linear_without(self, what, *rows):
+        """The model without each group: a `LinearWithout`."""
+        fitted = self._fitted
+        products, theta = self._products_of_fit(*self._rows_of_fit(what, *rows), fitted.precision_scale)
+        held, _ = unidentified(products)
+        return without_linear_clusters(products, theta, fitted.reml, held, fitted.precision_scale)
 
     def _quantity(self, parameter, units):
         kind = "fixed" if parameter.kind == "fixed" else "random" if parameter.positions else "sigma"
@@ -376,6 +443,13 @@ class LinearModel(MixedModel):
         estimates = Estimates(parameters[:-1], fitted.fit_intercept).of(beta, covariances)
         refit = LinearRefit(draw, settings | {"reml": fitted.reml}, parameters, fitted.fit_intercept)
         return refit, np.append(estimates, fitted.sigma), None
+
+
+def check_precision(estimator, what, precision_weight, needed=True):
+    """Raise where the fit had precision weights as metadata, and what needs them has none."""
+    if needed and precision_weight is None and estimator._fitted.takes_precision:
+        raise ValueError(f"the model was fitted with precision weights: {what} needs those of these rows, too: pass "
+                         "precision_weight=, or name their column of X in precision_weight_feature")  # fmt: skip
 
 
 def check_linear_effects(value):

@@ -145,11 +145,20 @@ def nan_where_incomplete(predict):
         mask = self._fitted.formula.defined_rows(X)
         if mask.all():
             return predict(self, X, groups, *args, **kwargs)
-        out = np.full(len(mask) if predict.__name__ == "decision_function" else (len(mask), 2), np.nan)
+        for name in ("offset", "precision_weight"):
+            if kwargs.get(name) is not None:
+                kwargs[name] = rows_where(mask, kwargs[name])
         if mask.any():
-            if offset is not None:
-                kwargs["offset"] = rows_where(mask, offset)
-            out[mask] = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
-        return out
+            found = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
+        else:
+            found = np.empty(0 if predict.__name__ in ("decision_function", "predict") else (0, 2))
+            found = (found, found) if kwargs.get("return_std") else found
+
+        def spread(values):
+            out = np.full((len(mask), *values.shape[1:]), np.nan)
+            out[mask] = values
+            return out
+
+        return tuple(map(spread, found)) if isinstance(found, tuple) else spread(found)
 
     return predict_complete_rows

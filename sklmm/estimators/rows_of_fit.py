@@ -32,7 +32,9 @@ def weights_of_rows(estimator, X, sample_weight):
     return sample_weight
 
 
-def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, time=None, needs_time=False):
+def read_rows_of_fit(
+    estimator, what, X, y, groups, sample_weight, offset=None, time=None, needs_time=False, precision_weight=None
+):
     """The rows of the fit, passed once more: checked as `fit` did.
 
     Parameters
@@ -40,7 +42,7 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, 
     estimator : fitted MixedLogisticRegression or GEELogisticRegression
     what : str
         What needs them, for messages.
-    X, y, groups, sample_weight, offset, time
+    X, y, groups, sample_weight, offset, time, precision_weight
         As to `fit`. A formula finds in X what is missing.
     needs_time : bool
         Whether `time` must be given.
@@ -68,13 +70,15 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, 
         needed["time"] = time
     if estimator._fitted.takes_offset:
         needed["offset"] = offset
+    if estimator._fitted.takes_precision:
+        needed["precision_weight"] = precision_weight
     missing = [name for name, value in needed.items() if value is None]
     if missing:
         passed = ", ".join(f"{name}={name}" for name in missing)
         if formula is not None and X is None:
             passed = "X=data, the data frame of the fit"
         raise ValueError(f"{what} needs the rows of the fit, which a fitted model does not keep: pass {passed}")
-    rows = estimator._read_new_rows(X, groups if estimator.n_groups_ else None, offset)
+    rows = estimator._read_new_rows(X, groups if estimator.n_groups_ else None, offset, precision_weight)
     rows.line = line
     if needs_time:
         rows.time = one_dimensional(time, "time", rows.X.shape[0])

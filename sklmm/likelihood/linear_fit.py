@@ -183,7 +183,7 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         scale = float(np.average(precision, weights=observations.weights))
         precision = precision / scale
     products = linear_products(observations, structure, n_threads=n_threads, offset=offset, precision=precision)
-    held, trouble = _unidentified(products)
+    held, trouble = unidentified(products)
     exact = _exactly_without(LinearCriterion(products, False))
     criterion = LinearCriterion(products, reml and exact is None)
     if exact is None and not held.all():
@@ -234,7 +234,7 @@ def effects_given_fit(observations, structure, fit, *, offset=None, precision=No
     return _random_effects(products, beta, x[units.n_fixed : -1], 1.0, positions, priors)
 
 
-def _unidentified(products):
+def unidentified(products):
     """Entries of theta that the rows say nothing of, whose variances stay at 0, and a sentence for each factor."""
     if products.n_counted <= 1 and products.n_rows <= 1:
         raise ValueError("there is 1 sample (n_samples = 1): a residual variance takes more than one row")

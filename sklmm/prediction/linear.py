@@ -9,6 +9,8 @@ from sklmm.design.covariance import RelativeCovariance
 from sklmm.fitted import FittedLinear
 from sklmm.prediction.predictor import Predictor
 
+UNTOLD = 1e15  # a variance of a mean beyond it, relative to that of the residual: the data do not tell the mean
+
 
 @dataclass
 class NumberPredictor(Predictor):
@@ -65,6 +67,39 @@ class NumberPredictor(Predictor):
         variance = within + np.einsum("nf,fg,ng->n", a, fit.fixed_covariance, a)
         slopes[-1] = 2.0 * variance
         return variance, slopes
+
+
+def predictions_without(fit, without, rows, code, effects):
+    """Expected outcomes by fits without the rows' groups, and standard deviations of new outcomes around them.
+
+    Parameters
+    ----------
+    fit : FittedLinear
+    without : LinearWithout
+        Of the one factor.
+    rows : Rows
+    code : ndarray of shape (n,)
+        Level that is left out for each row; -1: none.
+    effects : {"posterior", "zero"}
+        Whether the variance between groups adds to those of the means.
+
+    Returns
+    -------
+    mean, std : ndarray of shape (n,)
+    """
+    products, X = without.products, np.asarray(rows.X, dtype=np.float64)
+    a = fit.units.design(X)[:, fit.fixed_positions]
+    mean = products.y_scale * np.einsum("nf,nf->n", a, without.beta[code])
+    mean += products.y_center
+    mean += 0.0 if rows.offset is None else rows.offset
+    variance = np.einsum("nf,nfg,ng->n", a, without.covariance[code], a)
+    variance = np.where(variance > UNTOLD * without.sigma[code] ** 2, np.inf, np.maximum(variance, 0.0))
+    noise = without.sigma_of_outcome()[code] ** 2 / (1.0 if rows.precision_weight is None else rows.precision_weight)
+    variance = products.y_scale**2 * variance + noise
+    if effects == "posterior":
+        t = np.einsum("na,nab->nb", fit.factors[0].units.design(X), without.factors()[code])
+        variance += np.einsum("nb,nb->n", t, t)
+    return mean, np.sqrt(variance)
 
 
 def degrees_of_predictions(variance, slopes, variance_vcov):
