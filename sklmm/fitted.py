@@ -162,7 +162,7 @@ class FittedLinear(FittedMixed):
         The one that was asked for; None is the normal distribution.
     units : FitUnits
         x are the fixed effects, theta, and log sigma.
-    fixed_covariance, fixed_positions, effect_slopes, variance_vcov, precision_scale
+    fixed_covariance, fixed_gradient, fixed_positions, effect_slopes, variance_vcov, precision_scale
         Of `LinearFit`: errors of fixed effects and of the groups' effects jointly, in standardised columns.
     """
 
@@ -171,6 +171,7 @@ class FittedLinear(FittedMixed):
     degrees: dict
     df: str | None
     fixed_covariance: np.ndarray
+    fixed_gradient: np.ndarray
     fixed_positions: np.ndarray
     effect_slopes: list
     variance_vcov: np.ndarray

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.factors import nested_pairs
 from sklmm.design.observations import rows_by_level
@@ -218,6 +219,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             degrees=_degrees(fit),
             df=self.df,
             fixed_covariance=fit.fixed_covariance,
+            fixed_gradient=fit.fixed_gradient,
             fixed_positions=fit.fixed_positions,
             effect_slopes=fit.effect_slopes,
             variance_vcov=fit.variance_vcov,
@@ -377,13 +379,13 @@ class GEELinearRegression(NumericOutcomes, MarginalModel):
         """
         return self._linear_predictor(X, offset, None)
 
-    def residuals(self, X, y, *, offset=None, standardise=True):
+    def residuals(self, X, y=None, *, offset=None, standardise=True):
         """Residuals of rows from the expected outcomes.
 
         Parameters
         ----------
         X, y, offset
-            As in `fit`.
+            As in `fit`. A model with a formula finds its outcome in a data frame.
         standardise : bool, default=True
             Whether to divide by the standard deviation of an outcome.
 
@@ -391,7 +393,9 @@ class GEELinearRegression(NumericOutcomes, MarginalModel):
         -------
         residuals : Series
         """
+        check_is_fitted(self)
         X, y, offset = self._complete_rows(X, y, offset)
+        X, y, _, _ = self._rows_with_outcomes(X, y, None, None)
         left = self._read_target(y) - self.predict(X, offset=offset)
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(left))
         return pd.Series(left / np.sqrt(self.dispersion_) if standardise else left, index=index, name="residual")

@@ -3,13 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from sklmm import (
+    GEELinearRegression,
     MixedLinearRegression,
     approximate_leave_group_out,
     cluster_influence,
+    quantile_residuals,
+    random_effects_normality,
 )
-from sklmm.datasets import load_sleepstudy, make_clustered_regression
+from sklmm.datasets import load_penicillin, load_sleepstudy, make_clustered_regression
+from sklmm.diagnostics.normality import simulated_effects, standardised_effects
 
 
 @pytest.fixture(scope="module")
@@ -171,3 +176,161 @@ def test_what_leaving_out_refuses(data, sleep):
     by_column = MixedLinearRegression.from_formula(formula, frame, precision_weight="w")
     with pytest.raises(ValueError, match="leave out precision_weight"):
         by_column.predict(frame, precision_weight=frame["w"])
+
+
+# Residuals ---------------------------------------------------------------------------------------------------
+
+
+def written_out(model, X, groups, precision=1.0):
+    """Covariance of the outcomes of a model of one factor with a random intercept and a slope of the first column."""
+    Z = np.column_stack([np.ones(len(X)), X[:, 0]])
+    (G,) = model.covariance_.values()
+    same = groups[:, None] == groups
+    return same * (Z @ G.to_numpy() @ Z.T) + np.diag(model.sigma_**2 / (precision * np.ones(len(X))))
+
+
+def test_residuals_of_rows_and_of_sums(data):
+    """Of the normal density with its covariance written out."""
+    X, y, groups = data
+    w, offset = np.random.default_rng(1).uniform(0.5, 3.0, len(y)), X[:, 1] ** 2
+    by_row = {"offset": offset, "precision_weight": w}
+    model = MixedLinearRegression("1 + x0 | group").fit(X, y, groups=groups, **by_row)
+    V, r = written_out(model, X, groups, w), y - model.intercept_ - X @ model.coef_ - offset
+    found = quantile_residuals(model, X, y, groups, **by_row)
+    np.testing.assert_allclose(stats.norm.ppf(found), r / np.sqrt(np.diag(V)), rtol=1e-8)
+    for by, labels in (("group", groups), (np.arange(len(y)) % 5, np.arange(len(y)) % 5)):
+        sums = quantile_residuals(model, X, y, groups, by=by, **by_row)
+        for label in np.unique(labels):
+            own = (labels == label).astype(float)
+            assert stats.norm.ppf(sums[label]) == pytest.approx(own @ r / np.sqrt(own @ V @ own), rel=1e-7)
+    conditional = quantile_residuals(model, X, y, groups, predict_effects="posterior", **by_row)
+    left = (y - model.predict(X, groups, offset=offset)) * np.sqrt(w) / model.sigma_
+    np.testing.assert_allclose(stats.norm.ppf(conditional), left, rtol=1e-8)
+    with pytest.raises(ValueError, match="fitted with precision weights: residuals needs those of these rows"):
+        quantile_residuals(model, X, y, groups, offset=offset)
+    with pytest.raises(ValueError, match="must be 'marginal' for residuals of sums"):
+        quantile_residuals(model, X, y, groups, by="group", predict_effects="posterior", **by_row)
+
+
+def test_sums_over_crossed_factors():
+    random, n = np.random.default_rng(2), 200
+    a, b = random.integers(0, 12, n), random.integers(0, 9, n)
+    X = random.normal(size=(n, 1))
+    y = X[:, 0] + random.normal(size=12)[a] + random.normal(size=9)[b] + random.normal(size=n)
+    groups = pd.DataFrame({"a": a, "b": b})
+    model = MixedLinearRegression().fit(X, y, groups=groups)
+    V = sum(model.covariance_[name].iloc[0, 0] * (code[:, None] == code) for name, code in (("a", a), ("b", b)))
+    V = V + model.sigma_**2 * np.eye(n)
+    r = y - model.intercept_ - X @ model.coef_
+    found = quantile_residuals(model, X, y, groups, by="b")
+    for label in range(9):
+        own = (b == label).astype(float)
+        assert stats.norm.ppf(found[label]) == pytest.approx(own @ r / np.sqrt(own @ V @ own), rel=1e-7)
+    missing = groups.astype(object)
+    missing.loc[:4, "a"] = None  # rows of groups of their own
+    found = quantile_residuals(model, X, y, missing, by="b")
+    other = np.where(np.arange(n) < 5, 100 + np.arange(n), a)
+    V += model.covariance_["a"].iloc[0, 0] * ((other[:, None] == other) * 1.0 - (a[:, None] == a))
+    own = (b == b[0]).astype(float)
+    assert stats.norm.ppf(found[b[0]]) == pytest.approx(own @ r / np.sqrt(own @ V @ own), rel=1e-7)
+
+
+def test_outcomes_are_found_in_the_frame(sleep):
+    mixed = MixedLinearRegression.from_formula("Reaction ~ Days + (1 | Subject)", sleep)
+    marginal = GEELinearRegression.from_formula("Reaction ~ Days", sleep, groups="Subject")
+    for model in (mixed, marginal):
+        pd.testing.assert_series_equal(
+            quantile_residuals(model, sleep), quantile_residuals(model, sleep, sleep["Reaction"])
+        )
+    with pytest.raises(ValueError, match="leave out by, or fit a MixedLinearRegression"):
+        quantile_residuals(marginal, sleep, by="Subject")
+
+
+# Normality of random effects ---------------------------------------------------------------------------------
+
+
+def test_standardised_modes_of_balanced_groups_have_mean_0_and_variance_1():
+    """Exactly so, by REML; by maximum likelihood with their number as the divisor."""
+    groups = np.repeat(np.arange(20), 10)
+    y = np.random.default_rng(0).normal(size=20)[groups] + np.random.default_rng(1).normal(size=200)
+    for method, ddof in (("reml", 1), ("ml", 0)):
+        model = MixedLinearRegression(method=method).fit(np.empty((200, 0)), y, groups=groups)
+        modes, sd = (table["group"]["intercept"].to_numpy() for table in
+                     (model.random_effects_, model.random_effects_sd_))  # fmt: skip
+        z = standardised_effects(modes, sd, np.sqrt(model.covariance_["group"].iloc[0, 0]))
+        assert z.mean() == pytest.approx(0, abs=1e-6) and z.std(ddof=ddof) == pytest.approx(1, rel=1e-6)
+        for draw in simulated_effects(model, "a test", (None,) * 5, 3, 0):
+            values = draw["group", "intercept"]
+            assert values.size == 20 and values.mean() == pytest.approx(0, abs=1e-12)
+            assert values.std(ddof=ddof) == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize("with_rows", [False, True])
+def test_normality_is_rejected_as_often_as_it_should_be(with_rows):
+    """Of normal effects in 1 of 20 data sets; nearly always of skewed ones."""
+    groups, rejected = np.repeat(np.arange(60), 5), {"normal": 0, "skewed": 0}
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        X, e = random.normal(size=(300, 1)), 0.3 * random.normal(size=300)
+        for name, effects in {"normal": random.normal(size=60), "skewed": random.exponential(size=60)}.items():
+            model = MixedLinearRegression().fit(X, X[:, 0] + effects[groups] + e, groups=groups)
+            rows = (X, X[:, 0] + effects[groups] + e, groups) if with_rows else ()
+            table = random_effects_normality(model, *rows, n_simulations=19)
+            rejected[name] += table.loc[("group", "intercept"), "p_value"] < 0.05
+    assert rejected["normal"] <= 2 and rejected["skewed"] >= 11
+
+
+def test_p_values_without_rows_are_shapiros(sleep):
+    model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", sleep)
+    table = random_effects_normality(model, n_simulations=999)
+    for name in ("intercept", "Days"):
+        modes, sd = (values["Subject"][name].to_numpy() for values in (model.random_effects_, model.random_effects_sd_))
+        z = standardised_effects(modes, sd, np.sqrt(model.covariance_["Subject"].loc[name, name]))
+        assert table.loc[("Subject", name), "p_value"] == pytest.approx(stats.shapiro(z).pvalue, abs=0.06)
+
+
+def test_normality_of_several_factors_takes_the_rows():
+    data = load_penicillin(as_frame=True).frame
+    model = MixedLinearRegression.from_formula("diameter ~ 1 + (1 | plate) + (1 | sample)", data)
+    with pytest.raises(ValueError, match="needs the rows of the fit.*pass X=data"):
+        random_effects_normality(model)
+    table = random_effects_normality(model, data, n_simulations=19)
+    assert table.loc[("plate", "intercept"), "p_value"] > 0.05
+    assert np.isnan(table.loc[("sample", "intercept"), "p_value"])  # of six levels nothing is said
+    with pytest.raises(TypeError, match="has no random effects"):
+        random_effects_normality(GEELinearRegression.from_formula("diameter ~ 1", data, groups="plate"))
+
+
+# What else is known of a fit ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("df", ["satterthwaite", "residual", None])
+def test_typical_groups_have_the_degrees_of_freedom_of_coefficients(sleep, df):
+    """Intervals of predictions and average effects, where they are those of coefficients."""
+    model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", sleep, df=df)
+    expected = model.conf_int()
+    at_zero = model.predict_interval(sleep.head(1).assign(Days=0.0), predict_effects="zero")
+    np.testing.assert_allclose(at_zero[0], expected.loc["intercept"], rtol=1e-8)
+    effects = model.average_marginal_effects(sleep)
+    np.testing.assert_allclose(effects.loc["Days", ["lower", "upper"]].astype(float), expected.loc["Days"], rtol=1e-7)
+    p_value = model.summary().coefficients.loc["Days", "p_value"]
+    assert effects.loc["Days", "p_value"] == pytest.approx(p_value, rel=1e-6)
+
+
+def test_average_effects_of_products(sleep):
+    """A combination of coefficients, with the degrees of freedom of its test."""
+    frame = sleep.assign(late=(sleep.index % 3 == 0).astype(float))
+    model = MixedLinearRegression.from_formula("Reaction ~ Days * late + (1 | Subject)", frame)
+    effects, share = model.average_marginal_effects(frame), frame["late"].mean()
+    test = model.wald_test(np.array([[0.0, 1.0, 0.0, share]]))
+    assert effects.loc["Days", "estimate"] == pytest.approx(np.ravel(test.estimates)[0], rel=1e-6)
+    assert effects.loc["Days", "p_value"] == pytest.approx(test.p_value, rel=1e-5)
+
+
+def test_there_is_no_median_odds_ratio(sleep):
+    model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 | Subject)", sleep)
+    assert model.icc_ == pytest.approx(
+        model.covariance_["Subject"].iloc[0, 0] / (model.covariance_["Subject"].iloc[0, 0] + model.sigma_**2), rel=1e-9
+    )
+    with pytest.raises(ValueError, match="see icc"):
+        model.variance_partition_.median_odds_ratio  # noqa: B018

@@ -147,11 +147,16 @@ class LinearModel(MixedModel):
         if kind == "observation":
             own = fitted.sigma**2 / precision
             variance, slopes = variance + own, slopes + 2.0 * own * np.eye(len(slopes))[:, -1:]
+        reach = self._reach(variance, slopes, level)
+        return np.column_stack([mean - reach, mean + reach])
+
+    def _reach(self, variance, slopes, level):
+        """How far an interval reaches, of errors with these variances and their derivatives."""
+        fitted = self._fitted
         df = {"residual": self.n_obs_ - len(fitted.fixed_positions), None: None}.get(fitted.df, "variance")
         if isinstance(df, str):
             df = degrees_of_predictions(variance, slopes, fitted.variance_vcov)
-        reach = quantiles(level, df) * np.sqrt(variance)
-        return np.column_stack([mean - reach, mean + reach])
+        return quantiles(level, df) * np.sqrt(variance)
 
     def _predicted(self, X, groups, offset, precision_weight, effects):
         """Means of rows, the rows, codes of their groups, the predictor and the kind of effects."""
@@ -368,7 +373,7 @@ class LinearModel(MixedModel):
         """Variances: of the fixed effects, of each factor's random effects, of the residual."""
         fitted = self._state
         factors = {factor.name: factor.units.Lambda for factor in fitted.factors}
-        return variance_partition(fitted.row_moments, factors, measured=fitted.sigma**2)
+        return variance_partition(fitted.row_moments, factors, fitted.family, fitted.sigma**2)
 
     def _inference_df(self, df="fit"):
         """The method of degrees of freedom: of the fit, or another by name."""

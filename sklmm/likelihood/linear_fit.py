@@ -57,6 +57,8 @@ class LinearFit:
         d(mode of u) / d(beta), in standardised columns; see `prediction_variance`.
     fixed_covariance : ndarray of shape (f, f)
         Of the estimated fixed effects, in the order of `fixed_positions`.
+    fixed_gradient : ndarray of shape (m + 1, f, f)
+        Derivatives of `fixed_covariance` in (theta, log sigma).
     fixed_positions : ndarray of shape (f,)
         Columns of `FitUnits.design` that are estimated.
     aliased : list of int
@@ -102,6 +104,7 @@ class LinearFit:
     posterior: object
     effect_slopes: list
     fixed_covariance: np.ndarray
+    fixed_gradient: np.ndarray
     fixed_positions: np.ndarray
     aliased: list
     is_singular: bool
@@ -318,6 +321,7 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
         n_counted=products.n_counted,
         rank=products.f,
         fixed_covariance=s**2 * top.inner,
+        fixed_gradient=s**2 * top.inner_gradient(),
         fixed_positions=np.where(
             products.kept < top.n_slopes, products.kept, products.kept - products.structure.slopes_only
         ),
@@ -374,10 +378,14 @@ class _Top:
         out[lost, :] = out[:, lost] = np.nan
         return out
 
+    def inner_gradient(self):
+        """Derivatives of `inner` in (theta, log sigma)."""
+        of_theta = -(self.inner @ self.derivatives.products @ self.inner) / self.sigma**2
+        return np.concatenate([of_theta, 2.0 * self.inner[None]])
+
     def vcov_gradient(self):
         """Derivatives of the fixed effects' covariance in (theta, log sigma)."""
-        of_theta = (-(self.inner @ change @ self.inner) / self.sigma**2 for change in self.derivatives.products)
-        return np.array([self.in_user_units(each) for each in (*of_theta, 2.0 * self.inner)])
+        return np.array([self.in_user_units(each) for each in self.inner_gradient()])
 
     def kenward_roger(self):
         covariance, plain, changes, W = kenward_roger_parts(self.products, self.point.theta, self.sigma)

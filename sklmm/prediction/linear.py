@@ -49,22 +49,26 @@ class NumberPredictor(Predictor):
         -------
         variance : ndarray of shape (n,)
         slopes : ndarray of shape (m + 1, n)
-            Derivatives of the variances in (theta, log sigma), those of the posteriors' shape in theta left out.
+            Derivatives of the variances in (theta, log sigma); where a group is known, those in theta of what is known
+            of it, and of the fixed effects with it, are left out.
         """
         fit = self.fit
         a = fit.units.design(X)[:, fit.fixed_positions]
         slopes, within = np.zeros((len(fit.variance_vcov), len(X))), np.zeros(len(X))
+        typical = np.ones(len(X), dtype=bool)
         if effects == "posterior" and self.factors:
             _, sd, _ = self.linear_predictor(X, codes, "posterior")
             within, first = sd**2, 0
             for factor, S, code in zip(self.factors, fit.effect_slopes, codes, strict=True):
                 t, known = factor.units.loadings(X), code >= 0
+                typical &= ~known
                 a[known] += np.einsum("nq,nqf->nf", t[known], S[code[known]])
                 z, entries = fit.sigma * factor.units.design(X), RelativeCovariance(factor.blocks)
                 for row, column in zip(entries.row, entries.col, strict=True):
                     slopes[first] = np.where(known, 0.0, 2.0 * t[:, column] * z[:, row])
                     first += 1
         variance = within + np.einsum("nf,fg,ng->n", a, fit.fixed_covariance, a)
+        slopes[:-1, typical] += np.einsum("nf,rfg,ng->rn", a[typical], fit.fixed_gradient[:-1], a[typical])
         slopes[-1] = 2.0 * variance
         return variance, slopes
 

@@ -1,5 +1,7 @@
 """From groups to the population: probabilities averaged over random effects, with delta-method errors.
 
+Of measured outcomes h is the identity, and nothing changes by averaging.
+
 In a row with the features x and the random-effect columns z the linear predictor is normal over the population of
 groups, with mean eta = x'beta and variance v = |Lambda'z|^2, so that
 
@@ -26,11 +28,13 @@ from sklmm.design.formula import weights_by_formula
 from sklmm.design.observations import read_weights, with_products
 from sklmm.exceptions import NotEstimableWarning
 from sklmm.families import normal_rule
+from sklmm.fitted import FittedLinear
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.inference.tables import Table
 from sklmm.inference.verdict import not_estimated, with_reason
 from sklmm.inference.wald import check_level, reference_distribution
 from sklmm.messages import listed, warn
+from sklmm.prediction.linear import degrees_of_predictions
 
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
 _STEP = 1e-5  # of differences, in standard deviations of a feature: one-sided ones are wrong by about as much
@@ -203,7 +207,7 @@ def _from_moments(estimator, parameters):
 def _coefficient_table(estimator, names, kept, estimate, gradient, level):
     blank = not_estimated(estimator, names)
     se = np.where(kept & ~blank, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
-    table = _wald_columns(names, estimate, se, level, _df(estimator))
+    table = _wald_columns(names, estimate, se, level, estimator._inference_df())
     ratio = (estimator._fitted.family.ratio or "").replace(" ", "_")
     with np.errstate(over="ignore"):  # under separation
         for end, column in (("", "estimate"), ("_lower", "lower"), ("_upper", "upper")) if ratio else ():
@@ -238,7 +242,8 @@ def average_marginal_effects(
             gradients.append(gradient)
     se = delta_errors(np.reshape(gradients, (-1, len(covariance))), covariance)
     se[np.array(blank, dtype=bool)] = np.nan
-    table = _wald_columns(names, np.array(estimates), se, level, _df(estimator))
+    df = _df(estimator, np.reshape(gradients, (-1, len(covariance))))
+    table = _wald_columns(names, np.array(estimates), se, level, df)
     if lost:
         tied = listed(map(repr, dict.fromkeys(name for names in lost.values() for name in names)))
         sentence = (
@@ -393,10 +398,19 @@ def _weights(sample_weight, n_rows):
     return weights / weights.sum()
 
 
-def _df(estimator):
-    """Degrees of freedom of averages over rows: those of a linear model's contrasts are not of these."""
-    df = estimator._inference_df()
-    return None if hasattr(df, "each") else df
+def _df(estimator, gradient):
+    """Degrees of freedom of quantities with these gradients; of linear mixed models as `df` says."""
+    fitted = estimator._fitted
+    if not isinstance(fitted, FittedLinear):
+        return estimator._inference_df()
+    if fitted.df is None:
+        return None
+    if fitted.df == "residual":
+        return estimator._inference_df().df
+    L = gradient[:, fitted.fixed_positions]
+    variance = np.einsum("if,fg,ig->i", L, fitted.fixed_covariance, L)
+    slopes = np.einsum("if,rfg,ig->ri", L, fitted.fixed_gradient, L)
+    return degrees_of_predictions(variance, slopes, fitted.variance_vcov)
 
 
 def _wald_columns(names, estimate, se, level, df):

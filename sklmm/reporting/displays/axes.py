@@ -39,7 +39,7 @@ def check_mixed(display, estimator):
     if not isinstance(fitted_of(estimator), FittedMixed):
         raise TypeError(
             f"{display.__name__} draws random effects, which a {type(estimator).__name__} does not have; it is for "
-            "MixedLogisticRegression"
+            "mixed models"
         )
 
 
@@ -63,10 +63,13 @@ def odds_ratio_ticks(axis):
     axis.set_minor_locator(NullLocator())
 
 
-def probability_label(estimator):
-    """Label of an axis of probabilities: the response by its name, where a formula gave it one."""
-    formula = fitted_of(estimator).formula
-    return f"P({'y' if formula is None else formula.response} = {as_text(estimator.classes_[estimator._fitted.event])})"
+def outcome_label(estimator):
+    """Label of an axis of probabilities or expected outcomes: the response by its name, where a formula gave it one."""
+    fitted = fitted_of(estimator)
+    response = "y" if fitted.formula is None else fitted.formula.response
+    if not fitted.family.has_classes:
+        return "expected outcome" if fitted.formula is None else f"expected {response}"
+    return f"P({response} = {as_text(estimator.classes_[fitted.event])})"
 
 
 def as_text(value):
