@@ -15,6 +15,7 @@ from sklmm import (
 )
 from sklmm.datasets import load_penicillin, load_sleepstudy, make_clustered_regression
 from sklmm.diagnostics.normality import simulated_effects, standardised_effects
+from sklmm.exceptions import AliasedFeaturesWarning
 
 
 @pytest.fixture(scope="module")
@@ -334,3 +335,62 @@ def test_there_is_no_median_odds_ratio(sleep):
     )
     with pytest.raises(ValueError, match="see icc"):
         model.variance_partition_.median_odds_ratio  # noqa: B018
+
+
+def test_aliased_columns_leave_other_coefficients_their_degrees_of_freedom(data):
+    X, y, groups = data
+    wide = np.column_stack([X, 2.0 * X[:, 0]])
+    with pytest.warns(AliasedFeaturesWarning):
+        model = MixedLinearRegression().fit(wide, y, groups=groups)
+    other = MixedLinearRegression().fit(X, y, groups=groups)
+    np.testing.assert_allclose(model.conf_int().iloc[:3], other.conf_int(), rtol=1e-8)
+    assert model.conf_int().iloc[3].isna().all()
+    columns = ["df", "p_value"]
+    np.testing.assert_allclose(
+        model.summary().coefficients[columns].iloc[:3], other.summary().coefficients[columns], rtol=1e-7
+    )
+
+
+def test_precision_weights_reach_profiles_and_bootstraps(data):
+    X, y, groups = data
+    w = np.random.default_rng(2).uniform(0.5, 3.0, len(y))
+    passed = MixedLinearRegression().fit(X, y, groups=groups, precision_weight=w)
+    named = MixedLinearRegression(precision_weight_feature=2).fit(np.column_stack([X, w]), y, groups=groups)
+    rows, weighted = dict(X=X, y=y, groups=groups), dict(X=np.column_stack([X, w]), y=y, groups=groups)
+    for options in ({"method": "profile", "parameters": ["x0", "sigma"]},
+                    {"method": "bootstrap", "n_resamples": 4, "random_state": 0}):  # fmt: skip
+        one = passed.conf_int(**options, **rows, precision_weight=w)
+        np.testing.assert_allclose(one, named.conf_int(**options, **weighted), rtol=1e-7)
+        with pytest.raises(ValueError, match="pass precision_weight=precision_weight"):
+            passed.conf_int(**options, **rows)
+    new = X[:5], groups[:5]
+    for found, expected in zip(passed.predict(*new, return_std=True, precision_weight=w[:5]),
+                               named.predict(weighted["X"][:5], groups[:5], return_std=True), strict=True):  # fmt: skip
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+    one, other = passed.update_groups(X[:9], y[:9], np.full(9, 99), precision_weight=w[:9]), named.update_groups(
+        weighted["X"][:9], y[:9], np.full(9, 99)
+    )
+    np.testing.assert_allclose(one.random_effects_["group"].loc[99], other.random_effects_["group"].loc[99], rtol=1e-9)
+    with pytest.raises(ValueError, match="update_groups needs those of these rows"):
+        passed.update_groups(X[:9], y[:9], np.full(9, 99))
+    draws = passed.simulate(X[:3], groups[:3], n=4000, random_state=0, precision_weight=[1e8, 1.0, 0.25])
+    spread = draws.std(axis=0) ** 2 - passed.covariance_["group"].iloc[0, 0]
+    np.testing.assert_allclose(spread / passed.sigma_**2, [0.0, 1.0, 4.0], atol=0.35)
+
+
+def test_odd_fits_are_told_of(data):
+    X, y, groups = data
+    exact = MixedLinearRegression().fit(X, 2.0 * X[:, 0] + 1.0, groups=groups)
+    with pytest.raises(ValueError, match="reproduces the outcome exactly"):
+        approximate_leave_group_out(exact, X, 2.0 * X[:, 0] + 1.0, groups)
+    one = MixedLinearRegression().fit(X, y, groups=np.zeros(len(y)))
+    for ask in (approximate_leave_group_out, cluster_influence):
+        with pytest.raises(ValueError, match="there is one group only"):
+            ask(one, X, y, np.zeros(len(y)))
+    weights = np.random.default_rng(0).uniform(0.5, 2.0, len(y))
+    weighted = MixedLinearRegression().fit(X, y, groups=groups, sample_weight=weights)
+    assert random_effects_normality(weighted, n_simulations=19)["p_value"].between(0, 1).all()
+    with pytest.raises(ValueError, match="no whole numbers"):
+        random_effects_normality(weighted, X, y, groups, sample_weight=weights)
+    two = MixedLinearRegression().fit(X, y, groups=groups % 2)  # what one group of half of the rows says
+    assert np.isfinite(approximate_leave_group_out(two, X, y, groups % 2).expected).all()

@@ -137,7 +137,7 @@ def approximate_leave_group_out(
     what, fitted = "approximate_leave_group_out", estimator._fitted
     names, full, _ = estimator._fixed_effects()
     recipe, formula = estimator._recipe, fitted.formula
-    kept = np.ones(len(X), dtype=bool)
+    kept = np.ones(X.shape[0] if hasattr(X, "shape") else len(X), dtype=bool)
     if formula is not None and is_frame(X):
         y, groups, sample_weight, _ = recipe.found_in(formula, X, y, groups, sample_weight, None)
         kept = recipe.kept_rows(formula, X, y, groups, sample_weight)

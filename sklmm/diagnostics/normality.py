@@ -208,7 +208,10 @@ def _of_linear_model(estimator, what, given, n, rng):
             yield draws
         return
     settings = {"tol": _TOL, "max_iter": int(estimator.max_iter), "n_threads": effective_threads(estimator.n_threads)}
-    refit, _, _ = estimator._refit(*estimator._rows_of_fit(what, *given), "parametric", settings)
+    observations, structure = estimator._rows_of_fit(what, *given)
+    if observations.weights is not None and (observations.weights % 1.0).any():
+        raise ValueError(f"{what} simulates rows, but some sample_weight are no whole numbers")
+    refit, _, _ = estimator._refit(observations, structure, "parametric", settings)
     for _ in range(n):
         fit = fit_linear(*refit.draw(rng), **refit.settings)
         if fit.report.converged:

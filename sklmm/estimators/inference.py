@@ -81,7 +81,8 @@ class Inference:
             index.
         **options
             For "bootstrap" only: what else the method `bootstrap` takes, such as `n_resamples` and `random_state`, and
-            `kind`, see `BootstrapResult.conf_int`.
+            `kind`, see `BootstrapResult.conf_int`. `precision_weight`, which `MixedLinearRegression` may have got, for
+            "profile", too.
 
         Returns
         -------
@@ -98,6 +99,7 @@ class Inference:
             )
         if method not in self._intervals:
             raise ValueError(f"method must be {joined(map(repr, self._intervals), 'or')}, got {method!r}")
+        precision = [options.pop("precision_weight")] if "precision_weight" in options and method == "profile" else []
         if options and method != "bootstrap":
             raise TypeError(f"method={method!r} takes no {', '.join(options)}: they are the bootstrap's")
         level = wald.check_level(level)
@@ -111,7 +113,7 @@ class Inference:
             table = with_reason(self, wald.conf_int(*effects, level=level, df=self._inference_df()), blank)
             return table.iloc[[*(found.positions[0] for found in chosen if found.kind == "fixed")]]
         if method == "profile":
-            return self._profile_intervals(chosen, level, X, y, groups, sample_weight, offset)
+            return self._profile_intervals(chosen, level, X, y, groups, sample_weight, offset, *precision)
         kind = {"kind": options.pop("kind")} if "kind" in options else {}
         result = self.bootstrap(X, y, groups, sample_weight, offset=offset, **options)
         places = {(found.kind, found.positions): j for j, found in enumerate(self._parameters())}
@@ -151,7 +153,7 @@ class Inference:
         verbose : int, default=0
             1 prints how many resamples are done.
         **by_row
-            What else `fit` got by row: `time`.
+            What else `fit` got by row: `time`, `precision_weight`.
 
         Returns
         -------

@@ -22,7 +22,7 @@ from sklmm.inference.parameters import Estimates, Parameter
 from sklmm.inference.variance_partition import variance_partition
 from sklmm.inference.wald import check_level
 from sklmm.likelihood.linear import LinearLikelihood, LinearObjective
-from sklmm.likelihood.linear_criterion import LinearCriterion
+from sklmm.likelihood.linear_criterion import NOTHING_LEFT, LinearCriterion
 from sklmm.likelihood.linear_fit import effects_given_fit, linear_products, unidentified
 from sklmm.likelihood.linear_leaving_out import without_linear_clusters
 from sklmm.passes.threads import effective_threads
@@ -409,6 +409,8 @@ class LinearModel(MixedModel):
         theta = fitted.units.x[products.n_fixed : -1] * np.sqrt(scale / fitted.precision_scale)
         criterion = LinearCriterion(products, fitted.reml)
         point = criterion.at(theta)
+        if not point.squares > NOTHING_LEFT * products.C[-1, -1]:
+            raise ValueError("the model reproduces the outcome exactly: its rows leave nothing to estimate from")
         value = criterion.value(point, point.squares, criterion.log_sigma(point))
         if abs(value - self.log_likelihood_) > SAME_ROWS * (1 + abs(self.log_likelihood_)):
             raise ValueError(
@@ -425,6 +427,8 @@ class LinearModel(MixedModel):
     def _linear_without(self, what, *rows):
         """The model without each group: a `LinearWithout`."""
         fitted = self._fitted
+        if len(fitted.levels) == 1:
+            raise ValueError(f"there is one group only: {what} has no others to fit to")
         products, theta = self._products_of_fit(*self._rows_of_fit(what, *rows), fitted.precision_scale)
         held, _ = unidentified(products)
         return without_linear_clusters(products, theta, fitted.reml, held, fitted.precision_scale)

@@ -58,14 +58,14 @@ class Satterthwaite:
 
     def each(self, contrasts):
         L = np.atleast_2d(np.asarray(contrasts, dtype=float))
-        involved = (L != 0).any(axis=0)
-        L = L[:, involved]
-        covariance, gradient = self.covariance[np.ix_(involved, involved)], self.gradient[:, involved][:, :, involved]
-        variance = np.einsum("ia,ab,ib->i", L, covariance, L)
-        slope = np.einsum("ia,rab,ib->ir", L, gradient, L)
+        lost = np.isnan(self.covariance.diagonal())  # coefficients that were not estimated concern no other contrast
+        known = L[:, ~lost]
+        covariance, gradient = self.covariance[np.ix_(~lost, ~lost)], self.gradient[:, ~lost][:, :, ~lost]
+        variance = np.einsum("ia,ab,ib->i", known, covariance, known)
+        slope = np.einsum("ia,rab,ib->ir", known, gradient, known)
         spread = np.einsum("ir,rs,is->i", slope, self.variance_vcov, slope)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return 2.0 * variance**2 / spread
+            return np.where((L[:, lost] != 0).any(axis=1), np.nan, 2.0 * variance**2 / spread)
 
     def joint(self, contrasts):
         """The F statistic is a mean of squared t's of independent contrasts; its mean is that of an F (Fai and
