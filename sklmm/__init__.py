@@ -1,4 +1,4 @@
-"""sklmm: mixed-effects logistic regression with a scikit-learn interface."""
+"""sklmm: mixed-effects and marginal regression of clustered data with a scikit-learn interface."""
 
 import importlib
 import importlib.util

@@ -76,8 +76,7 @@ class Reference:
 
     def residuals(self, gamma):
         eta = self.F @ gamma
-        s = np.sqrt(expit(eta) * expit(-eta))
-        return s, self.sign * expit(-self.sign * eta) / s
+        return np.sqrt(expit(eta) * expit(-eta)), self.sign * np.exp(-0.5 * self.sign * eta)
 
     def dispersion(self, e):
         spare = self.N - self.p * self.ddof

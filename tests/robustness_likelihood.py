@@ -12,7 +12,7 @@ from scipy.special import expit
 
 MODE_TOL = 3e-8  # of a Newton step for the modes, after which they are right to its square, nearly
 NEAR = 0.5  # a step that moves no linear predictor further than this need not be checked
-FIRST_STEPS, MOST_STEPS = 50, 200
+FIRST_STEPS, MOST_STEPS = 50, 1000
 
 
 def log_expit_and_rest(x):
@@ -148,7 +148,7 @@ class LogLikelihood:
             w, self.u, self.ub = self.w, np.zeros_like(self.u), np.zeros_like(self.ub)
             most = w.max() * max((self.T**2).sum(axis=1).max(), (self.Tb**2).sum(axis=1).max() if self.m else 0.0)
             try:
-                for share in 5.0 ** np.arange(-np.ceil(np.log(max(most, 1.0)) / np.log(5.0)), 0):
+                for share in 2.0 ** np.arange(-np.ceil(np.log2(max(most, 1.0))), 0):
                     self.w = share * w
                     self._newton(eta0, MOST_STEPS)
             finally:

@@ -185,7 +185,7 @@ def _summary(**metrics):
     summary = pd.DataFrame(rows)
     return SimpleNamespace(
         summary=summary, scenarios=["new groups"], estimators=list(summary["estimator"].unique()), level=0.9,
-        classes=np.array(["well", "ill"]),
+        kind="classes", classes=np.array(["well", "ill"]),
         predictions=pd.DataFrame({"scenario": "new groups", "y": [0, 0, 0, 1]}),
     )  # fmt: skip
 

@@ -49,6 +49,7 @@ def _hand_made(probabilities, y, codes, scenarios=("new groups",), **settings):
         estimators=list(probabilities),
         scenarios=list(scenarios),
         level=0.95,
+        kind="classes",
     )
 
 
@@ -202,7 +203,8 @@ def test_what_the_report_does_not_have(report):
     rng = np.random.default_rng(0)
     small = _hand_made({"a": rng.random(100)}, rng.integers(0, 2, 100), np.arange(100) % 20, metrics="Brier")
     with pytest.raises(ValueError, match="the report has no metric 'log loss'; it has .'Brier'"):
-        plot_comparison(small)
+        plot_comparison(small, "log loss")
+    assert plot_comparison(small).get_xlabel().startswith("Brier")
     with pytest.raises(ValueError, match="needs a second estimator"):
         plot_comparison(small, "Brier", difference=True)
     assert _labels(plot_roc(small)) == ["a"]  # no AUC in the summary, none in the legend

@@ -51,9 +51,6 @@ def probabilities(report):
     return report.predictions.set_index(["estimator", "scenario", "row"])["probability"].sort_index()
 
 
-# --- the tables ---------------------------------------------------------------------------------------------
-
-
 def test_predictions(report, rows):
     X, y, groups = rows
     table = report.predictions
@@ -134,9 +131,6 @@ def test_a_report_holds_no_features_and_can_be_stored(report):
     again = pickle.loads(pickle.dumps(report))
     assert str(again) == str(report) and again.summary.equals(report.summary)
     assert not any(isinstance(value, pd.DataFrame) and "a" in value for value in vars(report).values())
-
-
-# --- invariances --------------------------------------------------------------------------------------------
 
 
 def test_seeded_and_not_by_n_jobs(rows, report):
@@ -397,9 +391,7 @@ def test_weights_count_rows(rows):
     assert set(weighted.predictions["row"]) == set(np.flatnonzero(counts))
     assert (weighted.predictions["weight"] == counts[weighted.predictions["row"]]).all()
     assert "weight" not in repeated.predictions
-    np.testing.assert_allclose(
-        weighted.scores["log loss"].iloc[:6], repeated.scores["log loss"].iloc[:6], rtol=1e-5
-    )
+    np.testing.assert_allclose(weighted.scores["log loss"].iloc[:6], repeated.scores["log loss"].iloc[:6], rtol=1e-5)
     assert f"{len(y):,} in 25 groups of group, which count for {len(more):,}" in str(weighted)
     share = f"which {y[more].mean():.1%} of the rows have"
     assert share in str(weighted) and share in str(repeated)
@@ -486,7 +478,7 @@ def test_settings_are_checked(rows, options, message):
 def test_targets_are_checked(rows):
     X, y, groups = rows
     with pytest.raises(ValueError, match="Only binary classification is supported"):
-        accuracy_report("mixed", X, np.arange(500) % 3, groups=groups)
+        accuracy_report("mixed", X, np.arange(500) % 3, groups=groups, kind="classes")
     with pytest.raises(ValueError, match="one class only"):
         accuracy_report("mixed", X, np.zeros(500), groups=groups)
     with pytest.raises(ValueError, match="needs groups"):

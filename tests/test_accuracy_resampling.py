@@ -313,11 +313,11 @@ def test_enough_groups_are_not_warned_of():
         ({"n_resamples": 1}, ValueError, "n_resamples must be an integer >= 2, got 1"),
         ({"level": 95}, ValueError, "level must be between 0 and 1, got 95; for 95 % give 0.95"),
         ({"metrics": ["AUC"]}, ValueError, "unknown metric 'AUC'"),
-        ({"probabilities": {}}, ValueError, "probabilities is empty"),
-        ({"probabilities": {"a": [0.1, 0.2]}}, ValueError, "probability has shape"),
+        ({"predictions": {}}, ValueError, "predictions is empty"),
+        ({"predictions": {"a": [0.1, 0.2]}}, ValueError, "probability has shape"),
     ],
 )
 def test_bad_input(change, error, message):
-    arguments = {"y": [0, 1, 1], "probabilities": {"a": [0.1, 0.2, 0.3]}, "group_codes": [0, 0, 1]} | change
+    arguments = {"y": [0, 1, 1], "predictions": {"a": [0.1, 0.2, 0.3]}, "group_codes": [0, 0, 1]} | change
     with pytest.raises(error, match=message):
         resample_metrics(**arguments)

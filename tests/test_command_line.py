@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 import sklmm
-from sklmm import GEELogisticRegression, MixedLogisticRegression
+from sklmm import GEELinearRegression, GEELogisticRegression, MixedLinearRegression, MixedLogisticRegression
 from sklmm.command.line import main
-from sklmm.datasets import load_contraception, load_ohio
+from sklmm.datasets import load_contraception, load_ohio, load_sleepstudy
 
 ODD = 'bmi <b>& "x"</b>'  # a name that a page must escape
 
@@ -126,6 +126,31 @@ def test_weights_count_rows_in_the_accuracy_too(run, table, women):
     assert status == 0 and "1,934 in 60 groups of district, which count for 1,933" in out
     twice = women.loc[women.index.repeat(np.arange(len(women)) % 3)]
     assert f"which {(twice['use'] == 'Y').mean():.1%} of the rows have" in out
+
+
+def test_a_target_of_numbers(run, tmp_path):
+    sleep = load_sleepstudy(as_frame=True).frame
+    sleep.to_csv(tmp_path / "sleep.csv", index=False)
+    roles = ("--target", "Reaction", "--groups", "Subject", "--random-effects", "1 + Days | Subject")
+    cv = ("--cv", 2, "--estimators", "mixed", "pooled", "--scenarios", "known groups", "--out", tmp_path / "page.html")
+    status, out, _ = run(tmp_path / "sleep.csv", *roles, *cv)
+    assert status == 0
+    for model in (
+        MixedLinearRegression("1 + Days | Subject").fit(sleep[["Days"]], sleep["Reaction"], groups=sleep["Subject"]),
+        GEELinearRegression().fit(sleep[["Days"]], sleep["Reaction"], groups=sleep["Subject"]),
+    ):
+        text = str(model.summary())
+        assert text[text.index("Days ") : text.index("Converged")] in out
+    assert out.count("Outcome:  Reaction") + out.count("Outcome:     Reaction") == 2
+    assert "RMSE" in out and "coverage" in out and "log loss" not in out
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<img") == 4 and "RMSE" in page and "Mixed model" in page
+    places = re.findall("""(?:src|href)=["'](data:|.)""", page)
+    assert set(places) == {"data:", "#"} and "url(" not in page and "@import" not in page
+    status, _, err = run(tmp_path / "sleep.csv", *roles, "--n-quadrature", 3)
+    assert status == 2 and "--n-quadrature is for a target of two classes" in err
+    status, _, err = run(tmp_path / "sleep.csv", *roles, "--kind", "classes")
+    assert status == 2 and "needs two values" in err
 
 
 def test_quiet(run, table):

@@ -9,7 +9,7 @@ import pytest
 from contracts.estimators import clinics
 from gee_fits import assert_finite
 
-from sklmm import GEELogisticRegression
+from sklmm import GEELinearRegression, GEELogisticRegression
 from sklmm.estimating import Fixed
 from sklmm.exceptions import ConvergenceWarning, FewClustersWarning, SeparationWarning
 
@@ -221,3 +221,20 @@ def test_too_few_iterations(data):
         with pytest.warns(ConvergenceWarning, match="raise max_iter"):
             model.fit(X, y, groups=groups)
         assert_finite(model)
+
+
+@pytest.mark.parametrize("kind", [GEELogisticRegression, GEELinearRegression])
+def test_a_coefficient_that_a_single_group_tells(kind):
+    """At the solution its scores sum to 0, and nothing else is in a robust covariance."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(20), 5)
+    X = np.column_stack([groups == 3, np.where(groups == 3, 0.0, rng.normal(size=100))]).astype(float)
+    y = np.where(groups == 3, np.arange(100) % 3 == 0, rng.random(100) < 0.5).astype(int)
+    model = kind("exchangeable", fit_intercept=False)
+    with pytest.warns(FewClustersWarning, match="a single group tells the coefficient of 'x0': its robust"):
+        model.fit(X, y, groups=groups)
+    assert model.vcov_.iloc[0, 0] < 1e-20 < model.vcov("naive").iloc[0, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X[:, 1:], y, groups=groups)
+        model.set_params(cov_type="naive").fit(X, y, groups=groups)

@@ -257,9 +257,7 @@ def test_groups_in_X_play_no_part(data, slopes):
     X, y, groups = data
     frame = X.assign(clinic=groups.map("clinic {}".format))
     model = MixedLogisticRegression("1 + dose | clinic", group_features="clinic").fit(frame, y)
-    pd.testing.assert_frame_equal(
-        model.average_marginal_effects(frame), slopes.average_marginal_effects(X), rtol=1e-5
-    )
+    pd.testing.assert_frame_equal(model.average_marginal_effects(frame), slopes.average_marginal_effects(X), rtol=1e-5)
 
 
 def test_bad_input(data, slopes):
@@ -363,9 +361,6 @@ def test_a_variable_of_one_value_has_no_effect(table):
     with pytest.warns(NotEstimableWarning, match="not estimable, and NaN: 'one'"):
         effects = model.average_marginal_effects(rows)
     assert effects["estimate"].isna().to_dict() == {"dose": False, "one": True}
-
-
-# Cells without data -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

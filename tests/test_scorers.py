@@ -9,13 +9,13 @@ import sklearn
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer, get_scorer_names, log_loss, make_scorer, roc_auc_score
-from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold, cross_val_score, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklmm import GEELogisticRegression, MixedLogisticRegression
+from sklmm import GEELinearRegression, GEELogisticRegression, MixedLinearRegression, MixedLogisticRegression
 from sklmm.compose import make_grouped_pipeline
-from sklmm.datasets import make_clustered_classification
+from sklmm.datasets import load_sleepstudy, make_clustered_classification
 from sklmm.exceptions import NoGroupsWarning
 from sklmm.scorers import grouped_scorer
 
@@ -198,6 +198,26 @@ def test_scorer_objects_and_functions(data):
     assert repr(grouped_scorer("roc_auc")) == "grouped_scorer('roc_auc')"
     loaded = pickle.loads(pickle.dumps(grouped_scorer("roc_auc")))
     assert loaded(model, X, y, groups=groups) == pytest.approx(roc_auc_score(y, known[:, 1]))
+
+
+def test_regressors_are_scored_with_their_groups(routing):
+    X, y, groups = load_sleepstudy(return_X_y=True, as_frame=True)
+    names = {name: grouped_scorer(name) for name in ("neg_root_mean_squared_error", "neg_mean_absolute_error", "r2")}
+    cv = KFold(3, shuffle=True, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), MixedLinearRegression())
+    for model in (MixedLinearRegression(), pipeline, GEELinearRegression()):
+        found = cross_validate(model, X, y, cv=cv, scoring=names, params={"groups": groups})
+        for k, (train, test) in enumerate(cv.split(X)):
+            fitted = clone(model[-1] if model is pipeline else model)
+            fitted.fit(X.iloc[train], y.iloc[train], groups=groups.iloc[train])
+            predicted = fitted.predict(X.iloc[test], groups=groups.iloc[test])
+            for name in names:
+                expected = get_scorer(name)._sign * get_scorer(name)._score_func(y.iloc[test], predicted)
+                assert found[f"test_{name}"][k] == pytest.approx(expected, rel=1e-6)
+    with pytest.warns(NoGroupsWarning):
+        plain = cross_val_score(pipeline, X, y, cv=cv, scoring="r2", params={"groups": groups})
+    known = cross_val_score(pipeline, X, y, cv=cv, scoring=grouped_scorer("r2"), params={"groups": groups})
+    assert (known > plain + 0.2).all()
 
 
 def test_scorers_that_are_none():

@@ -7,6 +7,7 @@ import pytest
 from sklmm.command.table_encoding import read_clustered_table
 from sklmm.command.table_reading import InputError, TableFile
 from sklmm.command.table_roles import Roles
+from sklmm.reporting.rendering import to_text
 
 N = 60
 RNG = np.random.default_rng(0)
@@ -25,11 +26,11 @@ TABLE = pd.DataFrame(
 
 @pytest.fixture
 def read(tmp_path):
-    def read(table=TABLE, positive=None, drop_missing=False, decimal=".", na_values=(), **roles):
+    def read(table=TABLE, positive=None, kind=None, drop_missing=False, decimal=".", na_values=(), **roles):
         table.to_csv(tmp_path / "table.csv", index=False)
         file = TableFile(tmp_path / "table.csv", decimal=decimal, na_values=list(na_values))
         roles = Roles(**{"target": "y", "groups": ["g"], **roles})
-        return read_clustered_table(file, roles, positive=positive, drop_missing=drop_missing)
+        return read_clustered_table(file, roles, kind=kind, positive=positive, drop_missing=drop_missing)
 
     return read
 
@@ -38,6 +39,20 @@ def message(read, *args, **kwargs):
     with pytest.raises(InputError) as error:
         read(*args, **kwargs)
     return str(error.value)
+
+
+def test_targets_that_are_numbers(read):
+    values = np.random.default_rng(0).normal(size=N)
+    table = read(TABLE.assign(y=values))
+    np.testing.assert_array_equal(table.y, values)
+    assert table.kind == "numbers" and table.labels is None
+    assert f"y: numbers from {values.min():.5g} to {values.max():.5g}" in to_text(table.description)
+    commas = TABLE[["g", "item"]].assign(y=[f"{value:.3f}".replace(".", ",") for value in values])
+    table = read(commas, decimal=",")
+    np.testing.assert_array_equal(table.y, values.round(3))
+    two = TABLE.assign(y=np.arange(N) % 2)
+    assert read(two).kind == "classes" and read(two, kind="numbers").y.tolist() == two["y"].tolist()
+    assert read(TABLE.assign(y=np.arange(N) % 3)).y.tolist() == (np.arange(N) % 3).tolist()
 
 
 def test_labels_become_contrasts_with_the_first_level(read):
@@ -130,7 +145,13 @@ def test_levels_of_rows_that_are_left_out_are_gone(read):
     ("changes", "roles", "expected"),
     [
         ({"y": "yes"}, {}, "only one value: 'yes' (60 rows)"),
-        ({"y": np.arange(N) % 3}, {}, "3 values: '0' (20 rows), '1' (20 rows), '2' (20 rows)"),
+        ({"y": np.arange(N) % 3}, {"kind": "classes"}, "3 values: '0' (20 rows), '1' (20 rows), '2' (20 rows)"),
+        ({"y": ["a", "b", "c"] * 20}, {}, "3 values: 'a' (20 rows), 'b' (20 rows), 'c' (20 rows)"),
+        ({"y": ["1", "b", "c"] * 20}, {"kind": "numbers"}, "--target 'y' holds 'b', 'c': no numbers, as --kind says"),
+        ({"y": [1.5, 2, "inf"] * 20}, {"kind": "numbers"}, "--target 'y' holds 'inf': no numbers"),
+        ({"y": 1.5}, {"kind": "numbers"}, "only one value: '1.5' (60 rows). There is nothing to predict"),
+        ({"y": np.arange(N) / 7}, {"kind": "numbers", "positive": "0"}, "--positive names a class"),
+        ({"y": TABLE["age"] * 3 + 1}, {}, "column 'age' is the target 'y' in other units: leave it out"),
         ({}, {"target": "Y"}, "--target: there is no column 'Y'; did you mean 'y'?"),
         ({}, {"groups": ["g", "itm"]}, "--groups: there is no column 'itm'; did you mean 'item'?"),
         ({}, {"features": ["ages"]}, "--features: there is no column 'ages'; did you mean 'age'?"),

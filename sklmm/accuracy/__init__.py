@@ -1,4 +1,4 @@
-"""Accuracy reports: how well classifiers predict rows that come in groups, and for whom."""
+"""Accuracy reports: how well classifiers and regressors predict rows that come in groups, and for whom."""
 
 import importlib
 

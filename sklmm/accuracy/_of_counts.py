@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sklmm.accuracy.metrics import metric_of
+from sklmm.accuracy.metrics import METRICS, metric_of
 
 
 class MetricsOfCounts:
@@ -17,9 +17,11 @@ class MetricsOfCounts:
 
     Parameters
     ----------
-    rows : PredictedRows
+    rows : PredictedRows or NumberRows
     columns : list of str
         See `metric_columns`.
+    listed : dict of str -> Metric
+        Those that columns are of.
 
     Attributes
     ----------
@@ -28,10 +30,10 @@ class MetricsOfCounts:
     n_groups : int
     """
 
-    def __init__(self, rows, columns):
+    def __init__(self, rows, columns, listed=METRICS):
         self.rows, self.columns, self.n_groups = rows, columns, rows.n_groups
-        self._metrics = {metric_of(column): None for column in columns} if len(rows) else {}
-        sums = {"ones": rows.by_group(rows.ones), "zeros": rows.by_group(rows.zeros)}
+        self._metrics = {metric_of(column, listed): None for column in columns} if len(rows) else {}
+        sums = rows.totals
         for metric in self._metrics:
             sums |= metric.sums(rows)
             self._metrics[metric] = metric.of_resamples(rows)
@@ -62,20 +64,24 @@ class Resamples:
 
     Attributes
     ----------
-    rows : PredictedRows
+    rows : PredictedRows or NumberRows
     counts : ndarray of shape (n_groups, n_resamples)
     weight : ndarray of shape (n_resamples,)
         Of all rows.
     pairs : ndarray of shape (n_resamples,)
-        Pairs of a row with outcome 1 and one with outcome 0.
+        Of classes: pairs of a row with outcome 1 and one with outcome 0.
     """
 
     def __init__(self, rows, counts, sums):
         self.rows, self.counts, self._sums = rows, counts, sums
-        self.weight, self.pairs = sums["ones"] + sums["zeros"], sums["ones"] * sums["zeros"]
+        self.weight = sums["weight"]
 
     def __getitem__(self, name):
         return self._sums[name]
+
+    @property
+    def pairs(self):
+        return self["ones"] * self["zeros"]
 
     @cached_property
     def ranks(self):

@@ -5,24 +5,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sklearn import get_config
-from sklearn.base import is_classifier
-from sklearn.ensemble import StackingClassifier
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from sklmm.accuracy.unpooled import GroupDummiesClassifier, PooledClassifier, SeparateClassifier
-from sklmm.gee import GEELogisticRegression
+from sklmm.accuracy.kinds import CLASSES
+from sklmm.accuracy.unpooled import GroupDummies
+from sklmm.linear import MixedLinearRegression
 from sklmm.mixed import MixedLogisticRegression
 
 NAMES = {
     "mixed": "mixed model: a random intercept for each grouping factor, unless random_effects says otherwise",
     "mixed, u = 0": "the same fit, predicting at random effects of zero: the typical group",
     "gee": "marginal model, exchangeable correlation within groups",
-    "pooled": "plain logistic regression: no groups",
+    "pooled": "plain regression: no groups",
     "dummies": "a fixed effect for each group",
-    "separate": "a logistic regression for each group",
+    "separate": "a regression for each group",
 }
+_OF_SEVERAL_FACTORS = (MixedLogisticRegression, MixedLinearRegression, GroupDummies)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Candidate:
     Attributes
     ----------
     name : str
-    estimator : classifier
+    estimator : estimator
         Not fitted; to be cloned.
     table : {"encoded", "features", "X"}
         Features as numbers, features as they came, or X with its grouping columns.
@@ -41,7 +41,7 @@ class Candidate:
     fit_prefix : str
         Before the names of arguments of `fit`, for the last step of a pipeline.
     predicts_with_groups : bool
-        Whether `predict_proba` takes groups.
+        Whether predictions take groups.
     takes_time : bool
         Whether `fit` takes times.
     takes_offset : bool
@@ -73,18 +73,22 @@ class Candidate:
     fit_key: tuple = ()
 
 
-def resolve_estimators(estimators, groups_in_X=False, random_effects=None, link="logit", positive=None):
+def resolve_estimators(
+    estimators, groups_in_X=False, random_effects=None, link="logit", positive=None, kind=CLASSES
+):
     """The candidates that `estimators` stands for.
 
     Parameters
     ----------
-    estimators : str, classifier, list of these, or dict of name -> str or classifier
+    estimators : str, estimator, list of these, or dict of name -> str or estimator
     groups_in_X : bool
         Whether grouping columns are part of X.
     random_effects : None, str or list of str
         Of the mixed model that is known by name.
     link, positive
         Of the mixed and the marginal model that are known by name.
+    kind : Kind
+        What all of them predict.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def resolve_estimators(estimators, groups_in_X=False, random_effects=None, link=
     Raises
     ------
     ValueError, TypeError
-        For an unknown name, a name that occurs twice, and what is no classifier with probabilities.
+        For an unknown name, a name that occurs twice, and what does not predict this kind of outcome.
     """
     if isinstance(estimators, Mapping):
         items = list(estimators.items())
@@ -102,23 +106,23 @@ def resolve_estimators(estimators, groups_in_X=False, random_effects=None, link=
     elif isinstance(estimators, Iterable):
         items = [(None, item) for item in estimators]
     else:
-        raise TypeError(f"estimators must be classifiers, or names of {_known()}; got {estimators!r}")
+        raise TypeError(f"estimators must be {kind.estimators}, or names of {_known()}; got {estimators!r}")
     if not items:
-        raise ValueError(f"estimators is empty; give classifiers, or names of {_known()}")
-    candidates, taken, outcome = [], set(), {"link": link, "positive": positive}
+        raise ValueError(f"estimators is empty; give {kind.estimators}, or names of {_known()}")
+    candidates, taken, models = [], set(), kind.models(random_effects, link, positive)
     for label, estimator in items:
         if label is None:
-            kind = estimator if isinstance(estimator, type) else type(estimator)
-            label = estimator if isinstance(estimator, str) else _free_name(kind.__name__, taken)
+            its_class = estimator if isinstance(estimator, type) else type(estimator)
+            label = estimator if isinstance(estimator, str) else _free_name(its_class.__name__, taken)
         if not isinstance(label, str) or not label.strip():
             raise TypeError(f"names of estimators are strings, and not empty; got {label!r}")
         if label in taken:
             raise ValueError(f"two estimators are named {label!r}; a dict gives them names of their own")
         taken.add(label)
         if isinstance(estimator, str):
-            candidates.append(_known_candidate(label, estimator, random_effects, outcome))
+            candidates.append(_known_candidate(label, estimator, models))
         else:
-            candidates.append(_other_candidate(label, estimator, groups_in_X))
+            candidates.append(_other_candidate(label, estimator, groups_in_X, kind))
     return candidates
 
 
@@ -135,44 +139,30 @@ def _known():
     return ", ".join(map(repr, NAMES))
 
 
-def _known_candidate(label, name, random_effects, outcome):
+def _known_candidate(label, name, models):
     if name not in NAMES:
         raise ValueError(f"unknown estimator {name!r}; known by name are {_known()}")
-    key = ("known", "mixed" if name == "mixed, u = 0" else name)
-    if key[1] == "mixed":
-        params = {} if name == "mixed" else {"predict_effects": "zero"}
-        model = MixedLogisticRegression(random_effects, **outcome)
-        return Candidate(label, model, "encoded", "all", takes_offset=True, predict_params=params, fit_key=key)
-    model, which = {  # predictions of the GEE need no covariance, and this one always exists
-        "gee": (GEELogisticRegression(cov_type="naive", **outcome), "split"),
-        "pooled": (PooledClassifier(), None),
-        "dummies": (GroupDummiesClassifier(), "all"),
-        "separate": (SeparateClassifier(), "split"),
-    }[name]
-    predicts = {"predicts_with_groups": which is not None, "takes_offset": True}
-    return Candidate(label, model, "encoded", which, **predicts, fit_key=key)
+    key = name.removesuffix(", u = 0")
+    which = {"mixed": "all", "gee": "split", "pooled": None, "dummies": "all", "separate": "split"}[key]
+    params = {} if key == name else {"predict_effects": "zero"}
+    predicts = {"predicts_with_groups": which is not None, "takes_offset": True, "predict_params": params}
+    return Candidate(label, models[key], "encoded", which, **predicts, fit_key=("known", key))
 
 
-def _other_candidate(label, estimator, groups_in_X):
+def _other_candidate(label, estimator, groups_in_X, kind):
     if isinstance(estimator, type):
         raise TypeError(f"estimator {label!r} is a class; give an instance, {estimator.__name__}()")
     if not hasattr(estimator, "fit") or not hasattr(estimator, "get_params"):
         advice = "; give pairs of a name and an estimator as a dict" if isinstance(estimator, tuple) else ""
         raise TypeError(f"estimator {label!r} is neither an estimator nor one of {_known()}: {estimator!r}{advice}")
-    if not is_classifier(estimator):
-        raise TypeError(f"estimator {label!r} is no classifier: {estimator!r}")
-    if not hasattr(estimator, "predict_proba") and not _will_predict(estimator):
-        raise TypeError(
-            f"estimator {label!r} has no predict_proba, and a report scores probabilities; wrap it in "
-            "CalibratedClassifierCV"
-        )
+    kind.check_estimator(label, estimator)
     more = {"fit_key": ("given", label), "weight_key": _weight_key(estimator)}
-    more |= {"takes_offset": _takes_offset(estimator), "reads_counts": _reads_counts(estimator)}
+    more |= {"takes_offset": _takes_offset(estimator, kind.method), "reads_counts": _reads_counts(estimator)}
     if _names_itself(estimator, "group_features"):
         by_groups = _splits_by_groups(estimator)
         prefix, which = _prefix(estimator) if by_groups or more["takes_offset"] else "", "split" if by_groups else None
         return Candidate(label, estimator, "X", which, prefix, predicts_with_groups=False, **more)
-    prefix, which, predicts = _door_of(estimator)
+    prefix, which, predicts = _door_of(estimator, kind.method)
     if which is None:
         table = "X" if groups_in_X else "features"
         prefix = _prefix(estimator) if more["takes_offset"] else ""
@@ -180,12 +170,6 @@ def _other_candidate(label, estimator, groups_in_X):
     last = _last_step(estimator)
     takes_time = "time" in inspect.signature(last.fit).parameters and getattr(last, "time_feature", None) is None
     return Candidate(label, estimator, "features", which, prefix, predicts, takes_time, **more)
-
-
-def _will_predict(estimator):
-    """Whether a part of it is a stack by default: that has its logistic regression once fitted, not before."""
-    parts = [estimator, *estimator.get_params(deep=True).values()]
-    return any(isinstance(part, StackingClassifier) and part.final_estimator is None for part in parts)
 
 
 def _names_itself(estimator, parameter):
@@ -205,11 +189,11 @@ def _reads_counts(estimator):
     return any(recipe.is_counts for recipe in parts if recipe is not None)
 
 
-def _takes_offset(estimator):
-    """Whether both fit and predict_proba take an offset, which it does not find in X."""
+def _takes_offset(estimator, method):
+    """Whether both fit and predictions, by this method, take an offset, which it does not find in X."""
     if _names_itself(estimator, "offset_feature"):
         return False
-    methods = "fit", "predict_proba"
+    methods = "fit", method
     if get_config()["enable_metadata_routing"]:
         routing = get_routing_for_object(estimator)
         return all(routing.consumes(method, ["offset"]) for method in methods)
@@ -217,10 +201,10 @@ def _takes_offset(estimator):
     return all("offset" in inspect.signature(getattr(last, method)).parameters for method in methods)
 
 
-def _door_of(estimator):
-    """How the estimator takes groups: prefix of fit's arguments, which factors, whether predict_proba takes them."""
+def _door_of(estimator, method):
+    """How the estimator takes groups: prefix of fit's arguments, which factors, whether predictions take them."""
     last = _last_step(estimator)
-    which = "all" if isinstance(last, (MixedLogisticRegression, GroupDummiesClassifier)) else "split"
+    which = "all" if isinstance(last, _OF_SEVERAL_FACTORS) else "split"
     takes = "groups" in inspect.signature(last.fit).parameters
     if get_config()["enable_metadata_routing"]:
         routing = get_routing_for_object(estimator)
@@ -228,12 +212,12 @@ def _door_of(estimator):
             return "", None, False
         # A meta-estimator hands them on to what may take several factors; splitters take one.
         which = which if takes or _splits_by_groups(estimator) else "all"
-        return "", which, bool(routing.consumes("predict_proba", ["groups"]))
+        return "", which, bool(routing.consumes(method, ["groups"]))
     if _splits_by_groups(estimator):
         return _prefix(estimator), "split", False
     if not takes:
         return "", None, False
-    return _prefix(estimator), which, "groups" in inspect.signature(last.predict_proba).parameters
+    return _prefix(estimator), which, "groups" in inspect.signature(getattr(last, method)).parameters
 
 
 def _splits_by_groups(estimator):

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
+from sklmm.accuracy.kinds import CLASSES, Kind
 from sklmm.accuracy.scenarios import Lines
 from sklmm.design.columns import is_frame, one_dimensional, resolve_columns, take_columns
 from sklmm.design.counts import read_counts, rows_at, rows_of_counts
 from sklmm.design.grouping import as_group_frame, encode_groups
 from sklmm.design.observations import read_offset, read_weights
-from sklmm.design.outcomes import encode_target
 
 _MOST_CATEGORIES = 1000
 
@@ -30,10 +30,10 @@ class GroupedData:
     offset_column : list of int
         Likewise the offset: one or none.
     labels : ndarray of shape (n,)
-        Class labels.
+        Class labels, or numbers.
     target : ndarray of shape (n,)
-        1 for the second of `classes`.
-    classes : ndarray of shape (2,)
+        1 for the second of `classes`; or the numbers.
+    classes : ndarray of shape (2,) or None
     groups : DataFrame
         A column a grouping factor.
     factor : str
@@ -49,6 +49,7 @@ class GroupedData:
         What is added to linear predictors.
     lines : Lines or None
         Where y counts successes: which line each row is from.
+    kind : Kind
     """
 
     X: object
@@ -56,7 +57,7 @@ class GroupedData:
     offset_column: list
     labels: np.ndarray
     target: np.ndarray
-    classes: np.ndarray
+    classes: np.ndarray | None
     groups: pd.DataFrame
     factor: str
     codes: np.ndarray
@@ -65,6 +66,7 @@ class GroupedData:
     weights: np.ndarray | None = None
     offset: np.ndarray | None = None
     lines: Lines | None = None
+    kind: Kind = CLASSES
 
     def weights_of(self, rows):
         """How many rows each of these counts for, None for one each."""
@@ -93,7 +95,7 @@ class GroupedData:
 
 def read_data(
     X, y, groups=None, group_features=None, split_by=None, time=None, sample_weight=None, offset=None,
-    offset_feature=None, trials=None,
+    offset_feature=None, trials=None, kind=CLASSES,
 ):  # fmt: skip
     """Read the rows of a report.
 
@@ -101,6 +103,7 @@ def read_data(
     ----------
     X, y, groups, group_features, split_by, time, sample_weight, offset, offset_feature, trials
         As in `accuracy_report`.
+    kind : Kind
 
     Returns
     -------
@@ -110,8 +113,8 @@ def read_data(
     ------
     ValueError
         Without groups or with groups from both doors, for missing labels of groups, for a `split_by` that is no
-        factor, for a target that has not two classes, for counts that are none, for weights that count no rows, for a
-        missing offset, where lengths differ.
+        factor, for a target that has not two classes or is no number, for counts that are none, for weights that count
+        no rows, for a missing offset, where lengths differ.
     """
     _check_doors(groups, group_features, offset, offset_feature)
     if not is_frame(X) and not scipy.sparse.issparse(X) and not isinstance(X, np.ndarray):
@@ -122,6 +125,8 @@ def read_data(
     n_rows, names = X.shape[0], _column_names(X)
     if y is None:
         raise ValueError("an accuracy report needs the target y")
+    if trials is not None and not kind.has_classes:
+        raise ValueError("trials are of classes, and this is a report of numbers")
     y = one_dimensional(y, "y", n_rows)
     weights = read_weights(sample_weight, n_rows)
     group_columns, given = _read_groups(X, names, groups, group_features)
@@ -135,18 +140,18 @@ def read_data(
         time = one_dimensional(time, "time", n_rows)
     frame, lines = pd.DataFrame({name: _plain(labels) for name, labels in given.items()}), None
     if trials is None:
-        target, classes = encode_target(y)
+        y, target, classes = kind.read_target(y)
     else:
         line, target, counts = _read_counts(y, trials, n_rows)
         lines, y, classes = Lines(line, X, np.asarray(y), codes, weights), target.astype(np.int64), np.array([0, 1])
         weights = counts if weights is None else counts * weights[line]
         X, frame, codes, time, offset = (rows_at(values, line) for values in (X, frame, codes, time, offset))
         frame = frame.reset_index(drop=True)
-    if weights is not None and len(np.unique(target[weights > 0])) < 2:
+    if kind.has_classes and weights is not None and len(np.unique(target[weights > 0])) < 2:
         raise ValueError("sample_weight leaves rows of one class only; a classifier needs two classes")
     return GroupedData(
         X, group_columns, offset_column, np.asarray(y), target, classes, frame, factor, codes, levels, time, weights,
-        offset, lines,
+        offset, lines, kind,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Cross-validation of several classifiers in several scenarios: every fit once, probabilities of every tested row."""
+"""Cross-validation of several estimators in several scenarios: every fit once, predictions of every tested row."""
 
 import time
 import warnings
@@ -26,8 +26,8 @@ class Evaluation:
 
     Attributes
     ----------
-    probabilities : dict of scenario -> dict of estimator -> ndarray
-        Of the second class, for the tested rows of the scenario, fold by fold.
+    predictions : dict of scenario -> dict of estimator -> ndarray
+        For the tested rows of the scenario, fold by fold; see `Kind.predict`.
     times : DataFrame
         A row for each estimator, scenario and fold, with "fit_time" and "predict_time" in seconds. A fit that serves
         several of them is in each.
@@ -35,7 +35,7 @@ class Evaluation:
         Estimator, category and text of each kind of warning that fits or predictions gave, with the number of fits.
     """
 
-    probabilities: dict
+    predictions: dict
     times: pd.DataFrame
     warnings: list
 
@@ -68,9 +68,7 @@ def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
     tasks = _tasks(plan, candidates)
     inputs = {key: _Inputs.of(group[0], data) for key, group in _by_fit(candidates).items()}
     parallel = Parallel(n_jobs=n_jobs, return_as="generator")
-    results = parallel(
-        delayed(_fit_and_predict)(group, folds, inputs[group[0].fit_key], data.classes[1]) for group, folds in tasks
-    )
+    results = parallel(delayed(_fit_and_predict)(group, folds, inputs[group[0].fit_key]) for group, folds in tasks)
     records, caught = [], []
     for done, (found, messages) in enumerate(results, start=1):
         records += found
@@ -83,14 +81,14 @@ def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
                 flush=True,
             )
     by_key = {(r["estimator"], r["scenario"], r["fold"]): r for r in records}
-    probabilities, times = {}, []
+    predictions, times = {}, []
     for scenario in plan:
-        of_scenario = probabilities[scenario.name] = {}
+        of_scenario = predictions[scenario.name] = {}
         for candidate in candidates:
             parts = [by_key[candidate.name, scenario.name, fold.number] for fold in scenario.folds]
-            of_scenario[candidate.name] = np.concatenate([part.pop("probability") for part in parts])
+            of_scenario[candidate.name] = np.concatenate([part.pop("predicted") for part in parts])
             times += parts
-    return Evaluation(probabilities, pd.DataFrame(times), _summarised(caught, tasks))
+    return Evaluation(predictions, pd.DataFrame(times), _summarised(caught, tasks))
 
 
 def _by_fit(candidates):
@@ -140,6 +138,9 @@ class _Inputs:
         The line of counts that each row is from.
     reads_counts : bool
         Whether fits are to lines, whose counts are in the table; weights have an entry a line then.
+    kind : Kind
+    event : label or None
+        The class whose probability is predicted.
     """
 
     table: object
@@ -151,6 +152,8 @@ class _Inputs:
     several_factors: bool
     line: np.ndarray | None
     reads_counts: bool
+    kind: object
+    event: object
 
     @classmethod
     def of(cls, candidate, data):
@@ -159,7 +162,11 @@ class _Inputs:
         offset = data.offset if candidate.takes_offset else None
         line, counts = None if data.lines is None else data.lines.of_row, candidate.reads_counts
         weights, several = data.lines.weights if counts else data.weights, data.groups.shape[1] > 1
-        return cls(table, _groups_for(candidate, data), data.labels, data.time, offset, weights, several, line, counts)
+        event = None if data.classes is None else data.classes[1]
+        return cls(
+            table, _groups_for(candidate, data), data.labels, data.time, offset, weights, several, line, counts,
+            data.kind, event,
+        )  # fmt: skip
 
     def of_fit(self, rows):
         """X, y and what else is by row, of rows that a model learns from: of the lines that they are from."""
@@ -198,7 +205,7 @@ def _groups_for(candidate, data):
 # --- one fit ------------------------------------------------------------------------------------------------
 
 
-def _fit_and_predict(candidates, folds, inputs, positive):
+def _fit_and_predict(candidates, folds, inputs):
     """Fit once; predict the tested rows of each fold by each candidate that shares the fit."""
     first = candidates[0]
     records, caught = [], []
@@ -227,7 +234,7 @@ def _fit_and_predict(candidates, folds, inputs, positive):
                     where = (candidate.name, scenario, fold)
                     begin = time.perf_counter()
                     params = _params(by_row, groups=candidate.predicts_with_groups, offset=True)
-                    probability = model.predict_proba(X_test, **params, **candidate.predict_params)
+                    predicted = inputs.kind.predict(model, X_test, params | candidate.predict_params, inputs.event)
                     records.append(
                         {
                             "estimator": candidate.name,
@@ -237,7 +244,7 @@ def _fit_and_predict(candidates, folds, inputs, positive):
                             "n_test": inputs.count(fold.test),
                             "fit_time": fit_time,
                             "predict_time": time.perf_counter() - begin + update_time,
-                            "probability": _of_class(probability, model.classes_, positive, len(fold.test)),
+                            "predicted": predicted,
                         }
                     )
     except Exception as error:
@@ -289,17 +296,6 @@ def _updated(estimator, X, y, **params):
     name, last = estimator.steps[-1]
     features = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
     return Pipeline([*estimator.steps[:-1], (name, last.update_groups(features, y, **params))])
-
-
-def _of_class(probability, classes, positive, n_rows):
-    """The column of the positive class, checked."""
-    probability = np.asarray(probability, dtype=np.float64)
-    if probability.shape != (n_rows, 2):
-        raise ValueError(f"predict_proba gives an array of shape {probability.shape} in place of {(n_rows, 2)}")
-    column = probability[:, int(np.flatnonzero(np.asarray(classes) == positive)[0])]
-    if not ((column >= 0) & (column <= 1)).all():  # NaN included
-        raise ValueError("predict_proba gives values that are no probabilities")
-    return column
 
 
 def _summarised(caught, tasks):

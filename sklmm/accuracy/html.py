@@ -7,6 +7,7 @@ import io
 import numpy as np
 
 from sklmm.accuracy import plots
+from sklmm.accuracy.kinds import KINDS
 from sklmm.accuracy.metrics import leading_column, metric_of
 from sklmm.accuracy.reading import MEANINGS, read_report
 from sklmm.accuracy.text import number_writer, report_document
@@ -43,6 +44,17 @@ figure img { display: block; max-width: 100%; height: auto; background: #fff; bo
   border-radius: 4px; padding: .4rem; }
 figcaption { color: var(--soft); font-size: .92rem; margin-top: .35rem; max-width: 46rem; }
 """
+
+_OF_KIND = {  # a picture, and what predictions are called
+    "classes": (
+        plots.plot_roc, "probabilities",
+        "Receiver operating characteristic: the further above the diagonal, the better a model orders the rows.",
+    ),
+    "numbers": (
+        plots.plot_predicted, "predictions",
+        "Outcomes over predictions: the nearer to the diagonal, the better.",
+    ),
+}  # fmt: skip
 
 
 def report_html(report, title="Predictive accuracy", sections_before=()):
@@ -114,7 +126,7 @@ def _accuracy_sections(report):
 def _estimates(report, scenario):
     rows = []
     for column, part in _by_metric(report, scenario):
-        write = number_writer(part, column)
+        write = number_writer(part, metric_of(column, KINDS[report.kind].metrics))
         cells = []
         for row in part.itertuples():
             value = f"{write(row.estimate)} ± {write(row.std_error)}"
@@ -128,7 +140,7 @@ def _differences(report, scenario):
     first, *others = report.estimators
     rows = []
     for column, part in _by_metric(report, scenario):
-        write = number_writer(part, column)
+        write = number_writer(part, metric_of(column, KINDS[report.kind].metrics))
         cells = []
         for row in part.loc[others].itertuples():
             clear = row.difference_lower > 0 or row.difference_upper < 0
@@ -165,7 +177,7 @@ def _table(caption, head, rows):
 def _glossary(report):
     items = "\n".join(
         f"<dt>{_text(metric.name)}</dt><dd>{_text(metric.meaning)} {_capital(metric.direction)}.</dd>"
-        for metric in dict.fromkeys(map(metric_of, report.metrics))
+        for metric in dict.fromkeys(metric_of(column, KINDS[report.kind].metrics) for column in report.metrics)
     )
     return f"<dl>\n{items}\n</dl>"
 
@@ -184,7 +196,7 @@ def _pictures(report):
     from matplotlib import rc_context
 
 
-    leading = leading_column(report.metrics)
+    leading = leading_column(report.metrics, KINDS[report.kind].metrics)
     wanted = []
     if leading is not None and len(report.estimators) > 1:
         text = (
@@ -196,9 +208,9 @@ def _pictures(report):
     if compared:
         text = f"{_capital(' and '.join(compared))} with {percent(report.level)} intervals."
         wanted.append((lambda: plots.plot_comparison(report, compared), text))
-    text = "Receiver operating characteristic: the further above the diagonal, the better a model orders the rows."
-    wanted.append((lambda: plots.plot_roc(report), text))
-    text = "Calibration: on the diagonal, probabilities are right; above it they are too low, below it too high."
+    draw, predictions, text = _OF_KIND[report.kind]
+    wanted.append((lambda: draw(report), text))
+    text = f"Calibration: on the diagonal, {predictions} are right; above it they are too low, below it too high."
     wanted.append((lambda: plots.plot_calibration(report), text))
     # The reader's own settings would change fonts and colours under the layout.
     with rc_context():

@@ -1,7 +1,8 @@
-"""What a report measures: a class for each metric, from outcomes, predicted probabilities and groups of rows.
+"""What a report measures: a class for each metric, here of outcomes, predicted probabilities and groups of rows.
 
 Where scikit-learn has a metric, it computes it here. What it does not have are the calibration slope and intercept, the
-expected calibration error, and the two halves of the ROC AUC of grouped rows (`concordance`).
+expected calibration error, and the two halves of the ROC AUC of grouped rows (`concordance`). Metrics of measured
+outcomes are in `metrics_of_numbers`.
 """
 
 import numpy as np
@@ -15,7 +16,8 @@ from sklmm.messages import joined
 
 
 class Metric:
-    """What a report must know of a metric. A new one is a class with this, listed once in `OF_PROBABILITIES`.
+    """What a report must know of a metric. A new one is a class with this, listed once: in `OF_PROBABILITIES`, or in
+    `metrics_of_numbers.OF_NUMBERS`.
 
     Attributes
     ----------
@@ -39,12 +41,16 @@ class Metric:
         estimate for the mean of what they are made of.
     decimals : (int, int)
         Fewest and most decimals that are printed; between them two digits of the standard error are shown.
+    in_units : bool
+        Whether it is in the units of the outcome, whatever these are: `decimals` then count digits from the first.
+    in_words : str
+        How sentences format it.
     """
 
     name = better = meaning = target = None
     bounds = (0.0, 1.0)
-    needs_both = leads = grows_by_noise = False
-    decimals = (2, 4)
+    needs_both = leads = grows_by_noise = in_units = False
+    decimals, in_words = (2, 4), ".4f"
 
     @property
     def columns(self):
@@ -56,11 +62,11 @@ class Metric:
         return f"nearer {self.target:g} is better" if self.better == "nearer" else f"{self.better} is better"
 
     def of_rows(self, rows):
-        """The metric of `PredictedRows`: a number, or a tuple of them, one a column."""
+        """The metric of rows that one estimator predicted: a number, or a tuple of them, one a column."""
         raise NotImplementedError
 
     def sums(self, rows):
-        """What is summed over the groups of a resample: arrays of shape (n_groups,) by name, beside "ones" and "zeros",
+        """What is summed over the groups of a resample: arrays of shape (n_groups,) by name, beside the rows' `totals`,
         which are always there. Metrics that need the same sum give it the same name.
         """
         return {}
@@ -95,7 +101,7 @@ class MeanOfRows(Metric):
         return {self.name: rows.by_group(rows.w * self.each(rows))}
 
     def of_sums(self, resamples):
-        return _share(resamples[self.name], resamples.weight)
+        return share(resamples[self.name], resamples.weight)
 
 
 class LogLoss(MeanOfRows):
@@ -131,7 +137,7 @@ class RocAuc(Metric):
         return sk.roc_auc_score(rows.y, rows.p, sample_weight=rows.w)
 
     def of_sums(self, resamples):
-        return _share(resamples.ranks[0], resamples.pairs)
+        return share(resamples.ranks[0], resamples.pairs)
 
 
 class AucWithinGroups(Metric):
@@ -142,7 +148,7 @@ class AucWithinGroups(Metric):
     )
 
     def of_rows(self, rows):
-        return _share(*(found.sum() for found in pair_concordance(rows.y, rows.p, rows.parts, rows.w)))
+        return share(*(found.sum() for found in pair_concordance(rows.y, rows.p, rows.parts, rows.w)))
 
     def sums(self, rows):
         group = np.empty(rows.parts.max() + 1, dtype=np.intp)
@@ -154,7 +160,7 @@ class AucWithinGroups(Metric):
         }
 
     def of_sums(self, resamples):
-        return _share(resamples["concordant in parts"], resamples["pairs in parts"])
+        return share(resamples["concordant in parts"], resamples["pairs in parts"])
 
 
 class AucBetweenGroups(Metric):
@@ -181,7 +187,7 @@ class AveragePrecision(Metric):
         return sk.average_precision_score(rows.y, rows.p, sample_weight=rows.w)
 
     def of_sums(self, resamples):
-        return np.where(resamples.pairs > 0, _share(resamples.ranks[1], resamples["ones"]), np.nan)
+        return np.where(resamples.pairs > 0, share(resamples.ranks[1], resamples["ones"]), np.nan)
 
 
 class _OfClasses(Metric):
@@ -202,7 +208,7 @@ class Accuracy(_OfClasses):
         return sk.accuracy_score(rows.y, rows.assigned, sample_weight=rows.w)
 
     def of_sums(self, resamples):
-        return _share(resamples["right ones"] + resamples["right zeros"], resamples.weight)
+        return share(resamples["right ones"] + resamples["right zeros"], resamples.weight)
 
 
 class InClassAccuracy(_OfClasses):
@@ -216,7 +222,7 @@ class InClassAccuracy(_OfClasses):
         )
 
     def of_sums(self, resamples):
-        return tuple(_share(resamples[f"right {outcome}"], resamples[outcome]) for outcome in ("ones", "zeros"))
+        return tuple(share(resamples[f"right {outcome}"], resamples[outcome]) for outcome in ("ones", "zeros"))
 
 
 class BalancedAccuracy(InClassAccuracy):
@@ -230,26 +236,17 @@ class BalancedAccuracy(InClassAccuracy):
         return sum(super().of_sums(resamples)) / 2
 
 
-class _Calibration(Metric):
-    """Logistic recalibration of the predictions: its slope, or its intercept with slope 1."""
+class SlopeOfCalibration(Metric):
+    """What slopes of recalibration say, whatever is predicted.
 
-    better, bounds, needs_both = "nearer", (-np.inf, np.inf), True
+    Attributes
+    ----------
+    predictions : str
+        What they are called.
+    """
 
-    def of_resamples(self, rows):
-        slope = isinstance(self, CalibrationSlope)
-        of_counts = CalibrationOfCounts(logits(rows.p), rows.ones, rows.zeros, rows.codes, rows.n_groups, slope=slope)
-        return lambda resamples: of_counts(resamples.counts)
-
-
-class CalibrationSlope(_Calibration):
-    name, target = "calibration slope", 1.0
-    meaning = (
-        "Slope of the logistic regression of the outcome on the logit of the probability: below 1, probabilities "
-        "are too extreme; above 1, too timid."
-    )
-
-    def of_rows(self, rows):
-        return fit_slope(logits(rows.p), rows.ones, rows.zeros)[1]
+    name, target, better, bounds, needs_both = "calibration slope", 1.0, "nearer", (-np.inf, np.inf), True
+    predictions = None
 
     def says(self, table):
         """Verdicts, estimators of the same verdict together."""
@@ -261,14 +258,38 @@ class CalibrationSlope(_Calibration):
                 continue
             verdict = "extreme" if upper < 1 else "timid" if lower > 1 else "fine"
             found[verdict].append(f"{name} ({slope:.2f})")
+        what = self.predictions
         sentences = {
-            "fine": "Calibration slope: the interval includes 1 for {}, so that nothing says that these probabilities "
+            "fine": f"Calibration slope: the interval includes 1 for {{}}, so that nothing says that these {what} "
             "are too extreme or too timid.",
-            "extreme": "Probabilities of {} are too extreme, slope below 1: high ones are too high, low ones too low.",
-            "timid": "Probabilities of {} are too timid, slope above 1: too near to the average.",
+            "extreme": f"{what.capitalize()} of {{}} are too extreme, slope below 1: high ones are too high, low ones "
+            "too low.",
+            "timid": f"{what.capitalize()} of {{}} are too timid, slope above 1: too near to the average.",
             "none": "There is no calibration slope of {}: it is not defined.",
         }
         return [sentences[verdict].format(joined(names)) for verdict, names in found.items() if names]
+
+
+class _Calibration(Metric):
+    """Logistic recalibration of the predictions: its slope, or its intercept with slope 1."""
+
+    better, bounds, needs_both = "nearer", (-np.inf, np.inf), True
+
+    def of_resamples(self, rows):
+        slope = isinstance(self, CalibrationSlope)
+        of_counts = CalibrationOfCounts(logits(rows.p), rows.ones, rows.zeros, rows.codes, rows.n_groups, slope=slope)
+        return lambda resamples: of_counts(resamples.counts)
+
+
+class CalibrationSlope(SlopeOfCalibration, _Calibration):
+    predictions = "probabilities"
+    meaning = (
+        "Slope of the logistic regression of the outcome on the logit of the probability: below 1, probabilities "
+        "are too extreme; above 1, too timid."
+    )
+
+    def of_rows(self, rows):
+        return fit_slope(logits(rows.p), rows.ones, rows.zeros)[1]
 
 
 class CalibrationIntercept(_Calibration):
@@ -301,7 +322,7 @@ class ExpectedCalibrationError(Metric):
     def of_resamples(self, rows):
         bins = calibration_bins(rows.p, rows.w) if rows.bins is None else rows.bins
         excess = rows.by_place_and_group(bins, rows.w * (rows.y - rows.p))
-        return lambda resamples: _share(np.abs(excess @ resamples.counts).sum(axis=0), resamples.weight)
+        return lambda resamples: share(np.abs(excess @ resamples.counts).sum(axis=0), resamples.weight)
 
 
 # In the order of tables.
@@ -312,18 +333,20 @@ OF_PROBABILITIES = (
 METRICS = {metric.name: metric for metric in OF_PROBABILITIES}
 
 
-def metric_of(column):
-    """The metric that a number belongs to, None if there is no such number."""
-    return next((metric for metric in METRICS.values() if column in metric.columns), None)
+def metric_of(column, listed=METRICS):
+    """The metric of those listed that a number belongs to, None if there is no such number."""
+    return next((metric for metric in listed.values() if column in metric.columns), None)
 
 
-def metric_columns(metrics=None):
+def metric_columns(metrics=None, listed=METRICS):
     """Names of the numbers that metrics consist of.
 
     Parameters
     ----------
     metrics : str or sequence of str, optional
-        Keys of `METRICS`, or single numbers of them such as "sensitivity". None: all.
+        Names of metrics, or of single numbers of them such as "sensitivity". None: all.
+    listed : dict of str -> Metric
+        Those there are.
 
     Returns
     -------
@@ -341,24 +364,33 @@ def metric_columns(metrics=None):
     >>> metric_columns(["Brier", "in-class accuracy"])
     ['Brier', 'sensitivity', 'specificity']
     """
-    names = list(METRICS) if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+    names = list(listed) if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
     columns = {}
     for name in names:
-        if name in METRICS:
-            columns |= dict.fromkeys(METRICS[name].columns)
-        elif metric_of(name):
+        if name in listed:
+            columns |= dict.fromkeys(listed[name].columns)
+        elif metric_of(name, listed):
             columns[name] = None
         else:
-            raise ValueError(f"unknown metric {name!r}; the metrics are {', '.join(map(repr, METRICS))}")
+            raise ValueError(f"unknown metric {name!r}; the metrics are {', '.join(map(repr, listed))}")
     if not columns:
-        raise ValueError(f"metrics is empty; choose of {', '.join(map(repr, METRICS))}")
+        raise ValueError(f"metrics is empty; choose of {', '.join(map(repr, listed))}")
     return list(columns)
 
 
-def leading_column(columns):
+def leading_column(columns, listed=METRICS):
     """The number by which estimators are ranked: the metric that leads, else the first with a best end, else None."""
-    ranking = [column for column in columns if metric_of(column).better != "nearer"]
-    return next((column for column in ranking if metric_of(column).leads), next(iter(ranking), None))
+    ranking = [column for column in columns if metric_of(column, listed).better != "nearer"]
+    return next((column for column in ranking if metric_of(column, listed).leads), next(iter(ranking), None))
+
+
+def metrics_of_rows(rows, columns, listed=METRICS):
+    """Numbers by column of rows that one estimator predicted; NaN where one is not defined."""
+    found = dict.fromkeys(columns, np.nan)
+    for metric in dict.fromkeys(metric_of(column, listed) for column in columns):
+        if len(rows) and (rows.differ or not metric.needs_both):
+            found |= zip(metric.columns, np.ravel(metric.of_rows(rows)).tolist(), strict=True)
+    return {column: found[column] for column in columns}
 
 
 def compute_metrics(y, probability, group_codes, weights=None, *, metrics=None, threshold=0.5, folds=None, bins=None):
@@ -406,15 +438,10 @@ def compute_metrics(y, probability, group_codes, weights=None, *, metrics=None, 
     """
     columns = metric_columns(metrics)
     rows = read_rows(y, probability, group_codes, weights, threshold=threshold, folds=folds, bins=bins)
-    both = rows.has(0) and rows.has(1)
-    found = dict.fromkeys(columns, np.nan)
-    for metric in dict.fromkeys(map(metric_of, columns)):
-        if len(rows) and (both or not metric.needs_both):
-            found |= zip(metric.columns, np.ravel(metric.of_rows(rows)).tolist(), strict=True)
-    return {column: found[column] for column in columns}
+    return metrics_of_rows(rows, columns)
 
 
-def _share(part, whole):
+def share(part, whole):
     """The ratio of two sums; NaN of nothing."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.divide(part, whole)

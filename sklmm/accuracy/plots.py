@@ -1,4 +1,4 @@
-"""Pictures of an accuracy report: ROC curves, calibration curves, and metrics with their intervals; a panel a scenario.
+"""Pictures of an accuracy report: ROC curves or outcomes over predictions, calibration curves, metrics with intervals.
 
 Every estimator has its colour (Okabe and Ito's, which the colour-blind can tell apart), line style and marker, the same
 in all pictures of a report. matplotlib is imported when something is drawn.
@@ -8,7 +8,8 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from sklmm.accuracy.calibration import N_BINS, calibration_bins
-from sklmm.accuracy.metrics import metric_columns, metric_of
+from sklmm.accuracy.kinds import CLASSES, KINDS, NUMBERS
+from sklmm.accuracy.metrics import leading_column, metric_columns, metric_of
 from sklmm.reporting.displays.axes import check_level, percent, pyplot
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -19,11 +20,12 @@ _MOST_POINTS = 2000  # of a curve: more than a picture shows
 
 
 def plot_roc(report, scenario=None, ax=None, **kwargs):
-    """Receiver operating characteristic of each estimator.
+    """Receiver operating characteristic of each classifier.
 
     Parameters
     ----------
     report : AccuracyReport
+        Of classes.
     scenario : str or list of str, default=None
         None: all, side by side.
     ax : matplotlib Axes or sequence of them, default=None
@@ -38,10 +40,11 @@ def plot_roc(report, scenario=None, ax=None, **kwargs):
     Raises
     ------
     ValueError
-        If the report has no such scenario, or there are not as many axes as scenarios.
+        If the report has no such scenario or another kind, or there are not as many axes as scenarios.
     ImportError
         Without matplotlib.
     """
+    _check_kind(report, CLASSES, "ROC curves", "plot_predicted")
     names = _scenarios(report, scenario)
     axes = _panels(len(names), ax, width=4.6, height=4.9)
     for panel, name in zip(axes, names, strict=True):
@@ -66,8 +69,52 @@ def plot_roc(report, scenario=None, ax=None, **kwargs):
     return _result(axes, ax)
 
 
+def plot_predicted(report, scenario=None, ax=None, **kwargs):
+    """Outcomes over predictions, a panel an estimator and scenario.
+
+    Parameters
+    ----------
+    report : AccuracyReport
+        Of numbers.
+    scenario : str or list of str, default=None
+        None: all, side by side.
+    ax : matplotlib Axes or array of them, default=None
+        One an estimator and scenario, scenarios varying fastest. None makes a figure.
+    **kwargs
+        Passed on to `matplotlib.axes.Axes.plot`.
+
+    Returns
+    -------
+    ax : matplotlib Axes, or ndarray of Axes for several panels
+
+    Raises
+    ------
+    ValueError, ImportError
+        As in `plot_roc`.
+    """
+    _check_kind(report, NUMBERS, "outcomes over predictions", "plot_roc")
+    names, n = _scenarios(report, scenario), len(report.estimators)
+    axes = _panels(len(names), ax, width=3.2, height=3.0, n_rows=n, sharex=True, sharey=True)
+    explained = [_estimates(report, name, "R2") for name in names]
+    for column, name in enumerate(names):
+        for row, (estimator, y, p, _, _) in enumerate(_predictions(report, name)):
+            panel, label = axes[row * len(names) + column], _label(estimator)
+            if np.isfinite(explained[column].get(estimator, np.nan)):
+                label += f" (R2 {explained[column][estimator]:.3f})"
+            keep = np.argsort(p, kind="stable")[_thinned(len(p))]
+            panel.axline((y[0], y[0]), slope=1, color="0.5", linewidth=1, zorder=0)
+            style = {"marker": ".", "linestyle": "", "alpha": 0.5, "color": _style(report, estimator)["color"]}
+            panel.plot(p[keep], y[keep], **{**style, "label": label, **kwargs})
+            _title(panel, f"{name}\n{label}" if row == 0 else label, len(names) * n, ax)
+            if row == n - 1:
+                panel.set_xlabel("prediction")
+            if column == 0:
+                panel.set_ylabel("outcome")
+    return _result(axes, ax)
+
+
 def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals=None, **kwargs):
-    """Share of outcomes 1 over predicted probability, in bins of each estimator's predictions.
+    """Share of outcomes 1 over predicted probability, or mean outcome over prediction, in bins of the predictions.
 
     Parameters
     ----------
@@ -77,8 +124,8 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
     n_bins : int, default=10
         Bins by quantile of the predictions, see `calibration_bins`.
     intervals : bool, default=None
-        Whether to draw confidence intervals of the shares, at the report's level, see `calibration_curve`. None: where
-        there are at most three estimators.
+        Whether to draw confidence intervals of what was observed, at the report's level, see `calibration_curve`. None:
+        where there are at most three estimators.
     **kwargs
         Passed on to `matplotlib.axes.Axes.plot`.
 
@@ -91,16 +138,16 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
     ValueError, ImportError
         As in `plot_roc`.
     """
-    names = _scenarios(report, scenario)
+    names, kind = _scenarios(report, scenario), KINDS[report.kind]
     n_columns = 2 if max(len(_label(estimator)) for estimator in report.estimators) <= 12 else 1
     axes = _panels(len(names), ax, width=4.6, height=5.0 + 0.2 * np.ceil(len(report.estimators) / n_columns))
     if intervals is None:
         intervals = len(report.estimators) <= 3
     for panel, name in zip(axes, names, strict=True):
         slopes = _estimates(report, name, "calibration slope")
-        reach, sizes = [1.0, 0.0], []
+        reach, sizes = list(kind.bounds[::-1]), []
         for estimator, y, p, group, weights in _predictions(report, name):
-            curve = calibration_curve(y, p, group, weights, n_bins=n_bins, level=report.level)
+            curve = calibration_curve(y, p, group, weights, n_bins=n_bins, level=report.level, kind=kind)
             style, label = _style(report, estimator), _label(estimator)
             if np.isfinite(slopes.get(estimator, np.nan)):
                 label += f" (slope {slopes[estimator]:.2f})"
@@ -115,14 +162,14 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
             reach = [min(reach[0], *map(np.min, shown)), max(reach[1], *map(np.max, shown))]
             sizes += list(curve["count"])
         margin = 0.04 * (reach[1] - reach[0])
-        limits = max(reach[0] - margin, -0.01), min(reach[1] + margin, 1.01)
-        panel.plot([0, 1], [0, 1], color="0.5", linewidth=1, zorder=0)
+        limits = max(reach[0] - margin, kind.bounds[0] - 0.01), min(reach[1] + margin, kind.bounds[1] + 0.01)
+        panel.plot(np.clip(limits, *kind.bounds), np.clip(limits, *kind.bounds), color="0.5", linewidth=1, zorder=0)
         panel.set(xlim=limits, ylim=limits)
         panel.set_aspect("equal", anchor="N")
         smallest, largest = (f"{np.rint(end):,.0f}" for end in (min(sizes), max(sizes)))
         size = smallest if smallest == largest else f"{smallest} to {largest}"
-        panel.set_xlabel(f"mean predicted probability (bins of {size} rows)")
-        panel.set_ylabel("share of outcomes 1" + (f", {percent(report.level)} interval" if intervals else ""))
+        panel.set_xlabel(f"{kind.axes[0]} (bins of {size} rows)")
+        panel.set_ylabel(kind.axes[1] + (f", {percent(report.level)} interval" if intervals else ""))
         _title(panel, name, len(names), ax)
         # Below the picture: curves may be anywhere in it.
         panel.legend(
@@ -131,14 +178,14 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
     return _result(axes, ax)
 
 
-def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, difference=False, **kwargs):
+def plot_comparison(report, metric=None, scenario=None, ax=None, *, difference=False, **kwargs):
     """Metrics of each estimator with their intervals.
 
     Parameters
     ----------
     report : AccuracyReport
-    metric : str or list of str, default="log loss"
-        Several are several rows of panels.
+    metric : str or list of str, default=None
+        Several are several rows of panels. None: the one that estimators are ranked by.
     scenario : str or list of str, default=None
         None: all, side by side.
     ax : matplotlib Axes or array of them, default=None
@@ -160,7 +207,11 @@ def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, differ
     ImportError
         Without matplotlib.
     """
-    names, metrics = _scenarios(report, scenario), metric_columns(metric)
+    names, listed = _scenarios(report, scenario), KINDS[report.kind].metrics
+    if metric is None:
+        found = list(report.summary["metric"].unique())
+        metric = leading_column(found, listed) or found
+    metrics = metric_columns(metric, listed)
     missing = [column for column in metrics if column not in set(report.summary["metric"])]
     if missing:
         raise ValueError(f"the report has no metric {missing[0]!r}; it has {sorted(set(report.summary['metric']))}")
@@ -188,7 +239,7 @@ def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, differ
                 **{"fmt": _MARKERS[report.estimators.index(estimator) % len(_MARKERS)], "color": style["color"],
                    "capsize": 2.5, "markersize": 5, **kwargs},
             )  # fmt: skip
-        metric = metric_of(column)
+        metric = metric_of(column, listed)
         reference = 0.0 if difference else metric.target
         if reference is not None:
             panel.axvline(reference, color="0.5", linestyle="--", linewidth=1, zorder=0)
@@ -208,8 +259,8 @@ def plot_comparison(report, metric="log loss", scenario=None, ax=None, *, differ
     return _result(axes, ax)
 
 
-def calibration_curve(y, probability, group_codes, weights=None, *, n_bins=N_BINS, level=0.95):
-    """Mean prediction and share of outcomes 1 in bins of the predictions, with intervals for grouped rows.
+def calibration_curve(y, probability, group_codes, weights=None, *, n_bins=N_BINS, level=0.95, kind=CLASSES):
+    """Mean prediction and mean outcome, a share of classes, in bins of the predictions; intervals for grouped rows.
 
     Parameters
     ----------
@@ -218,6 +269,7 @@ def calibration_curve(y, probability, group_codes, weights=None, *, n_bins=N_BIN
         How many rows each row counts for.
     n_bins : int, default=10
     level : float, default=0.95
+    kind : Kind
 
     Returns
     -------
@@ -226,8 +278,9 @@ def calibration_curve(y, probability, group_codes, weights=None, *, n_bins=N_BIN
 
     Notes
     -----
-    The interval is Wilson's, with the number of independent rows that would have the same standard error as the share
-    has when rows of a group are not independent (its linearised between-group variance), but no more than there are.
+    The interval of a share is Wilson's, with the number of independent rows that would have the same standard error as
+    the share has when rows of a group are not independent (its linearised between-group variance), but no more than
+    there are. That of a mean of numbers is normal, from the same variance.
     """
     quantile = check_level(level)
     y, p = np.asarray(y), np.asarray(probability, dtype=float)
@@ -240,10 +293,14 @@ def calibration_curve(y, probability, group_codes, weights=None, *, n_bins=N_BIN
     pair, where = np.unique(bins * np.int64(len(groups)) + code, return_inverse=True)
     residual = np.bincount(where, w * (y - observed[bins]))
     variance = np.bincount(pair // len(groups), residual**2) / count**2
+    found = {"predicted": predicted, "observed": observed, "count": count}
+    if not kind.has_classes:
+        half = quantile * np.sqrt(variance)
+        return found | {"lower": observed - half, "upper": observed + half}
     with np.errstate(divide="ignore", invalid="ignore"):
         n = np.fmin(count, observed * (1 - observed) / variance)  # 0/0 where all outcomes are alike: the count
     lower, upper = _wilson(observed, n, quantile)
-    return {"predicted": predicted, "observed": observed, "lower": lower, "upper": upper, "count": count}
+    return found | {"lower": lower, "upper": upper}
 
 
 def _wilson(share, n, quantile):
@@ -253,6 +310,11 @@ def _wilson(share, n, quantile):
 
 
 # What the pictures share ------------------------------------------------------------------------------------
+
+
+def _check_kind(report, kind, what, instead):
+    if report.kind != kind.name:
+        raise ValueError(f"a report of {report.kind} has no {what}: see {instead}")
 
 
 def _scenarios(report, scenario):
@@ -312,13 +374,14 @@ def _style(report, estimator):
 
 
 def _predictions(report, scenario):
-    """Outcomes, probabilities, groups and weights (or None) of a scenario, estimator by estimator."""
+    """Outcomes, predictions, groups and weights (or None) of a scenario, estimator by estimator."""
     rows = report.predictions[report.predictions["scenario"] == scenario]
     for estimator in report.estimators:
         part = rows[rows["estimator"] == estimator]
         groups = part["group"].cat.codes if hasattr(part["group"], "cat") else part["group"]
         weights = part["weight"].to_numpy() if "weight" in part else None
-        yield estimator, part["y"].to_numpy(), part["probability"].to_numpy(), groups.to_numpy(), weights
+        predicted = part[KINDS[report.kind].columns[0]].to_numpy()
+        yield estimator, part["y"].to_numpy(), predicted, groups.to_numpy(), weights
 
 
 def _estimates(report, scenario, column):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from sklmm.accuracy.metrics import METRICS, compute_metrics, leading_column, metric_of
-from sklmm.messages import joined, shown_label
+from sklmm.accuracy.kinds import KINDS
+from sklmm.accuracy.metrics import leading_column, metric_of
+from sklmm.messages import joined
 from sklmm.reporting.displays.axes import percent
 
 MEANINGS = {
@@ -32,48 +33,48 @@ def read_report(report):
 
 
 def _read_scenario(report, name):
-    here = report.summary[report.summary["scenario"] == name]
+    here, kind = report.summary[report.summary["scenario"] == name], KINDS[report.kind]
     tables = {column: part.set_index("estimator") for column, part in here.groupby("metric", sort=False, observed=True)}
     sentences = [MEANINGS.get(name, f"Scenario {name}.")]
-    column = leading_column(tables)
+    column = leading_column(tables, kind.metrics)
     best = None
     if column is not None:
-        best, found = _who_predicts_best(tables[column], column, report)
+        metric = metric_of(column, kind.metrics)
+        best, found = _who_predicts_best(tables[column], column, metric, report)
         sentences += found
-        if metric_of(column).leads:
+        if metric.leads:
             rows = report.predictions[report.predictions["scenario"] == name]
-            sentences.append(_against_guessing(rows, column, report.classes[1]))
+            sentences.append(_against_guessing(rows, metric, kind, report.classes))
     if best is not None:
         sentences += _orders(tables, best)
-    for metric in METRICS.values():
+    for metric in kind.metrics.values():
         for column in metric.columns:
             if column in tables:
                 sentences += metric.says(tables[column])
     return sentences
 
 
-def _who_predicts_best(table, column, report):
+def _who_predicts_best(table, column, metric, report):
     """The best estimator by a metric, and what the paired differences to the first estimator say."""
     values = table["estimate"].dropna()
     if values.empty:
         return None, [f"The {column} is not defined for these rows."]
-    values = values.sort_values(ascending=metric_of(column).better == "lower", kind="stable")
+    values = values.sort_values(ascending=metric.better == "lower", kind="stable")
     best, first, level = values.index[0], report.estimators[0], percent(report.level)
     if len(report.estimators) == 1:
-        return best, [f"The {column} of {best} is {values.iloc[0]:.4f}."]
-    others = ", ".join(f"{name} {value:.4f}" for name, value in values.iloc[1:].items())
-    extreme = "lowest" if metric_of(column).better == "lower" else "highest"
-    sentences = [f"{best} has the {extreme} {column}, which is the best: {values.iloc[0]:.4f}"
+        return best, [f"The {column} of {best} is {values.iloc[0]:{metric.in_words}}."]
+    others = ", ".join(f"{name} {value:{metric.in_words}}" for name, value in values.iloc[1:].items())
+    extreme = "lowest" if metric.better == "lower" else "highest"
+    sentences = [f"{best} has the {extreme} {column}, which is the best: {values.iloc[0]:{metric.in_words}}"
                  + (f", against {others}." if others else ".")]  # fmt: skip
     if best != first:
         row = table.loc[best]
         if np.isfinite(row["difference_lower"]):
             sure = _leaves_out(row["difference_lower"], row["difference_upper"], 0)
             verdict = "leaves out 0: the difference is more than chance" if sure else "includes 0: it may be chance"
-            sentences.append(
-                f"The {level} interval of its paired difference to {first}, {row['difference_lower']:+.4f} to "
-                f"{row['difference_upper']:+.4f}, {verdict}."
-            )
+            lower, upper = (f"{row[end]:+{metric.in_words}}" for end in ("difference_lower", "difference_upper"))
+            interval = f"The {level} interval of its paired difference to {first}, {lower} to {upper}"
+            sentences.append(f"{interval}, {verdict}.")
         return best, sentences
     rest = table.drop(index=first)
     rest = rest[np.isfinite(rest["difference_lower"])]
@@ -91,15 +92,14 @@ def _who_predicts_best(table, column, report):
     return best, sentences
 
 
-def _against_guessing(rows, column, label):
+def _against_guessing(rows, metric, kind, classes):
     """A metric of the predictions that tell no rows apart."""
-    share = np.average(rows["y"], weights=rows.get("weight"))
-    if share in (0, 1):
+    y, weights = rows["y"].to_numpy(), rows["weight"].to_numpy() if "weight" in rows else None
+    if y.min() == y.max():
         return "All these rows have the same outcome."
-    alike = np.full(len(rows), share)
-    value = compute_metrics(rows["y"], alike, np.zeros(len(rows)), rows.get("weight"), metrics=column)[column]
-    of_label = f"the share of {shown_label(label)} among them, {share:.1%}"
-    return f"Predicting for every row {of_label}, has a {column} of {value:.4f}."
+    mean = np.average(y, weights=weights)
+    value = kind.compute(y, np.full(len(y), mean), np.zeros(len(y)), weights, metrics=metric.columns)[metric.name]
+    return f"Predicting for every row {kind.guess(mean, classes)} {metric.name} of {value:{metric.in_words}}."
 
 
 def _orders(tables, best):

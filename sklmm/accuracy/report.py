@@ -1,4 +1,4 @@
-"""accuracy_report: how well classifiers predict for new and for known groups, and the object that says so."""
+"""accuracy_report: how well estimators predict for new and for known groups, and the object that says so."""
 
 import warnings
 from functools import cached_property
@@ -13,7 +13,8 @@ from sklmm.accuracy.baselines import resolve_estimators
 from sklmm.accuracy.data import read_data
 from sklmm.accuracy.evaluation import evaluate
 from sklmm.accuracy.html import report_html
-from sklmm.accuracy.metrics import compute_metrics, metric_columns
+from sklmm.accuracy.kinds import KINDS, kind_of
+from sklmm.accuracy.metrics import metric_columns
 from sklmm.accuracy.resampling import resample_metrics
 from sklmm.accuracy.scenarios import plan_scenarios
 from sklmm.accuracy.text import notes_on_rows, notes_on_warnings, report_document
@@ -44,6 +45,7 @@ def accuracy_report(
     offset=None,
     offset_feature=None,
     trials=None,
+    kind=None,
     random_effects=None,
     link="logit",
     positive=None,
@@ -51,34 +53,39 @@ def accuracy_report(
     random_state=None,
     verbose=0,
 ):
-    """Cross-validate classifiers on rows that come in groups, and report how well they predict, and for whom.
+    """Cross-validate estimators on rows that come in groups, and report how well they predict, and for whom.
+
+    Outcomes are two classes or measured numbers, see `kind`.
 
     Parameters
     ----------
-    estimators : None, str, classifier, list of these, or dict of name -> str or classifier
-        Any binary classifier of scikit-learn with `predict_proba`, cloned for every fit, or the name of a known one:
+    estimators : None, str, estimator, list of these, or dict of name -> str or estimator
+        Any binary classifier of scikit-learn with `predict_proba`, or any regressor, cloned for every fit, or the name
+        of a known one; linear where outcomes are numbers:
 
-        - "mixed": `MixedLogisticRegression`, a random intercept for each grouping factor or `random_effects`;
+        - "mixed": `MixedLogisticRegression` or `MixedLinearRegression`, a random intercept for each grouping factor or
+          `random_effects`;
         - "mixed, u = 0": the same fit, predicting for the typical group (``predict_effects="zero"``);
-        - "gee": `GEELogisticRegression`, clusters are the groups of `split_by`;
-        - "pooled": plain logistic regression, which knows no groups;
+        - "gee": `GEELogisticRegression` or `GEELinearRegression`, clusters are the groups of `split_by`;
+        - "pooled": plain logistic regression or least squares, which knows no groups;
         - "dummies": a fixed effect for each group of each factor, with a normal prior of standard deviation 10 so that
           groups with one outcome have finite effects; unknown groups get the average effect;
-        - "separate": a logistic regression for each group of `split_by`, with normal priors of standard deviation 2.5
-          on slopes of standardised features and 10 on the intercept; unknown groups get the pooled model.
+        - "separate": a regression for each group of `split_by`, with normal priors of standard deviation 2.5
+          on slopes of standardised features and 10 on the intercept; unknown groups get the pooled model. Of numbers
+          these priors are in units of the residual's standard deviation.
 
         None is all but the second. The first in the list is the one that others are compared with. For those known by
         name, columns of strings or categories become indicators (a column of two categories keeps its name).
     X : {array-like, dataframe} of shape (n_samples, n_features)
     y : array-like of shape (n_samples,)
-        Any two labels. Probabilities are those of the second. With `trials` numbers of successes.
+        Any two labels. Probabilities are those of the second. With `trials` numbers of successes. Or numbers.
     groups : array-like, default=None
         Group labels: 1-D, or a column a factor, as in the estimators' `fit`. They are handed to `fit` and
-        `predict_proba` of those classifiers that take ``groups=`` (to the last step of a pipeline; elsewhere by
-        metadata routing, where it is enabled): all factors to mixed models, the one of `split_by` to others, and to
-        searches whose `cv` holds groups out. Other classifiers see X, which does not hold the groups.
+        `predict_proba` (or `predict`) of those estimators that take ``groups=`` (to the last step of a pipeline;
+        elsewhere by metadata routing, where it is enabled): all factors to mixed models, the one of `split_by` to
+        others, and to searches whose `cv` holds groups out. Other estimators see X, which does not hold the groups.
     group_features : None, str, int, list of them, or callable, default=None
-        Columns of X that hold the groups, in place of `groups`. Classifiers with a `group_features` of their own, and
+        Columns of X that hold the groups, in place of `groups`. Estimators with a `group_features` of their own, and
         those that do not take groups, see X as it is, grouping columns included; others see it without these columns,
         and are handed the groups.
     split_by : str, default=None
@@ -93,13 +100,14 @@ def accuracy_report(
         - "known groups": further rows of groups that have rows in training: the rows of each group are spread evenly
           over the folds, by chance;
         - "updated groups": as "new groups", but the first `update_rows` rows of each tested group are shown to the
-          fitted model by `update_groups` (of a search to the best it found), and its other rows are tested. Classifiers
+          fitted model by `update_groups` (of a search to the best it found), and its other rows are tested. Estimators
           without that method predict these rows as of new groups. Groups with no other rows are left out.
     metrics : list of str, default=None
         Of "log loss", "Brier", "ROC AUC", "AUC within groups", "AUC between groups", "average precision", "accuracy",
         "balanced accuracy", "in-class accuracy" (the columns "sensitivity" and "specificity"), "calibration slope",
-        "calibration intercept", "expected calibration error"; see ``sklmm.accuracy.metrics.METRICS``. None is
-        all.
+        "calibration intercept", "expected calibration error"; see ``sklmm.accuracy.metrics.METRICS``. Of numbers
+        "RMSE", "MAE", "R2", "R2 within groups", "R2 between groups", "calibration slope", and of the 90 % intervals
+        of estimators that give some "coverage" and "width". None is all.
     threshold : float, default=0.5
         Probability from which on the second class is predicted, for accuracies.
     level : float, default=0.95
@@ -110,7 +118,7 @@ def accuracy_report(
         See `scenarios`.
     time : array-like of shape (n_samples,), default=None
         Numbers or dates. They say which rows of a group come first (None: the order of the rows, the honest one where
-        rows were recorded in time), and are handed to classifiers whose `fit` takes ``time=``.
+        rows were recorded in time), and are handed to estimators whose `fit` takes ``time=``.
     sample_weight : array-like of shape (n_samples,), default=None
         How many rows each row counts for: in fits, of which all must take ``sample_weight=``, in updates of groups, and
         in metrics. Such a row is in one fold, and with 0 in none.
@@ -125,6 +133,9 @@ def accuracy_report(
         Numbers of trials, of which y are successes: a row of X is a line of counts, and two weighted rows to
         estimators (see `sklmm.expand_counts`), of the classes 0 and 1. A line is in one fold, `update_rows` and `cv`
         are of lines, and metrics count trials. A model with a formula of counts finds them in X, line by line.
+    kind : {"numbers", "classes"}, default=None
+        What outcomes are. None: what the estimators predict that are not given by name; if there are none, numbers
+        where y holds more than two different ones.
     random_effects : None, str or list of str, default=None
         Of "mixed", see `MixedLogisticRegression`.
     link : {"logit", "probit", "cloglog"}, default="logit"
@@ -190,14 +201,16 @@ def accuracy_report(
     >>> len(lines), report.predictions["line"].nunique(), int(report.predictions["weight"].sum())
     (56, 56, 842)
     """
-    names = _check_settings(metrics, threshold, level, n_resamples)
+    kind = kind_of(kind, estimators, y, trials)
+    names = _check_settings(metrics, threshold, level, n_resamples, kind)
     data = read_data(
-        X, y, groups, group_features, split_by, time, sample_weight, offset, offset_feature, trials
+        X, y, groups, group_features, split_by, time, sample_weight, offset, offset_feature, trials, kind
     )
-    event_of(data.classes, positive)
+    if kind.has_classes:
+        event_of(data.classes, positive)
     candidates = resolve_estimators(
         DEFAULT_ESTIMATORS if estimators is None else estimators, group_features is not None, random_effects, link,
-        positive,
+        positive, kind,
     )  # fmt: skip
     folds_seed, resampling_seed = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=2)
     plan = plan_scenarios(
@@ -212,6 +225,7 @@ def accuracy_report(
         order=data.time,
         random_state=int(folds_seed),
         lines=data.lines,
+        has_classes=kind.has_classes,
     )
     evaluation = evaluate(data, plan, candidates, n_jobs=n_jobs, verbose=verbose)
     for name, category, text in evaluation.warnings:
@@ -223,7 +237,7 @@ def accuracy_report(
         for scenario in plan:
             table = resample_metrics(
                 data.target[scenario.rows],
-                evaluation.probabilities[scenario.name],
+                evaluation.predictions[scenario.name],
                 data.codes[scenario.rows],
                 data.weights_of(scenario.rows),
                 metrics=names,
@@ -232,6 +246,7 @@ def accuracy_report(
                 level=level,
                 random_state=int(resampling_seed),
                 folds=scenario.fold_numbers,
+                kind=kind,
             )
             table.insert(0, "scenario", scenario.name)
             summary.append(table)
@@ -251,9 +266,9 @@ def accuracy_report(
     )
 
 
-def _check_settings(metrics, threshold, level, n_resamples):
+def _check_settings(metrics, threshold, level, n_resamples, kind):
     """The columns of the metrics, everything checked before the first fit."""
-    columns = metric_columns(metrics)
+    columns = metric_columns(metrics, kind.metrics)
     for value, what in ((threshold, "threshold"), (level, "level")):
         if isinstance(value, (bool, str)) or not 0 < value < 1:
             raise ValueError(f"{what} must be a number between 0 and 1, got {value!r}")
@@ -263,7 +278,7 @@ def _check_settings(metrics, threshold, level, n_resamples):
 
 
 class AccuracyReport:
-    """How well classifiers predict, by scenario: ``print`` it, or take its tables. Made by `accuracy_report`.
+    """How well estimators predict, by scenario: ``print`` it, or take its tables. Made by `accuracy_report`.
 
     Attributes
     ----------
@@ -276,13 +291,15 @@ class AccuracyReport:
     predictions : DataFrame
         A row for each estimator, scenario and tested row: "estimator", "scenario", "fold", "row" (position in X),
         "group" (of `factor`), "y" (1 for the second class), "probability" (of the second class); and "weight", if there
-        was a `sample_weight`. Of counts two for each tested line, one for its successes and one for the others, with
+        was a `sample_weight`. Of numbers "prediction", "lower", "upper" (of 90 % intervals, or NaN) in place of
+        "probability". Of counts two for each tested line, one for its successes and one for the others, with
         "line" in place of "row", and "weight" the numbers of trials.
     estimators : list of str
     scenarios : list of str
     metrics : list of str
         Columns of `scores`, and values of "metric" in `summary`.
-    classes : ndarray of shape (2,)
+    kind : {"classes", "numbers"}
+    classes : ndarray of shape (2,), or None of numbers
     factor : str
         The grouping factor that is split by.
     level : float
@@ -300,26 +317,26 @@ class AccuracyReport:
     def __init__(self, *, data, plan, evaluation, summary, metrics, threshold, level, n_resamples, notes=()):
         self.summary = summary
         self.scenarios = [scenario.name for scenario in plan]
-        self.estimators = list(evaluation.probabilities[self.scenarios[0]])
+        self.estimators = list(evaluation.predictions[self.scenarios[0]])
         self.metrics = metrics
-        self.classes = data.classes
+        self.kind, self.classes = data.kind.name, data.classes
         self.factor = data.factor
         self.threshold, self.level, self.n_resamples = threshold, level, n_resamples
         self.warnings = evaluation.warnings
         self.unit = "row" if data.lines is None else "line"
         self.notes = [*notes_on_rows(plan, data.factor, self.unit), *notes, *notes_on_warnings(evaluation.warnings)]
         # No features: what was predicted for whom is enough for every table and picture.
-        self._plan, self._probabilities, self._times = plan, evaluation.probabilities, evaluation.times
+        self._plan, self._predictions, self._times = plan, evaluation.predictions, evaluation.times
         self._target, self._codes, self._levels, self._weights = data.target, data.codes, data.levels, data.weights
         self._lines = None if data.lines is None else data.lines.of_row
 
     @cached_property
     def predictions(self):
         """A row for each estimator, scenario and tested row."""
-        parts = []
+        parts, of_kind = [], KINDS[self.kind]
         for scenario in self._plan:
             rows = scenario.rows
-            for name, probability in self._probabilities[scenario.name].items():
+            for name, predicted in self._predictions[scenario.name].items():
                 parts.append(
                     {
                         "estimator": np.full(len(rows), self.estimators.index(name), dtype=np.int16),
@@ -328,7 +345,7 @@ class AccuracyReport:
                         self.unit: rows if self._lines is None else self._lines[rows],
                         "group": self._codes[rows],
                         "y": self._target[rows],
-                        "probability": probability,
+                        **dict(zip(of_kind.columns, np.atleast_2d(predicted.T), strict=True)),
                     }
                 )
                 if self._weights is not None:
@@ -344,12 +361,12 @@ class AccuracyReport:
         found = []
         for scenario in self._plan:
             rows, numbers = scenario.rows, scenario.fold_numbers
-            for name, probability in self._probabilities[scenario.name].items():
+            for name, predicted in self._predictions[scenario.name].items():
                 for fold in scenario.folds:
                     here = numbers == fold.number
-                    values = compute_metrics(
+                    values = KINDS[self.kind].compute(
                         self._target[rows[here]],
-                        probability[here],
+                        predicted[here],
                         self._codes[rows[here]],
                         None if self._weights is None else self._weights[rows[here]],
                         metrics=self.metrics,
@@ -379,7 +396,7 @@ class AccuracyReport:
     # Pictures and pages -------------------------------------------------------------------------------------
 
     def plot_roc(self, scenario=None, ax=None, **options):
-        """Receiver operating characteristic of each estimator. Needs matplotlib.
+        """Receiver operating characteristic of each classifier. Needs matplotlib.
 
         Parameters
         ----------
@@ -395,6 +412,24 @@ class AccuracyReport:
         ax : matplotlib Axes, or ndarray of Axes for several panels
         """
         return plots.plot_roc(self, scenario=scenario, ax=ax, **options)
+
+    def plot_predicted(self, scenario=None, ax=None, **options):
+        """Outcomes over predictions, of numbers, a panel an estimator and scenario. Needs matplotlib.
+
+        Parameters
+        ----------
+        scenario : str or list of str, default=None
+            None: all, side by side.
+        ax : matplotlib Axes or array of them, default=None
+            One an estimator and scenario, scenarios varying fastest. None makes a figure.
+        **options
+            Of `sklmm.accuracy.plots.plot_predicted`.
+
+        Returns
+        -------
+        ax : matplotlib Axes, or ndarray of Axes for several panels
+        """
+        return plots.plot_predicted(self, scenario=scenario, ax=ax, **options)
 
     def plot_calibration(self, scenario=None, ax=None, **options):
         """Calibration curve of each estimator. Needs matplotlib.
@@ -412,12 +447,13 @@ class AccuracyReport:
         """
         return plots.plot_calibration(self, scenario=scenario, ax=ax, **options)
 
-    def plot_comparison(self, metric="log loss", scenario=None, ax=None, **options):
+    def plot_comparison(self, metric=None, scenario=None, ax=None, **options):
         """Metrics of each estimator, or their differences to the first, with intervals. Needs matplotlib.
 
         Parameters
         ----------
-        metric : str or list of str, default="log loss"
+        metric : str or list of str, default=None
+            None: the one that estimators are ranked by, the log loss or the RMSE if the report has it.
         scenario, ax
             As in `plot_roc`.
         **options

@@ -23,14 +23,15 @@ from scipy import stats
 from sklearn.utils import check_random_state
 
 from sklmm.accuracy._of_counts import MetricsOfCounts
+from sklmm.accuracy.kinds import CLASSES
 from sklmm.accuracy.metrics import metric_columns, metric_of
-from sklmm.accuracy.rows import read_rows
 from sklmm.exceptions import FewClustersWarning
 from sklmm.inference.wald import check_level
 from sklmm.messages import warn
 
 FEW_GROUPS = 10
 _WIDTH = 64  # resamples at a time
+_SAME = 1e-8
 _MOST_COUNTS = 4_000_000  # counts at a time, where that is fewer resamples
 
 _COLUMNS = (
@@ -41,7 +42,7 @@ _COLUMNS = (
 
 def resample_metrics(
     y,
-    probabilities,
+    predictions,
     group_codes,
     weights=None,
     *,
@@ -51,15 +52,16 @@ def resample_metrics(
     n_resamples=1000,
     level=0.95,
     random_state=None,
+    kind=CLASSES,
 ):
     """Metrics of several estimators on the same rows, with standard errors, intervals and differences to the first.
 
     Parameters
     ----------
     y : array-like of shape (n,)
-        Outcomes, 0 or 1.
-    probabilities : dict of str -> array-like of shape (n,)
-        Each estimator's predicted probability of outcome 1.
+        Outcomes: 0 or 1, or numbers.
+    predictions : dict of str -> array-like
+        What each estimator predicts: the probability of outcome 1, a number a row; or see `read_number_rows`.
     group_codes : array-like of shape (n,)
         Group of each row: integers or any other labels.
     weights : array-like of shape (n,), optional
@@ -115,37 +117,39 @@ def resample_metrics(
     >>> table.set_index("estimator")["difference"].round(2).to_dict()
     {'truth': nan, 'half': 0.1}
     """
-    columns = metric_columns(metrics)
+    columns = metric_columns(metrics, kind.metrics)
     level = check_level(level)
     if isinstance(n_resamples, bool) or not isinstance(n_resamples, (int, np.integer)) or n_resamples < 2:
         raise ValueError(f"n_resamples must be an integer >= 2, got {n_resamples!r}")
-    if not probabilities:
-        raise ValueError("probabilities is empty: give at least one estimator's")
+    if not predictions:
+        raise ValueError("predictions is empty: give at least one estimator's")
     of_counts = {
         name: MetricsOfCounts(
-            read_rows(y, probability, group_codes, weights, threshold=threshold, folds=folds), columns
+            kind.read_rows(y, predicted, group_codes, weights, threshold=threshold, folds=folds), columns, kind.metrics
         )
-        for name, probability in probabilities.items()
+        for name, predicted in predictions.items()
     }
+    shifted = [metric_of(column, kind.metrics).grows_by_noise for column in columns]
     n_groups = next(iter(of_counts.values())).n_groups
     _warn_of_few(n_groups)
     # The rows themselves are every group once.
     estimates = {name: metrics_of(np.ones((n_groups, 1)))[0] for name, metrics_of in of_counts.items()}
 
-    resampled = {name: np.full((n_resamples, len(columns)), np.nan) for name in probabilities}
+    resampled = {name: np.full((n_resamples, len(columns)), np.nan) for name in predictions}
     if n_groups > 1:
         for rows, counts in _draw(n_groups, n_resamples, random_state):
             for name, metrics_of in of_counts.items():
                 resampled[name][rows] = metrics_of(counts)
 
-    first = next(iter(probabilities))
+    first, in_units = next(iter(predictions)), [metric_of(column, kind.metrics).in_units for column in columns]
     tables = []
-    for name in probabilities:
-        own = _spread(estimates[name], resampled[name], columns, level, n_groups)
+    for name in predictions:
+        own = _spread(estimates[name], resampled[name], shifted, level, n_groups)
         change = np.full((4, len(columns)), np.nan)
         if name != first:
-            difference = estimates[name] - estimates[first]
-            change = [difference, *_spread(difference, resampled[name] - resampled[first], columns, level, n_groups)]
+            difference = _difference(estimates[name], estimates[first], in_units)
+            differences = _difference(resampled[name], resampled[first], in_units)
+            change = [difference, *_spread(difference, differences, shifted, level, n_groups)]
         table = pd.DataFrame(dict(zip(_COLUMNS, [estimates[name], *own, *change], strict=True)))
         table.insert(0, "metric", columns)
         table.insert(0, "estimator", name)
@@ -180,18 +184,25 @@ def _draw(n_groups, n_resamples, random_state):
         yield rows, counts
 
 
-def _spread(estimates, resampled, columns, level, n_groups):
+def _difference(values, of_first, in_units):
+    """Differences, a metric a column; 0 where they are what fits leave: of balanced rows many linear models agree."""
+    size = np.maximum(np.abs(values), np.abs(of_first))
+    difference = values - of_first
+    return np.where(np.abs(difference) <= _SAME * np.where(in_units, size, np.maximum(size, 1.0)), 0.0, difference)
+
+
+def _spread(estimates, resampled, shifted, level, n_groups):
     """Standard errors and limits of intervals, a number a column."""
     if n_groups < 2:
-        return np.full((3, len(columns)), np.nan)
+        return np.full((3, len(shifted)), np.nan)
     reach = np.sqrt(n_groups / (n_groups - 1)) * stats.t.ppf((1 + level) / 2, n_groups - 1)
     tails = stats.norm.cdf([-reach, reach])
-    out = np.full((3, len(columns)), np.nan)
-    for j, column in enumerate(columns):
+    out = np.full((3, len(shifted)), np.nan)
+    for j, is_shifted in enumerate(shifted):
         values = resampled[:, j]
         values = values[np.isfinite(values)]
         if len(values) < 2 or not np.isfinite(estimates[j]):
             continue
-        shift = estimates[j] - values.mean() if metric_of(column).grows_by_noise else 0.0
+        shift = estimates[j] - values.mean() if is_shifted else 0.0
         out[:, j] = values.std(ddof=1), *(np.quantile(values, tails) + shift)
     return out

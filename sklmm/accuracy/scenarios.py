@@ -1,7 +1,7 @@
 """The questions that a report asks, as splits of the rows: new groups, known groups, groups after a few rows.
 
-Everything here works on positions of rows, on integer codes of groups and on 0/1 outcomes: neither an index nor the
-type of the labels has a say in who is tested where.
+Everything here works on positions of rows, on integer codes of groups and on outcomes as numbers: neither an index nor
+the type of the labels has a say in who is tested where.
 """
 
 import warnings
@@ -118,6 +118,7 @@ def plan_scenarios(
     order=None,
     random_state=None,
     lines=None,
+    has_classes=True,
 ):
     """Splits of the rows for each scenario.
 
@@ -126,7 +127,7 @@ def plan_scenarios(
     scenarios : str or sequence of str
         Of "new groups", "known groups", "updated groups".
     y : ndarray of shape (n,)
-        Outcomes, 0 or 1.
+        Outcomes.
     codes : ndarray of shape (n,)
         Group of each row, from 0.
     factor : str
@@ -145,6 +146,8 @@ def plan_scenarios(
         A scenario's splits do not depend on which others are asked for.
     lines : Lines, optional
         Where y and its like have a row or two for each line of counts: no line is split, and update_rows counts lines.
+    has_classes : bool, default=True
+        Whether outcomes are 0 or 1, of which folds of new groups then have like shares, and fits need both.
 
     Returns
     -------
@@ -161,7 +164,7 @@ def plan_scenarios(
     new_seed, known_seed = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=2)
     counted = np.ones(len(y), dtype=bool) if counted is None else counted
     given = (X, y, codes) if lines is None else (lines.X, lines.y, lines.codes)
-    rows = _CountedRows(y, codes, counted, factor, given, lines)
+    rows = _CountedRows(np.asarray(y) if has_classes else np.zeros(len(y)), codes, counted, factor, given, lines)
     plan, held_out = [], {}
     for name in names:
         if name in _HOLD_GROUPS_OUT:
@@ -186,14 +189,16 @@ class _CountedRows:
 
     Attributes
     ----------
-    y, codes, counted : ndarray of shape (n,)
+    strata : ndarray of shape (n,)
+        Of which folds of new groups have like shares, and trainings all.
+    codes, counted : ndarray of shape (n,)
     factor : str
     given : tuple
         X, y and groups for splitters of the caller's.
     lines : Lines or None
     """
 
-    y: np.ndarray
+    strata: np.ndarray
     codes: np.ndarray
     counted: np.ndarray
     factor: str
@@ -273,7 +278,7 @@ def _new_group_folds(cv, rows, name, seed):
             # That a class has fewer rows than there are folds is no trouble unless a training fold lacks it (below).
             warnings.simplefilter("ignore", UserWarning)
             try:
-                splits = list(splitter.split(np.empty(len(counted)), rows.y[counted], codes[counted]))
+                splits = list(splitter.split(np.empty(len(counted)), rows.strata[counted], codes[counted]))
             except ValueError as error:
                 raise ValueError(f"cv={cv} folds of {name} cannot be made: {error}") from error
         splits = [(counted[train], counted[test]) for train, test in splits]
@@ -378,8 +383,8 @@ def _as_folds(splits, rows, name, lines=None):
     """Folds of the rows that count, from pairs of positions or masks, of rows or of lines, checked."""
     if not splits:
         raise ValueError(f"cv gives no splits for {name}")
-    y, counted = rows.y, rows.counted
-    folds, times_tested = [], np.zeros(len(y), dtype=np.intp)
+    strata, counted = rows.strata, rows.counted
+    folds, times_tested = [], np.zeros(len(strata), dtype=np.intp)
     for number, split in enumerate(splits, start=1):
         where = f"cv: fold {number} of {name}"
         try:
@@ -387,16 +392,16 @@ def _as_folds(splits, rows, name, lines=None):
         except (TypeError, ValueError):
             raise ValueError(f"{where} is not a pair (train, test)") from None
         if lines is None:
-            train, test = (_positions(part, len(y), where) for part in (train, test))
+            train, test = (_positions(part, len(strata), where) for part in (train, test))
         else:
             train, test = (lines.rows(_positions(part, len(lines.y), where, "line")) for part in (train, test))
         train, test = train[counted[train]], test[counted[test]]
         if not test.size:
             raise ValueError(f"{where} tests no row")
-        times_tested += np.bincount(test, minlength=len(y))
+        times_tested += np.bincount(test, minlength=len(strata))
         if np.isin(test, train).any():
             raise ValueError(f"{where} trains on rows that it tests")
-        if train.size == 0 or y[train].min() == y[train].max():
+        if train.size == 0 or len(np.unique(strata[train])) < len(np.unique(strata)):
             raise ValueError(
                 f"{where} has {'one class only' if train.size else 'no row'} to train on; lower the number of folds, "
                 "or give more rows"

@@ -2,16 +2,14 @@
 
 import numpy as np
 
+from sklmm.accuracy.kinds import KINDS
 from sklmm.accuracy.metrics import metric_of
-from sklmm.messages import shown_label
 from sklmm.reporting import numbers as _numbers
 from sklmm.reporting import rendering as _render
 
 
 def report_document(report):
     """The document that a report prints, see `sklmm.reporting.rendering`."""
-    other, one = (shown_label(label) for label in report.classes)
-    share = np.average(report._target, weights=report._weights)
     many, n = f"{report.unit}s", len(report._target) if report._lines is None else len(np.unique(report._lines))
     if report._weights is None:
         counted = ""
@@ -22,7 +20,7 @@ def report_document(report):
     of_all = "rows" if report._lines is None else "trials"
     folds = sorted({len(scenario.folds) for scenario in report._plan})
     facts = [
-        ("Outcome", f"probability of {one} (against {other}), which {share:.1%} of the {of_all} have"),
+        ("Outcome", KINDS[report.kind].outcome(report._target, report._weights, report.classes, of_all)),
         (many.capitalize(), f"{n:,} in {len(report._levels):,} groups of {report.factor}{counted}"),
         ("Folds", " or ".join(map(str, folds))),
         ("Standard errors", f"from resampling groups {report.n_resamples:,} times"),
@@ -38,7 +36,7 @@ def scenario_tables(report, scenario):
     estimates, differences = [], []
     for metric, part in table.groupby("metric", sort=False, observed=True):
         part = part.set_index("estimator").reindex(report.estimators)
-        write = number_writer(part, metric)
+        write = number_writer(part, metric_of(metric, KINDS[report.kind].metrics))
         estimates.append([metric, *(f"{write(row.estimate)} ± {write(row.std_error)}" for row in part.itertuples())])
         differences.append([metric, *(_interval(row, write) for row in part.loc[others].itertuples())])
     name = scenario.name.capitalize()
@@ -73,14 +71,17 @@ def notes_on_warnings(found):
     return [f"{name}, {category.__name__} {text}" for name, category, text in found]
 
 
-def number_writer(part, column):
+def number_writer(part, metric):
     """How to write a metric's numbers: so many decimals that two digits show of the smallest standard error.
 
     Errors of differences count: they are smaller, and decimals matter as long as they tell estimators apart.
     """
     scales = part[["std_error", "difference_std_error"]].to_numpy(dtype=float)
     scales = scales[np.isfinite(scales) & (scales > 0)]
-    fewest, most = metric_of(column).decimals
+    fewest, most = metric.decimals
+    largest = part["estimate"].max()
+    if metric.in_units and largest > 0:
+        fewest, most = (int(max(digits - 1 - np.floor(np.log10(largest)), 0)) for digits in metric.decimals)
     decimals = int(np.clip(1 - np.floor(np.log10(scales.min())), fewest, most)) if scales.size else most
     return lambda value: _numbers.fixed(value, decimals)
 

@@ -1,4 +1,7 @@
-"""Plain, group-wise and fixed-effects logistic regression: what partial pooling is to be compared with.
+"""Plain, group-wise and fixed-effects regression: what partial pooling is to be compared with.
+
+Here of two classes, logistic; of measured outcomes in `unpooled_of_numbers`. What differs is the outcome, an object
+that says the log-likelihood of rows, its derivatives, and where to begin.
 
 Fitted by Newton's method on the penalised log-likelihood, which is strictly concave: one number a group is eliminated
 from the Newton system of fixed effects, and the systems of separate models are solved in one batch, so that 10,000
@@ -22,23 +25,49 @@ _TOL = 1e-9  # what a Newton step may still promise in log-likelihood
 _MAX_ITER = 100
 
 
-class _LogitClassifier(ClassifierMixin, BaseEstimator):
-    """A binary classifier with a linear predictor of its own, on standardised features.
+class LogitOutcome:
+    """Outcomes 0 and 1 whose log odds are the linear predictor."""
+
+    @staticmethod
+    def log_likelihood(y, eta):
+        """Of each row."""
+        return y * eta - np.logaddexp(0.0, eta)
+
+    @staticmethod
+    def mean(eta):
+        """The expected outcome."""
+        return expit(eta)
+
+    @staticmethod
+    def curvature(mean, weights):
+        """Of each row's log-likelihood, times its weight, by its expected outcome."""
+        return weights * mean * (1.0 - mean)
+
+    @staticmethod
+    def intercept(y, weights, offset):
+        """Where to begin: the intercept of rows whose offsets are all at their mean."""
+        return logit(np.average(y, weights=weights)) - np.average(offset, weights=weights)
+
+
+class Unpooled(BaseEstimator):
+    """A regression with a linear predictor of its own, on standardised features.
+
+    The kind of outcome says `_outcome`, and `_read_outcomes(y, weights, offset)`: outcomes as numbers, and offsets.
 
     An offset, in `fit` and in predictions, is added to the linear predictor: a feature whose coefficient is 1, and that
     no prior shrinks.
     """
 
     def _start(self, X, y, sample_weight, offset):
-        """Standardised features with a leading 1, outcomes as 0 and 1, counts of rows, all positive, and offsets."""
+        """Standardised features with a leading 1, outcomes as numbers, counts of rows, all positive, and offsets."""
         X = np.asarray(X, dtype=np.float64)
-        target, self.classes_ = encode_target(y)
         weights = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         self._center = np.average(X, axis=0, weights=weights)
         scale = np.sqrt(np.average((X - self._center) ** 2, axis=0, weights=weights))
         self._scale = np.where(scale > 1e-12 * np.abs(self._center), scale, np.inf)  # a constant is no feature
         offset = np.zeros(len(X)) if offset is None else read_offset(offset, len(X))
-        return self._columns(X), target.astype(np.float64), weights, offset
+        target, offset = self._read_outcomes(y, weights, offset)
+        return self._columns(X), target, weights, offset
 
     def _columns(self, X):
         X = np.asarray(X, dtype=np.float64)
@@ -47,32 +76,21 @@ class _LogitClassifier(ClassifierMixin, BaseEstimator):
         np.divide(X - self._center, self._scale, out=Z[:, 1:])
         return Z
 
-    def predict_proba(self, X, groups=None, offset=None):
-        """Probabilities of the two classes; `groups` and `offset` as in `fit`, groups None for unknown ones."""
-        eta = self._linear_predictor(self._columns(X), groups)
-        if offset is not None:
-            eta = eta + read_offset(offset, len(eta))
-        return np.column_stack([expit(-eta), expit(eta)])
 
-    def predict(self, X, groups=None, offset=None):
-        """The more likely class."""
-        return self.classes_[(self.predict_proba(X, groups, offset)[:, 1] > 0.5).astype(np.intp)]
-
-
-class PooledClassifier(_LogitClassifier):
-    """Plain logistic regression by maximum likelihood, as if there were no groups."""
+class Pooled(Unpooled):
+    """Plain regression by maximum likelihood, as if there were no groups."""
 
     def fit(self, X, y, sample_weight=None, offset=None):
         """Fit the model to rows X with outcomes y."""
-        self._theta = _pooled(*self._start(X, y, sample_weight, offset))
+        self._theta = _pooled(*self._start(X, y, sample_weight, offset), self._outcome)
         return self
 
     def _linear_predictor(self, Z, groups):
         return Z @ self._theta
 
 
-class SeparateClassifier(_LogitClassifier):
-    """A logistic regression for each group; rows of unknown groups are predicted by the pooled one.
+class Separate(Unpooled):
+    """A regression for each group; rows of unknown groups are predicted by the pooled one.
 
     Groups have few rows, and often one outcome only, so that maximum likelihood has no finite answer. Coefficients are
     posterior modes under weakly informative priors: normal with standard deviation `slope_sd` for the slopes of
@@ -103,12 +121,12 @@ class SeparateClassifier(_LogitClassifier):
         if others:
             raise ValueError("separate models are of one grouping factor")
         codes, self._levels = encode_groups(labels, name)
-        pooled = _pooled(Z, target, weights, offset)
+        pooled = _pooled(Z, target, weights, offset, self._outcome)
         mean = np.zeros(Z.shape[1])
         mean[0] = pooled[0]
         precision = np.full(Z.shape[1], self.slope_sd**-2.0)
         precision[0] = self.intercept_sd**-2.0
-        each = _fit_each(Z, target, weights, offset, codes, len(self._levels), mean, precision)
+        each = _fit_each(Z, target, weights, offset, codes, len(self._levels), mean, precision, self._outcome)
         self._theta = np.vstack([each, pooled])  # code -1 is the last row
         return self
 
@@ -120,8 +138,8 @@ class SeparateClassifier(_LogitClassifier):
         return np.einsum("ij,ij->i", Z, np.broadcast_to(self._theta[codes], Z.shape))
 
 
-class GroupDummiesClassifier(_LogitClassifier):
-    """Logistic regression with a fixed effect for every group: no pooling of their levels.
+class GroupDummies(Unpooled):
+    """Regression with a fixed effect for every group: no pooling of their levels.
 
     The effect of a group whose rows have one outcome is infinite under maximum likelihood. Effects therefore have a
     normal prior about their average, so wide that it matters to such groups only: with the default standard deviation,
@@ -161,7 +179,7 @@ class GroupDummiesClassifier(_LogitClassifier):
                 "leave out 'dummies'"
             )
         given = target, weights, offset, codes[lead]
-        effects, beta = _fit_with_effects(border, *given, n_levels, precision, penalty)
+        effects, beta = _fit_with_effects(border, *given, n_levels, precision, penalty, self._outcome)
         ends = np.cumsum([Z.shape[1], *(len(self._levels[name]) for name in others)])
         self._beta = beta[: Z.shape[1]]
         self._effects = dict(zip(others, np.split(beta, ends)[1:], strict=False))
@@ -176,6 +194,39 @@ class GroupDummiesClassifier(_LogitClassifier):
         return eta
 
 
+class _Classifier(ClassifierMixin):
+    """Mixin: outcomes are two classes."""
+
+    _outcome = LogitOutcome
+
+    def _read_outcomes(self, y, weights, offset):
+        target, self.classes_ = encode_target(y)
+        return target.astype(np.float64), offset
+
+    def predict_proba(self, X, groups=None, offset=None):
+        """Probabilities of the two classes; `groups` and `offset` as in `fit`, groups None for unknown ones."""
+        eta = self._linear_predictor(self._columns(X), groups)
+        if offset is not None:
+            eta = eta + read_offset(offset, len(eta))
+        return np.column_stack([expit(-eta), expit(eta)])
+
+    def predict(self, X, groups=None, offset=None):
+        """The more likely class."""
+        return self.classes_[(self.predict_proba(X, groups, offset)[:, 1] > 0.5).astype(np.intp)]
+
+
+class PooledClassifier(_Classifier, Pooled):
+    """See `Pooled`."""
+
+
+class SeparateClassifier(_Classifier, Separate):
+    """See `Separate`."""
+
+
+class GroupDummiesClassifier(_Classifier, GroupDummies):
+    """See `GroupDummies`."""
+
+
 # --- Newton's method ----------------------------------------------------------------------------------------
 
 
@@ -183,23 +234,14 @@ def _indicators(codes, n_levels):
     return scipy.sparse.csr_array((np.ones(len(codes)), codes, np.arange(len(codes) + 1)), (len(codes), n_levels))
 
 
-def _log_likelihood_rows(y, eta):
-    return y * eta - np.logaddexp(0.0, eta)
-
-
-def _pooled(Z, y, weights, offset):
+def _pooled(Z, y, weights, offset, outcome):
     """Coefficients of one model for all rows."""
     mean, precision = np.zeros(Z.shape[1]), np.full(Z.shape[1], _NEXT_TO_NOTHING)
     precision[0] = 0.0
-    return _fit_each(Z, y, weights, offset, np.zeros(len(y), dtype=np.intp), 1, mean, precision)[0]
+    return _fit_each(Z, y, weights, offset, np.zeros(len(y), dtype=np.intp), 1, mean, precision, outcome)[0]
 
 
-def _first_intercept(y, weights, offset):
-    """Where to begin: the intercept of rows whose offsets are all at their mean."""
-    return logit(np.average(y, weights=weights)) - np.average(offset, weights=weights)
-
-
-def _fit_each(Z, y, weights, offset, codes, n_groups, mean, precision):
+def _fit_each(Z, y, weights, offset, codes, n_groups, mean, precision, outcome):
     """Posterior modes of a model a group, by Newton's method with steps halved group by group until they rise.
 
     Parameters
@@ -211,6 +253,7 @@ def _fit_each(Z, y, weights, offset, codes, n_groups, mean, precision):
     n_groups : int
     mean, precision : ndarray of shape (k,)
         Of the coefficients' independent normal priors.
+    outcome : see `LogitOutcome`
 
     Returns
     -------
@@ -222,7 +265,7 @@ def _fit_each(Z, y, weights, offset, codes, n_groups, mean, precision):
     sizes = np.bincount(codes, minlength=n_groups)
     theta = np.tile(mean, (n_groups, 1))
     if precision[0] == 0:
-        theta[:, 0] = _first_intercept(y, weights, offset)
+        theta[:, 0] = outcome.intercept(y, weights, offset)
 
     def rise(part, columns, y, weights, offset, sizes):
         """One Newton step of some groups: their new coefficients, and what the step promised in log-likelihood."""
@@ -237,14 +280,14 @@ def _fit_each(Z, y, weights, offset, codes, n_groups, mean, precision):
             return np.einsum("ij,ji->i", theta.repeat(sizes, axis=0), columns) + offset
 
         def objective(theta, eta):
-            return sums(weights * _log_likelihood_rows(y, eta)) - 0.5 * ((theta - mean) ** 2) @ precision
+            return sums(weights * outcome.log_likelihood(y, eta)) - 0.5 * ((theta - mean) ** 2) @ precision
 
         eta = linear_predictor(part)
-        p = expit(eta)
-        gradient = np.column_stack([sums(weights * (y - p) * column) for column in columns])
+        mu = outcome.mean(eta)
+        gradient = np.column_stack([sums(weights * (y - mu) * column) for column in columns])
         gradient -= precision * (part - mean)
         hessian = np.empty((len(part), k, k))
-        weight = weights * p * (1.0 - p)
+        weight = outcome.curvature(mu, weights)
         if len(part) == 1:
             hessian[0] = (weight * columns) @ columns.T
         else:
@@ -276,7 +319,7 @@ def _fit_each(Z, y, weights, offset, codes, n_groups, mean, precision):
     return theta
 
 
-def _fit_with_effects(B, y, weights, offset, codes, n_levels, precision, penalty):
+def _fit_with_effects(B, y, weights, offset, codes, n_levels, precision, penalty, outcome):
     """Mode of a model with an effect for each level and coefficients of the columns of B.
 
     The Newton system is an arrow: diagonal for the effects a, dense for the coefficients b. Eliminating the effects
@@ -293,6 +336,7 @@ def _fit_with_effects(B, y, weights, offset, codes, n_levels, precision, penalty
         Of the effects' prior.
     penalty : ndarray of shape (q,)
         Precisions of the coefficients' priors.
+    outcome : see `LogitOutcome`
 
     Returns
     -------
@@ -301,16 +345,16 @@ def _fit_with_effects(B, y, weights, offset, codes, n_levels, precision, penalty
     """
     sum_rows = _indicators(codes, n_levels).T.tocsr()
     a, b = np.zeros(n_levels), np.zeros(B.shape[1])
-    b[0] = _first_intercept(y, weights, offset)
+    b[0] = outcome.intercept(y, weights, offset)
 
     def objective(a, b, eta):
-        return weights @ _log_likelihood_rows(y, eta) - 0.5 * (precision * (a @ a) + penalty @ b**2)
+        return weights @ outcome.log_likelihood(y, eta) - 0.5 * (precision * (a @ a) + penalty @ b**2)
 
     eta = a[codes] + B @ b + offset
     value = objective(a, b, eta)
     for _ in range(_MAX_ITER):
-        p = expit(eta)
-        weight, residual = weights * p * (1.0 - p), weights * (y - p)
+        mu = outcome.mean(eta)
+        weight, residual = outcome.curvature(mu, weights), weights * (y - mu)
         gradient_a = np.bincount(codes, residual, n_levels) - precision * a
         gradient_b = B.T @ residual - penalty * b
         diagonal = np.bincount(codes, weight, n_levels) + precision

@@ -24,6 +24,7 @@ examples:
   python -m sklmm report answers.csv --target r2 --groups id item --exclude resp
   python -m sklmm report visits.csv --target wheeze --groups child --time age --drop-missing
   python -m sklmm report herds.csv --target sick --trials animals --groups herd --offset log_days --link cloglog
+  python -m sklmm report sleep.csv --target Reaction --groups Subject --random-effects "1 + Days | Subject"
 
 Columns of labels are coded as contrasts with their first level, named column[level]; columns of numbers stay numbers,
 but for those named in --categorical. Random effects are in lme4's bar notation, names with spaces and the like in
@@ -79,7 +80,7 @@ def main(argv=None):
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="python -m sklmm", description="Mixed-effects and marginal logistic regression for clustered data."
+        prog="python -m sklmm", description="Mixed-effects and marginal regression for clustered data."
     )
     parser.add_argument("--version", action="version", version=f"sklmm {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
@@ -114,8 +115,10 @@ class _Once(argparse.Action):
 def _add_columns(group):
     one = {"metavar": "COLUMN", "action": _Once}
     some = {"metavar": "COLUMN", "nargs": "+", "action": "extend"}  # options given twice add up
-    text = "what to predict: a column of two values, or see --trials"
+    text = "what to predict: a column of two values, or of numbers, or see --trials"
     group.add_argument("--target", **one, required=True, help=text)
+    text = "what the target is (default: numbers, if it has more than two values, and all are numbers)"
+    group.add_argument("--kind", choices=("numbers", "classes"), help=text)
     text = "the value whose probability is modelled (default: the last in order)"
     group.add_argument("--positive", metavar="LABEL", action=_Once, help=text)
     text = (

@@ -24,6 +24,7 @@ from sklmm.exceptions import (
     WorkingCorrelationWarning,
 )
 from sklmm.gee import GEELogisticRegression
+from sklmm.linear import GEELinearRegression, MixedLinearRegression
 from sklmm.mixed import MixedLogisticRegression
 from sklmm.reporting.rendering import to_html, to_text
 
@@ -72,20 +73,21 @@ def report(options, log):
     log(f"reading {options.data}")
     file = TableFile(options.data, options.sep, options.decimal, options.encoding, options.na)
     roles = Roles(**{field.name: getattr(options, field.name) for field in fields(Roles)})
-    table = read_clustered_table(file, roles, positive=options.positive, drop_missing=options.drop_missing)
+    table = read_clustered_table(
+        file, roles, kind=options.kind, positive=options.positive, drop_missing=options.drop_missing
+    )
     for note in table.notes:
         log(f"note: {note}")
     texts, sections = [to_text(table.description)], [("Data", to_html(table.description))]
 
-    how = {"link": options.link, "max_iter": options.max_iter}
-    mixed = MixedLogisticRegression(table.random_effects, n_quadrature=options.n_quadrature, **how)
-    has_times = table.time is not None and table.trials is None  # the two rows of a line have one time
-    gee = GEELogisticRegression(options.correlation or ("ar1" if has_times else "exchangeable"), **how)
+    mixed, gee = _models(table, options)
     data, groups, times = _rows(table)
-    other, one = map(repr, table.labels)
-    outcome = f"probability of {options.target} = {one} (against {other})"
+    outcome = options.target
     if table.trials is not None:
         outcome = f"probability of success in a trial: {options.target} of {options.trials}"
+    elif table.kind == "classes":
+        other, one = map(repr, table.labels)
+        outcome = f"probability of {options.target} = {one} (against {other})"
     for name, model, more in (
         ("mixed model", mixed, {"groups": groups}),
         ("GEE", gee, {"groups": groups.iloc[:, 0], "time": times}),
@@ -109,6 +111,22 @@ def report(options, log):
         title = f"{options.target} by {', '.join(options.groups)}"
         _write(options.out, report_html(accuracy, title=title, sections_before=sections))
     return "\n\n\n".join(texts)
+
+
+def _models(table, options):
+    """The mixed model and the marginal model of the target's kind."""
+    has_times = table.time is not None and table.trials is None  # the two rows of a line have one time
+    correlation = options.correlation or ("ar1" if has_times else "exchangeable")
+    if table.kind == "classes":
+        how = {"link": options.link, "max_iter": options.max_iter}
+        mixed = MixedLogisticRegression(table.random_effects, n_quadrature=options.n_quadrature, **how)
+        return mixed, GEELogisticRegression(correlation, **how)
+    for option, default in (("n_quadrature", "auto"), ("link", "logit")):
+        if getattr(options, option) != default:
+            option = option.replace("_", "-")
+            raise InputError(f"--{option} is for a target of two classes: models of numbers have nothing like it")
+    mixed = MixedLinearRegression(table.random_effects, max_iter=options.max_iter)
+    return mixed, GEELinearRegression(correlation, max_iter=options.max_iter)
 
 
 def _rows(table):
@@ -151,13 +169,14 @@ def _measure(estimators, table, options, log):
                 offset=table.offset, trials=table.trials, random_effects=table.random_effects,
                 split_by=options.groups[0], cv=options.cv, scenarios=options.scenarios,
                 update_rows=options.update_rows, n_jobs=options.n_jobs, random_state=options.random_state,
-                verbose=0 if options.quiet else 1,
+                kind=table.kind, verbose=0 if options.quiet else 1,
             )  # fmt: skip
         except (ValueError, TypeError, MemoryError, RuntimeError) as error:
             raise InputError(f"accuracy: {error}".replace("update_rows", "--update-rows")) from error
     for message in dict.fromkeys(str(warning.message) for warning in caught):
         log(f"warning: {message}")
-    accuracy.classes = np.array(table.labels, dtype=object)  # in place of the 0 and 1 that stand for them
+    if table.labels is not None:
+        accuracy.classes = np.array(table.labels, dtype=object)  # in place of the 0 and 1 that stand for them
     return accuracy
 
 

@@ -27,9 +27,10 @@ class ClusteredTable:
     ----------
     X : DataFrame of float64
         Features; a column of labels is a contrast with its first level for each other one.
-    y : ndarray of int8
-        1 where the target has its second label; with trials float64, numbers of successes.
-    labels : tuple of (str, str)
+    y : ndarray
+        1 where the target has its second label; with trials numbers of successes; or the target's numbers.
+    labels : tuple of (str, str) or None
+        None of numbers.
     groups : DataFrame
         The grouping columns; the first defines the clusters.
     random_effects : list of str or None
@@ -43,7 +44,7 @@ class ClusteredTable:
 
     X: pd.DataFrame
     y: np.ndarray
-    labels: tuple
+    labels: tuple | None
     groups: pd.DataFrame
     random_effects: list | None
     time: np.ndarray | None
@@ -53,14 +54,21 @@ class ClusteredTable:
     offset: np.ndarray | None = None
     trials: np.ndarray | None = None
 
+    @property
+    def kind(self):
+        """What the target is."""
+        return "numbers" if self.labels is None else "classes"
 
-def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
+
+def read_clustered_table(file, roles, *, kind=None, positive=None, drop_missing=False):
     """Read a table and encode its columns.
 
     Parameters
     ----------
     file : TableFile
     roles : Roles
+    kind : {"numbers", "classes"}, default=None
+        What the target is. None: numbers, if it has more than two values, and all are numbers.
     positive : str, default=None
         The label of the target that counts as 1. None: the last one in alphabetical (for numbers, numerical) order.
     drop_missing : bool, default=False
@@ -106,7 +114,9 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
 
     trials = None
     if roles.trials is None:
-        y, outcome = _read_target(frame[roles.target], positive)
+        y, outcome = _read_target(frame[roles.target], kind, positive, file.decimal)
+    elif kind == "numbers":
+        raise InputError("--trials says that the target counts successes, but --kind that it is numbers")
     else:
         y, trials = _read_counts(frame[roles.target], frame[roles.trials])
         outcome = ("failure", "success")
@@ -124,7 +134,7 @@ def read_clustered_table(file, roles, *, positive=None, drop_missing=False):
             notes.append(f"Column {name!r} is left out: {left_out[name]}.")
             continue
         if roles.features is None and trials is None:
-            _refuse_target_in_disguise(frame[name], y, roles.target)
+            _refuse_target_in_disguise(frame[name], y, roles.target, has_classes=outcome is not None)
         both = [column for column in encoded if column in columns]
         if both:
             raise InputError(f"two columns of features would be named {both[0]!r}: rename column {name!r}")
@@ -216,10 +226,23 @@ def _refuse_infinite(frame):
 # Columns by role ---------------------------------------------------------------------------------------------
 
 
-def _read_target(column, positive):
-    """The target as 0 and 1, and its two labels."""
+def _read_target(column, kind, positive, decimal):
+    """The target as 0 and 1, and its two labels; or as numbers, and None."""
     name, counts = column.name, column.value_counts()
     counts = counts[counts > 0]
+    texts = counts.index.astype(str).str.replace(decimal, ".", regex=False)
+    numbers = pd.to_numeric(pd.Series(texts), errors="coerce").to_numpy(np.float64)
+    if kind is None and positive is None and len(counts) > 2 and np.isfinite(numbers).all():
+        kind = "numbers"
+    if kind == "numbers":
+        if positive is not None:
+            raise InputError("--positive names a class, but --kind says that the target is numbers")
+        wrong = counts[~np.isfinite(numbers)]
+        if len(wrong):
+            raise InputError(f"--target {name!r} holds {listed(wrong.index, 5)}: no numbers, as --kind says they are")
+        if len(counts) > 1:
+            exact = texts.to_numpy(dtype=str).astype(np.float64)  # which pandas' fast reader is not
+            return exact[counts.index.get_indexer(column)], None
     if len(counts) != 2:
         values = ", ".join(f"{label!r} ({plural(count, 'row')})" for label, count in counts.head(10).items())
         values += ", ..." if len(counts) > 10 else ""
@@ -321,8 +344,13 @@ def _encode(column, notes, decimal):
     return {f"{name}[{level}]": (codes == k).astype(np.float64) for k, level in enumerate(levels) if k}, levels
 
 
-def _refuse_target_in_disguise(column, y, target):
+def _refuse_target_in_disguise(column, y, target, has_classes):
     """A column that nobody named and that says what the target is leaves nothing to model."""
+    advice = "leave it out with --exclude; or, if it is no other form of the target, name it in --features"
+    if not has_classes:
+        if is_numeric_dtype(column.dtype) and abs(np.corrcoef(column.to_numpy(np.float64), y)[0, 1]) > 1 - 1e-12:
+            raise InputError(f"column {column.name!r} is the target {target!r} in other units: {advice}")
+        return
     if is_numeric_dtype(column.dtype):
         if not column.isin([column.min(), column.max()]).all():
             return
@@ -332,7 +360,7 @@ def _refuse_target_in_disguise(column, y, target):
     if share.isin([0, 1]).all():
         raise InputError(
             f"column {column.name!r} determines the target {target!r}: each of its values goes with one of the "
-            "target's; leave it out with --exclude; or, if it is no other form of the target, name it in --features"
+            f"target's; {advice}"
         )
 
 
@@ -378,15 +406,21 @@ def _sorted_levels(levels):
 # Description -------------------------------------------------------------------------------------------------
 
 
+def _target_in_words(table, roles):
+    y, n = table.y, len(table.y)
+    if table.trials is not None:
+        successes, trials = int(y.sum()), int(table.trials.sum())
+        return f"{successes:,} successes of {trials:,} trials, {roles.trials} ({100 * successes / trials:.1f} %)"
+    if table.kind == "numbers":
+        return f"numbers from {y.min():.5g} to {y.max():.5g}, mean {y.mean():.5g}, standard deviation {y.std():.5g}"
+    n_one, (other, one) = int(y.sum()), table.labels
+    return f"{one!r} in {n_one:,} rows ({100 * n_one / n:.1f} %), {other!r} in {n - n_one:,}"
+
+
 def _describe(file, roles, table, levels, frame, n_read, time_unit):
     n = len(table.y)
     rows = f"{n:,}" if n == n_read else f"{n:,} of {n_read:,}; {n_read - n:,} with missing values are left out"
-    n_one, n_all = int(table.y.sum()), n if table.trials is None else int(table.trials.sum())
-    other, one = table.labels
-    shares = f"{one!r} in {n_one:,} rows ({100 * n_one / n_all:.1f} %), {other!r} in {n_all - n_one:,}"
-    if table.trials is not None:
-        shares = f"{n_one:,} successes of {n_all:,} trials, {roles.trials} ({100 * n_one / n_all:.1f} %)"
-    facts = [("Rows", rows), ("Target", f"{roles.target}: {shares}")]
+    facts = [("Rows", rows), ("Target", f"{roles.target}: {_target_in_words(table, roles)}")]
     for name in roles.groups:
         sizes = frame[name].value_counts()
         low, middle, high = sizes.min(), sizes.median(), sizes.max()

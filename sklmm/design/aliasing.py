@@ -7,8 +7,8 @@ from scipy.linalg import lapack
 ALIASED = 1e-11
 CLEAR = 1e-7  # pivots of a Gram matrix above it are right to two digits, whatever follows them
 ROUNDING = 1e-10  # of a column's spread: what is no larger in any row is the rounding error of a constant
-SAMPLE_ROWS = 1024
-CHUNK_ROWS = 1 << 16
+SAMPLE_ROWS = 1024  # rows that tell of most designs
+CHUNK_ROWS = 1 << 16  # rows of a product that is made in pieces
 
 
 def aliased_columns(X, center, inv_scale, sample_weight=None, fit_intercept=True):

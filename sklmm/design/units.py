@@ -5,11 +5,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sklmm.design.aliasing import CHUNK_ROWS, SAMPLE_ROWS
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.structure import FactorStructure, Structure
-
-SAMPLE_ROWS = 1024
-CHUNK_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from sklmm.exceptions import (
 from sklmm.likelihood.more_nodes import STILL
 from sklmm.messages import listed, warn
 
+NOTHING = 1e-12  # of a naive variance: a robust one that is rounding error
 TOLD = 0.1  # standard errors, that better approximations may move an estimate by without a word
 LARGE_SD = 8.0  # between groups, in logits: of 100 groups about 60 have probabilities below 0.02 or above 0.98
 _CALLER = 4  # from here over fit and its callback wrapper to the user's line
@@ -298,7 +299,25 @@ def warn_of_marginal_fit(fit, X, names, correlation, cov_type):
             "or cov_type='naive'",
             FewClustersWarning,
         )
+    elif cov_type != "naive" and not fit.separated:
+        _warn_of_lone_groups(fit, names)
     _warn_of_convergence(fit.report)
+
+
+def _warn_of_lone_groups(fit, names):
+    """Warn of coefficients that a single group tells: its scores sum to 0 at the solution, and are all that a robust
+    covariance knows."""
+    half = fit.coordinates @ fit.bread
+    naive, robust = (half * fit.coordinates).sum(axis=1), (half @ fit.meats[0] * half).sum(axis=1)
+    lone = np.flatnonzero(robust < NOTHING * naive)  # an aliased column has neither
+    if lone.size and fit.dispersion > 0:
+        first = len(naive) - len(names)  # the intercept's place, if there is one
+        lost = ", ".join("the intercept" if j < first else repr(names[j - first]) for j in lone)
+        warn(
+            f"a single group tells the coefficient of {lost}: its robust standard error is 0, which says nothing of "
+            "its error. Use cov_type='naive', or find more groups in which these columns differ",
+            FewClustersWarning,
+        )
 
 
 def warn_of_row_order(correlation):

@@ -146,7 +146,8 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
     notes = _notes_on_fit(estimator, names, vcov)
     if estimator._fitted.trouble:
         notes.append(f"The working correlation {estimator._fitted.trouble}.")
-    notes.append("Coefficients and probabilities are population-averaged: over all clusters, not within one.")
+    what = "probabilities" if family.has_classes else "means"
+    notes.append(f"Coefficients and {what} are population-averaged: over all clusters, not within one.")
     return FitSummary(
         title=f"Marginal {family.regression} (generalized estimating equations)",
         facts=facts,
