@@ -10,6 +10,7 @@ import pytest
 from reference_data import REFERENCE_DIR, model_data
 
 from sklmm import MixedLogisticRegression
+from sklmm.datasets import make_clustered_classification
 from sklmm.design.row_moments import row_moments
 from sklmm.design.units import EffectUnits
 from sklmm.exceptions import NoGroupsWarning, SingularFitWarning
