@@ -14,6 +14,7 @@ from sklmm.design.values import two_values
 from sklmm.estimators.reading import check_number, read_rows
 from sklmm.estimators.running import CallbackSupportMixin, Progress
 from sklmm.estimators.selectors import refuse_coefficients_by_position, refuse_leaving_out_groups
+from sklmm.fitted import FittedLinear
 from sklmm.inference.estimability import dependences
 from sklmm.inference.same_rows import row_signature
 from sklmm.messages import joined
@@ -264,7 +265,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         if precision_weight is not None:
             if named is not None or fitted.positions.get("precision_weight_feature") is not None:
                 raise ValueError("the model finds its precision weights in X: leave out precision_weight=")
-            if not hasattr(fitted, "precision_scale"):
+            if not isinstance(fitted, FittedLinear):
                 raise ValueError("precision_weight is for MixedLinearRegression, whose residuals have a variance")
         elif named is not None and named in getattr(data, "columns", ()):
             precision_weight = data[named]

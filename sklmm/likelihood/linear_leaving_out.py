@@ -18,8 +18,8 @@ from sklmm.likelihood.linear_search import best_theta
 
 LEAST_LEFT = 1e-8  # the share of a direction's information that other clusters must have to tell a coefficient
 NOTHING_KNOWN = 1e30  # variance, relative to that of the fit, in directions that they do not tell
-NUMBERS_AT_ONCE = 1 << 22
-MOST_EXACT = 300  # levels: under a second, and four times as much for twice as many
+NUMBERS_AT_ONCE = 1 << 18
+MOST_EXACT = 300  # levels: 0.6 s, 3 s where variances are 0; four times as much for twice as many
 MOST_STEPS, DONE = 8, 1e-12  # of Newton's method; in log-likelihood
 
 
@@ -55,8 +55,10 @@ class LinearWithout:
         """Fixed effects, the intercept first, and factors of the random coefficients' covariance, in the user's
         units."""
         products = self.products
+        beta = products.y_scale * (self.beta @ products.units.fixed_map()[:, products.kept].T)
+        if products.units.fit_intercept:
+            beta[:, 0] += products.y_center
         n_coefficients = products.n_fixed - products.structure.slopes_only
-        beta = np.array([products.natural_beta(products.beta(beta)) for beta in self.beta])
         return beta[:, :n_coefficients], products.units.random_map() @ self.factors()
 
     def sigma_of_outcome(self):
@@ -248,7 +250,12 @@ def _inverses(information, point):
     lost : ndarray of shape (n, f, f)
         Columns are directions that the other clusters do not tell, in which `inverse` is 0; 0 are the others.
     """
-    w, vectors = np.linalg.eigh(point.root.T @ information @ point.root)
+    share = point.root.T @ information @ point.root
+    try:
+        np.linalg.cholesky(share - LEAST_LEFT * np.eye(len(point.root)))
+        return point.root @ np.linalg.inv(share) @ point.root.T, np.zeros_like(share)
+    except np.linalg.LinAlgError:  # some direction is told by one cluster alone
+        w, vectors = np.linalg.eigh(share)
     turned, told = point.root @ vectors, w > LEAST_LEFT
     inverse = (turned * np.where(told, 1.0 / np.where(told, w, 1.0), 0.0)[:, None, :]) @ np.swapaxes(turned, 1, 2)
     return inverse, np.where(told[:, None, :], 0.0, turned)

@@ -7,6 +7,7 @@ from scipy import stats
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.fitted import FittedLinear
+from sklmm.passes.tables import CHUNK
 from sklmm.prediction.predictor import Predictor
 
 UNTOLD = 1e15  # a variance of a mean beyond it, relative to that of the residual: the data do not tell the mean
@@ -91,19 +92,20 @@ def predictions_without(fit, without, rows, code, effects):
     -------
     mean, std : ndarray of shape (n,)
     """
-    products, X = without.products, np.asarray(rows.X, dtype=np.float64)
-    a = fit.units.design(X)[:, fit.fixed_positions]
-    mean = products.y_scale * np.einsum("nf,nf->n", a, without.beta[code])
-    mean += products.y_center
+    products, factors, sigma = without.products, without.factors(), without.sigma_of_outcome()
+    mean, variance = np.empty((2, len(code)))
+    for first in range(0, len(code), CHUNK):
+        part = slice(first, first + CHUNK)
+        X, own = np.asarray(rows.X[part], dtype=np.float64), code[part]
+        a = fit.units.design(X)[:, fit.fixed_positions]
+        mean[part] = products.y_center + products.y_scale * np.einsum("nf,nf->n", a, without.beta[own])
+        of_mean = products.y_scale**2 * np.einsum("nf,nfg,ng->n", a, without.covariance[own], a)
+        of_mean = np.where(of_mean > UNTOLD * sigma[own] ** 2, np.inf, np.maximum(of_mean, 0.0))
+        t = np.einsum("na,nab->nb", fit.factors[0].units.design(X), factors[own])
+        variance[part] = of_mean + (np.einsum("nb,nb->n", t, t) if effects == "posterior" else 0.0)
     mean += 0.0 if rows.offset is None else rows.offset
-    variance = np.einsum("nf,nfg,ng->n", a, without.covariance[code], a)
-    variance = np.where(variance > UNTOLD * without.sigma[code] ** 2, np.inf, np.maximum(variance, 0.0))
-    noise = without.sigma_of_outcome()[code] ** 2 / (1.0 if rows.precision_weight is None else rows.precision_weight)
-    variance = products.y_scale**2 * variance + noise
-    if effects == "posterior":
-        t = np.einsum("na,nab->nb", fit.factors[0].units.design(X), without.factors()[code])
-        variance += np.einsum("nb,nb->n", t, t)
-    return mean, np.sqrt(variance)
+    noise = sigma[code] ** 2 / (1.0 if rows.precision_weight is None else rows.precision_weight)
+    return mean, np.sqrt(variance + noise)
 
 
 def degrees_of_predictions(variance, slopes, variance_vcov):

@@ -186,7 +186,7 @@ class RandomEffectsDisplay:
             self.ax_.legend(loc="upper left")
         else:
             self.ax_.axline((0, 0), slope=1, color="0.5", linestyle="--", linewidth=1, zorder=0)
-        self.ax_.set_xlabel("normal quantile" + ("" if drawn else " (for a band pass X, y, groups)"))
+        self.ax_.set_xlabel("normal quantile" + (" (for a band pass X, y, groups)" if self.simulated is None else ""))
         self.ax_.set_ylabel(f"standardised {_in_words(self.coefficient)} of {self.term}")
         return self
 
