@@ -144,6 +144,12 @@ def test_doors(sleep):
         approximate_leave_group_out(model, weighted.assign(w=1.0))
     missing = weighted.copy()
     missing.loc[[3, 50], "Days"] = np.nan
+    missing["w"] = missing["w"].where(missing.index != 70)
+    model = MixedLinearRegression.from_formula(formula, missing, missing="drop", precision_weight="w")
+    found = approximate_leave_group_out(model, missing)
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(found.expected)), [3, 50, 70])
+    assert quantile_residuals(model, missing).size == len(missing) - 3
+    assert np.isnan(model.predict(missing)).sum() == 3 and np.isfinite(model.predict(missing.drop(columns="w"))[70])
     model = MixedLinearRegression.from_formula(formula, missing, missing="drop")
     found = approximate_leave_group_out(model, missing)
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(found.expected)), [3, 50])

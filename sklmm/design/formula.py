@@ -153,7 +153,8 @@ class FormulaRecipe:
         """Mask of the rows that a fit to a data frame and arrays by row would not leave out."""
         if self.missing == "error":
             return np.ones(len(data), dtype=bool)
-        others = (*design.response_names, *design.group_names, self.groups, self.time, self.sample_weight)
+        by_row = self.groups, self.time, self.sample_weight, self.precision_weight
+        others = (*design.response_names, *design.group_names, *by_row)
         mask = design.defined_rows(data, others)
         for values in arrays:
             if rows_where(mask, values) is not values:  # else a later check tells of its length

@@ -142,7 +142,7 @@ def nan_where_incomplete(predict):
         check_is_fitted(self)
         if self._fitted.formula is None or self._recipe.missing != "drop" or not is_frame(X):
             return predict(self, X, groups, *args, **kwargs)
-        mask = self._fitted.formula.defined_rows(X)
+        mask = self._fitted.formula.defined_rows(X, [self._recipe.precision_weight])
         if mask.all():
             return predict(self, X, groups, *args, **kwargs)
         for name in ("offset", "precision_weight"):
