@@ -130,6 +130,15 @@ def test_many_groups_take_one_step():
             assert np.abs(one[own] - exact).max() < 0.03 * np.abs(typical - exact).max() + 1e-5
 
 
+def test_influence_that_the_fit_keeps_is_that_of_the_rows_to_first_order():
+    X, y, groups = make_clustered_regression(300, 2, n_groups=20, random_state=0)
+    model = MixedLinearRegression().fit(X, y, groups=groups)
+    kept, exact = cluster_influence(model), cluster_influence(model, X, y, groups)
+    error = kept.iloc[:, 2:].to_numpy() - exact.iloc[:, 2:].to_numpy()
+    assert np.linalg.norm(error) < 0.1 * np.linalg.norm(exact.iloc[:, 2:])
+    assert stats.spearmanr(kept["cooks_distance"], exact["cooks_distance"]).statistic > 0.97
+
+
 def test_doors(sleep):
     formula = "Reaction ~ Days + (1 + Days | Subject)"
     weighted = sleep.assign(w=np.random.default_rng(0).uniform(0.5, 3.0, len(sleep)))

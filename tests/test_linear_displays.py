@@ -170,7 +170,8 @@ def test_curves_take_in_the_offset():
     frame = pd.DataFrame(X, columns=["a", "b"]).assign(o=2.0 + X[:, 1] ** 2, g=groups)
     settings = {"group_features": "g", "offset_feature": "o"}
     classes = MixedLogisticRegression(**settings).fit(frame, y)
-    numbers = MixedLinearRegression(**settings).fit(frame, y + X[:, 0])
+    measured = y + X[:, 0] + (groups % 3)
+    numbers = MixedLinearRegression(**settings).fit(frame, measured)
     for model, column, predict in (
         (classes, "probability", lambda rows: classes.predict_proba(rows, predict_effects="zero")[:, 1]),
         (numbers, "mean", lambda rows: numbers.predict(rows, predict_effects="zero")),
@@ -180,3 +181,10 @@ def test_curves_take_in_the_offset():
         np.testing.assert_allclose(display.curves[None][column], predict(rows), rtol=1e-9)
         curves = GroupCurvesDisplay.from_estimator(model, frame, "a", population="zero")
         np.testing.assert_allclose(curves.population, predict(rows), rtol=1e-9)
+    passed = MixedLinearRegression().fit(frame[["a", "b"]], measured, groups=groups, offset=frame["o"])
+    for display in (EffectDisplay, GroupCurvesDisplay):
+        with pytest.raises(ValueError, match="fitted with offset= as an array.*name its column of X in offset"):
+            display.from_estimator(passed, frame[["a", "b"]], "a")
+        shown = [display.from_estimator(numbers, frame, "a", at={"o": value}) for value in (0.0, 1.5)]
+        curves = [each.curves[None]["mean"] if display is EffectDisplay else each.population for each in shown]
+        np.testing.assert_allclose(curves[1] - curves[0], 1.5, rtol=1e-9)

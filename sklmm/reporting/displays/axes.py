@@ -102,6 +102,11 @@ class TypicalRows:
     """
 
     def __init__(self, estimator, X, at=None, sample_weight=None):
+        if estimator._fitted.takes_offset:
+            raise ValueError(
+                "the model was fitted with offset= as an array, for which curves have no value: name its column of X "
+                "in offset_feature, whose mean they take, or what at= says"
+            )
         X, sample_weight = estimator._complete_rows(X, sample_weight)
         self.weights = read_weights(weights_by_formula(estimator, X, sample_weight), len(X))
         self.as_array = not is_frame(X)
