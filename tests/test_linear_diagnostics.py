@@ -219,13 +219,40 @@ def test_residuals_of_rows_and_of_sums(data):
         for label in np.unique(labels):
             own = (labels == label).astype(float)
             assert stats.norm.ppf(sums[label]) == pytest.approx(own @ r / np.sqrt(own @ V @ own), rel=1e-7)
-    conditional = quantile_residuals(model, X, y, groups, predict_effects="posterior", **by_row)
-    left = (y - model.predict(X, groups, offset=offset)) * np.sqrt(w) / model.sigma_
-    np.testing.assert_allclose(stats.norm.ppf(conditional), left, rtol=1e-8)
+    conditional = model.residuals(X, y, groups, **by_row)
+    left = y - model.predict(X, groups, offset=offset)
+    np.testing.assert_allclose(conditional, left * np.sqrt(w) / model.sigma_, rtol=1e-8)
+    E, R = np.column_stack([np.ones(len(y)), X]), model.sigma_**2 / w
+    P = np.linalg.inv(V)
+    P -= P @ E @ np.linalg.solve(E.T @ P @ E, E.T @ P)
+    np.testing.assert_allclose(left, R * (P @ (y - offset)), rtol=1e-7, atol=1e-9)  # of which R P R is the covariance
+    studentised = left / np.sqrt(R * np.diag(P) * R)
+    found = quantile_residuals(model, X, y, groups, predict_effects="posterior", **by_row)
+    np.testing.assert_allclose(stats.norm.ppf(found), studentised, rtol=1e-7)
+    marginal = model.residuals(X, y, groups, kind="marginal", standardise="studentised", **by_row)
+    covariance = V - E @ np.linalg.solve(E.T @ np.linalg.solve(V, E), E.T)
+    np.testing.assert_allclose(marginal, r / np.sqrt(np.diag(covariance)), rtol=1e-7)
+    with pytest.raises(ValueError, match="standardise must be"):
+        model.residuals(X, y, groups, standardise="student", **by_row)
     with pytest.raises(ValueError, match="fitted with precision weights: residuals needs those of these rows"):
         quantile_residuals(model, X, y, groups, offset=offset)
     with pytest.raises(ValueError, match="must be 'marginal' for residuals of sums"):
         quantile_residuals(model, X, y, groups, by="group", predict_effects="posterior", **by_row)
+
+
+def test_studentised_residuals_of_few_rows_a_group():
+    """Of right models with groups of three they have variance 1; in units of sigma alone it is less."""
+    random, groups, found = np.random.default_rng(0), np.repeat(np.arange(60), 3), []
+    for _ in range(20):
+        y = 2.0 * random.normal(size=60)[groups] + random.normal(size=180)
+        model = MixedLinearRegression().fit(np.empty((180, 0)), y, groups=groups)
+        rows = np.empty((180, 0)), y, groups
+        found.append([np.var(model.residuals(*rows, standardise=how)) for how in ("studentised", True)])
+    studentised, plain = np.mean(found, axis=0)
+    assert 0.97 < studentised < 1.03 and plain < 0.75
+    own = np.column_stack([np.arange(180) == 7])  # a row with a coefficient of its own
+    model = MixedLinearRegression().fit(own, y, groups=groups)
+    assert np.flatnonzero(np.isnan(model.residuals(own, y, groups, standardise="studentised"))) == [7]
 
 
 def test_sums_over_crossed_factors():

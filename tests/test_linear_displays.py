@@ -135,12 +135,13 @@ def test_quantiles_of_random_effects_have_a_band_without_rows(sleep, model):
 
 @pytest.mark.parametrize("effects, kind", [("marginal", "marginal"), ("posterior", "conditional")])
 def test_residuals(sleep, model, effects, kind):
-    left = model.residuals(sleep, kind=kind).to_numpy()
+    words = {"marginal": "standardised", "conditional": "studentised"}[kind]
+    left = model.residuals(sleep, kind=kind, standardise=True if kind == "marginal" else words).to_numpy()
     display = ResidualsDisplay.from_estimator(model, sleep, predict_effects=effects)
     x, y = display.points_.get_data()
     np.testing.assert_allclose(y, np.sort(left), rtol=1e-12)
     np.testing.assert_allclose(x, stats.norm.ppf((np.arange(180) + 0.5) / 180), rtol=1e-12)
-    assert display.ax_.get_ylabel() == f"{kind} standardised residual (180 rows)"
+    assert display.ax_.get_ylabel() == f"{kind} {words} residual (180 rows)"
     assert display.ax_.get_xlabel() == "normal quantile" and display.ax_.get_ylim()[0] < -2
     display = ResidualsDisplay.from_estimator(model, sleep, kind="predicted", predict_effects=effects)
     x, y = display.points_.get_data()

@@ -71,7 +71,7 @@ def quantile_residuals(
         For `by`.
     predict_effects : {"marginal", "posterior", "mode", "zero"}, default="marginal"
         As in `MixedLogisticRegression.simulate`; "marginal" draws the random effects anew. Of linear models "marginal",
-        or for rows "posterior": residuals from the expected outcome in the row's group.
+        or for rows of the fit "posterior": studentised residuals from the expected outcome in the row's group.
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same residuals in every call.
 
@@ -189,7 +189,8 @@ def residuals_of_numbers(estimator, X, y, groups=None, by=None, effects="margina
     arrays = y, groups, by, offset, precision_weight
     X, y, groups, by, offset, precision_weight = estimator._complete_rows(X, *arrays)
     given = {"offset": offset, "precision_weight": precision_weight}
-    left = estimator.residuals(X, y, groups, kind=kinds[effects], standardise=by is None, **given)
+    how = "studentised" if effects == "posterior" else by is None
+    left = estimator.residuals(X, y, groups, kind=kinds[effects], standardise=how, **given)
     mean = estimator.predict(X, groups, offset=offset, predict_effects="zero" if effects == "marginal" else "posterior")
     if by is None:
         return left, mean, "rows"

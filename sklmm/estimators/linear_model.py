@@ -32,6 +32,7 @@ from sklmm.reporting.summary import summary_of_linear
 
 EFFECTS = ("posterior", "zero")
 KINDS = ("mean", "observation")
+DETERMINED = 1e-8  # the share of a residual's variance that is rounding error
 
 
 class LinearModel(MixedModel):
@@ -171,13 +172,17 @@ class LinearModel(MixedModel):
 
     def _with_errors(self, X, groups, offset, precision_weight, effects):
         """Means, variances of their errors with derivatives, and precision weights of rows."""
-        mean, rows, codes, predictor, effects = self._predicted(X, groups, offset, precision_weight, effects)
-        variance = np.empty(mean.size)
-        slopes = np.empty((len(self._fitted.variance_vcov), mean.size))
+        mean, rows, *how = self._predicted(X, groups, offset, precision_weight, effects)
+        precision = np.ones(mean.size) if rows.precision_weight is None else rows.precision_weight
+        return mean, *self._errors(rows, *how), precision
+
+    def _errors(self, rows, codes, predictor, effects):
+        """Variances of the errors of expected outcomes, and their derivatives."""
+        variance = np.empty(rows.X.shape[0])
+        slopes = np.empty((len(self._fitted.variance_vcov), variance.size))
         for part, block, code, _ in predictor.chunks(rows.X, codes):
             variance[part], slopes[:, part] = predictor.errors(block, code, effects)
-        precision = np.ones(mean.size) if rows.precision_weight is None else rows.precision_weight
-        return mean, variance, slopes, precision
+        return variance, slopes
 
     def residuals(
         self,
@@ -199,13 +204,28 @@ class LinearModel(MixedModel):
             As in `fit`. A model with a formula finds in a data frame what is not given. Weights play no part.
         kind : {"conditional", "marginal"}, default="conditional"
             From the expected outcome in the row's group, or from the fixed part alone.
-        standardise : bool, default=True
+        standardise : bool or "studentised", default=True
             Whether to divide by standard deviations: of the residual, or of the outcome given the features alone.
+            "studentised", of rows of the fit: by those of the difference from the expected outcome, which has been
+            fitted to the row, too, so that residuals have variance 1 if the model is right.
 
         Returns
         -------
         residuals : Series
+            NaN for studentised ones of rows that determine their expected outcome.
+
+        Notes
+        -----
+        Of a row of the fit the difference has the variance of the residual (or of the outcome), less that of the error
+        of what is expected (Henderson 1975; Haslett and Haslett 2007).
+
+        References
+        ----------
+        Haslett J, Haslett SJ (2007). The three basic types of residuals for a linear model. International Statistical
+        Review 75, 1-24.
         """
+        if standardise not in (True, False, "studentised"):
+            raise ValueError(f"standardise must be True, False or 'studentised', got {standardise!r}")
         if kind not in ("conditional", "marginal"):
             raise ValueError(f"kind must be 'conditional' or 'marginal', got {kind!r}")
         check_is_fitted(self)
@@ -214,7 +234,7 @@ class LinearModel(MixedModel):
         X, y, groups, sample_weight, offset, precision_weight = self._complete_rows(X, *by_row)
         X, y, groups, _ = self._rows_with_outcomes(X, y, groups, None)
         effects = "posterior" if kind == "conditional" else "zero"
-        mean, rows, _, predictor, _ = self._predicted(X, groups, offset, precision_weight, effects)
+        mean, rows, codes, predictor, _ = self._predicted(X, groups, offset, precision_weight, effects)
         left = self._read_target(y) - mean
         if standardise:
             precision = np.ones(mean.size) if rows.precision_weight is None else rows.precision_weight
@@ -223,6 +243,9 @@ class LinearModel(MixedModel):
                 for factor in predictor.factors:
                     t = factor.units.loadings(np.asarray(rows.X, dtype=np.float64))
                     variance = variance + np.einsum("nq,nq->n", t, t)
+            if standardise == "studentised":
+                free = variance - self._errors(rows, codes, predictor, effects)[0]
+                variance = np.where(free > DETERMINED * variance, free, np.nan)
             left = left / np.sqrt(variance)
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(left))
         return pd.Series(left, index=index, name=f"{kind}_residual")

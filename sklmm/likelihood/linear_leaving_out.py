@@ -111,7 +111,7 @@ def without_linear_clusters(products, theta, reml, held=None, precision_scale=1.
     q, m, k = products.covariance.q, products.covariance.m, products.k
     step = max(1, NUMBERS_AT_ONCE // (m * k * k))
     parts = [slice(at, min(at + step, len(products.A))) for at in range(0, len(products.A), step)]
-    total = _Sums.zeros(m, k)
+    total = _Sums(m, k)
     for part in parts:
         total.add(Parts(products, part, theta, np.append(-point.beta, 1.0)))
     rows, counts = products.row_products(np.arange(q), products.order), products.counted_rows()
@@ -167,12 +167,9 @@ def _best_theta(criterion, theta, held):
 class _Sums:
     """Derivatives of log|V| and of Q, summed over clusters."""
 
-    @classmethod
-    def zeros(cls, m, k):
-        sums = cls()
-        sums.log_det, sums.log_det2 = np.zeros(m), np.zeros((m, m))
-        sums.Q, sums.Q2 = np.zeros((m, k, k)), np.zeros((m, m, k, k))
-        return sums
+    def __init__(self, m, k):
+        self.log_det, self.log_det2 = np.zeros(m), np.zeros((m, m))
+        self.Q, self.Q2 = np.zeros((m, k, k)), np.zeros((m, m, k, k))
 
     def add(self, parts):
         log_det, log_det2 = parts.log_det_derivatives()

@@ -91,7 +91,8 @@ class ResidualsDisplay:
             As in `fit`: as a rule the rows of the fit.
         sample_weight, offset, precision_weight, by, n_simulations, predict_effects, random_state
             See `sklmm.quantile_residuals`. Of a linear model "marginal" residuals are from the fixed part alone,
-            "posterior" ones, called conditional, from the expected outcome in the row's group.
+            "posterior" ones, called conditional, from the expected outcome in the row's group, which takes the rows of
+            the fit: they are divided by what residuals of rows vary by that have been fitted to.
         kind : {"qq", "predicted"}, default="qq"
             Sorted residuals against uniform or, of measured outcomes, normal quantiles, with the band in which each of
             so many independent residuals lies with a probability of 95 %; or residuals over predicted probabilities or
@@ -115,7 +116,9 @@ class ResidualsDisplay:
         )
         label = "standardised residual"
         if isinstance(estimator._fitted, FittedMixed):
-            label = f"{'conditional' if predict_effects == 'posterior' else 'marginal'} {label}"
+            label = f"marginal {label}" if predict_effects == "marginal" else "conditional studentised residual"
+        there = np.isfinite(residuals.to_numpy())  # rows that determine their expectation have none
+        residuals, mean = residuals[there], mean[there]
         words = {"distribution": stats.norm, "label": label, "predicted_label": outcome_label(estimator)}
         return cls(residuals.to_numpy(), mean, what=what, **words).plot(ax, kind=kind, **kwargs)
 
