@@ -10,7 +10,8 @@ from sklmm.design.factors import nested_pairs
 from sklmm.design.observations import rows_by_level
 from sklmm.design.row_moments import row_moments
 from sklmm.estimators.fit_warnings import warn_of_linear_fit
-from sklmm.estimators.linear_model import LinearModel, check_linear_effects
+from sklmm.estimators.linear_model import LinearModel
+from sklmm.estimators.linear_prediction import check_linear_effects
 from sklmm.estimators.marginal_model import MarginalModel
 from sklmm.estimators.outcomes import NumericOutcomes
 from sklmm.estimators.reading import nan_where_incomplete
