@@ -177,15 +177,18 @@ def approximate_leave_group_out(
         found = np.full(len(kept), np.nan)
         found[kept] = mean
         return LeaveGroupOut(None, coefficients, covariances, found)
-    sd = None
-    if covariances is not None and estimator.predict_effects in ("posterior", "marginal"):
-        columns = fitted.factors[0].columns
-        Z = np.column_stack([np.ones(len(mean)) if column < 0 else features[:, column] for column in columns])
-        of_all = RelativeCovariance(fitted.factors[0].blocks).lambda_(fitted.theta[0])
-        factor_of = np.concatenate([Lambda, of_all[None]])
-        sd = np.linalg.norm(np.einsum("ia,iab->ib", Z, factor_of[code]), axis=1)
+    averaged = covariances is not None and estimator.predict_effects in ("posterior", "marginal")
+    sd = _spread(fitted, features, Lambda, code) if averaged else None
     found = np.full((len(kept), 2), np.nan)
     n_threads = effective_threads(estimator.n_threads, len(mean))
     small, is_event = fitted.family.tails(mean, sd, n_threads)
     found[kept] = probabilities(small, is_event == bool(fitted.event))
     return LeaveGroupOut(found, coefficients, covariances)
+
+
+def _spread(fitted, features, Lambda, code):
+    """Standard deviations of rows' linear predictors between groups, Lambda being without each row's own."""
+    factor = fitted.factors[0]
+    Z = np.column_stack([np.ones(len(code)) if column < 0 else features[:, column] for column in factor.columns])
+    of_all = RelativeCovariance(factor.blocks).lambda_(fitted.theta[0])
+    return np.linalg.norm(np.einsum("ia,iab->ib", Z, np.concatenate([Lambda, of_all[None]])[code]), axis=1)
