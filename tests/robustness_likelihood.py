@@ -12,6 +12,7 @@ from scipy.special import expit
 
 MODE_TOL = 3e-8  # of a Newton step for the modes, after which they are right to its square, nearly
 NEAR = 0.5  # a step that moves no linear predictor further than this need not be checked
+LEAST = 1e-10  # share of the bound of the curvature, that a step begins to be damped with
 FIRST_STEPS, MOST_STEPS = 50, 1000
 
 
@@ -79,6 +80,7 @@ class LogLikelihood:
         self.u, self.ub = np.zeros((self.n_levels, self.q)), np.zeros(self.m)
         self.factors = [np.zeros((term.q, term.q)) for term in terms]
         self._were_found = False
+        self.blur = 1.0  # b: of b log p(eta / b), in place of log p(eta), on the way to modes
 
     # ---- sums
 
@@ -92,7 +94,7 @@ class LogLikelihood:
         return eta + np.einsum("nb,nb->n", self.Tb, db[self.column]) if self.m else eta
 
     def _residual(self, eta):
-        return self.w * self.sign * expit(-self.sign * eta)
+        return self.w * self.sign * expit(-self.sign * eta / self.blur)
 
     def _score(self, r, u, ub):
         s = self._sums(r[:, None] * self.T) - u
@@ -103,7 +105,7 @@ class LogLikelihood:
         return np.bincount(self.column.ravel(), values.ravel(), minlength=self.m)
 
     def _log_rows(self, eta):
-        return self.w * log_expit_and_rest(self.sign * eta)[0]
+        return self.w * self.blur * log_expit_and_rest(self.sign * eta / self.blur)[0]
 
     # ---- modes
 
@@ -144,16 +146,16 @@ class LogLikelihood:
         self._were_found = False
         try:
             found = self._newton(eta0, FIRST_STEPS)
-        except ArithmeticError:  # on a path from weights of next to nothing
-            w, self.u, self.ub = self.w, np.zeros_like(self.u), np.zeros_like(self.ub)
-            most = w.max() * max((self.T**2).sum(axis=1).max(), (self.Tb**2).sum(axis=1).max() if self.m else 0.0)
+        except ArithmeticError:  # on a path from log-likelihoods that bend as slowly as linear predictors are large
+            self.u, self.ub = np.zeros_like(self.u), np.zeros_like(self.ub)
+            loads = max((self.T**2).sum(axis=1).max(), (self.Tb**2).sum(axis=1).max() if self.m else 0.0)
             try:
-                for share in 2.0 ** np.arange(-np.ceil(np.log2(max(most, 1.0))), 0):
-                    self.w = share * w
-                    self._newton(eta0, MOST_STEPS)
+                most = max(self.w.max() * loads, np.abs(eta0).max(), 1.0)
+                for k in range(int(np.ceil(np.log2(most))), -1, -1):
+                    self.blur = 2.0**k
+                    found = self._newton(eta0, MOST_STEPS)
             finally:
-                self.w = w
-            found = self._newton(eta0, MOST_STEPS)
+                self.blur = 1.0
         self._were_found = True
         return found
 
@@ -169,10 +171,10 @@ class LogLikelihood:
         damped, done = np.zeros(len(u)), False
         for _ in range(most_steps):
             r = self._residual(eta)
-            v = np.abs(r) * expit(self.sign * eta)
+            v = np.abs(r) * expit(self.sign * eta / self.blur) / self.blur
             if damped.any() and not done:
                 far = np.maximum(np.abs(eta), 1e-8)
-                v = v + damped[self.code] * (self.w * np.tanh(0.5 * far) / (2 * far) - v)
+                v = v + damped[self.code] * (self.w * np.tanh(0.5 * far / self.blur) / (2 * far) - v)
             D, log_det = self._factorise(v)
             if done:
                 break
@@ -200,7 +202,7 @@ class LogLikelihood:
             else:
                 u, h = np.where(rose[:, None], u + d, u), np.where(rose, there[0], h)
                 eta = np.where(rose[self.code], eta + delta, eta)
-            less, more = np.where(damped > 1e-5, damped / 8, 0.0), np.clip(8 * damped, 1e-5, 1.0)
+            less, more = np.where(damped > LEAST, damped / 8, 0.0), np.clip(20 * damped, LEAST, 1.0)
             damped = np.where(rose, less, more) if not done else damped
         else:
             raise ArithmeticError(f"the judge's modes did not settle: the last step was {size:.1e} long")
