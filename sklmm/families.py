@@ -362,6 +362,10 @@ class Gaussian:
         """The expected outcome."""
         return eta
 
+    def slope(self, mean, eta):
+        """See `Bernoulli.slope`."""
+        return np.ones_like(eta)
+
     def mean_derivatives(self, eta, variance):
         """See `Bernoulli.mean_derivatives`: the mean is the linear predictor, whatever its variance."""
         return eta, eta, np.ones_like(eta), np.zeros_like(eta)

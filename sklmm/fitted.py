@@ -29,8 +29,8 @@ class Fitted:
         Of a model made by `from_formula`.
     positions : dict of str -> list of int, int or None
         Of columns in X, by the parameter that names them: "group_features", "time_feature" and so on.
-    takes_offset : bool
-        Whether the fit got an offset as metadata, so that predictions need one.
+    takes_offset, takes_precision : bool
+        Whether the fit got an offset, or precision weights, as metadata, so that what sees its rows again needs them.
     event : int
         Position in the classes of what the linear predictor is of.
     n_second : float or None
@@ -75,6 +75,7 @@ class Fitted:
     two_values: dict
     dependences: object
 
+    takes_precision: bool = False
     event: int = 1
     n_second: float | None = None
 

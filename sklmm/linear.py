@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.factors import nested_pairs
 from sklmm.design.observations import rows_by_level
 from sklmm.design.row_moments import row_moments
 from sklmm.estimators.fit_warnings import warn_of_linear_fit
-from sklmm.estimators.linear_model import LinearModel, check_linear_effects
+from sklmm.estimators.linear_model import LinearModel
+from sklmm.estimators.linear_prediction import check_linear_effects
 from sklmm.estimators.marginal_model import MarginalModel
 from sklmm.estimators.outcomes import NumericOutcomes
 from sklmm.estimators.reading import nan_where_incomplete
@@ -388,13 +390,13 @@ class GEELinearRegression(NumericOutcomes, MarginalModel):
         """
         return self._linear_predictor(X, offset, None)
 
-    def residuals(self, X, y, *, offset=None, standardise=True):
+    def residuals(self, X, y=None, *, offset=None, standardise=True):
         """Residuals of rows from the expected outcomes.
 
         Parameters
         ----------
         X, y, offset
-            As in `fit`.
+            As in `fit`. A model with a formula finds its outcome in a data frame.
         standardise : bool, default=True
             Whether to divide by the standard deviation of an outcome.
 
@@ -402,7 +404,9 @@ class GEELinearRegression(NumericOutcomes, MarginalModel):
         -------
         residuals : Series
         """
+        check_is_fitted(self)
         X, y, offset = self._complete_rows(X, y, offset)
+        X, y, _, _ = self._rows_with_outcomes(X, y, None, None)
         left = self._read_target(y) - self.predict(X, offset=offset)
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(left))
         return pd.Series(left / np.sqrt(self.dispersion_) if standardise else left, index=index, name="residual")

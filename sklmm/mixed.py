@@ -235,13 +235,19 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
 
     @property
     def median_odds_ratio_(self):
-        """Median odds ratio of each factor."""
-        return self.variance_partition_.median_odds_ratio
+        """Median odds ratio of each factor; there is none with other links than the logit."""
+        return self._median_ratio("odds ratio")
 
     @property
     def median_hazard_ratio_(self):
-        """Median hazard ratio of each factor."""
-        return self.variance_partition_.median_hazard_ratio
+        """Median hazard ratio of each factor; there is none with other links than cloglog."""
+        return self._median_ratio("hazard ratio")
+
+    def _median_ratio(self, what):
+        try:
+            return self.variance_partition_.median_ratio(what)
+        except ValueError as error:  # so that hasattr and dir can ask
+            raise AttributeError(str(error)) from error
 
     def marginal_coefficients(self, X=None, *, sample_weight=None, offset=None, level=0.95):
         """Population-averaged coefficients, to set beside those of `GEELogisticRegression`.

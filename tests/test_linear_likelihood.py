@@ -294,20 +294,51 @@ def test_effects_given_a_fit(model):
         np.testing.assert_allclose(found, values, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("model", ["intercept", "slope"])
-def test_parameters_without_each_level(model):
-    """The coefficients without a level, given the variances, by brute force; and near those of a fit without it."""
+@pytest.mark.parametrize("reml", [True, False])
+@pytest.mark.parametrize("model", ["intercept", "slope", "slope alone", "diagonal"])
+def test_parameters_without_each_level(model, reml):
+    """As of fits without it where theta goes to its maximum; given theta by brute force where it does not move."""
     case = Case(model)
-    engine = LinearLikelihood(case.products())
-    x, _ = engine.optimum()
-    out, code = without_linear_clusters(engine, x), case.observations.codes[0]
-    settings = dict(reml=False)
-    moved = []
-    for level in range(3):
+    products, code = case.products(), case.observations.codes[0]
+    engine = LinearLikelihood(products, reml)
+    theta = engine.optimum()[0][engine.n_fixed : -1]
+    found = without_linear_clusters(products, theta, reml)
+    beta, factors = found.natural()
+    still = without_linear_clusters(products, 0.0 * theta, reml, exact=False)
+    to_user = products.y_scale * products.units.fixed_map()[:, products.kept]
+    counts = case.weights.astype(int)
+    for level in range(4):
         rows = code != level
         fit = fit_linear(case.observations.take(rows), case.structure, offset=case.offset[rows],
-                         precision=case.precision[rows], **settings)  # fmt: skip
-        beta, _, sigma = engine.units.natural(out[level])
-        error = np.abs(beta - fit.beta) / np.sqrt(np.diag(fit.vcov))
-        moved.append(np.abs(engine.units.natural(x)[0] - fit.beta) / np.sqrt(np.diag(fit.vcov)))
-        assert error.max() < 0.1 * max(np.max(moved), 1.0) and sigma == pytest.approx(fit.sigma, rel=0.05)
+                         precision=case.precision[rows], reml=reml)  # fmt: skip
+        np.testing.assert_allclose(beta[level], fit.beta, rtol=1e-7)
+        np.testing.assert_allclose(to_user @ found.covariance[level] @ to_user.T, fit.vcov, rtol=1e-5)
+        np.testing.assert_allclose(found.sigma_of_outcome()[level], fit.sigma, rtol=1e-7)
+        np.testing.assert_allclose(factors[level] @ factors[level].T, fit.lambda_[0] @ fit.lambda_[0].T, rtol=1e-4,
+                                   atol=1e-6)  # fmt: skip
+        w, X = (counts * case.precision)[rows], np.column_stack([np.ones(rows.sum()), case.X[rows]])
+        least = np.linalg.solve((X.T * w) @ X, (X.T * w) @ (case.y - case.offset)[rows])
+        left = w @ ((case.y - case.offset)[rows] - X @ least) ** 2
+        sigma = np.sqrt(left / (counts[rows].sum() - 4 * reml))
+        np.testing.assert_allclose(still.natural()[0][level], least, rtol=1e-8)
+        assert still.sigma_of_outcome()[level] == pytest.approx(sigma, rel=1e-8)
+
+
+@pytest.mark.parametrize("columns", [[-1], [-1, 0]])
+@pytest.mark.parametrize("reml", [True, False])
+def test_one_step_without_each_of_many_levels(columns, reml):
+    random = np.random.default_rng(2)
+    code = np.repeat(np.arange(150), random.integers(3, 12, 150))
+    X = random.normal(size=(code.size, 2))
+    effects = random.normal(size=(2, 150))
+    y = X @ [1.0, 2.0] + effects[0][code] + effects[1][code] * X[:, 0] + random.normal(size=code.size)
+    structure = Structure([FactorStructure(150, columns, [(len(columns), True)], "g")])
+    products = linear_products(Observations(X, y, [code]), structure)
+    engine = LinearLikelihood(products, reml)
+    x, _ = engine.optimum()
+    theta = x[engine.n_fixed : -1]
+    exact, step = (without_linear_clusters(products, theta, reml, exact=way) for way in (True, False))
+    for name in ("beta", "theta", "sigma", "covariance"):
+        error, move = (getattr(exact, name) - getattr(other, name)[part]
+                       for other, part in ((step, slice(None)), (exact, slice(-1, None))))  # fmt: skip
+        assert np.linalg.norm(error) < 0.1 * np.linalg.norm(move), name

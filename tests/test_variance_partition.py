@@ -10,6 +10,7 @@ import pytest
 from reference_data import REFERENCE_DIR, model_data
 
 from sklmm import MixedLogisticRegression
+from sklmm.datasets import make_clustered_classification
 from sklmm.design.row_moments import row_moments
 from sklmm.design.units import EffectUnits
 from sklmm.exceptions import NoGroupsWarning, SingularFitWarning
@@ -96,3 +97,11 @@ def test_weights_count_rows():
     rows = model.fit(data.X.iloc[repeated], data.y.iloc[repeated], groups=data.groups.iloc[repeated])
     assert counted.fixed == pytest.approx(rows.variance_partition_.fixed, rel=1e-7)
     pd.testing.assert_series_equal(counted.random, rows.variance_partition_.random, rtol=1e-6)
+
+
+def test_a_ratio_that_a_link_has_not_is_no_attribute():
+    X, y, groups = make_clustered_classification(200, 1, n_groups=10, random_state=0)
+    model = MixedLogisticRegression(link="probit").fit(X, y, groups=groups)
+    assert "icc_" in dir(model) and not hasattr(model, "median_odds_ratio_")
+    with pytest.raises(AttributeError, match="there is no median odds ratio with link='probit': see icc"):
+        model.median_odds_ratio_  # noqa: B018

@@ -4,22 +4,25 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from sklmm.fitted import FittedLinear, FittedMixed
+from sklmm.fitted import FittedMixed
 
 
-def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None, *, offset=None):
+def cluster_influence(
+    estimator, X=None, y=None, groups=None, sample_weight=None, *, offset=None, precision_weight=None
+):
     """What each cluster does to the fixed effects: the change when it is left out, without refits.
 
     It comes from the clusters' scores, which the fit keeps. For a marginal model it is one step of Fisher scoring
     without the cluster (Preisser and Qaqish 1996). For a mixed model, whose clusters are the groups of its one factor,
-    it is the change to first order, score times covariance, covariance parameters moving along; with the rows of the
-    fit it is a step of Newton's method, which knows how much the cluster itself contributes to the information (of a
-    linear model it stays the first).
+    it is the change to first order, score times covariance, covariance parameters moving along (those of linear models
+    stay). With the rows of the fit it is what `approximate_leave_group_out` finds: a step of Newton's method, which
+    knows how much the cluster itself contributes to the information, or of linear models with few groups the fit
+    without it.
 
     Parameters
     ----------
-    estimator : fitted MixedLogisticRegression or GEELogisticRegression
-    X, y, groups, sample_weight, offset : optional
+    estimator : fitted estimator of this package
+    X, y, groups, sample_weight, offset, precision_weight : optional
         The rows of the fit, as `fit` got them; for mixed models only.
 
     Returns
@@ -43,10 +46,11 @@ def cluster_influence(estimator, X=None, y=None, groups=None, sample_weight=None
         raise ValueError(
             "with several grouping factors the likelihood is no sum over clusters: there is none to leave out alone"
         )
-    if X is None or isinstance(estimator._fitted, FittedLinear):  # whose estimates move nearly in a straight line
+    if X is None:
         change = -estimator._fitted.influence[:, : len(names)].astype(float)
     elif isinstance(estimator._fitted, FittedMixed):
-        change = estimator._without_clusters("this step", X, y, groups, sample_weight, offset)[0] - beta
+        given = X, y, groups, sample_weight, offset, *([] if precision_weight is None else [precision_weight])
+        change = estimator._without_clusters("this step", *given)[0] - beta
     else:
         raise ValueError("a marginal model keeps what this needs: leave out the rows")
     kept = np.isfinite(np.diagonal(vcov))

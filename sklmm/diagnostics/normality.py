@@ -4,7 +4,9 @@ A conditional mode is shrunk towards 0, so that over groups its variance is that
 conditional one; divided by the root of it, modes of groups with very many rows are about standard normal (Goldstein
 2011). With 5 or 50 binary rows a group they are not, whatever the random effects: they take few values, and those of
 groups with one outcome only lie apart. What they look like where random effects are normal is found by simulation:
-random effects and outcomes are drawn from the fit, and the model is fitted to them.
+random effects and outcomes are drawn from the fit, and the model is fitted to them. In a linear model modes are sums of
+normal outcomes, and normal whatever the number of rows, those of different groups of one factor independent but for
+the estimates: there nothing needs to be fitted.
 
 References
 ----------
@@ -19,10 +21,11 @@ from scipy import stats
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.structure import Observations, Structure
-from sklmm.fitted import FittedMixed, fitted_of
+from sklmm.fitted import FittedLinear, FittedMixed, fitted_of
 from sklmm.inference.bootstrap import ParametricDraw, seed_sequence
 from sklmm.inference.tables import Table
 from sklmm.likelihood.fit import fit_mixed
+from sklmm.likelihood.linear_fit import fit_linear
 from sklmm.passes.threads import effective_threads
 
 MOST_SHAPIRO = 5000  # scipy's Shapiro-Wilk statistic is for samples up to this size
@@ -33,7 +36,16 @@ _TOL = 1e-6  # of refits, in log-likelihood: far below what modes differ by from
 
 
 def random_effects_normality(
-    estimator, X=None, y=None, groups=None, *, sample_weight=None, offset=None, n_simulations=99, random_state=0
+    estimator,
+    X=None,
+    y=None,
+    groups=None,
+    *,
+    sample_weight=None,
+    offset=None,
+    precision_weight=None,
+    n_simulations=99,
+    random_state=0,
 ):
     """Are random effects normal? Tests on standardised conditional modes, term by term.
 
@@ -43,11 +55,12 @@ def random_effects_normality(
 
     Parameters
     ----------
-    estimator : fitted MixedLogisticRegression
-    X, y, groups, sample_weight, offset
-        The rows of the fit, as `fit` got them. They are needed for random slopes and for several grouping factors. For
-        a random intercept the fit keeps enough: the rows and the mean linear predictor of each group, and the spread
-        within groups.
+    estimator : fitted MixedLogisticRegression or MixedLinearRegression
+    X, y, groups, sample_weight, offset, precision_weight
+        The rows of the fit, as `fit` got them. They are needed for several grouping factors, and of models of classes
+        for random slopes. For a random intercept the fit keeps enough: the rows and the mean linear predictor of each
+        group, and the spread within groups. A linear model with one factor needs nothing; with the rows its p-values
+        allow for the estimates, too.
     n_simulations : int, default=99
     random_state : int, SeedSequence, Generator, RandomState or None, default=0
         For the simulations.
@@ -66,7 +79,7 @@ def random_effects_normality(
     """
     check_is_fitted(estimator)
     if not isinstance(fitted_of(estimator), FittedMixed):
-        raise TypeError(f"a {type(estimator).__name__} has no random effects; this is for MixedLogisticRegression")
+        raise TypeError(f"a {type(estimator).__name__} has no random effects; this is for mixed models")
     if isinstance(n_simulations, bool) or not isinstance(n_simulations, (int, np.integer)) or n_simulations < 19:
         raise ValueError(f"n_simulations must be an integer >= 19, got {n_simulations!r}")
     factors = estimator._fitted.factors
@@ -75,7 +88,7 @@ def random_effects_normality(
     simulated = {key: [] for key in observed}
     if any(values.size >= FEWEST for values in observed.values()):
         what = "random_effects_normality"
-        rows = X, y, groups, sample_weight, offset
+        rows = X, y, groups, sample_weight, offset, *([] if precision_weight is None else [precision_weight])
         for effects in simulated_effects(estimator, what, rows, n_simulations, random_state):
             for key, values in effects.items():
                 if values.size >= FEWEST:
@@ -126,17 +139,20 @@ def simulated_effects(estimator, what, given, n, random_state):
 
     Parameters
     ----------
-    estimator : fitted MixedLogisticRegression
+    estimator : fitted MixedLogisticRegression or MixedLinearRegression
     what : str
         Who asks, for messages.
     given : tuple
-        The rows of the fit: X, y, groups, sample_weight and offset, or None each.
+        The rows of the fit: X, y, groups, sample_weight and offset, or None each; precision weights, if there are any.
     n : int
     random_state : int, SeedSequence, Generator, RandomState or None
     """
     factors = estimator._fitted.factors
     if len(factors) == 1 and factors[0].levels is not estimator._fitted.levels:
         raise ValueError(f"the model has learnt of other groups since its fit: {what} needs the one that was fitted")
+    if isinstance(estimator._fitted, FittedLinear):
+        yield from _of_linear_model(estimator, what, given, n, np.random.default_rng(seed_sequence(random_state)))
+        return
     _, beta, _ = estimator._fixed_effects()
     if given[0] is None and estimator._fitted.level_logits is not None:
         family, nodes = estimator._fitted.family, estimator.n_quadrature_
@@ -166,7 +182,45 @@ def simulated_effects(estimator, what, given, n, random_state):
         except (FloatingPointError, np.linalg.LinAlgError):
             continue
         if fit.report.converged:
-            yield _standardised(terms, [root @ root.T for root in fit.lambda_], fit.modes, fit.mode_cov)
+            yield _of_fit(terms, fit)
+
+
+def needs_rows(estimator):
+    """Whether `simulated_effects` needs the rows of the fit."""
+    fitted = estimator._fitted
+    return fitted.level_logits is None and not (isinstance(fitted, FittedLinear) and len(fitted.factors) == 1)
+
+
+def _of_linear_model(estimator, what, given, n, rng):
+    """`simulated_effects` of a linear model: of refits, or without the rows of one factor normal numbers, of which the
+    estimates have taken mean and spread as they do where groups have equally many rows."""
+    fitted = estimator._fitted
+    factors, terms = fitted.factors, _terms(fitted.factors)
+    if given[0] is None and not needs_rows(estimator):
+        kept = ([getattr(factor, name) for factor in factors] for name in ("covariance", "modes", "mode_cov"))
+        sizes = {key: values.size for key, values in _standardised(terms, *kept).items()}
+        for _ in range(n):
+            draws = {key: rng.standard_normal(size) for key, size in sizes.items()}
+            for (_, coefficient), z in draws.items():
+                has_mean = coefficient in fitted.fixed_names and z.size > 1
+                z -= z.mean() if has_mean else 0.0
+                z *= np.sqrt((z.size - (has_mean and fitted.reml)) / np.sum(z**2)) if z.size else 1.0
+            yield draws
+        return
+    settings = {"tol": _TOL, "max_iter": int(estimator.max_iter), "n_threads": effective_threads(estimator.n_threads)}
+    observations, structure = estimator._rows_of_fit(what, *given)
+    if observations.weights is not None and (observations.weights % 1.0).any():
+        raise ValueError(f"{what} simulates rows, but some sample_weight are no whole numbers")
+    refit, _, _ = estimator._refit(observations, structure, "parametric", settings)
+    for _ in range(n):
+        fit = fit_linear(*refit.draw(rng), **refit.settings)
+        if fit.report.converged:
+            yield _of_fit(terms, fit)
+
+
+def _of_fit(terms, fit):
+    """Standardised modes of a `MixedFit` or a `LinearFit`."""
+    return _standardised(terms, [root @ root.T for root in fit.lambda_], fit.modes, fit.mode_cov)
 
 
 class LevelLogits:

@@ -36,6 +36,7 @@ def quantile_residuals(
     *,
     sample_weight=None,
     offset=None,
+    precision_weight=None,
     by=None,
     n_simulations=500,
     predict_effects="marginal",
@@ -48,17 +49,20 @@ def quantile_residuals(
     probability (Dunn and Smyth 1996). With `by` outcomes are summed first: sums of a group tell whether groups
     differ as the model says, which single rows cannot.
 
+    A measured outcome is not simulated: it is normal, and so are sums. Its residual is the distribution function of the
+    normal at the standardised residual, see the method `residuals` of linear models.
+
     Parameters
     ----------
-    estimator : fitted MixedLogisticRegression or GEELogisticRegression
+    estimator : fitted estimator of this package
     X, y, groups
         As in `fit`: as a rule the rows of the fit. Of a formula with counts the data frame: each of its lines is one
         observation, so many successes of so many trials.
     sample_weight : array-like of shape (n_samples,), default=None
         Counts of rows, whole numbers. Rows that are alike in features and groups are then one observation, so many
         successes of so many trials, with one residual under the index of its first row. None is the column of weights
-        that the formula of the model names, where X has it.
-    offset : array-like of shape (n_samples,), default=None
+        that the formula of the model names, where X has it. Of measured outcomes they play no part.
+    offset, precision_weight : array-like of shape (n_samples,), default=None
         As in `fit`.
     by : None, str or array-like of shape (n_samples,), default=None
         Labels to sum outcomes by; a str is a grouping factor of the model. Mixed models only: a marginal model does
@@ -66,7 +70,8 @@ def quantile_residuals(
     n_simulations : int, default=500
         For `by`.
     predict_effects : {"marginal", "posterior", "mode", "zero"}, default="marginal"
-        As in `MixedLogisticRegression.simulate`; "marginal" draws the random effects anew.
+        As in `MixedLogisticRegression.simulate`; "marginal" draws the random effects anew. Of linear models "marginal",
+        or for rows of the fit "posterior": studentised residuals from the expected outcome in the row's group.
     random_state : int, RandomState instance or None, default=None
         Pass an int for the same residuals in every call.
 
@@ -82,6 +87,12 @@ def quantile_residuals(
         If weights are no whole numbers; if a marginal model of groups is asked for residuals of sums, `by` labels or of
         the rows that a weight counts; if the fit had weights, and there are none for as many rows.
     """
+    check_is_fitted(estimator)
+    if not estimator._fitted.family.has_classes:
+        found, _, _ = residuals_of_numbers(estimator, X, y, groups, by, predict_effects, offset, precision_weight)
+        return pd.Series(stats.norm.cdf(found), index=found.index, name="quantile_residual")
+    if precision_weight is not None:
+        raise ValueError("precision_weight is for MixedLinearRegression: outcomes of classes have no residual variance")
     return residuals_and_predictions(
         estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state, offset
     )[0]
@@ -90,13 +101,10 @@ def quantile_residuals(
 def residuals_and_predictions(
     estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state, offset=None
 ):
-    """`quantile_residuals`, the mean predicted probability of what each is of, and what that is in words."""
-    check_is_fitted(estimator)
+    """`quantile_residuals` of classes, the mean predicted probability of what each is of, and what that is in words."""
     random = check_random_state(random_state)
     X, y, groups, sample_weight, by, offset = estimator._complete_rows(X, y, groups, sample_weight, by, offset)
     mixed = isinstance(estimator._fitted, FittedMixed)
-    if not estimator._fitted.family.has_classes:
-        return _of_numbers(estimator, X, y, groups, by, predict_effects, offset)
     if by is not None and not mixed:
         raise ValueError(
             "a marginal model does not say how the rows of a group are distributed together, so that their sums have "
@@ -153,20 +161,55 @@ def residuals_and_predictions(
     return pd.Series(residuals, index=labels[first], name="quantile_residual"), p[first], "observations"
 
 
-def _of_numbers(estimator, X, y, groups, by, effects, offset):
-    """Of a measured outcome, where the normal distribution says it without simulations."""
-    if by is not None:
-        raise ValueError("residuals of sums are of models of classes: leave out by")
+def residuals_of_numbers(estimator, X, y, groups=None, by=None, effects="marginal", offset=None, precision_weight=None):
+    """Residuals of a measured outcome, standard normal if the model is right, of rows or of sums by label.
+
+    A sum of outcomes has the variance of its residuals and, of each level in it, that of its summed loadings t'u.
+
+    Returns
+    -------
+    residuals : Series
+    expected : ndarray
+        Expected outcome of each, of sums the mean.
+    what : str
+        What residuals are of.
+    """
     if isinstance(estimator._fitted, FittedMarginal):
+        if by is not None:
+            raise ValueError(
+                "a marginal model does not say how the rows of a group are distributed together, so that their sums "
+                "have no residuals: leave out by, or fit a MixedLinearRegression"
+            )
         left = estimator.residuals(X, y, offset=offset)
-        mean = estimator.predict(X, offset=offset)
-        return pd.Series(stats.norm.cdf(left), index=left.index, name="quantile_residual"), mean, "rows"
+        return left, estimator.predict(*estimator._complete_rows(X), offset=offset), "rows"
     kinds = {"marginal": "marginal", "posterior": "conditional"}
-    if effects not in kinds:
-        raise ValueError(f"predict_effects must be 'marginal' or 'posterior' for a linear model, got {effects!r}")
-    left = estimator.residuals(X, y, groups, offset=offset, kind=kinds[effects])
+    if effects not in kinds or (by is not None and effects != "marginal"):
+        which = "'marginal' or 'posterior' for a linear model" if by is None else "'marginal' for residuals of sums"
+        raise ValueError(f"predict_effects must be {which}, got {effects!r}")
+    arrays = y, groups, by, offset, precision_weight
+    X, y, groups, by, offset, precision_weight = estimator._complete_rows(X, *arrays)
+    given = {"offset": offset, "precision_weight": precision_weight}
+    how = "studentised" if effects == "posterior" else by is None
+    left = estimator.residuals(X, y, groups, kind=kinds[effects], standardise=how, **given)
     mean = estimator.predict(X, groups, offset=offset, predict_effects="zero" if effects == "marginal" else "posterior")
-    return pd.Series(stats.norm.cdf(left), index=left.index, name="quantile_residual"), mean, "rows"
+    if by is None:
+        return left, mean, "rows"
+    rows, fitted = estimator._read_new_rows(X, groups, **given), estimator._fitted
+    code, levels = labels_of_rows(estimator, rows, by)
+    precision = np.ones(len(code)) if rows.precision_weight is None else rows.precision_weight
+    variance = fitted.sigma**2 * np.bincount(code, weights=1.0 / precision)
+    for factor in fitted.factors:
+        t = pd.DataFrame(factor.units.loadings(np.asarray(rows.X, dtype=np.float64)))
+        if not rows.groups:
+            raise ValueError("residuals of sums need the groups of the rows: pass groups, as to fit")
+        own, _ = pd.factorize(np.asarray(factor.labels(rows.column)))
+        own[own < 0] = len(own) + np.flatnonzero(own < 0)  # a row without a label is a group of its own
+        sums = t.groupby([code, own]).sum()
+        variance += np.bincount(sums.index.get_level_values(0), weights=np.sum(sums.to_numpy() ** 2, axis=1))
+    sums = np.bincount(code, weights=left) / np.sqrt(variance)
+    found = pd.Series(sums, index=levels, name="standardised_residual")
+    what = f"levels of {by}" if isinstance(by, str) else "labels"
+    return found, np.bincount(code, weights=mean) / np.bincount(code), what
 
 
 def _lines(estimator, X, y, sample_weight):

@@ -14,6 +14,7 @@ from sklmm.design.values import two_values
 from sklmm.estimators.reading import check_number, read_rows
 from sklmm.estimators.running import CallbackSupportMixin, Progress
 from sklmm.estimators.selectors import refuse_coefficients_by_position, refuse_leaving_out_groups
+from sklmm.fitted import FittedLinear
 from sklmm.inference.estimability import dependences
 from sklmm.inference.same_rows import row_signature
 from sklmm.messages import joined
@@ -234,13 +235,14 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             "positions": positions,
             "group_names": list(rows.groups),
             "takes_offset": given.get("offset") is not None and design is None,
+            "takes_precision": given.get("precision_weight") is not None and design is None,
             "event": event,
             "n_weighted_rows": n_rows if is_weighted else None,
         }
         return Training(rows, target, weights, n_obs, attributes, columns, design)
 
-    def _read_new_rows(self, X, groups, offset=None):
-        """Validate X, groups and an offset against those of fit."""
+    def _read_new_rows(self, X, groups, offset=None, precision_weight=None):
+        """Validate X, groups, an offset and precision weights against those of fit."""
         data, formula = X, self._fitted.formula
         if formula is not None:
             X, groups = formula.new_rows(data, groups)
@@ -264,9 +266,15 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
             rows.set("offset", offset)
         elif formula is not None:
             rows.offset = formula.offset(data)
-        if formula is not None and self._recipe.precision_weight in data.columns:
-            name = self._recipe.precision_weight
-            rows.precision_weight = known_precision(data[name], repr(name))
+        named = None if formula is None else self._recipe.precision_weight
+        if precision_weight is not None:
+            if named is not None or fitted.positions.get("precision_weight_feature") is not None:
+                raise ValueError("the model finds its precision weights in X: leave out precision_weight=")
+            if not isinstance(fitted, FittedLinear):
+                raise ValueError("precision_weight is for MixedLinearRegression, whose residuals have a variance")
+            rows.set("precision_weight", precision_weight)
+        elif formula is not None and named in data.columns:
+            rows.precision_weight = known_precision(data[named], repr(named))
         rows.add_products(fitted.products)
         if groups is not None and fitted.group_names:
             rows.groups = match_group_names(rows.groups, fitted.group_names)

@@ -81,7 +81,8 @@ class Inference:
             index.
         **options
             For "bootstrap" only: what else the method `bootstrap` takes, such as `n_resamples` and `random_state`, and
-            `kind`, see `BootstrapResult.conf_int`.
+            `kind`, see `BootstrapResult.conf_int`. `precision_weight`, which `MixedLinearRegression` may have got, for
+            "profile", too.
 
         Returns
         -------
@@ -98,6 +99,7 @@ class Inference:
             )
         if method not in self._intervals:
             raise ValueError(f"method must be {joined(map(repr, self._intervals), 'or')}, got {method!r}")
+        precision = [options.pop("precision_weight")] if "precision_weight" in options and method == "profile" else []
         if options and method != "bootstrap":
             raise TypeError(f"method={method!r} takes no {', '.join(options)}: they are the bootstrap's")
         level = wald.check_level(level)
@@ -111,7 +113,7 @@ class Inference:
             table = with_reason(self, wald.conf_int(*effects, level=level, df=self._inference_df()), blank)
             return table.iloc[[*(found.positions[0] for found in chosen if found.kind == "fixed")]]
         if method == "profile":
-            return self._profile_intervals(chosen, level, X, y, groups, sample_weight, offset)
+            return self._profile_intervals(chosen, level, X, y, groups, sample_weight, offset, *precision)
         kind = {"kind": options.pop("kind")} if "kind" in options else {}
         result = self.bootstrap(X, y, groups, sample_weight, offset=offset, **options)
         places = {(found.kind, found.positions): j for j, found in enumerate(self._parameters())}
@@ -151,7 +153,7 @@ class Inference:
         verbose : int, default=0
             1 prints how many resamples are done.
         **by_row
-            What else `fit` got by row: `time`.
+            What else `fit` got by row: `time`, `precision_weight`.
 
         Returns
         -------
@@ -200,17 +202,18 @@ class Inference:
     def average_marginal_effects(
         self, X, features=None, *, sample_weight=None, offset=None, level=0.95, predict_effects="marginal"
     ):
-        """Average effects of features on the probability of the event (the second class, or `positive`).
+        """Average effects of features on the probability of the event (the second class, or `positive`), or on the mean
+        of a measured outcome.
 
-        The effect of a number is the derivative of the probability in it, averaged over the rows; that of a feature
-        with two values in the fit, the average change from the smaller to the larger; that of a factor in a formula,
-        the average change from its first level to each other one. Which of these is for the fit to say, so that rows
-        may be few, or all have one value: an effect at the mean, at a chosen value, on those treated.
+        The effect of a number is the derivative of the probability or mean in it, averaged over the rows; that of a
+        feature with two values in the fit, the average change from the smaller to the larger; that of a factor in a
+        formula, the average change from its first level to each other one. Which of these is for the fit to say, so
+        that rows may be few, or all have one value: an effect at the mean, at a chosen value, on those treated.
 
         Parameters
         ----------
         X : {array-like, dataframe} of shape (n_samples, n_features)
-            The rows to average over, as `predict_proba` takes them. They are taken as given: standard errors are those
+            The rows to average over, as `predict` takes them. They are taken as given: standard errors are those
             of the estimates alone. Columns that were made from others, such as squares, count as features of their
             own, unless the model made them itself (`from_formula`).
         features : str or list of str, default=None
@@ -222,14 +225,15 @@ class Inference:
         level : float, default=0.95
         predict_effects : {"marginal", "zero"}, default="marginal"
             Of probabilities averaged over the population of groups, or of those in the typical group. Mixed models
-            only: a marginal model knows no groups.
+            only: a marginal model knows no groups. Of linear models both are the same.
 
         Returns
         -------
         effects : DataFrame
             A row an effect; columns "estimate", "std_error" (delta method, from the covariance of all parameters), "z"
-            or "t", "p_value", "lower" and "upper". NaN, with a `NotEstimableWarning`, where rows would be set to
-            combinations that the fit's data say nothing of, such as a cell of two factors without data.
+            or "t" (linear mixed models: with the degrees of freedom of `df`), "p_value", "lower" and "upper". NaN, with
+            a `NotEstimableWarning`, where rows would be set to combinations that the fit's data say nothing of, such as
+            a cell of two factors without data.
         """
         check_is_fitted(self)
         X, sample_weight, offset = self._complete_rows(X, sample_weight, offset)

@@ -128,9 +128,10 @@ class MixedInference(Inference):
 
     # The rows again ----------------------------------------------------------------------------------------------
 
-    def _rows_of_fit(self, what, X, y, groups, sample_weight, offset=None):
+    def _rows_of_fit(self, what, X, y, groups, sample_weight, offset=None, precision_weight=None):
         """The rows of the fit, passed once more, and what was fitted to them: checked and coded as `fit` did."""
-        rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight, offset)
+        given = {"offset": offset, "precision_weight": precision_weight}
+        rows, target, weights = read_rows_of_fit(self, what, X, y, groups, sample_weight, **given)
         code_of, factors = [], []
         for factor in self._fitted.factors:
             labels = factor.labels(rows.column)

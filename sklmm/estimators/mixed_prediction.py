@@ -78,7 +78,7 @@ class MixedPrediction:
         changed = [with_levels(factor, levels, *found) for factor, (_, levels), *found in parts]
         return self._knowing(changed, encoded, joint)
 
-    def _groups_to_learn(self, X, y, groups, sample_weight, offset):
+    def _groups_to_learn(self, X, y, groups, sample_weight, offset, precision_weight=None):
         """Rows of groups to learn, the model's factors, codes and labels by factor, and which levels it knows."""
         check_is_fitted(self)
         if not self._fitted.factors:
@@ -86,7 +86,7 @@ class MixedPrediction:
         if groups is None and not self._fitted.group_columns and self._fitted.formula is None:
             raise ValueError("update_groups needs groups, as fit did")
         X, y, groups, sample_weight = self._rows_with_outcomes(X, y, groups, sample_weight)
-        rows = self._read_new_rows(X, groups, offset)
+        rows = self._read_new_rows(X, groups, offset, precision_weight)
         check_precision(self, rows, "update_groups")
         target, weights = read_observations(self, rows, y, sample_weight)
         factors = self._fitted.factors

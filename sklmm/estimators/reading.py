@@ -149,8 +149,9 @@ def nan_where_incomplete(predict):
         if not mask.any():
             one = np.full(len(mask) if predict.__name__ in BY_ROW else (len(mask), 2), np.nan)
             return (one, one.copy()) if kwargs.get("return_std") else one
-        if offset is not None:
-            kwargs["offset"] = rows_where(mask, offset)
+        for name in ("offset", "precision_weight"):
+            if kwargs.get(name) is not None:
+                kwargs[name] = rows_where(mask, kwargs[name])
         found = predict(self, take_rows(X, mask), rows_where(mask, groups), *args, **kwargs)
         every = [_at_rows(mask, each) for each in (found if isinstance(found, tuple) else (found,))]
         return tuple(every) if isinstance(found, tuple) else every[0]

@@ -40,12 +40,15 @@ def check_precision(estimator, rows, what):
         raise ValueError(f"{what}: precision_weight is missing (NaN) in {np.isnan(rows.precision_weight).sum()} rows")
     if rows.precision_weight is None:
         raise ValueError(
-            f"{what} needs the precision_weight of each row, as the fit had it, and these rows come without: fit with "
-            "its column named in precision_weight_feature (of a formula's model in from_formula), to be found again"
+            f"the model was fitted with precision weights: {what} needs those of these rows, too: pass "
+            "precision_weight=, or name their column of X in precision_weight_feature (of a formula's model: in "
+            "precision_weight of from_formula)"
         )
 
 
-def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, time=None, needs_time=False):
+def read_rows_of_fit(
+    estimator, what, X, y, groups, sample_weight, offset=None, time=None, needs_time=False, precision_weight=None
+):
     """The rows of the fit, passed once more: checked as `fit` did.
 
     Parameters
@@ -53,7 +56,7 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, 
     estimator : fitted MixedLogisticRegression or GEELogisticRegression
     what : str
         What needs them, for messages.
-    X, y, groups, sample_weight, offset, time
+    X, y, groups, sample_weight, offset, time, precision_weight
         As to `fit`. A formula finds in X what is missing.
     needs_time : bool
         Whether `time` must be given.
@@ -81,13 +84,15 @@ def read_rows_of_fit(estimator, what, X, y, groups, sample_weight, offset=None, 
         needed["time"] = time
     if estimator._fitted.takes_offset:
         needed["offset"] = offset
+    if estimator._fitted.takes_precision:
+        needed["precision_weight"] = precision_weight
     missing = [name for name, value in needed.items() if value is None]
     if missing:
         passed = ", ".join(f"{name}={name}" for name in missing)
         if formula is not None and X is None:
             passed = "X=data, the data frame of the fit"
         raise ValueError(f"{what} needs the rows of the fit, which a fitted model does not keep: pass {passed}")
-    rows = estimator._read_new_rows(X, groups if estimator.n_groups_ else None, offset)
+    rows = estimator._read_new_rows(X, groups if estimator.n_groups_ else None, offset, precision_weight)
     check_precision(estimator, rows, what)
     rows.line = line
     if needs_time:

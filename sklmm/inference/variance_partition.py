@@ -43,7 +43,7 @@ class VariancePartition:
         Variance of the fixed effects' linear predictor over the rows of the fit.
     random : Series
         Variance of each grouping factor's random effects; the mean over the rows where slopes are random.
-    family : Bernoulli
+    family : Bernoulli or Gaussian
     measured : float or None
         Residual variance of a measured outcome.
     """

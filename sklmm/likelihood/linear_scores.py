@@ -81,12 +81,12 @@ def by_cluster(products, theta, beta, tau):
     for first in range(0, len(products.A), CLUSTERS_AT_ONCE):
         part = slice(first, min(first + CLUSTERS_AT_ONCE, len(products.A)))
         C = rows.squares(products.start, part.start, part.stop)
-        parts, c = _Parts(products, part, theta, residual), C @ residual
+        parts, c = Parts(products, part, theta, residual), C @ residual
         values = parts.value(c, counts[part], tau) + 0.5 * log_precision[part]
         yield part, values, parts.gradient(c, counts[part], tau), parts.hessian(C, tau)
 
 
-class _Parts:
+class Parts:
     """Of some clusters: R, b, e = b residual, and derivatives dG of the covariance, as in `linear_crossproducts`."""
 
     def __init__(self, products, part, theta, residual):
@@ -107,6 +107,13 @@ class _Parts:
         for entry in range(covariance.m):
             self.dG[entry, self.row[entry]] = Lambda[:, self.col[entry]]
         self.dG += np.swapaxes(self.dG, 1, 2)
+        self.same = 2.0 * (self.col[:, None] == self.col)  # d2G = e_row e_row2' + its transpose
+
+    def log_det_derivatives(self):
+        """First and second derivatives of log|V| in theta, (n, m) and (n, m, m)."""
+        RdG = np.einsum("nab,rbc->nrac", self.R, self.dG)
+        second = self.same * self.R[:, self.row[:, None], self.row]
+        return np.trace(RdG, axis1=2, axis2=3), second - np.einsum("nrab,nsba->nrs", RdG, RdG)
 
     def value(self, c, counts, tau):
         """`c`, `counts`: as in `gradient`. Of the scaled outcome, and of rows with precision 1."""
@@ -119,7 +126,7 @@ class _Parts:
         f, scale = self.f, np.exp(-2.0 * tau)
         Ge = self.e @ self.G
         along = c - np.einsum("nak,na->nk", self.B, Ge)  # E'V^-1 r
-        theta = np.einsum("nab,rba->nr", self.R, self.dG)
+        theta, _ = self.log_det_derivatives()
         theta -= scale * np.einsum("na,rab,nb->nr", self.e, self.dG, self.e, optimize=True)
         last = scale * (along @ self.residual) - counts
         return np.column_stack([scale * along[:, :f], -0.5 * theta, last])
@@ -131,15 +138,13 @@ class _Parts:
         along = Q @ self.residual
         de = np.einsum("rab,nb->nra", self.dG, self.e)
         out = np.empty((len(C), f + m + 1, f + m + 1))
-        random, same = slice(f, f + m), 2.0 * (self.col[:, None] == self.col)
+        random = slice(f, f + m)
         out[:, :f, :f] = -scale * Q[:, :f, :f]
         out[:, :f, random] = -scale * np.einsum("nra,nak->nkr", de, self.b[:, :, :f])
         out[:, :f, -1] = -2.0 * scale * along[:, :f]
-        RdG = np.einsum("nab,rbc->nrac", self.R, self.dG)
-        rows = np.ix_(np.arange(len(C)), self.row, self.row)
-        second = same * self.R[rows] - np.einsum("nrab,nsba->nrs", RdG, RdG)
+        _, second = self.log_det_derivatives()
         quadratic = 2.0 * np.einsum("nra,nab,nsb->nrs", de, self.R, de, optimize=True)
-        quadratic -= same * self.e[:, self.row, None] * self.e[:, None, self.row]
+        quadratic -= self.same * self.e[:, self.row, None] * self.e[:, None, self.row]
         out[:, random, random] = -0.5 * (second + scale * quadratic)
         out[:, random, -1] = -scale * np.einsum("nra,na->nr", de, self.e)
         out[:, -1, -1] = -2.0 * scale * (along @ self.residual)

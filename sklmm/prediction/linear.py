@@ -7,7 +7,10 @@ from scipy import stats
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.fitted import FittedLinear
+from sklmm.passes.tables import CHUNK
 from sklmm.prediction.predictor import Predictor
+
+UNTOLD = 1e15  # a variance of a mean beyond it, relative to that of the residual: the data do not tell the mean
 
 
 @dataclass
@@ -71,6 +74,40 @@ class NumberPredictor(Predictor):
             row[unknown] += np.einsum("nf,fg,ng->n", a, change, a)
         slopes[-1] = 2.0 * variance
         return variance, slopes
+
+
+def predictions_without(fit, without, rows, code, effects):
+    """Expected outcomes by fits without the rows' groups, and standard deviations of new outcomes around them.
+
+    Parameters
+    ----------
+    fit : FittedLinear
+    without : LinearWithout
+        Of the one factor.
+    rows : Rows
+    code : ndarray of shape (n,)
+        Level that is left out for each row; -1: none.
+    effects : {"posterior", "zero"}
+        Whether the variance between groups adds to those of the means.
+
+    Returns
+    -------
+    mean, std : ndarray of shape (n,)
+    """
+    products, factors, sigma = without.products, without.factors(), without.sigma_of_outcome()
+    mean, variance = np.empty((2, len(code)))
+    for first in range(0, len(code), CHUNK):
+        part = slice(first, first + CHUNK)
+        X, own = np.asarray(rows.X[part], dtype=np.float64), code[part]
+        a = fit.units.design(X)[:, fit.fixed_positions]
+        mean[part] = products.y_center + products.y_scale * np.einsum("nf,nf->n", a, without.beta[own])
+        of_mean = products.y_scale**2 * np.einsum("nf,nfg,ng->n", a, without.covariance[own], a)
+        of_mean = np.where(of_mean > UNTOLD * sigma[own] ** 2, np.inf, np.maximum(of_mean, 0.0))
+        t = np.einsum("na,nab->nb", fit.factors[0].units.design(X), factors[own])
+        variance[part] = of_mean + (np.einsum("nb,nb->n", t, t) if effects == "posterior" else 0.0)
+    mean += 0.0 if rows.offset is None else rows.offset
+    noise = sigma[code] ** 2 / (1.0 if rows.precision_weight is None else rows.precision_weight)
+    return mean, np.sqrt(variance + noise)
 
 
 def degrees_of_predictions(variance, slopes, variance_vcov):

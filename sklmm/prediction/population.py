@@ -1,5 +1,7 @@
 """From groups to the population: probabilities averaged over random effects, with delta-method errors.
 
+Of measured outcomes h is the identity, and nothing changes by averaging.
+
 In a row with the features x and the random-effect columns z the linear predictor is normal over the population of
 groups, with mean eta = x'beta and variance v = |Lambda'z|^2, so that
 

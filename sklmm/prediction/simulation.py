@@ -94,11 +94,11 @@ def _known(factor, rows):
     return lookup_codes(factor.levels, factor.labels(rows.column)) if rows.groups else np.full(n, -1)
 
 
-def rows_to_simulate(estimator, X, groups, n, effects, offset):
+def rows_to_simulate(estimator, X, groups, n, effects, offset, precision_weight=None):
     """The rows of a simulation, and warnings about their groups; `n` is checked."""
     if isinstance(n, (bool, np.bool_)) or not isinstance(n, (int, np.integer)) or n < 1:
         raise ValueError(f"n must be an integer >= 1, got {n!r}")
-    rows = estimator._read_new_rows(X, groups, offset)
+    rows = estimator._read_new_rows(X, groups, offset, precision_weight)
     warn_of_rows(estimator, rows.X)
     of = f" of {', '.join(map(repr, rows.absent_groups))}" if rows.absent_groups else ""
     if estimator._fitted.factors and effects != "zero" and (not rows.groups or rows.absent_groups):

@@ -39,7 +39,7 @@ def check_mixed(display, estimator):
     if not isinstance(fitted_of(estimator), FittedMixed):
         raise TypeError(
             f"{display.__name__} draws random effects, which a {type(estimator).__name__} does not have; it is for "
-            "MixedLogisticRegression"
+            "mixed models"
         )
 
 
@@ -63,10 +63,13 @@ def odds_ratio_ticks(axis):
     axis.set_minor_locator(NullLocator())
 
 
-def probability_label(estimator):
-    """Label of an axis of probabilities: the response by its name, where a formula gave it one."""
-    formula = fitted_of(estimator).formula
-    return f"P({'y' if formula is None else formula.response} = {as_text(estimator.classes_[estimator._fitted.event])})"
+def outcome_label(estimator):
+    """Label of an axis of probabilities or expected outcomes: the response by its name, where a formula gave it one."""
+    fitted = fitted_of(estimator)
+    response = "y" if fitted.formula is None else fitted.formula.response
+    if not fitted.family.has_classes:
+        return "expected outcome" if fitted.formula is None else f"expected {response}"
+    return f"P({response} = {as_text(estimator.classes_[fitted.event])})"
 
 
 def as_text(value):
@@ -99,6 +102,11 @@ class TypicalRows:
     """
 
     def __init__(self, estimator, X, at=None, sample_weight=None):
+        if estimator._fitted.takes_offset:
+            raise ValueError(
+                "the model was fitted with offset= as an array, for which curves have no value: name its column of X "
+                "in offset_feature, whose mean they take, or what at= says"
+            )
         X, sample_weight = estimator._complete_rows(X, sample_weight)
         self.weights = read_weights(weights_by_formula(estimator, X, sample_weight), len(X))
         self.as_array = not is_frame(X)

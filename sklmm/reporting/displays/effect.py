@@ -1,9 +1,11 @@
-"""Predicted probability over one feature, with its confidence band."""
+"""Predicted probability, or expected outcome, over one feature, with its confidence band."""
 
 import numpy as np
 
+from sklmm.fitted import FittedLinear
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.inference.wald import reference_distribution
+from sklmm.prediction.linear import NumberPredictor
 from sklmm.prediction.population import (
     check_population_effects,
     delta_errors,
@@ -18,15 +20,15 @@ from sklmm.reporting.displays.axes import (
     check_level,
     keep_within_probabilities,
     levels_of,
+    outcome_label,
     percent,
-    probability_label,
 )
 
 MOST_CURVES = 8
 
 
 class EffectDisplay:
-    """Predicted probability over a feature, with a confidence band.
+    """Predicted probability, or of a measured outcome its expectation, over a feature, with a confidence band.
 
     Use `from_estimator`.
 
@@ -36,11 +38,13 @@ class EffectDisplay:
     values : array-like of shape (n_values,)
         Numbers, or the levels of a feature of labels.
     curves : dict
-        For each curve its label and a DataFrame with the columns "probability", "lower" and "upper".
+        For each curve its label and a dict of arrays: "probability", or of a measured outcome "mean"; "lower", "upper".
     by : str or None
         The feature in which curves differ.
     level : float, default=0.95
     ylabel : str
+    of_classes : bool, default=True
+        Whether curves are probabilities, or means of a measured outcome.
 
     Attributes
     ----------
@@ -50,15 +54,24 @@ class EffectDisplay:
         One a curve.
     bands_ : list
         Their bands: filled areas, or error bars for a feature of labels.
+
+    Examples
+    --------
+    >>> from sklmm import EffectDisplay, MixedLinearRegression
+    >>> from sklmm.datasets import load_sleepstudy
+    >>> data = load_sleepstudy(as_frame=True).frame
+    >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+    >>> display = EffectDisplay.from_estimator(model, data, "Days")  # doctest: +SKIP
     """
 
-    def __init__(self, feature, values, curves, *, by=None, level=0.95, ylabel="probability"):
+    def __init__(self, feature, values, curves, *, by=None, level=0.95, ylabel="probability", of_classes=True):
         self.feature = feature
         self.values = values
         self.curves = curves
         self.by = by
         self.level = level
         self.ylabel = ylabel
+        self.of_classes = of_classes
 
     @classmethod
     def from_estimator(
@@ -80,9 +93,9 @@ class EffectDisplay:
 
         Parameters
         ----------
-        estimator : fitted MixedLogisticRegression or GEELogisticRegression
+        estimator : fitted estimator of this package
         X : {array-like, dataframe}
-            Rows such as `predict_proba` takes. They say over what range the feature goes, and at which values the
+            Rows such as `predict` takes. They say over what range the feature goes, and at which values the
             others are held: means of numbers, most frequent values of anything else. Columns that were made from the
             feature, such as its square, do not follow it, unless the model made them itself (`from_formula`). Where
             that leads to combinations which the fit's data say nothing of, there is a gap and a `NotEstimableWarning`.
@@ -93,12 +106,14 @@ class EffectDisplay:
         at : dict, default=None
             Values of other columns to hold them at.
         predict_effects : {"marginal", "zero"}, default="marginal"
-            Averaged over the population of groups, or for the typical group. Mixed models only.
+            Averaged over the population of groups, or for the typical group. Mixed models only; of linear ones both are
+            the same.
         sample_weight : array-like of shape (n_samples,), default=None
             Counts of the rows, for means and frequencies. None is the column of weights that the formula of the model
             names, where X has it.
         level : float, default=0.95
-            Of the band: a Wald interval on the logit scale that takes in the estimates of variances, too.
+            Of the band: a Wald interval on the logit scale that takes in the estimates of variances, too; of linear
+            models that of `predict_interval` for the mean in the typical group.
         grid_resolution : int, default=100
         ax : matplotlib Axes, default=None
         **kwargs
@@ -116,16 +131,24 @@ class EffectDisplay:
         if isinstance(values, np.ndarray):
             two = two_values_of_fit(estimator, feature)  # a column of 0 and 1 is not a continuum
             values = values if two is None else list(two)
-        vcov = parameter_covariance(estimator)
-        reach = reference_distribution(estimator._inference_df()).ppf((1 + level) / 2)
+        linear = isinstance(estimator._fitted, FittedLinear)
+        if not linear:
+            vcov = parameter_covariance(estimator)
+            reach = reference_distribution(estimator._inference_df()).ppf((1 + level) / 2)
+        family = estimator._fitted.family
+        middle = "probability" if family.has_classes else "mean"
 
         def curve(**columns):
             rows = estimator._read_new_rows(typical.rows(**columns), None)
             unknown = warn_of_rows(estimator, rows.X)
-            family = estimator._fitted.family
-            p, linked, gradient = probability_and_gradient(estimator, rows.X, predict_effects)
-            reached = reach * delta_errors(gradient / family.slope(p, linked)[:, None], vcov)
-            found = {"probability": p, "lower": family.mean(linked - reached), "upper": family.mean(linked + reached)}
+            if linear:
+                predictor, X = NumberPredictor.of(estimator, 1), np.asarray(rows.X, dtype=np.float64)
+                p = linked = predictor.means(X, [], "zero", rows.offset)
+                reached = estimator._reach(*predictor.errors(X, [], "zero"), level)
+            else:
+                p, linked, gradient = probability_and_gradient(estimator, rows.X, predict_effects, rows.offset)
+                reached = reach * delta_errors(gradient / family.slope(p, linked)[:, None], vcov)
+            found = {middle: p, "lower": family.mean(linked - reached), "upper": family.mean(linked + reached)}
             return {name: np.where(unknown, np.nan, numbers) for name, numbers in found.items()}
 
         if by is None:
@@ -139,9 +162,8 @@ class EffectDisplay:
                     f"most {MOST_CURVES} values"
                 )
             curves = {level: curve(**{feature: values, by: [level] * len(values)}) for level in levels}
-        return cls(
-            feature, values, curves, by=by, level=level, ylabel=probability_label(estimator)
-        ).plot(ax, **kwargs)
+        words = {"ylabel": outcome_label(estimator), "of_classes": family.has_classes}
+        return cls(feature, values, curves, by=by, level=level, **words).plot(ax, **kwargs)
 
     def plot(self, ax=None, **kwargs):
         """Draw.
@@ -159,20 +181,20 @@ class EffectDisplay:
         self.figure_, self.ax_ = axes_for(ax)
         self.lines_, self.bands_ = [], []
         continuous = isinstance(self.values, np.ndarray)
-        n_curves = len(self.curves)
+        n_curves, name = len(self.curves), "probability" if self.of_classes else "mean"
         for k, (label, curve) in enumerate(self.curves.items()):
             interval = f"{percent(self.level)} confidence {'band' if continuous else 'interval'}"
             text = interval if label is None else f"{self.by} = {as_text(label)}"
             if continuous:
-                (line,) = self.ax_.plot(self.values, curve["probability"], **kwargs)
+                (line,) = self.ax_.plot(self.values, curve[name], **kwargs)
                 band = self.ax_.fill_between(
                     self.values, curve["lower"], curve["upper"], color=line.get_color(), alpha=0.2, linewidth=0
                 )
                 (band if label is None else line).set_label(text)
             else:
                 place = np.arange(len(self.values)) + 0.3 * (k - (n_curves - 1) / 2) / max(n_curves - 1, 1)
-                there = np.isfinite(curve["probability"])
-                lower, middle, upper = (curve[name][there] for name in ("lower", "probability", "upper"))
+                there = np.isfinite(curve[name])
+                lower, middle, upper = (curve[which][there] for which in ("lower", name, "upper"))
                 band = self.ax_.errorbar(
                     place[there], middle, yerr=[middle - lower, upper - middle], label=text,
                     **{"fmt": "o", "capsize": 3, **kwargs},
@@ -189,5 +211,6 @@ class EffectDisplay:
         self.ax_.legend(title=None if self.by is None else f"{percent(self.level)} confidence")
         self.ax_.set_xlabel(str(self.feature))
         self.ax_.set_ylabel(self.ylabel)
-        keep_within_probabilities(self.ax_)
+        if self.of_classes:
+            keep_within_probabilities(self.ax_)
         return self

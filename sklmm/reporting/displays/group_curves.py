@@ -5,13 +5,14 @@ import numpy as np
 from sklmm.design.grouping import lookup_codes
 from sklmm.inference.estimability import warn_of_rows
 from sklmm.passes.threads import effective_threads
+from sklmm.prediction.linear import NumberPredictor
 from sklmm.prediction.predictor import Predictor, probabilities
 from sklmm.reporting.displays.axes import (
     TypicalRows,
     axes_for,
     check_mixed,
     keep_within_probabilities,
-    probability_label,
+    outcome_label,
     pyplot,
 )
 
@@ -19,7 +20,7 @@ MOST_COLOURS = 8  # up to so many groups each has its colour and its name in the
 
 
 class GroupCurvesDisplay:
-    """Predicted probability over a feature: one curve a group, and the population's on top.
+    """Predicted probability, or expected outcome, over a feature: one curve a group, and the population's on top.
 
     Use `from_estimator`.
 
@@ -28,7 +29,7 @@ class GroupCurvesDisplay:
     feature : str
     values : ndarray of shape (n_values,)
     curves : ndarray of shape (n_groups, n_values)
-        Probabilities in each group.
+        Probabilities in each group, or expected outcomes.
     groups : sequence of length n_groups
         Their labels.
     population : ndarray of shape (n_values,)
@@ -37,6 +38,8 @@ class GroupCurvesDisplay:
     population_label : str
         What the population's curve is, in the legend.
     ylabel : str
+    of_classes : bool, default=True
+        Whether curves are probabilities, or means of a measured outcome.
 
     Attributes
     ----------
@@ -45,9 +48,29 @@ class GroupCurvesDisplay:
     group_lines_ : list of matplotlib Line2D
         The groups' curves, in the order of `groups`.
     population_line_ : matplotlib Line2D
+
+    Examples
+    --------
+    >>> from sklmm import GroupCurvesDisplay, MixedLinearRegression
+    >>> from sklmm.datasets import load_sleepstudy
+    >>> data = load_sleepstudy(as_frame=True).frame
+    >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+    >>> display = GroupCurvesDisplay.from_estimator(model, data, "Days")  # doctest: +SKIP
     """
 
-    def __init__(self, feature, values, curves, groups, population, *, factor, population_label, ylabel="probability"):
+    def __init__(
+        self,
+        feature,
+        values,
+        curves,
+        groups,
+        population,
+        *,
+        factor,
+        population_label,
+        ylabel="probability",
+        of_classes=True,
+    ):
         self.feature = feature
         self.values = values
         self.curves = curves
@@ -56,6 +79,7 @@ class GroupCurvesDisplay:
         self.factor = factor
         self.population_label = population_label
         self.ylabel = ylabel
+        self.of_classes = of_classes
 
     @classmethod
     def from_estimator(
@@ -78,9 +102,9 @@ class GroupCurvesDisplay:
 
         Parameters
         ----------
-        estimator : fitted MixedLogisticRegression
+        estimator : fitted MixedLogisticRegression or MixedLinearRegression
         X : {array-like, dataframe}
-            Rows such as `predict_proba` takes. They say over what range the feature goes, and at which values the
+            Rows such as `predict` takes. They say over what range the feature goes, and at which values the
             others are held: means of numbers, most frequent values of anything else. Columns that were made from the
             feature, such as its square, do not follow it, unless the model made them itself (`from_formula`).
         feature : str or int
@@ -96,9 +120,10 @@ class GroupCurvesDisplay:
             names, where X has it.
         predict_effects : {"posterior", "mode"}, default=None
             Curves of groups: averaged over the group's posterior, or at its conditional modes. None: as the estimator
-            predicts, "posterior" unless it was set to "mode".
+            predicts, "posterior" unless it was set to "mode". Of linear models both are the same.
         population : {"marginal", "zero"}, default="marginal"
-            The curve on top: averaged over the population of groups, or of the typical group.
+            The curve on top: averaged over the population of groups, or of the typical group. Of linear models both are
+            the same.
         grid_resolution : int, default=100
         ax : matplotlib Axes, default=None
         **kwargs
@@ -139,17 +164,18 @@ class GroupCurvesDisplay:
         curves = np.empty((len(chosen), len(values)))
         for k, code in enumerate(chosen):
             codes = [np.full(len(values), code if f == which else -1) for f in range(len(names))]
-            curves[k] = _probability(estimator, rows.X, codes, predict_effects) + gap
+            curves[k] = _expected(estimator, rows, codes, predict_effects) + gap
         unknown = [np.full(len(values), -1)] * len(names)
         return cls(
             feature,
             values,
             curves,
             levels[chosen],
-            _probability(estimator, rows.X, unknown, population) + gap,
+            _expected(estimator, rows, unknown, population) + gap,
             factor=factor,
             population_label="population average" if population == "marginal" else f"typical {factor}",
-            ylabel=probability_label(estimator),
+            ylabel=outcome_label(estimator),
+            of_classes=estimator._fitted.family.has_classes,
         ).plot(ax, **kwargs)
 
     def plot(self, ax=None, *, population_kw=None, **kwargs):
@@ -190,10 +216,13 @@ class GroupCurvesDisplay:
         self.ax_.legend(loc="best" if len(self.groups) <= 200 else "upper left")
         self.ax_.set_xlabel(str(self.feature))
         self.ax_.set_ylabel(self.ylabel)
-        keep_within_probabilities(self.ax_)
+        if self.of_classes:
+            keep_within_probabilities(self.ax_)
         return self
 
 
-def _probability(estimator, X, codes, effects):
-    predictor = Predictor.of(estimator, effective_threads(estimator.n_threads))
-    return probabilities(*predictor.tails(X, codes, effects))[:, 1]
+def _expected(estimator, rows, codes, effects):
+    n_threads = effective_threads(estimator.n_threads)
+    if not estimator._fitted.family.has_classes:
+        return NumberPredictor.of(estimator, n_threads).means(rows.X, codes, effects, rows.offset)
+    return probabilities(*Predictor.of(estimator, n_threads).tails(rows.X, codes, effects, offset=rows.offset))[:, 1]

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import stats
 
-from sklmm.diagnostics.normality import simulated_effects, standardised_effects
+from sklmm.diagnostics.normality import needs_rows, simulated_effects, standardised_effects
 from sklmm.reporting.displays.axes import axes_for, check_level, check_mixed, percent
 
 MOST_LABELS = 80  # beyond, the names of groups cannot be read
@@ -59,6 +59,7 @@ class RandomEffectsDisplay:
         *,
         sample_weight=None,
         offset=None,
+        precision_weight=None,
         term=None,
         coefficient=None,
         level=0.95,
@@ -72,10 +73,10 @@ class RandomEffectsDisplay:
 
         Parameters
         ----------
-        estimator : fitted MixedLogisticRegression
-        X, y, groups, sample_weight, offset
-            The rows of the fit, for "qq" with random slopes or several grouping factors, see
-            `sklmm.random_effects_normality`.
+        estimator : fitted MixedLogisticRegression or MixedLinearRegression
+        X, y, groups, sample_weight, offset, precision_weight
+            The rows of the fit, for "qq" with several grouping factors and, of models of classes, with random slopes,
+            see `sklmm.random_effects_normality`.
         term : str, default=None
             A key of `random_effects_`. None is the first.
         coefficient : str, default=None
@@ -85,7 +86,8 @@ class RandomEffectsDisplay:
         kind : {"caterpillar", "qq"}, default="caterpillar"
             "qq" draws the standardised effects against normal quantiles, with the band in which each of them lies with
             this probability in data that the model has made. Without it, where the rows are needed and not there, the
-            picture says little: with few rows a group points do not follow the line, whatever the random effects.
+            picture of a model of classes says little: with few rows a group points do not follow the line, whatever the
+            random effects.
         n_simulations : int, default=99
         random_state : int, SeedSequence, Generator, RandomState or None, default=0
             For "qq".
@@ -106,8 +108,8 @@ class RandomEffectsDisplay:
         coefficient = _chosen(coefficient, list(tables[term].columns), f"random coefficient of {term!r}")
         variance = estimator.covariance_[term].loc[coefficient, coefficient]
         simulated = None
-        if kind == "qq" and (X is not None or estimator._fitted.level_logits is not None):
-            rows = X, y, groups, sample_weight, offset
+        if kind == "qq" and (X is not None or not needs_rows(estimator)):
+            rows = X, y, groups, sample_weight, offset, *([] if precision_weight is None else [precision_weight])
             draws = simulated_effects(estimator, "kind='qq'", rows, int(n_simulations), random_state)
             simulated = [effects[term, coefficient] for effects in draws]
         return cls(
@@ -184,7 +186,7 @@ class RandomEffectsDisplay:
             self.ax_.legend(loc="upper left")
         else:
             self.ax_.axline((0, 0), slope=1, color="0.5", linestyle="--", linewidth=1, zorder=0)
-        self.ax_.set_xlabel("normal quantile" + ("" if drawn else " (of many rows a group: pass X, y, groups)"))
+        self.ax_.set_xlabel("normal quantile" + (" (for a band pass X, y, groups)" if self.simulated is None else ""))
         self.ax_.set_ylabel(f"standardised {_in_words(self.coefficient)} of {self.term}")
         return self
 
