@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from sklmm import (
+    GEELinearRegression,
     GEELogisticRegression,
     MixedEffectEncoder,
+    MixedLinearRegression,
     MixedLogisticRegression,
     accuracy_report,
     approximate_leave_group_out,
@@ -65,14 +67,17 @@ def numbers(model):
             found[f"covariance {name}"] = table
             found[f"effects {name}"] = model.random_effects_[name].head(5)
             found[f"effects_sd {name}"] = model.random_effects_sd_[name].head(5)
+        if isinstance(model, MixedLinearRegression):
+            found["sigma"] = model.sigma_
     else:
         found |= {"qic": model.qic_, "cic": model.cic_, "quasi": model.quasi_likelihood_, "phi": model.dispersion_}
         found["alpha"] = np.ravel(model.working_correlation_)[:9]
     return found
 
 
-def mixed(terms, groups, X=X, y=Y, weights=None, **parameters):
-    return MixedLogisticRegression(terms, n_threads=1, **parameters).fit(X, y, groups=groups, sample_weight=weights)
+def mixed(terms, groups, X=X, y=Y, weights=None, kind=MixedLogisticRegression, **parameters):
+    by_row = {name: parameters.pop(name) for name in ("offset", "precision_weight") if name in parameters}
+    return kind(terms, n_threads=1, **parameters).fit(X, y, groups=groups, sample_weight=weights, **by_row)
 
 
 def add_mixed(name, *args, **kwargs):
@@ -82,10 +87,12 @@ def add_mixed(name, *args, **kwargs):
 def add_gee(name, correlation="exchangeable", frame=FRAME, **parameters):
     weights = parameters.pop("weights", None)
 
+    kind, outcome = parameters.pop("kind", GEELogisticRegression), parameters.pop("outcome", "y")
+
     def fit():
-        model = GEELogisticRegression(correlation, n_threads=1, **parameters)
+        model = kind(correlation, n_threads=1, **parameters)
         time = frame["time"] if correlation != "independence" else None
-        model.fit(frame[["x", "z"]], frame["y"], groups=frame["group"], time=time, sample_weight=weights)
+        model.fit(frame[["x", "z"]], frame[outcome], groups=frame["group"], time=time, sample_weight=weights)
         return numbers(model)
 
     CASES[name] = fit
@@ -129,6 +136,52 @@ add_gee("gee weights", weights=FRAME["count"].to_numpy())
 add_gee("gee geepack", ddof_correction=False)
 for name in ("naive", "kauermann-carroll", "mancl-derouen", "fay-graubard", "morel"):
     add_gee(f"gee {name}", cov_type=name)
+
+for link in ("probit", "cloglog"):
+    add_mixed(f"{link} intercept", None, BY_GROUP, link=link)
+    add_mixed(f"{link} quadrature", None, BY_GROUP, link=link, n_quadrature=7)
+    add_mixed(f"{link} slopes", "1 + x | group", BY_GROUP, link=link)
+    add_mixed(f"{link} nested", ["1 | school", "1 | group"], FRAME[["school", "group"]], link=link)
+    add_mixed(f"{link} crossed", ["1 | group", "1 | item"], FRAME[["group", "item"]], link=link)
+    add_gee(f"{link} gee", link=link)
+add_mixed("cloglog of the first class", None, BY_GROUP, link="cloglog", positive=0)
+add_mixed("offset", "1 + x | group", BY_GROUP, offset=FRAME["count"] / 2)
+
+MEASURED = FRAME.assign(score=50.0 + 4.0 * FRAME["x"] + 3.0 * FRAME["y"] + np.sin(np.arange(len(FRAME))))
+SCORE = {"y": MEASURED["score"], "kind": MixedLinearRegression}
+add_mixed("linear intercept", None, BY_GROUP, **SCORE)
+add_mixed("linear ml", None, BY_GROUP, method="ml", **SCORE)
+add_mixed("linear weights", None, BY_GROUP, weights=FRAME["count"].to_numpy(), **SCORE)
+add_mixed("linear precision", "1 + x | group", BY_GROUP, precision_weight=1.0 + FRAME["count"], **SCORE)
+add_mixed("linear slopes", "1 + x | group", BY_GROUP, **SCORE)
+add_mixed("linear uncorrelated", "1 + x || group", BY_GROUP, **SCORE)
+add_mixed("linear nested", ["1 | school", "1 | group"], FRAME[["school", "group"]], **SCORE)
+add_mixed("linear crossed", ["1 + x | group", "1 | item"], FRAME[["group", "item"]], **SCORE)
+add_mixed("linear kenward-roger", "1 + x | group", BY_GROUP, df="kenward-roger", **SCORE)
+for name in ("independence", "exchangeable", "ar1", "m-dependent"):
+    add_gee(f"linear gee {name}", name, frame=MEASURED, kind=GEELinearRegression, outcome="score")
+
+
+@case
+def linear_models():
+    rows = {"X": X, "y": MEASURED["score"], "groups": BY_GROUP}
+    model, new = mixed("1 + x | group", BY_GROUP, **SCORE), FRAME.head(4).assign(group=[0, 1, 999, 0])
+    wald = model.conf_int()
+    mean, std = model.predict(new[["x", "z"]], groups=new[["group"]], return_std=True)
+    return {
+        "wald": wald,
+        "summary": model.summary().coefficients.select_dtypes("number"),
+        "profile": model.conf_int(method="profile", **rows),
+        "bootstrap": model.conf_int(method="bootstrap", n_resamples=20, random_state=0, **rows),
+        "robust": model.vcov("robust"),
+        "predictions": [mean, std],
+        "intervals": model.predict_interval(new[["x", "z"]], groups=new[["group"]]),
+        "new": model.predict_interval(new[["x", "z"]], groups=new[["group"]], kind="observation"),
+        "r2": [*model.r2_],
+        "residuals": model.residuals(**rows, standardise="studentised")[:20],
+        "influence": cluster_influence(model).head(10),
+        "left out": approximate_leave_group_out(model, *rows.values()).expected[:10],
+    }
 
 
 @case
