@@ -23,8 +23,9 @@ export PYTHONSAFEPATH := 1
 demo: $(VENV)/.package
 	$(VENV)/bin/python examples/contraception.py
 
+# As many processes as cores: threads that wait for each other must not keep the others from working.
 test: $(VENV)/.test
-	$(VENV)/bin/python -m pytest -n auto $(PYTEST)
+	OMP_WAIT_POLICY=passive $(VENV)/bin/python -m pytest -n auto $(PYTEST)
 
 sanitize:
 	@PYTHON=$(PYTHON) .ci/sanitize
