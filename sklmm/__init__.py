@@ -23,6 +23,7 @@ _PUBLIC = {
     "approximate_leave_group_out": "sklmm.diagnostics.leave_group_out",
     "cluster_influence": "sklmm.diagnostics.influence",
     "compare_models": "sklmm.inference.comparison",
+    "estimated_means": "sklmm.prediction.estimated_means",
     "expand_counts": "sklmm.design.counts",
     "grouped_scorer": "sklmm.scorers",
     "likelihood_ratio_test": "sklmm.inference.likelihood_ratio",

@@ -11,6 +11,7 @@ from sklmm.inference.parameters import Parameter
 from sklmm.inference.verdict import not_estimated, warn_of_blanks, with_reason
 from sklmm.messages import joined
 from sklmm.passes.threads import effective_threads
+from sklmm.prediction.estimated_means import predictions
 from sklmm.prediction.population import average_marginal_effects
 
 
@@ -238,6 +239,48 @@ class Inference:
         check_is_fitted(self)
         X, sample_weight, offset = self._complete_rows(X, sample_weight, offset)
         return average_marginal_effects(self, X, features, sample_weight, level, predict_effects, offset)
+
+    def predictions(
+        self, X, at=None, by=None, *, sample_weight=None, offset=None, level=0.95, predict_effects="marginal"
+    ):
+        """Probabilities of the event, or expected outcomes, at chosen values, averaged over rows.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe} of shape (n_samples, n_features)
+            The rows to average over, as `predict` takes them. They are taken as given.
+        at : dict of str -> value or list, default=None
+            Variables of the formula, or features, and what all rows are set to: a mean for each combination of values.
+        by : str or list of str, default=None
+            Averages of the rows with each value of these columns of X, in place of all rows.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Counts of the rows. None is the column of weights that the formula of the model names, where X has it.
+        offset : array-like of shape (n_samples,), default=None
+            As in `fit`.
+        level : float, default=0.95
+        predict_effects : {"marginal", "zero"}, default="marginal"
+            Averages over the population of groups, or the typical group; of mixed models with classes only.
+
+        Returns
+        -------
+        predictions : Table
+            A data frame with a row a mean: the values of `by` and `at`, "estimate", "std_error" (delta method), "lower"
+            and "upper". NaN, with a `NotEstimableWarning`, for combinations that the fit's data say nothing of.
+
+        See Also
+        --------
+        sklmm.estimated_means : Means of the levels of factors, and their contrasts.
+
+        Examples
+        --------
+        >>> from sklmm import GEELogisticRegression
+        >>> from sklmm.datasets import load_contraception
+        >>> data = load_contraception(as_frame=True)
+        >>> model = GEELogisticRegression().fit(data.data, data.target, groups=data.groups)
+        >>> model.predictions(data.data, at={"urban": [0, 1]})  # doctest: +SKIP
+        """
+        check_is_fitted(self)
+        return predictions(self, X, at, by, predict_effects, level, sample_weight, offset)
 
     # Names of parameters -----------------------------------------------------------------------------------------
 

@@ -20,12 +20,10 @@ Biometrics 44, 1049-1060.
 """
 
 import numpy as np
-import pandas as pd
 
 from sklmm.design.aliasing import dependent
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.formula import weights_by_formula
-from sklmm.design.observations import read_weights, with_products
 from sklmm.exceptions import NotEstimableWarning
 from sklmm.families import normal_rule
 from sklmm.inference.estimability import warn_of_rows
@@ -33,9 +31,9 @@ from sklmm.inference.tables import Table
 from sklmm.inference.verdict import not_estimated, with_reason
 from sklmm.inference.wald import check_level, reference_distribution
 from sklmm.messages import listed, warn
+from sklmm.prediction.reference_rows import Variables, shares
 
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
-_STEP = 1e-5  # of differences, in standard deviations of a feature: one-sided ones are wrong by about as much
 
 
 def check_population_effects(effects):
@@ -141,7 +139,7 @@ def marginal_coefficients(estimator, X, sample_weight=None, level=0.95, offset=N
         return _coefficient_table(estimator, names, identified, *_from_moments(estimator, parameters), level)
     rows = estimator._read_new_rows(X, None, offset)
     warn_of_rows(estimator, rows.X)
-    weights = _weights(weights_by_formula(estimator, X, sample_weight), rows.X.shape[0])
+    weights = shares(weights_by_formula(estimator, X, sample_weight), rows.X.shape[0])
     kept, n_params = parameters.kept, len(parameters.covariance)
     gram, image, gradient = np.zeros((kept.sum(),) * 2), np.zeros(kept.sum()), np.zeros((kept.sum(), n_params))
     for begin in range(0, rows.X.shape[0], _CHUNK):
@@ -205,7 +203,7 @@ def _from_moments(estimator, parameters):
 def _coefficient_table(estimator, names, kept, estimate, gradient, level):
     blank = not_estimated(estimator, names)
     se = np.where(kept & ~blank, delta_errors(gradient, parameter_covariance(estimator)), np.nan)
-    table = _wald_columns(names, estimate, se, level, _df(estimator, gradient))
+    table = _wald_columns(names, estimate, se, level, degrees_of_freedom(estimator, gradient))
     ratio = (estimator._fitted.family.ratio or "").replace(" ", "_")
     with np.errstate(over="ignore"):  # under separation
         for end, column in (("", "estimate"), ("_lower", "lower"), ("_upper", "upper")) if ratio else ():
@@ -221,8 +219,8 @@ def average_marginal_effects(
 ):
     """Average marginal effects of a fitted model; see the estimators' `average_marginal_effects`."""
     check_population_effects(predict_effects)
-    variables = _Variables(estimator, X, offset)
-    weights = _weights(weights_by_formula(estimator, X, sample_weight), variables.n_rows)
+    variables = Variables(estimator, X, offset, sample_weight)
+    weights = variables.weights
     covariance = parameter_covariance(estimator)
     names, estimates, gradients, lost, blank = [], [], [], {}, []
     for feature in variables.chosen(features):
@@ -241,7 +239,7 @@ def average_marginal_effects(
     gradients = np.reshape(gradients, (-1, len(covariance)))
     se = delta_errors(gradients, covariance)
     se[np.array(blank, dtype=bool)] = np.nan
-    table = _wald_columns(names, np.array(estimates), se, level, _df(estimator, gradients))
+    table = _wald_columns(names, np.array(estimates), se, level, degrees_of_freedom(estimator, gradients))
     if lost:
         tied = listed(map(repr, dict.fromkeys(name for names in lost.values() for name in names)))
         sentence = (
@@ -252,6 +250,21 @@ def average_marginal_effects(
         table.with_note(sentence)
         warn(sentence, NotEstimableWarning)
     return with_reason(estimator, table, blank)
+
+
+def averages(estimator, X, offset, weights, effects="marginal", scale="response"):
+    """Weighted sum of the probabilities of rows, or of their linear predictors ("link"), and its gradient."""
+    average, gradient = 0.0, 0.0
+    for begin in range(0, weights.size, _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        p, linked, G = probability_and_gradient(
+            estimator, X[part], effects, None if offset is None else offset[part]
+        )
+        if scale == "link":
+            p, G = linked, G / estimator._fitted.family.slope(p, linked)[:, None]
+        average += weights[part] @ p
+        gradient = gradient + weights[part] @ G
+    return average, gradient
 
 
 def _mean_change(estimator, upper, lower, weights, effects):
@@ -268,135 +281,7 @@ def _mean_change(estimator, upper, lower, weights, effects):
     return change, gradient
 
 
-def two_values_of_fit(estimator, name):
-    """The values of a variable of numbers that took exactly two in the fit; else None."""
-    formula = estimator._fitted.formula
-    if formula is None:
-        return estimator._fitted.two_values.get(name)
-    return formula.numbers[name].two if name in formula.numbers else None
-
-
-class _Variables:
-    """The variables of a model, as its user knows them, and the design after a change of one.
-
-    With a formula they are columns of the data frame, so that powers and products follow; else the features. What a
-    change is depends on the fit alone, not on the rows that effects are averaged over.
-    """
-
-    def __init__(self, estimator, X, offset=None):
-        self.estimator = estimator
-        self.formula = estimator._fitted.formula
-        rows = estimator._read_new_rows(X, None, offset)
-        self.n_rows, self.offset = rows.X.shape[0], rows.offset
-        if self.n_rows == 0:
-            raise ValueError("X has no rows to average over")
-        if self.formula is not None:
-            self.frame = self.formula.variables(X)
-        else:
-            own = len(rows.names) - len(estimator._fitted.products or ())  # the model makes products itself
-            array = np.asarray(rows.X[:, :own], dtype=np.float64)
-            self.frame = pd.DataFrame(array, columns=pd.Index(rows.names[:own], dtype=object), copy=False)
-        errors = _slope_errors(estimator)
-        self.aliased = [name for name, se in zip(rows.names[: len(errors)], errors, strict=True) if np.isnan(se)]
-        self.names = [name for name in self.frame.columns if self.formula is not None or name not in self.aliased]
-        self._blank = self._without_inference(rows.names)
-
-    def _without_inference(self, names):
-        """The variables whose coefficients, some or all, were not estimated."""
-        blank = not_estimated(self.estimator, ["intercept", *names])
-        if blank.all():
-            return set(self.frame.columns)
-        columns = {name for name, out in zip(names, blank[1:], strict=True) if out}
-        return columns if self.formula is None else self.formula.variables_of_columns(columns)
-
-    def is_blank(self, name):
-        return name in self._blank
-
-    def chosen(self, features):
-        if features is None:
-            apart = () if self.formula is None else self.formula.offset_only  # an exposure has no coefficient
-            return [name for name in self.names if name not in apart and len(self._levels(name) or (0, 1)) > 1]
-        features = [features] if isinstance(features, str) else list(features)
-        for name in features:
-            if name not in self.frame.columns:
-                raise ValueError(f"{name!r} is no feature of the model; there are {list(self.frame.columns)}")
-            if len(self._levels(name) or (0, 1)) < 2:
-                raise ValueError(f"{name!r} took one value in the fit, so that it has no effect")
-        return features
-
-    def _levels(self, name):
-        """The values between which a variable changes, the first being the reference; None for one with a slope."""
-        if self.formula is not None:
-            numbers = self.formula.numbers.get(name)
-            if self.formula.is_factor(name) or numbers is None:
-                return self.formula.levels(name, self.frame[name])
-            if numbers.two is None and pd.api.types.is_bool_dtype(self.frame[name]):
-                return (bool(numbers.low),)
-        return two_values_of_fit(self.estimator, name)
-
-    def changes(self, name):
-        """(what it is called, design after, design before, distance by row) of each change of a variable; designs are
-        with their offsets."""
-        levels = self._levels(name)
-        if levels is None:
-            values = self.frame[name].to_numpy(dtype=np.float64)
-            upper, lower = values + self._step(name), values - self._step(name)
-            numbers = None if self.formula is None else self.formula.numbers[name]
-            if numbers is not None and numbers.low < numbers.high:  # splines end where the data did, logarithms at 0
-                upper = np.minimum(upper, np.maximum(values, numbers.high))
-                lower = np.maximum(lower, np.minimum(values, numbers.low))
-            yield name, self.design(name, upper), self.design(name, lower), upper - lower
-            return
-        is_number = pd.api.types.is_numeric_dtype(self.frame[name]) and not pd.api.types.is_bool_dtype(self.frame[name])
-        is_number = is_number and not (self.formula is not None and self.formula.is_factor(name))
-        before = self.design(name, levels[0])
-        for level in levels[1:]:
-            called = name if is_number else f"{name} ({level} - {levels[0]})"
-            yield called, self.design(name, level), before, np.ones(self.n_rows)
-
-    def _step(self, name):
-        spread = self.estimator._fitted.spreads[name] if self.formula is None else self.formula.numbers[name].spread
-        return _STEP * (spread or 1.0)
-
-    def not_estimable(self, name, upper, lower, distance, weights):
-        """The columns that were left out of the fit and that a change takes out of line with those in it."""
-        if self.formula is None and name in self.aliased:
-            return [name]
-        found = self.estimator._fitted.dependences
-        if found is None:
-            return []
-        counted = weights > 0
-        departs = found.departures(upper[counted]) | found.departures(lower[counted])
-        if self.formula is not None:  # of features each stands for those that depend on it
-            departs |= found.turns((upper - lower)[counted] / distance[counted, None])
-        return [name for name, out in zip(found.names, departs.any(axis=0), strict=True) if out]
-
-    def design(self, name, values):
-        if self.formula is None:
-            out = self.frame.to_numpy(copy=True)
-            out[:, list(self.frame.columns).index(name)] = values
-            return with_products(out, self.estimator._fitted.products), self.offset
-        column = self.frame[name]
-        if isinstance(column.dtype, pd.CategoricalDtype):
-            values = pd.Categorical([values] * self.n_rows, dtype=column.dtype)
-        changed = self.frame.assign(**{name: values})
-        return self.formula.design(changed), self.formula.offset_of(changed)
-
-
-def _slope_errors(estimator):
-    _, _, vcov = estimator._fixed_effects()
-    diagonal = np.diagonal(vcov)
-    return diagonal[len(diagonal) - estimator.coef_.size :]
-
-
-def _weights(sample_weight, n_rows):
-    """Weights that sum to 1."""
-    weights = read_weights(sample_weight, n_rows)
-    weights = np.ones(n_rows) if weights is None else weights
-    return weights / weights.sum()
-
-
-def _df(estimator, gradients):
+def degrees_of_freedom(estimator, gradients):
     """Degrees of freedom of quantities with these gradients; in linear models each is a contrast of coefficients."""
     df = estimator._inference_df()
     if not hasattr(df, "each"):

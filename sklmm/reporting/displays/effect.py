@@ -11,15 +11,13 @@ from sklmm.prediction.population import (
     delta_errors,
     parameter_covariance,
     probability_and_gradient,
-    two_values_of_fit,
 )
+from sklmm.prediction.reference_rows import TypicalRows, levels_of, two_values_of_fit
 from sklmm.reporting.displays.axes import (
-    TypicalRows,
     as_text,
     axes_for,
     check_level,
     keep_within_probabilities,
-    levels_of,
     outcome_label,
     percent,
 )

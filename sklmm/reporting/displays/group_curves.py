@@ -7,8 +7,8 @@ from sklmm.inference.estimability import warn_of_rows
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.linear import NumberPredictor
 from sklmm.prediction.predictor import Predictor, probabilities
+from sklmm.prediction.reference_rows import TypicalRows
 from sklmm.reporting.displays.axes import (
-    TypicalRows,
     axes_for,
     check_mixed,
     keep_within_probabilities,
