@@ -1,10 +1,11 @@
 """How often 95 % intervals cover the truth: simulated fits, Wald and profile intervals.
 
-    python benchmarks/coverage.py [--fits 1000] [--groups 200] [--jobs 1] [--linear]
+    python benchmarks/coverage.py [--fits 1000] [--groups 200] [--jobs 1] [--linear | --means]
 
 prints a Markdown table: of each design and parameter the share of intervals that hold the truth, in percent. 1,000 fits
 tell it to 1.4 percentage points (two standard errors). With --linear it is about linear models: how many new outcomes
-their 90 % intervals hold, and how many true hypotheses about groups Satterthwaite's test rejects.
+their 90 % intervals hold, and how many true hypotheses about groups Satterthwaite's test rejects. With --means it is
+about contrasts of a factor's estimated means, and how often Tukey's method rejects any of six true hypotheses.
 """
 
 import argparse
@@ -13,8 +14,15 @@ import warnings
 
 import joblib
 import numpy as np
+import pandas as pd
+from scipy.special import expit
 
-from sklmm import MixedLinearRegression, MixedLogisticRegression
+from sklmm import (
+    GEELogisticRegression,
+    MixedLinearRegression,
+    MixedLogisticRegression,
+    estimated_means,
+)
 from sklmm.datasets import make_clustered_classification, make_clustered_regression
 from sklmm.exceptions import ConvergenceWarning, SingularFitWarning
 
@@ -107,15 +115,54 @@ def linear(options):
     print(f"\nSatterthwaite's test of a feature of 10 groups of 8 rejects {shares} of {len(p):,} true hypotheses")
 
 
+def one_factor(seed, kind, effects, n_groups=60, rows=20):
+    """Whether intervals of a factor's pairwise contrasts cover, one at a time, and the least of Tukey's p-values.
+
+    The factor has four levels with these `effects`; what is true is averaged over the rows.
+    """
+    random, groups = np.random.default_rng(seed), np.repeat(np.arange(n_groups), rows)
+    frame = pd.DataFrame({"x": random.normal(size=groups.size), "f": random.choice(list("abcd"), groups.size)})
+    at = -0.5 + 0.5 * frame["x"].to_numpy()
+    eta = at + np.asarray(effects)[frame["f"].map("abcd".index)] + random.normal(size=n_groups)[groups]
+    logistic = kind is not MixedLinearRegression
+    y = random.random(groups.size) < expit(eta) if logistic else eta + random.normal(size=groups.size)
+    frame = frame.assign(y=y * 1.0, g=groups)
+    formula = "y ~ x + f" + ("" if kind is GEELogisticRegression else " + (1 | g)")
+    options = {"groups": "g"} if kind is GEELogisticRegression else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SingularFitWarning)
+        means = estimated_means(kind.from_formula(formula, frame, n_threads=1, **options), frame, "f")
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40) if logistic else ([0.0], [1.0])
+    averages = [(at + effect)[:, None] + nodes for effect in effects]
+    averages = [((expit(each) if logistic else each) @ weights).mean() / np.sum(weights) for each in averages]
+    true = [averages[j] - averages[i] for i in range(4) for j in range(i + 1, 4)]
+    alone = means.contrasts(adjust="none")
+    return alone["lower"].le(true) & alone["upper"].ge(true), means.contrasts(adjust="tukey")["p_value"].min()
+
+
+def means(options):
+    parallel = joblib.Parallel(n_jobs=options.jobs)
+    print("| model | contrasts covered by 95 % intervals | any of 6 true hypotheses rejected |\n|---|---:|---:|")
+    for kind in (MixedLogisticRegression, GEELogisticRegression, MixedLinearRegression):
+        ask = joblib.delayed(one_factor)
+        covered = [each for each, _ in parallel(ask(seed, kind, [0, 0.5, 1, -0.5]) for seed in range(options.fits))]
+        least = [p for _, p in parallel(ask(seed, kind, [0] * 4) for seed in range(options.fits))]
+        shares = ", ".join(f"{100 * share:.1f}" for share in np.mean(covered, axis=0))
+        print(f"| {kind.__name__} | {shares} | {100 * np.mean(np.less(least, 0.05)):.1f} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--fits", type=int, default=1000)
     parser.add_argument("--groups", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--linear", action="store_true")
+    parser.add_argument("--means", action="store_true")
     options = parser.parse_args()
     if options.linear:
         return linear(options)
+    if options.means:
+        return means(options)
     print(f"{options.fits:,} fits of {options.groups} groups, coverage of 95 % intervals in %\n")
     print("| design | parameter | Wald | profile |\n|---|---|---:|---:|")
     began, n_missing = time.perf_counter(), 0
