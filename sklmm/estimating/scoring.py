@@ -28,6 +28,7 @@ ASTRAY = 10.0  # times as far from a solution as before: the step was too long
 MIXED_POINTS = 6  # that an accelerated step is made of
 FARTHEST_MIX = 10.0  # times as far as the plain step, that an accelerated one may go
 FAR, FLAT = 0.5, 1e-6  # a step that moves linear predictors so far, and gains so little, leads to infinity
+NOTHING_LEFT = 0.1  # of log-likelihood: one row of even odds has 0.69
 CERTAIN = 15.0  # a linear predictor so far towards the row's outcome
 POOR = 5.0  # times what the coefficients' covariance explains, that a solution may be worse than the intercept alone
 
@@ -231,6 +232,8 @@ class Solver:
                 done |= point.length**3 / before**2 <= 0.1 * tol
             if done and stride == 1 and not self.exact and self.far < np.inf:
                 done = np.abs(self.equations.moves(point.step)).max() < self.far
+            if done and not self.separated and point.value > -NOTHING_LEFT:
+                self.separated = self.all_certain(point)
             self.settled = done or bool(self.separated)
             if self.settled or self.spent or (stride > 1 and self.report.n_iter - first >= SAMPLE_STEPS):
                 return point
@@ -261,6 +264,13 @@ class Solver:
         if away.any() and not self.equations.separable():
             return []
         spread = self.equations.spread(point.step)
+        return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]
+
+    def all_certain(self, point):
+        """Columns that tell every row's outcome, if they do: a step may lead so far at once that no other follows."""
+        if not (self.equations.moves(point.beta) > 0.0).all():
+            return []
+        spread = self.equations.spread(point.beta)
         return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]
 
     # The working correlation -------------------------------------------------------------------------------

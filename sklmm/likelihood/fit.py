@@ -21,8 +21,9 @@ from sklmm.passes.tables import multiply_in_place, row_products
 
 # Nodes that tell which of two maxima is the better one, by number of random coefficients.
 FINE_NODES = {1: 51, 2: 15, 3: 7}
-# So many numbers in X are few enough for a linear program, which is asked where standardised slopes are steeper.
-FEW_NUMBERS, STEEP = 20_000, 2.0
+# So many numbers in X are few enough for a linear program, which is asked where standardised slopes are steeper, or a
+# standard deviation between groups is larger, in units of the error on the latent scale: it may stand for a slope.
+FEW_NUMBERS, STEEP, SPREAD_OUT = 20_000, 2.0, 4.0
 
 
 @dataclass
@@ -355,10 +356,11 @@ def _separated(engine, optimum):
     all outcomes are certain already. Approximations may have a maximum where the likelihood has none: of few rows a
     linear program tells."""
     rows, units = engine.observations, engine.units
-    slopes = optimum.x[: units.p]
+    steep = np.abs(optimum.x[: units.p]).max(initial=0.0) > STEEP
+    spread_out = np.abs(optimum.x[engine.n_fixed :]).max(initial=0.0) > SPREAD_OUT * engine.structure.family.scale
     if optimum.runs_away:
         direction = optimum.last_step if optimum.value < -FLAT else optimum.x
-    elif engine.n_rows * engine.n_fixed <= FEW_NUMBERS and np.abs(slopes).max(initial=0.0) > STEEP:
+    elif engine.n_rows * engine.n_fixed <= FEW_NUMBERS and (steep or spread_out):
         counted = np.ones(len(rows.y), dtype=bool) if rows.weights is None else rows.weights > 0
         active = np.append(~engine.aliased, np.ones(int(units.fit_intercept), dtype=bool))
         design = FitUnits(units, optimum.x, units.p).design(rows.X[counted])
