@@ -220,7 +220,7 @@ def test_a_fit_below_the_intercept_alone_has_not_converged():
 def test_a_maximum_far_out_is_taken_only_if_a_better_approximation_confirms_it():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 100).astype(np.uint8)
-    engine = _intercept_engine(rng.normal(size=(100, 1)), y, np.arange(100) // 5)
+    engine = _intercept_engine(rng.normal(size=(100, 1)), y, np.arange(100) // 10)
     report = FitReport(converged=True, verdict="converged", decrement=0.0, n_iter=3)
     near = Optimum(np.array([0.0, 0.0, 4.0]), -60.0, -1e3 * np.eye(3), np.zeros(3), False, report)
     far = Optimum(np.array([0.0, 0.0, 40.0]), -55.0, -np.eye(3), np.zeros(3), False, report)

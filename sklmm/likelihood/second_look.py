@@ -146,7 +146,7 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
             x[k + j], stay[k + j] = 0.0, True
             yield OtherStart(x, stay)
     n_least = TINY_GROUPS * max(factor.n_levels for factor in factors)
-    tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and 2.0 * n_rarer < n_least)
+    tiny = n_obs < min(CHEAP_ROWS, n_least) or (n_obs < FEW_ROWS and n_rarer < n_least)
     very_few = engine.n_rows < VERY_FEW_ROWS
     few_nodes = 1 < engine.n_quadrature <= (FEW_NODES_OF_SEVERAL if covariance.q > 1 and very_few else FEW_NODES)
     doubtful = covariance.q > 1 and (zero or tiny or (small and very_few))
