@@ -51,6 +51,26 @@ class Dependences:
         Z = self._fixed(directions) / self.scale
         return self._differ(Z, 0.0, np.abs(Z).max(axis=1, initial=0.0)[:, None])
 
+    def excess(self, contrasts, fit_intercept):
+        """How far contrasts of coefficients are from being estimable, (n, n_aliased): they are where it is 0.
+
+        A contrast is estimable if it is a combination of rows of the fit: in its columns, too, those that were left out
+        are then what the others make of them.
+
+        Parameters
+        ----------
+        contrasts : ndarray of shape (n, n_coefficients)
+        fit_intercept : bool
+            Whether the first coefficient is an intercept.
+        """
+        k = int(fit_intercept)
+        constant = contrasts[:, :k].sum(axis=1)
+        Z = (contrasts[:, k:] - constant[:, None] * self.center) / self.scale
+        expected = constant[:, None] * self.coefficients[0] + Z @ self.coefficients[1:]
+        size = np.abs(Z[:, self.aliased]) + np.abs(Z) @ np.abs(self.coefficients[1:]) + np.abs(constant)[:, None]
+        excess = Z[:, self.aliased] - expected
+        return np.where(np.abs(excess) > _DEPARTS * size, excess, 0.0)
+
     def _fixed(self, X):
         """The columns that have coefficients; those behind them have random slopes only."""
         return np.asarray(X[:, : self.center.size], dtype=np.float64)
