@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm.inference import wald
 from sklmm.inference.bootstrap import bootstrap, check_resampling
+from sklmm.inference.linear_combination import linear_combination
 from sklmm.inference.parameters import Parameter
 from sklmm.inference.verdict import not_estimated, warn_of_blanks, with_reason
 from sklmm.messages import joined
@@ -175,6 +176,164 @@ class Inference:
         return bootstrap(refit, original, resampling, **how, accelerations=accelerations)
 
     def wald_test(self, contrast):
+        """Test hypotheses about coefficients: that they, or linear combinations of them, are all 0 or other numbers.
+
+        Parameters
+        ----------
+        contrast : str, list of str, dict, array-like or DataFrame
+            Hypotheses in words, such as "age = 0", "f[T.b] = f[T.c]", "2*x - z = 1"; names with signs or blanks in them
+            may stand in back-quotes. Or names of coefficients that are all 0: "livch*" is all whose name begins so,
+            interactions aside; "livch" all levels of a factor that are named "livch[T.1]", "livch[T.2]"; with a formula
+            also those of any of its terms, such as "livch:age". Or a matrix with a row a contrast and a column a
+            coefficient, the intercept first (a DataFrame names the columns it has, a dict gives one contrast's weights
+            by name).
+
+        Returns
+        -------
+        test : WaldTest
+            With `statistic`, `df` and `p_value`; `distribution`, which says whether it is a chi-squared or
+            an F test; `hypotheses` and `estimates`, what was tested. NaN, with a warning, where it involves
+            coefficients that separate the classes, and for a fit that did not converge.
+
+        Raises
+        ------
+        ValueError
+            For what is no linear hypothesis or names no coefficient, for contrasts that are linearly dependent, and
+            for those that involve coefficients that the data do not identify.
+        """
+        names, coef, vcov = self._fixed_effects()
+        blank = not_estimated(self, names)
+        vcov[blank, :] = vcov[:, blank] = np.nan
+        return (names, np.where(blank, np.nan, coef), vcov), blank
+
+    def _inference_df(self):
+        """Residual degrees of freedom of tests and intervals (t and F); None for normal and chi-squared."""
+        return None
+
+    def conf_int(
+        self,
+        level=0.95,
+        method="wald",
+        *,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+        offset=None,
+        parameters=None,
+        **options,
+    ):
+        """Confidence intervals.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+        method : {"wald", "profile", "bootstrap"}, default="wald"
+            "wald": of the fixed effects, from their standard errors. "profile": the values that a likelihood ratio
+            test does not reject; a marginal model has none, as estimating equations have no likelihood. "bootstrap":
+            quantiles of estimates from resamples, see the method `bootstrap`. These two cover the random effects'
+            standard deviations and correlations, too; they fit the model again and need the rows of the fit.
+        X, y, groups, sample_weight, offset
+            The rows of the fit, as `fit` got them; not for "wald".
+        parameters : None, "fixed", "random" or list of str, default=None
+            Which intervals to find; None is all of them ("wald": the fixed effects). A list has names of the result's
+            index.
+        **options
+            For "bootstrap" only: what else the method `bootstrap` takes, such as `n_resamples` and `random_state`, and
+            `kind`, see `BootstrapResult.conf_int`. `precision_weight`, which `MixedLinearRegression` may have got, for
+            "profile", too.
+
+        Returns
+        -------
+        intervals : DataFrame
+            A row a parameter, columns "lower" and "upper". Fixed effects come first; "sd_age|district" is the standard
+            deviation of the random coefficient "age" of the term "district", "cor_age.intercept|district" its
+            correlation with the random intercept. NaN, with the reason below, for coefficients that separate the
+            classes, and for all of a fit that did not converge ("wald").
+        """
+        check_is_fitted(self)
+        if method == "profile" and method not in self._intervals:
+            raise ValueError(
+                "method='profile' needs a likelihood, which estimating equations do not have; use 'wald' or 'bootstrap'"
+            )
+        if method not in self._intervals:
+            raise ValueError(f"method must be {joined(map(repr, self._intervals), 'or')}, got {method!r}")
+        precision = [options.pop("precision_weight")] if "precision_weight" in options and method == "profile" else []
+        if options and method != "bootstrap":
+            raise TypeError(f"method={method!r} takes no {', '.join(options)}: they are the bootstrap's")
+        level = wald.check_level(level)
+        chosen = self._chosen_parameters(parameters)
+        if method == "wald":
+            random = [found.name for found in chosen if found.kind == "random"]
+            if parameters is not None and random:
+                others = joined((repr(other) for other in self._intervals if other != "wald"), "or")
+                raise ValueError(f"method='wald' gives no intervals for {', '.join(random)}: use {others}")
+            effects, blank = self._estimated_effects()
+            table = with_reason(self, wald.conf_int(*effects, level=level, df=self._inference_df()), blank)
+            return table.iloc[[*(found.positions[0] for found in chosen if found.kind == "fixed")]]
+        if method == "profile":
+            return self._profile_intervals(chosen, level, X, y, groups, sample_weight, offset, *precision)
+        kind = {"kind": options.pop("kind")} if "kind" in options else {}
+        result = self.bootstrap(X, y, groups, sample_weight, offset=offset, **options)
+        places = {(found.kind, found.positions): j for j, found in enumerate(self._parameters())}
+        return result.conf_int(level, **kind).iloc[[places[found.kind, found.positions] for found in chosen]]
+
+    def bootstrap(
+        self,
+        X=None,
+        y=None,
+        groups=None,
+        sample_weight=None,
+        *,
+        offset=None,
+        n_resamples=1000,
+        resampling=None,
+        random_state=None,
+        n_jobs=None,
+        verbose=0,
+        **by_row,
+    ):
+        """Refit the model to resamples.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight, offset
+            The rows of the fit, as `fit` got them.
+        n_resamples : int, default=1000
+        resampling : {"parametric", "cluster"}, default=None
+            "parametric", a mixed model's default: random effects and outcomes are drawn from the fitted model, X and
+            groups kept. "cluster", the only one of marginal models: whole groups are drawn with replacement (without
+            groups: rows, or lines where a formula counts successes), which takes nothing from the model but that groups
+            are independent; of nested factors those of the coarsest one.
+        random_state : int, SeedSequence, Generator, RandomState or None, default=None
+            The results depend on it alone, whatever `n_jobs`.
+        n_jobs : int or None, default=None
+            Processes, as joblib counts them: None is 1 outside a joblib context, -1 all.
+        verbose : int, default=0
+            1 prints how many resamples are done.
+        **by_row
+            What else `fit` got by row: `time`, `precision_weight`.
+
+        Returns
+        -------
+        result : BootstrapResult
+            With `estimates`, `std_errors()`, `bias()` and `conf_int()`.
+        """
+        check_is_fitted(self)
+        resampling = self._resampling if resampling is None else resampling
+        check_resampling(resampling, n_resamples)
+        rows, structure = self._rows_of_fit("bootstrap", X, y, groups, sample_weight, offset=offset, **by_row)
+        n_threads = effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1  # processes share
+        refit, estimates, accelerations = self._refit(rows, structure, resampling, self._settings(n_threads))
+        parameters = self._parameters()
+        names = [parameter.name for parameter in parameters]
+        original = pd.Series(estimates, index=names)
+        original[[not parameter.identified for parameter in parameters]] = np.nan
+        accelerations = None if accelerations is None else pd.Series(accelerations, index=names)
+        how = {"n_resamples": n_resamples, "random_state": random_state, "n_jobs": n_jobs, "verbose": verbose}
+        return bootstrap(refit, original, resampling, **how, accelerations=accelerations)
+
+    def wald_test(self, contrast):
         """Test that coefficients, or linear combinations of them, are all 0.
 
         Parameters
@@ -198,6 +357,32 @@ class Inference:
         test = wald.wald_test(names, coef, vcov, contrast, **options)
         warn_of_blanks(self, blank & np.isnan(test.statistic))
         return test
+
+    def linear_combination(self, combination, level=0.95):
+        """Estimates of linear combinations of the coefficients, with standard errors, tests and intervals.
+
+        Parameters
+        ----------
+        combination : str, list of str, dict, array-like or DataFrame
+            In words, "f[T.b] - f[T.c]" or "f[T.b] - f[T.c] = 0", or as `wald_test` takes them; each is for itself. What
+            stands right of an equality sign is what is tested, 0 if nothing does.
+        level : float, default=0.95
+
+        Returns
+        -------
+        table : Table
+            A data frame with remarks: a row a combination, named in words; columns "estimate", "std_error", "z" (or
+            "t", of linear mixed models with "df"), "p_value", "lower" and "upper", and "odds_ratio",
+            "odds_ratio_lower", "odds_ratio_upper", or likewise hazard ratios, where the link has them. NaN, with the
+            reason below and a warning, for what is not estimable.
+
+        Raises
+        ------
+        ValueError
+            For what is no linear combination of coefficients.
+        """
+        check_is_fitted(self)
+        return linear_combination(self, combination, level)
 
     def average_marginal_effects(
         self, X, features=None, *, sample_weight=None, offset=None, level=0.95, predict_effects="marginal"
