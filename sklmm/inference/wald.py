@@ -97,16 +97,14 @@ def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds r
     se = standard_errors(vcov)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (coef - right) / se
+    is_normal = df is None or (own and not np.isfinite(df).any())
     columns = {
         "estimate": coef,
         "std_error": se,
-        **({"df": df} if own else {}),
-        "z" if df is None else "t": z,
+        **({} if is_normal or not own else {"df": df}),
+        "z" if is_normal else "t": z,
         "p_value": 2 * reference_distribution(df).sf(np.abs(z)),
     }
-    if own and not np.isfinite(df).any():  # normal
-        columns["z"] = columns.pop("t")
-        columns.pop("df")
     table = pd.DataFrame(columns, index=list(names))
     # By position: two columns of X may share a name.
     table[["lower", "upper"]] = conf_int(names, coef, vcov, level, df=df).to_numpy()
