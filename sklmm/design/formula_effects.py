@@ -2,8 +2,8 @@
 
 Over the levels of a factor, a column is its mean and what departs from it. A term of the factors A and numbers N so
 holds an effect of each subset of A: averaged over the factors that are not in the subset, summing to zero over those
-that are, for each column of N. Which effects a term's columns span does not depend on contrasts or reference levels; how
-coefficients make effects up does, and is the matrix here.
+that are, for each column of N. Which effects a term's columns span does not depend on contrasts or reference levels;
+how coefficients make effects up does, and is the matrix here.
 
 Scheffe H (1959). The Analysis of Variance. Wiley, chapter 4.
 """

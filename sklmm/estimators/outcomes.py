@@ -18,9 +18,9 @@ from sklmm.prediction.predictor import log_probabilities, logits, probabilities
 class BinaryOutcomes(ClassifierMixin):
     """Mixin: y is one of two classes.
 
-    The kind of model says ``_tails(X, groups, offset, predict_effects, log, include)``: the smaller of the probabilities of the
-    event and of its absence for each row, or its logarithm, and whether the event is the likelier. The event is one of
-    the classes, the second one unless `positive` names the first: what the linear predictor is of.
+    The kind of model says ``_tails(X, groups, offset, predict_effects, log, include)``: the smaller of the
+    probabilities of the event and of its absence for each row, or its logarithm, and whether the event is the likelier.
+    The event is one of the classes, the second one unless `positive` names the first: what the linear predictor is of.
     """
 
     _plain = "plain logistic regression"  # the model without groups

@@ -203,8 +203,8 @@ class _Reader:
                 return row, constant
             if row.any() and other.any():
                 raise ValueError(
-                    f"hypothesis {self.text!r} multiplies coefficients: hypotheses must be linear. The coefficient of a "
-                    "product of columns has a colon in its name"
+                    f"hypothesis {self.text!r} multiplies coefficients: hypotheses must be linear. (The coefficient of "
+                    "a product of columns has a colon in its name)"
                 )
             row, constant = row * factor + other * constant, constant * factor
 
@@ -271,16 +271,15 @@ class _Reader:
 
     def _unknown(self):
         """An error about what stands here, as far as it looks like one name."""
-        rest, depth, end = self.text[self.at :], 0, 0
-        for end, mark in enumerate(rest):
+        word, depth = "", 0
+        for mark in self.text[self.at :]:
             depth += (mark in "([") - (mark in ")]")
             if depth < 0 or (depth == 0 and mark in "+-*/= \t\n"):
                 break
-        else:
-            end = len(rest)
-        word = rest[:end]
+            word += mark
         if not word:
             return f"hypothesis {self.text!r}: a coefficient or a number is missing{self._rest()}"
         similar = similar_names(word, self.names)
         advice = f"did you mean {' or '.join(map(repr, similar))}? " if similar else ""
-        return f"hypothesis {self.text!r}: {word!r} is not a coefficient; {advice}there are {listed(map(repr, self.names))}"
+        known = listed(map(repr, self.names))
+        return f"hypothesis {self.text!r}: {word!r} is not a coefficient; {advice}there are {known}"

@@ -52,8 +52,8 @@ def linear_combination(model, combination, level=0.95):
     if (departs & ~lost).any():
         which = [repr(word) for word, out in zip(words, departs & ~lost, strict=True) if out]
         table.with_note(
-            f"{listed(which)}: as if {listed(map(repr, fitted.dependences.names))} had coefficients of 0, as in the fit, "
-            "which left them out for depending on other columns; had it left out others, this would be another number."
+            f"{listed(which)}: as if {listed(map(repr, fitted.dependences.names))}, which the fit left out for "
+            "depending on other columns, had coefficients of 0; had it left out others, this would be another number."
         )
     warn_of_blanks(model, blank)
     return with_reason(model, table, blank)

@@ -1,7 +1,7 @@
 """A test of every term of a model: of factors and products as a whole, whatever their coding.
 
-A term's columns are sums of effects (`design/formula_effects.py`), so that hypotheses are written in effects, as rows of
-contrasts of the coefficients:
+A term's columns are sums of effects (`design/formula_effects.py`), so that hypotheses are written in effects, as rows
+of contrasts of the coefficients:
 
 * type 3: the effects that the term is there for are 0. Of a factor f beside f:g it says that means of the levels of f,
   over those of g with equal weight, are equal; beside f:x with a number x, that they are equal where x is 0.
@@ -24,7 +24,7 @@ from scipy import linalg, stats
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.design.formula_effects import effects_of_features, effects_of_formula
-from sklmm.exceptions import ConvergenceWarning, NotEstimableWarning
+from sklmm.exceptions import NotEstimableWarning
 from sklmm.fitted import FittedLinear, FittedMarginal, fitted_of
 from sklmm.inference import wald
 from sklmm.inference.refitting import log_likelihood_under
@@ -59,8 +59,8 @@ def term_tests(
     type : {2, 3, "drop"}, default=2
         2: each term adjusted for all others but those that contain it, as "age:f" contains "age" and "f". 3: each
         adjusted for all others; of a factor that others contain it is a test of equal means over the levels of the
-        other factors with equal weight, and where the numbers are 0 that it is multiplied by. It is the same under every
-        coding of the factors. "drop": what leaving the term out would change, of terms that no other contains.
+        other factors with equal weight, and where the numbers are 0 that it is multiplied by. It is the same under
+        every coding of the factors. "drop": what leaving the term out would change, of terms that no other contains.
     method : {"wald", "lr"}, default="wald"
         "lr": likelihood ratios, which fit the model again and need the rows of the fit. Of linear mixed models fitted
         with ``method="ml"``; marginal models have no likelihood.
@@ -126,8 +126,8 @@ def _refits(model, rows):
         )
     if isinstance(fitted, FittedLinear) and fitted.reml:
         raise ValueError(
-            "method='lr': restricted likelihoods (REML) of models that differ in their fixed effects cannot be compared; "
-            "fit with method='ml', or ask for method='wald'"
+            "method='lr': restricted likelihoods (REML) of models that differ in their fixed effects cannot be "
+            "compared; fit with method='ml', or ask for method='wald'"
         )
     return log_likelihood_under(model, rows)
 
@@ -187,7 +187,8 @@ class _Tests:
         if self.refit is not None:
             return self.ratio(len(contrasts), all_rows, self.effects.contrasts(given))
         try:
-            test = wald.wald_test(self.names, self.coef, self.vcov, contrasts, self.model._inference_df(), blank=self.blank)
+            options = {"df": self.model._inference_df(), "blank": self.blank}
+            test = wald.wald_test(self.names, self.coef, self.vcov, contrasts, **options)
         except ValueError as error:  # fewer clusters than coefficients
             return _Untested(str(error), len(contrasts))
         return _Tested(test.statistic, test.df, test.df_resid, test.p_value)

@@ -28,8 +28,8 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
     distribution : {"chi-squared", "F"}
         The statistic's distribution under the hypothesis.
     estimates : DataFrame
-        What was tested, a row a contrast, the left side of its hypothesis: the columns "estimate", "std_error" and the limits of 95 % intervals, one at
-        a time, "lower" and "upper".
+        What was tested, a row a contrast, the left side of its hypothesis: the columns "estimate", "std_error" and the
+        limits of 95 % intervals, one at a time, "lower" and "upper".
     hypotheses : list of str
         In words: "age = 0", "livch2 - livch1 = 0", "2 x - z = 1".
     """
