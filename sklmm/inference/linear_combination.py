@@ -40,6 +40,7 @@ def linear_combination(model, combination, level=0.95):
         df = SimpleNamespace(each=lambda _: each)
     ratio = fitted.family.ratio
     table = Table(wald.wald_table(words, values, np.diag(errors**2), level, df, blank | lost, ratio, right))
+    table = with_reason(model, table, blank)
     table.with_note(f"Tested: {listed(equations(words, right), 20)}.")
     if lost.any():
         sentence = (
@@ -56,4 +57,4 @@ def linear_combination(model, combination, level=0.95):
             "depending on other columns, had coefficients of 0; had it left out others, this would be another number."
         )
     warn_of_blanks(model, blank)
-    return with_reason(model, table, blank)
+    return table

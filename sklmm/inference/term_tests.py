@@ -33,6 +33,7 @@ from sklmm.inference.verdict import not_estimated, with_reason
 from sklmm.messages import joined, listed, warn
 
 TYPES = (2, 3, "drop")
+_ROUNDING = 1e-6  # of a log-likelihood: so much higher may that of the smaller model be
 _DEPENDENT = 1e-9  # of a row's size: what is left of one that follows from those before it
 
 
@@ -92,6 +93,7 @@ def term_tests(
     """
     if fitted_of(model) is None:
         check_is_fitted(model)
+        raise TypeError(f"model must be one of this package's fitted models, got a {model.__class__.__name__}")
     if isinstance(type, bool) or type not in TYPES:
         raise ValueError(f"type must be 2, 3 or 'drop', got {type!r}")
     if method not in ("wald", "lr"):
@@ -148,8 +150,8 @@ class _Tests:
         self.names, self.coef, self.vcov = model._fixed_effects()
         self.blank = not_estimated(model, self.names)
         self.kept = np.isfinite(np.diagonal(self.vcov))
-        self.scale = np.where(self.kept, wald.standard_errors(self.vcov), 1.0)
-        self.scale = np.where(self.scale > 0, self.scale, 1.0)
+        errors = wald.standard_errors(self.vcov)
+        self.scale = np.where(self.kept & ~self.blank & (errors > 0), errors, 1.0)
 
     def table(self, terms, type):
         """The tests of these terms, with remarks."""
@@ -158,15 +160,15 @@ class _Tests:
         columns = {"F" if is_f else "chi2": [_as_f(test) if is_f else test.statistic for test in found]}
         columns["df"] = [test.df for test in found]
         if is_f:
-            columns["df_resid"] = [np.inf if test.df_resid is None else test.df_resid for test in found]
+            columns["df_resid"] = [_df_resid(test) for test in found]
         table = Table({**columns, "p_value": [test.p_value for test in found]}, index=names)
+        table = with_reason(self.model, table, [np.isnan(test.statistic) and not test.reason for test in found])
         for sentence in self.remarks(terms, found, type):
             table.with_note(sentence)
         lost = [name for name, test in zip(names, found, strict=True) if test.reason]
         if lost:
             warn(f"not tested, and NaN: {listed(map(repr, lost))}; the table says why", NotEstimableWarning)
-        blank = [np.isnan(test.p_value) and not test.reason for test in found]
-        return with_reason(self.model, table, blank)
+        return table
 
     def test(self, term, type):
         """The test of a term."""
@@ -200,7 +202,10 @@ class _Tests:
         low, high = self.refit(smaller), self.refit(larger)
         if low is None:
             return _Untested("the model without it did not converge", df)
-        statistic = max(2.0 * (high - low), 0.0)
+        statistic = 2.0 * (high - low)
+        if statistic < -_ROUNDING * (1.0 + abs(high)):
+            return _Untested("the model without it has the higher likelihood, so that one of them did not converge", df)
+        statistic = max(statistic, 0.0)
         return _Tested(statistic, df, None, float(stats.chi2.sf(statistic, df)))
 
     def estimable(self, rows):
@@ -244,6 +249,8 @@ class _Tests:
         }[type]
         yield f"{what}; {'Wald tests' if self.refit is None else 'likelihood ratio tests'}."
         effects = self.effects
+        if not effects.names:
+            yield "The model has no terms but the intercept."
         if type == 3:
             for term in terms:
                 beside = sorted({number for t in effects.relatives(term) for _, numbers in effects.spans[t][-1:]
@@ -252,12 +259,16 @@ class _Tests:
                     back = self.model._fitted.formula.stand_ins.back
                     yield f"{effects.names[term]!r} is tested where {joined(map(back, beside))} is 0."
         for term in terms:
-            extra = len(effects.owned(term)) - 1
-            if extra > 0 and type == 3:
+            owned = effects.owned(term) if type == 3 else []
+            if (frozenset(), frozenset()) in owned:
+                yield f"The model has no intercept: of {effects.names[term]!r} all means are tested to be 0."
+            elif len(owned) > 1:
                 yield (
                     f"{effects.names[term]!r} stands for terms within it, too, which the model does not have by "
                     "themselves: all that they hold is tested with it."
                 )
+        if any(test.df_resid is not None and test.df_resid <= 0 for test in found):
+            yield "There are no p-values: no residual degrees of freedom are left."
         for term, test in zip(terms, found, strict=True):
             if test.reason:
                 yield f"NaN for {effects.names[term]!r}: {test.reason}."
@@ -281,7 +292,14 @@ class _Untested(_Tested):
 
 
 def _as_f(test):
+    """The statistic of a test, or chi-squared as an F with infinitely many degrees of freedom."""
     return test.statistic / test.df if test.df_resid is None and test.df else test.statistic
+
+
+def _df_resid(test):
+    if test.reason:
+        return np.nan
+    return np.inf if test.df_resid is None else test.df_resid
 
 
 def _independent(rows, scale, sizes=None):
