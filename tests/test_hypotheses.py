@@ -12,8 +12,8 @@ from sklmm.exceptions import AliasedFeaturesWarning, ConvergenceWarning, NotEsti
 from sklmm.inference.hypotheses import read_hypotheses
 from sklmm.inference.wald import wald_test
 
-NAMES = ["intercept", "x", "z", "x:z", "f[T.b]", "f[T.c]", "f[T.a - b]", "body mass", "body mass[T.x y]", "x2", "x - y", "y",
-         "bs(x, df=4)[1]", "f[T.b]:x", "f[T.b=c]", "3", "2nd", "étude", "a.b", "1e3x"]  # fmt: skip
+NAMES = ["intercept", "x", "z", "x:z", "f[T.b]", "f[T.c]", "f[T.a - b]", "body mass", "body mass[T.x y]", "x2", "x - y",
+         "y", "bs(x, df=4)[1]", "f[T.b]:x", "f[T.b=c]", "3", "2nd", "étude", "a.b", "1e3x"]  # fmt: skip
 
 
 def _weights(text, **how):
