@@ -88,7 +88,7 @@ def effects_of_formula(formula, n_coefficients, fit_intercept):
     TermEffects
     """
     spec, back = formula.spec, formula.stand_ins.back
-    coding = _Coding(spec)
+    coding = _Coding(formula)
     rows, names, factors, spans, columns = {}, [], [], [], []
     at = int(fit_intercept)
     if fit_intercept:
@@ -98,7 +98,7 @@ def effects_of_formula(formula, n_coefficients, fit_intercept):
             continue
         texts = [str(factor) for factor in part.term.factors]
         keys = coding.keys([text for text in texts if text in coding.contrasts])
-        numbers = frozenset(text for text in texts if text not in keys)
+        numbers = frozenset(text for text in texts if text not in keys and not _is_literal(text))
         sizes, first = coding.sizes(part, numbers), at
         for scoped in part.scoped_terms:
             width = 0
@@ -119,12 +119,21 @@ def effects_of_formula(formula, n_coefficients, fit_intercept):
     return TermEffects(names, factors, spans, rows, columns, bool(fit_intercept))
 
 
+def _is_literal(text):
+    """Whether a factor is a number that scales a term, as in 2:x."""
+    return text.replace(".", "", 1).isdigit()
+
+
 class _Coding:
     """How the factors of a formula are coded."""
 
-    def __init__(self, spec):
+    def __init__(self, formula):
+        spec, back, columns = formula.spec, formula.stand_ins.back, set(formula.variable_names)
         self.contrasts = {str(factor): state for factor, state in spec.factor_contrasts.items()}
-        self._variables = {str(factor): tuple(sorted(map(str, v))) for factor, v in spec.factor_variables.items()}
+        self._variables = {
+            str(factor): tuple(sorted(columns & {back(str(name)) for name in names}))
+            for factor, names in spec.factor_variables.items()
+        }
 
     def keys(self, texts):
         """What each factor is known by in all terms: "f" and "C(f, contr.sum)" have the same levels of one variable."""
