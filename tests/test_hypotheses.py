@@ -57,9 +57,11 @@ def test_what_is_read(text, weights, right):
 
 def test_several_hypotheses():
     assert _weights("x = z = 1") == [({"x": 1, "z": -1}, 0), ({"z": 1}, 1)]
-    assert _weights(["x = 1", "f[T.*", "z"]) == [
-        ({"x": 1}, 1), *(({name: 1}, 0) for name in NAMES if name.startswith("f[T.") and ":" not in name), ({"z": 1}, 0)
-    ]  # fmt: skip
+    levels = [name for name in NAMES if name.startswith("f[T.") and ":" not in name]
+    of_levels = [({name: 1}, 0) for name in levels]
+    assert _weights(["x = 1", "f[T.*", "z"]) == [({"x": 1}, 1), *of_levels, ({"z": 1}, 0)]
+    assert _weights("f[T.* = 0.5") == [({name: 1}, 0.5) for name in levels]
+    assert _weights("f = -1") == [({name: 1}, -1) for name in levels]
     assert _weights({"x": 2, "z": -1}) == [({"x": 2, "z": -1}, 0)]
     assert _weights("x2 - x", expressions=True) == [({"x2": 1, "x": -1}, 0)]
     assert _weights("bs(x, df=4)[1]") == [({"bs(x, df=4)[1]": 1}, 0)]  # a name, whatever is in it

@@ -250,6 +250,20 @@ def test_type_3_leaves_out_what_is_not_estimable(data):
     assert table.chi2["f"] == pytest.approx(with_data.z.iloc[0] ** 2, rel=1e-8)
 
 
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.SklmmWarning")
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_units_do_not_matter(data, unit):
+    """Neither do they where a cell is empty."""
+    for rows in (data, data[~((data.f == "c") & (data.h == "v"))]):
+        rows = rows.assign(g=range(len(rows)))
+        for type in (2, 3):
+            one, other = (
+                term_tests(GEELinearRegression.from_formula("r ~ f*h + f*x", table, groups="g"), type)
+                for table in (rows, rows.assign(x=rows.x * unit))
+            )
+            np.testing.assert_allclose(one, other, rtol=1e-7)
+
+
 def test_collinear_features_and_factors_of_one_level(data):
     X = data[["x"]].assign(z=np.sin(data.x), s=data.x + np.sin(data.x))
     with pytest.warns(AliasedFeaturesWarning):

@@ -15,6 +15,7 @@ from sklmm.inference.terms import Terms
 from sklmm.messages import listed, similar_names
 
 _NUMBER = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_OF_A_NAME = re.compile(rf"\s*(?P<left>.*?)\s*==?\s*(?P<right>[-+]?{_NUMBER.pattern})\s*", re.DOTALL)
 _AFTER_A_NAME = re.compile(r"\s*(?:[-+*/=)]|$)")
 
 
@@ -26,7 +27,7 @@ def read_hypotheses(names, contrast, formula=None, what="wald_test", expressions
     names : sequence of str
         Names of all coefficients.
     contrast : str, list of str, dict, array-like or DataFrame
-        Hypotheses in words: "age = 0", "f[T.b] = f[T.c]", "2*x - z = 1", "(f[T.b] + f[T.c]) / 2 = f[T.d]".
+        Hypotheses in words: "age = 0", "f[T.b] = f[T.c]", "2*x - z = 1", "(f[T.b] + f[T.c]) / 2 = f[T.d]", "f = 0".
         Coefficients that are all 0, by name. "livch*" is all whose name begins with "livch", interactions
         ("livch1:age") aside; "livch" all levels of a factor that are named "livch[T.1]", "livch[T.2]", or
         "C(livch)[T.1]"; with a formula also any of its terms, such as "livch:age" or "bs(age, df=4)".
@@ -101,29 +102,38 @@ def equations(words, right):
 def _of_texts(names, entries, terms, expressions):
     rows, right, found_by_name = [], [], []
     for entry in entries:
-        of_names = _by_name(entry, names, terms, expressions)
+        of_names, value = _by_name(entry, names, terms, expressions)
         if of_names is None:
-            for row, value in _Reader(entry, names).hypotheses(expressions):
+            for row, number in _Reader(entry, names).hypotheses(expressions):
                 rows.append(row)
-                right.append(value)
+                right.append(number)
         else:
             positions = _positions(names, of_names, found_by_name)
             found_by_name += positions
             rows += list(np.eye(len(names))[positions])
-            right += [0.0] * len(positions)
+            right += [value] * len(positions)
     return np.array(rows), np.array(right)
 
 
 def _by_name(entry, names, terms, expressions):
-    """The coefficients that an entry stands for as a name; None for a hypothesis."""
-    is_sum = "=" in entry or (expressions and re.search(r"[-+*/`]", entry) is not None)
-    if not is_sum:
-        return terms.matching(entry)
-    try:
-        found = terms.matching(entry)
-    except ValueError:  # no pattern of names
-        return None
-    return found if set(found) <= set(names) else None
+    """The coefficients that an entry stands for as a name, a term or a pattern, and what they are to be; None, 0 where
+    it is more than that."""
+
+    def known(text):
+        try:
+            found = terms.matching(text)
+        except ValueError:  # no pattern of names
+            return None
+        return found if set(found) <= set(names) else None
+
+    if "=" not in entry and not (expressions and re.search(r"[-+*/`]", entry)):
+        return terms.matching(entry), 0.0
+    if found := known(entry):
+        return found, 0.0
+    equation = _OF_A_NAME.fullmatch(entry)
+    if equation and "*" not in equation["left"][:-1] and (found := known(equation["left"])):
+        return found, float(equation["right"])
+    return None, 0.0
 
 
 def _positions(names, wanted, before=()):

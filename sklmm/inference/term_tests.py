@@ -212,6 +212,8 @@ class _Tests:
         """Independent contrasts that span what is estimable of some, in the columns of the fit."""
         found = self.model._fitted.dependences
         if found is not None and len(rows):
+            size = np.linalg.norm(rows * self.scale, axis=1)
+            rows = rows / np.where(size > 0, size, 1.0)[:, None]  # whatever the units of columns
             excess = found.excess(rows, self.effects.fit_intercept)
             size = np.abs(excess).max(axis=0)
             excess = (excess / np.where(size > 0, size, 1.0))[:, size > 0]
