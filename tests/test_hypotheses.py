@@ -120,6 +120,8 @@ def test_a_test_of_numbers_other_than_0():
     assert test.p_value == pytest.approx(stats.f.sf(expected, 2, 7), rel=1e-12)
     assert test.hypotheses == ["2 x - z = 1", "x = 0.1"]
     assert "hypotheses=['2 x - z = 1', 'x = 0.1']" in repr(test)
+    row = test.to_frame().loc["2 x - z = 1, x = 0.1"]
+    assert row.tolist() == [test.statistic, 2, 7, test.p_value] and row.index[2] == "df_resid"
     assert test.estimates.loc["2 x - z", "estimate"] == pytest.approx(0.8)
     with pytest.raises(ValueError, match="linearly dependent"):
         wald_test(names, coef, vcov, ["x = 0", "2 x = 1"])

@@ -264,6 +264,22 @@ def test_units_do_not_matter(data, unit):
             np.testing.assert_allclose(one, other, rtol=1e-7)
 
 
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.SklmmWarning")
+def test_columns_that_depend_on_others_leave_the_rest_alone(data):
+    """Indicators of all levels beside an intercept, one of which is left out."""
+    plain = MixedLogisticRegression.from_formula("y ~ f*x + h + (1 | g)", data)
+    whole = MixedLogisticRegression.from_formula("y ~ 0 + f + x + f:x + h + (1 | g)", data, fit_intercept=True)
+    for type in (2, 3, "drop"):
+        np.testing.assert_allclose(
+            term_tests(whole, type).to_numpy(), term_tests(plain, type).loc[term_tests(whole, type).index], rtol=1e-6
+        )
+    X = pd.get_dummies(data.f).astype(float).assign(x=data.x * 1e3 + 7e4, u=np.sin(data.x))
+    model = GEELogisticRegression().fit(X, data.y, groups=data.g)
+    assert term_tests(model).df.tolist() == [0, 0, 0, 1, 1]
+    table = model.linear_combination(["a - b", "x", "u"])
+    assert len(table.attrs["notes"]) == 1 and table.p_value.notna().all()
+
+
 def test_collinear_features_and_factors_of_one_level(data):
     X = data[["x"]].assign(z=np.sin(data.x), s=data.x + np.sin(data.x))
     with pytest.warns(AliasedFeaturesWarning):

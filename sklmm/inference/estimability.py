@@ -18,6 +18,7 @@ from sklmm.messages import listed, warn
 _CHUNK = 1 << 13
 # Of a column's spread: far more than rounding, and more than what was left of columns that count as dependent.
 _DEPARTS = 1e-3
+_ROUNDING = 1e-7  # of the coefficients of standardised columns: as small as what made columns count as dependent
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Dependences:
         expected = constant[:, None] * self.coefficients[0] + Z @ self.coefficients[1:]
         size = np.abs(Z[:, self.aliased]) + np.abs(Z) @ np.abs(self.coefficients[1:]) + np.abs(constant)[:, None]
         excess = Z[:, self.aliased] - expected
-        return np.where(np.abs(excess) > _DEPARTS * size, excess, 0.0)
+        rounding = _ROUNDING * (np.abs(Z).max(axis=1, initial=0.0) + np.abs(constant))[:, None]  # of the coefficients
+        return np.where(np.abs(excess) > np.maximum(_DEPARTS * size, rounding), excess, 0.0)
 
     def _fixed(self, X):
         """The columns that have coefficients; those behind them have random slopes only."""

@@ -55,6 +55,12 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
     def distribution(self):
         return "chi-squared" if self.df_resid is None else "F"
 
+    def to_frame(self):
+        """One row, the hypotheses; columns "statistic", "df", with F "df_resid", and "p_value"."""
+        residual = {} if self.df_resid is None else {"df_resid": self.df_resid}
+        values = {"statistic": self.statistic, "df": self.df, **residual, "p_value": self.p_value}
+        return pd.DataFrame(values, index=[", ".join(self.hypotheses)])
+
     def __repr__(self):
         residual = "" if self.df_resid is None else f", df_resid={self.df_resid!r}"
         tested = f"hypotheses=[{listed(map(repr, self.hypotheses))}], " if self.hypotheses else ""
