@@ -19,6 +19,8 @@ Fox J (2016). Applied Regression Analysis and Generalized Linear Models, third e
 Searle SR (1971). Linear Models. Wiley, chapter 5.
 """
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from scipy import linalg, stats
 from sklearn.utils.validation import check_is_fitted
@@ -120,7 +122,7 @@ def _effects(fitted):
 
 
 def _refits(model, rows):
-    """A function of rows of contrasts: the log-likelihood where they are 0, and whether that fit converged."""
+    """See `log_likelihood_under`; an error where there is no likelihood that could be compared."""
     fitted = model._fitted
     if isinstance(fitted, FittedMarginal):
         raise ValueError(
@@ -156,11 +158,11 @@ class _Tests:
     def table(self, terms, type):
         """The tests of these terms, with remarks."""
         names, found = [self.effects.names[term] for term in terms], [self.test(term, type) for term in terms]
-        is_f = any(test.df_resid is not None for test in found)
-        columns = {"F" if is_f else "chi2": [_as_f(test) if is_f else test.statistic for test in found]}
-        columns["df"] = [test.df for test in found]
-        if is_f:
-            columns["df_resid"] = [_df_resid(test) for test in found]
+        statistic, residual = "chi2", {}
+        if any(test.df_resid is not None for test in found):
+            found = [test.as_f() for test in found]
+            statistic, residual = "F", {"df_resid": [test.df_resid for test in found]}
+        columns = {statistic: [test.statistic for test in found], "df": [test.df for test in found], **residual}
         table = Table({**columns, "p_value": [test.p_value for test in found]}, index=names)
         table = with_reason(self.model, table, [np.isnan(test.statistic) and not test.reason for test in found])
         for sentence in self.remarks(terms, found, type):
@@ -179,34 +181,33 @@ class _Tests:
             wanted, given = self.effects.lost_without([term, *relatives]), self.effects.lost_without(relatives)
         all_rows = self.effects.contrasts(wanted)
         adjusted = self.estimable(self.effects.contrasts(given))
-        if self.kept.all():  # in effects, whose rows do not depend on the coding
-            rows = _independent(self.effects.contrasts([e for e in wanted if e not in given]), self.scale)
-        else:
-            rows = self.estimable(all_rows)
+        # of effects where all is estimable: their rows do not depend on the coding, as a basis of what is would
+        own = [effect for effect in wanted if effect not in given] if self.kept.all() else wanted
+        rows = self.estimable(self.effects.contrasts(own))
         contrasts = self.uncorrelated(rows, adjusted)
         if not len(contrasts):
-            return _Untested(self.why_not(term, all_rows))
+            return _untested(self.why_not(term, all_rows))
         if self.refit is not None:
             return self.ratio(len(contrasts), all_rows, self.effects.contrasts(given))
         try:
             options = {"df": self.model._inference_df(), "blank": self.blank}
             test = wald.wald_test(self.names, self.coef, self.vcov, contrasts, **options)
         except ValueError as error:  # fewer clusters than coefficients
-            return _Untested(str(error), len(contrasts))
-        return _Tested(test.statistic, test.df, test.df_resid, test.p_value)
+            return _untested(str(error), len(contrasts))
+        return _Test(test.statistic, test.df, test.df_resid, test.p_value)
 
     def ratio(self, df, smaller, larger):
         """The likelihood ratio test of contrasts that are 0, given that others are."""
         if self.blank.all():
-            return _Tested(np.nan, df, None, np.nan)
+            return _Test(np.nan, df, None, np.nan)
         low, high = self.refit(smaller), self.refit(larger)
-        if low is None:
-            return _Untested("the model without it did not converge", df)
+        if low is None or high is None:
+            return _untested("a model without it did not converge", df)
         statistic = 2.0 * (high - low)
         if statistic < -_ROUNDING * (1.0 + abs(high)):
-            return _Untested("the model without it has the higher likelihood, so that one of them did not converge", df)
+            return _untested("the model without it has the higher likelihood, so that one of them did not converge", df)
         statistic = max(statistic, 0.0)
-        return _Tested(statistic, df, None, float(stats.chi2.sf(statistic, df)))
+        return _Test(statistic, df, None, float(stats.chi2.sf(statistic, df)))
 
     def estimable(self, rows):
         """Independent contrasts that span what is estimable of some, in the columns of the fit."""
@@ -222,13 +223,15 @@ class _Tests:
         return _independent(np.where(self.kept, rows, 0.0), self.scale)
 
     def uncorrelated(self, rows, others):
-        """What remains of contrasts whose estimates are to be uncorrelated with those of others."""
+        """What contrasts say beyond others, of which their estimates are then uncorrelated."""
         if not len(others) or not len(rows):
             return rows
+        n_left = len(_independent(np.concatenate([others, rows]), self.scale)) - len(others)
         V = np.where(np.outer(self.kept, self.kept), self.vcov, 0.0)
-        others = others / np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", others, V, others), 0.0))[:, None]
+        size = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", others, V, others), 0.0))
+        others = others / np.where(size > 0, size, 1.0)[:, None]
         with_others, among = rows @ V @ others.T, others @ V @ others.T
-        return _independent(rows - with_others @ np.linalg.pinv(among, hermitian=True) @ others, self.scale, rows)
+        return _independent(rows - with_others @ np.linalg.pinv(among, hermitian=True) @ others, self.scale, n_left)
 
     # In words ----------------------------------------------------------------------------------------------------
 
@@ -253,22 +256,8 @@ class _Tests:
         effects = self.effects
         if not effects.names:
             yield "The model has no terms but the intercept."
-        if type == 3:
-            for term in terms:
-                beside = sorted({number for t in effects.relatives(term) for _, numbers in effects.spans[t][-1:]
-                                 for number in numbers - effects.factors[term]}, key=str)  # fmt: skip
-                if beside and self.model._fitted.formula is not None:
-                    back = self.model._fitted.formula.stand_ins.back
-                    yield f"{effects.names[term]!r} is tested where {joined(map(back, beside))} is 0."
-        for term in terms:
-            owned = effects.owned(term) if type == 3 else []
-            if (frozenset(), frozenset()) in owned:
-                yield f"The model has no intercept: of {effects.names[term]!r} all means are tested to be 0."
-            elif len(owned) > 1:
-                yield (
-                    f"{effects.names[term]!r} stands for terms within it, too, which the model does not have by "
-                    "themselves: all that they hold is tested with it."
-                )
+        for term in terms if type == 3 else ():
+            yield from self.remarks_on_means(term)
         if any(test.df_resid is not None and test.df_resid <= 0 for test in found):
             yield "There are no p-values: no residual degrees of freedom are left."
         for term, test in zip(terms, found, strict=True):
@@ -278,47 +267,62 @@ class _Tests:
                 yield f"{effects.names[term]!r}: {test.df} of {len(effects.columns[term])} columns are estimable."
 
 
-class _Tested:
-    """The result of a test; `reason` says why there is none."""
-
-    reason = ""
-
-    def __init__(self, statistic, df, df_resid, p_value):
-        self.statistic, self.df, self.df_resid, self.p_value = statistic, df, df_resid, p_value
-
-
-class _Untested(_Tested):
-    def __init__(self, reason, df=0):
-        super().__init__(np.nan, df, None, np.nan)
-        self.reason = reason
-
-
-def _as_f(test):
-    """The statistic of a test, or chi-squared as an F with infinitely many degrees of freedom."""
-    return test.statistic / test.df if test.df_resid is None and test.df else test.statistic
+    def remarks_on_means(self, term):
+        """What a hypothesis of type 3 says of a term that others contain, or that stands for others."""
+        effects, name, owned = self.effects, self.effects.names[term], self.effects.owned(term)
+        numbers = set()
+        for containing in effects.relatives(term):
+            numbers |= effects.spans[containing][-1][1] - effects.factors[term]
+        if numbers:
+            texts = sorted(map(self.model._fitted.formula.stand_ins.back, numbers))
+            yield f"{name!r} is tested where {joined(texts)} {'is' if len(texts) == 1 else 'are'} 0."
+        if (frozenset(), frozenset()) in owned:
+            yield f"The model has no intercept: of {name!r} all means are tested to be 0."
+        elif len(owned) > 1:
+            yield (
+                f"{name!r} stands for terms within it, too, which the model does not have by themselves: all that they "
+                "hold is tested with it."
+            )
 
 
-def _df_resid(test):
-    if test.reason:
-        return np.nan
-    return np.inf if test.df_resid is None else test.df_resid
+@dataclass(frozen=True)
+class _Test:
+    """The result of a test, chi-squared where `df_resid` is None; `reason` says why there is none."""
+
+    statistic: float
+    df: int
+    df_resid: float | None
+    p_value: float
+    reason: str = ""
+
+    def as_f(self):
+        """Chi-squared as an F with infinitely many degrees of freedom."""
+        if self.reason:
+            return replace(self, df_resid=np.nan)
+        return self if self.df_resid is not None else replace(self, statistic=self.statistic / self.df, df_resid=np.inf)
 
 
-def _independent(rows, scale, sizes=None):
-    """The rows themselves if they are independent, else as many of them as are.
+def _untested(reason, df=0):
+    return _Test(np.nan, df, None, np.nan, reason)
+
+
+def _independent(rows, scale, rank=None):
+    """The rows themselves if they are independent, else as many of them as are: `rank`, where that is known.
 
     Parameters
     ----------
     rows : ndarray of shape (m, n)
     scale : ndarray of shape (n,)
         Of the coefficients: units in which rows are compared.
-    sizes : ndarray of shape (m, n), optional
-        What rows were before something was taken from them: what is as small as rounding of that is nothing.
+    rank : int, optional
     """
-    size = np.linalg.norm((rows if sizes is None else sizes) * scale, axis=1)
-    scaled = rows * scale / np.where(size > 0, size, 1.0)[:, None]
-    if not scaled.size:
+    if not rows.size:
         return rows[:0]
+    scaled = rows * scale
+    if rank is None:
+        size = np.linalg.norm(scaled, axis=1)
+        scaled = scaled / np.where(size > 0, size, 1.0)[:, None]
     _, triangle, order = linalg.qr(scaled.T, mode="economic", pivoting=True)
-    rank = int(np.count_nonzero(np.abs(np.diagonal(triangle)) > _DEPENDENT))
+    if rank is None:
+        rank = int(np.count_nonzero(np.abs(np.diagonal(triangle)) > _DEPENDENT))
     return rows if rank == len(rows) else rows[np.sort(order[:rank])]
