@@ -155,7 +155,7 @@ class _Reader:
     def __init__(self, text, names):
         self.text, self.names, self.at = text, names, 0
         by_length = sorted(set(names), key=len, reverse=True)
-        self.plain = [name for name in by_length if re.search(r"\w", name) and not _NUMBER.fullmatch(name)]
+        self.plain = [name for name in by_length if name.strip(" -+*/=()") and not _NUMBER.fullmatch(name)]
 
     def hypotheses(self, expressions):
         """(row, right) of each equation; of an expression alone, if that may be, with 0."""
