@@ -200,6 +200,7 @@ def test_arrays_dicts_frames_and_terms(data):
     for same in (row, [row], {"x": 1, "f[T.b]": -2}, pd.DataFrame({"x": [1], "f[T.b]": [-2]})):
         pd.testing.assert_frame_equal(model.linear_combination(same).to_frame(), one.to_frame())
     assert list(model.linear_combination("f").index) == ["f[T.b]", "f[T.c: d]"]
+    assert list(model.linear_combination(["f[T.b]", "f"]).index) == ["f[T.b]", "f[T.b]", "f[T.c: d]"]
     summary = model.summary().coefficients
     np.testing.assert_allclose(model.linear_combination(["f", "x"]).p_value, summary.p_value.iloc[1:], rtol=1e-10)
     assert model.wald_test({"x": 1, "f[T.b]": -2}) == model.wald_test([row])

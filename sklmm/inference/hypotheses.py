@@ -108,7 +108,7 @@ def _of_texts(names, entries, terms, expressions):
                 rows.append(row)
                 right.append(number)
         else:
-            positions = _positions(names, of_names, found_by_name)
+            positions = _positions(names, of_names, () if expressions else found_by_name)
             found_by_name += positions
             rows += list(np.eye(len(names))[positions])
             right += [value] * len(positions)
