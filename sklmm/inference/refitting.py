@@ -46,7 +46,7 @@ def log_likelihood_under(model, rows_of_fit):
     features = np.asarray(rows.X[:, : rows.X.shape[1] - structure.slopes_only], dtype=np.float64)
     center = np.average(features, axis=0, weights=rows.weights) if k else np.zeros(features.shape[1])
     spread = np.sqrt(np.average((features - center) ** 2, axis=0, weights=rows.weights))
-    spread = np.where(spread > 0, spread, 1.0)
+    spread = np.where(spread > 1e-12 * np.abs(center), spread, 1.0)
 
     def maximum(contrasts):
         if not len(contrasts):
