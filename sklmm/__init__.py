@@ -30,6 +30,7 @@ _PUBLIC = {
     "make_grouped_pipeline": "sklmm.compose",
     "quantile_residuals": "sklmm.diagnostics.residuals",
     "random_effects_normality": "sklmm.diagnostics.normality",
+    "term_tests": "sklmm.inference.term_tests",
 }
 _PUBLIC_MODULES = ("datasets", "estimating", "exceptions")
 

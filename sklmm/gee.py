@@ -161,6 +161,8 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         self.n_threads = n_threads
         self.verbose = verbose
 
-    def _tails(self, X, groups, offset, predict_effects, log=False):
+    def _tails(self, X, groups, offset, predict_effects, log=False, include=None):
+        if include is not None:
+            raise ValueError("include names random effects that count, and a marginal model has none: leave it out")
         eta = self._linear_predictor(X, offset, predict_effects)
         return self._fitted.family.tails(eta, log=log)

@@ -92,6 +92,8 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
         For each term the conditional modes: a row a level, a column a random coefficient.
     random_effects_sd_ : dict of str -> DataFrame
         Their conditional standard deviations.
+    group_coefficients_ : dict of str -> Table
+        For each factor the coefficients of each level, fixed plus random.
     covariance_ : dict of str -> DataFrame
         For each term the covariance of its random coefficients.
     log_likelihood_ : float

@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm.inference import wald
 from sklmm.inference.bootstrap import bootstrap, check_resampling
+from sklmm.inference.linear_combination import linear_combination
 from sklmm.inference.parameters import Parameter
 from sklmm.inference.verdict import not_estimated, warn_of_blanks, with_reason
 from sklmm.messages import joined
@@ -176,15 +177,17 @@ class Inference:
         return bootstrap(refit, original, resampling, **how, accelerations=accelerations)
 
     def wald_test(self, contrast):
-        """Test that coefficients, or linear combinations of them, are all 0.
+        """Test hypotheses about coefficients: that they, or linear combinations of them, are all 0 or other numbers.
 
         Parameters
         ----------
-        contrast : str, list of str, array-like or DataFrame
-            Names of coefficients. "livch*" is all whose name begins so, interactions aside; "livch" all levels of
-            a factor that are named "livch[T.1]", "livch[T.2]"; with a formula also those of any of its terms, such as
-            "livch:age". Or a matrix with a row a contrast and a column a coefficient, the intercept first (a DataFrame
-            names the columns it has).
+        contrast : str, list of str, dict, array-like or DataFrame
+            Hypotheses in words, such as "age = 0", "f[T.b] = f[T.c]", "2*x - z = 1"; names with signs or blanks in them
+            may stand in back-quotes. Or names of coefficients that are all 0: "livch*" is all whose name begins so,
+            interactions aside; "livch" all levels of a factor that are named "livch[T.1]", "livch[T.2]"; with a formula
+            also those of any of its terms, such as "livch:age". Or a matrix with a row a contrast and a column a
+            coefficient, the intercept first (a DataFrame names the columns it has, a dict gives one contrast's weights
+            by name).
 
         Returns
         -------
@@ -192,6 +195,12 @@ class Inference:
             With `statistic`, `df` and `p_value`; `distribution`, which says whether it is a chi-squared or
             an F test; `hypotheses` and `estimates`, what was tested. NaN, with a warning, where it involves
             coefficients that separate the classes, and for a fit that did not converge.
+
+        Raises
+        ------
+        ValueError
+            For what is no linear hypothesis or names no coefficient, for contrasts that are linearly dependent, and
+            for those that involve coefficients that the data do not identify.
         """
         names, coef, vcov = self._fixed_effects()
         blank = not_estimated(self, names)
@@ -199,6 +208,32 @@ class Inference:
         test = wald.wald_test(names, coef, vcov, contrast, **options)
         warn_of_blanks(self, blank & np.isnan(test.statistic))
         return test
+
+    def linear_combination(self, combination, level=0.95):
+        """Estimates of linear combinations of the coefficients, with standard errors, tests and intervals.
+
+        Parameters
+        ----------
+        combination : str, list of str, dict, array-like or DataFrame
+            In words, "f[T.b] - f[T.c]" or "f[T.b] - f[T.c] = 0", or as `wald_test` takes them; each is for itself. What
+            stands right of an equality sign is what is tested, 0 if nothing does.
+        level : float, default=0.95
+
+        Returns
+        -------
+        table : Table
+            A data frame with remarks: a row a combination, named in words; columns "estimate", "std_error", "z" (or
+            "t", of linear mixed models with "df"), "p_value", "lower" and "upper", and "odds_ratio",
+            "odds_ratio_lower", "odds_ratio_upper", or likewise hazard ratios, where the link has them. NaN, with the
+            reason below and a warning, for what is not estimable.
+
+        Raises
+        ------
+        ValueError
+            For what is no linear combination of coefficients.
+        """
+        check_is_fitted(self)
+        return linear_combination(self, combination, level)
 
     def average_marginal_effects(
         self, X, features=None, *, sample_weight=None, offset=None, level=0.95, predict_effects="marginal"

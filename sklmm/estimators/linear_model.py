@@ -93,12 +93,12 @@ class LinearModel(LinearPrediction, MixedModel):
         return super(LinearModel, self._with_df(df)).conf_int(level, method, **options)
 
     def wald_test(self, contrast, df="fit"):
-        """Test that coefficients, or linear combinations of them, are all 0: F, with the model's degrees of freedom.
+        """Test hypotheses about coefficients: F, with the model's degrees of freedom.
 
         Parameters
         ----------
-        contrast : str, list of str, array-like or DataFrame
-            As for `MixedLogisticRegression`.
+        contrast : str, list of str, dict, array-like or DataFrame
+            As for `MixedLogisticRegression`: "Days = 10", names, a matrix.
         df : {"satterthwaite", "kenward-roger", "residual", None}
             In place of the model's own. None: chi-squared.
 
@@ -107,6 +107,22 @@ class LinearModel(LinearPrediction, MixedModel):
         test : WaldTest
         """
         return super(LinearModel, self._with_df(df)).wald_test(contrast)
+
+    def linear_combination(self, combination, level=0.95, df="fit"):
+        """Estimates of linear combinations of the coefficients, with standard errors, tests and intervals.
+
+        Parameters
+        ----------
+        combination, level
+            As for `MixedLogisticRegression`.
+        df : {"satterthwaite", "kenward-roger", "residual", None}
+            In place of the model's own. None: the normal distribution.
+
+        Returns
+        -------
+        table : Table
+        """
+        return super(LinearModel, self._with_df(df)).linear_combination(combination, level)
 
     def summary(self, level=0.95, correlation=False, df="fit"):
         """Tables of the fit: coefficients, variance components, fit statistics.

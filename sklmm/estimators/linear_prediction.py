@@ -27,7 +27,15 @@ class LinearPrediction:
 
     @nan_where_incomplete
     def predict(
-        self, X, groups=None, *, offset=None, precision_weight=None, predict_effects=None, return_std=False
+        self,
+        X,
+        groups=None,
+        *,
+        offset=None,
+        precision_weight=None,
+        predict_effects=None,
+        return_std=False,
+        include=None,
     ):
         """Expected outcomes of rows, in their groups where these are known.
 
@@ -46,6 +54,9 @@ class LinearPrediction:
         return_std : bool, default=False
             Whether to return standard deviations of new outcomes, too: of the residual, the effects of the group and
             the errors of estimates together.
+        include : None, str or list of str, default=None
+            The grouping factors whose groups count, such as ["school"]; rows are of unknown groups of all others. None:
+            all; []: none.
 
         Returns
         -------
@@ -55,13 +66,22 @@ class LinearPrediction:
         """
         rows = X, groups, offset, precision_weight
         if not return_std:
-            return self._predicted(*rows, predict_effects)[0]
-        mean, variance, _, precision = self._with_errors(*rows, predict_effects)
+            return self._predicted(*rows, predict_effects, include)[0]
+        mean, variance, _, precision = self._with_errors(*rows, predict_effects, include)
         return mean, np.sqrt(variance + self._fitted.sigma**2 / precision)
 
     @nan_where_incomplete
     def predict_interval(
-        self, X, groups=None, level=0.95, kind="mean", *, offset=None, precision_weight=None, predict_effects=None
+        self,
+        X,
+        groups=None,
+        level=0.95,
+        kind="mean",
+        *,
+        offset=None,
+        precision_weight=None,
+        predict_effects=None,
+        include=None,
     ):
         """Intervals for expected outcomes, or for new ones.
 
@@ -75,6 +95,8 @@ class LinearPrediction:
             Of the expected outcome in the row's group, or of a new outcome, which has a residual, too.
         predict_effects : {"posterior", "zero"}, default=None
             As in `predict`; "zero": of the typical group.
+        include : None, str or list of str, default=None
+            As in `predict`.
 
         Returns
         -------
@@ -90,7 +112,9 @@ class LinearPrediction:
         level = check_level(level)
         if kind not in KINDS:
             raise ValueError(f"kind must be 'mean' or 'observation', got {kind!r}")
-        mean, variance, slopes, precision = self._with_errors(X, groups, offset, precision_weight, predict_effects)
+        mean, variance, slopes, precision = self._with_errors(
+            X, groups, offset, precision_weight, predict_effects, include
+        )
         fitted = self._fitted
         if kind == "observation":
             own = fitted.sigma**2 / precision
@@ -106,20 +130,21 @@ class LinearPrediction:
             df = degrees_of_predictions(variance, slopes, fitted.variance_vcov)
         return quantiles(level, df) * np.sqrt(variance)
 
-    def _predicted(self, X, groups, offset, precision_weight, effects):
+    def _predicted(self, X, groups, offset, precision_weight, effects, include=None):
         """Means of rows, the rows, codes of their groups, the predictor and the kind of effects."""
         check_is_fitted(self)
         effects = self.predict_effects if effects is None else effects
         check_linear_effects(effects)
         rows = self._read_new_rows(X, groups, offset, precision_weight)
         warn_of_rows(self, rows.X)
-        codes = self._lookup(rows) if effects == "posterior" else []
+        included = self._included(include, effects)
+        codes = self._lookup(rows, included) if effects == "posterior" else []
         predictor = NumberPredictor.of(self, effective_threads(self.n_threads, rows.X.shape[0]))
         return predictor.means(rows.X, codes, effects, rows.offset), rows, codes, predictor, effects
 
-    def _with_errors(self, X, groups, offset, precision_weight, effects):
+    def _with_errors(self, X, groups, offset, precision_weight, effects, include=None):
         """Means, variances of their errors with derivatives, and precision weights of rows."""
-        mean, rows, *how = self._predicted(X, groups, offset, precision_weight, effects)
+        mean, rows, *how = self._predicted(X, groups, offset, precision_weight, effects, include)
         precision = np.ones(mean.size) if rows.precision_weight is None else rows.precision_weight
         return mean, *self._errors(rows, *how), precision
 

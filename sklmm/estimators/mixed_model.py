@@ -13,6 +13,7 @@ from sklmm.estimators.mixed_inference import MixedInference
 from sklmm.estimators.mixed_prediction import MixedPrediction
 from sklmm.estimators.running import with_callbacks
 from sklmm.exceptions import NoGroupsWarning
+from sklmm.inference.group_coefficients import group_coefficients
 from sklmm.messages import warn
 from sklmm.reporting.summary import summary_of_mixed
 
@@ -214,6 +215,17 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
     def random_effects_sd_(self):
         """Conditional standard deviations by term."""
         return self._tables(lambda factor: np.sqrt(np.diagonal(factor.mode_cov, axis1=1, axis2=2)))
+
+    @property
+    def group_coefficients_(self):
+        """Coefficients of each group, fixed plus random, as lme4's ``coef``: for each factor a row a level.
+
+        A table (a data frame with remarks) a factor, the columns those of the fixed effects, and behind them random
+        slopes that have no fixed effect, which count from 0. Of several factors each table is with the others' effects
+        at 0. What was left out of the fit counts as 0, as in `coef_`.
+        """
+        self._state  # noqa: B018  an AttributeError before the fit
+        return group_coefficients(self)
 
     @property
     def covariance_(self):

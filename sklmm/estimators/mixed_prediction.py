@@ -116,47 +116,77 @@ class MixedPrediction:
         updated.n_groups_ = {factor.name: len(factor.levels) for factor in factors}
         return updated
 
-    def _tails(self, X, groups, offset, effects, log=False):
+    def _tails(self, X, groups, offset, effects, log=False, include=None):
         """The smaller of the event's probability and 1 less that, or its logarithm; whether the event is likelier."""
         check_is_fitted(self)
         effects = self.predict_effects if effects is None else effects
         check_effects(effects)
         rows = self._read_new_rows(X, groups, offset)
         warn_of_rows(self, rows.X)
-        codes = self._lookup(rows) if effects in ("posterior", "mode") else []
+        included = self._included(include, effects)
+        codes = self._lookup(rows, included) if effects in ("posterior", "mode") else []
         predictor = Predictor.of(self, effective_threads(self.n_threads, rows.X.shape[0]))
         return predictor.tails(rows.X, codes, effects, log, rows.offset)
 
-    def _lookup(self, rows):
-        """For each factor the level of each row, -1 where it is unknown."""
+    def _included(self, include, effects="posterior"):
+        """Names of the grouping factors whose groups count in a prediction.
+
+        Parameters
+        ----------
+        include : None, str or list of str
+            None: all.
+        effects : str
+            Of the prediction: where the group does not matter, no factor can be asked for.
+        """
+        names = [factor.name for factor in self._fitted.factors]
+        if include is None:
+            return names
+        wanted = [include] if isinstance(include, str) else list(include)
+        unknown = [name for name in wanted if name not in names]
+        if unknown:
+            known = f"there are {listed(map(repr, names))}" if names else "the model has none"
+            raise ValueError(f"include names {listed(map(repr, unknown))}, no grouping factor of the model: {known}")
+        if wanted and effects not in ("posterior", "mode"):
+            raise ValueError(
+                f"include={include!r} says whose random effects count, but with predict_effects={effects!r} none do: "
+                "leave it out, or ask for predict_effects='posterior'"
+            )
+        return wanted
+
+    def _lookup(self, rows, included=None):
+        """For each factor the level of each row, -1 where it is unknown or the factor is not included."""
         if not self._fitted.factors:
             if rows.groups:
                 warn("the model was fitted without groups: those given are ignored", NoGroupsWarning)
             return []
-        if not rows.groups:
+        factors = [f for f in self._fitted.factors if included is None or f.name in included]
+        unknown = np.broadcast_to(np.intp(-1), rows.X.shape[0])
+        if factors and not rows.groups:
             warn(
                 "the model was fitted with groups and got none: every row is predicted as one of an unknown "
                 f"group. Pass groups=, or ask for predict_effects={self._effects_of_no_group}",
                 NoGroupsWarning,
             )
-            return [np.broadcast_to(np.intp(-1), rows.X.shape[0])] * len(self._fitted.factors)
-        codes = []
-        for factor in self._fitted.factors:
+        if not factors or not rows.groups:
+            return [unknown] * len(self._fitted.factors)
+        codes = {}
+        for factor in factors:
             labels = factor.labels(rows.column)
-            codes.append(lookup_codes(factor.levels, labels))
+            codes[factor.name] = lookup_codes(factor.levels, labels)
             consequence = "Every row is predicted as one of an unknown group"
-            warn_of_label_type(factor.name, factor.levels, labels, codes[-1], consequence)
-        absent = [factor.name for factor in self._fitted.factors if set(factor.sources) & set(rows.absent_groups)]
+            warn_of_label_type(factor.name, factor.levels, labels, codes[factor.name], consequence)
+        absent = [factor.name for factor in factors if set(factor.sources) & set(rows.absent_groups)]
         if absent:
+            columns = [name for name in rows.absent_groups if any(name in factor.sources for factor in factors)]
             warn(
-                f"there is no column {listed(map(repr, rows.absent_groups))}: every row is predicted as one of an "
+                f"there is no column {listed(map(repr, columns))}: every row is predicted as one of an "
                 f"unknown group of {listed(absent)}. Name predict_effects={self._effects_of_no_group} if that is meant",
                 NoGroupsWarning,
             )
-        return codes
+        return [codes.get(factor.name, unknown) for factor in self._fitted.factors]
 
     @nan_where_incomplete
-    def predict_interval(self, X, groups=None, level=0.95, *, offset=None):
+    def predict_interval(self, X, groups=None, level=0.95, *, offset=None, include=None):
         """Intervals for the probability of the second class of each row, in its group.
 
         For a known group the interval allows for what is not known about the group and about the fixed effects; for an
@@ -168,6 +198,8 @@ class MixedPrediction:
         groups, offset : array-like, default=None
             As in `predict_proba`.
         level : float, default=0.95
+        include : None, str or list of str, default=None
+            As in `predict_proba`.
 
         Returns
         -------
@@ -185,7 +217,7 @@ class MixedPrediction:
         check_is_fitted(self)
         rows = self._read_new_rows(X, groups, offset)
         warn_of_rows(self, rows.X)
-        codes = self._lookup(rows)
+        codes = self._lookup(rows, self._included(include))
         predictor = Predictor.of(self, effective_threads(self.n_threads, rows.X.shape[0]))
         moments = predictor.moments(rows.X, codes, rows.offset)
         interval = prediction_interval(self, rows.X, codes, moments, level)

@@ -18,9 +18,9 @@ from sklmm.prediction.predictor import log_probabilities, logits, probabilities
 class BinaryOutcomes(ClassifierMixin):
     """Mixin: y is one of two classes.
 
-    The kind of model says ``_tails(X, groups, offset, predict_effects, log)``: the smaller of the probabilities of the
-    event and of its absence for each row, or its logarithm, and whether the event is the likelier. The event is one of
-    the classes, the second one unless `positive` names the first: what the linear predictor is of.
+    The kind of model says ``_tails(X, groups, offset, predict_effects, log, include)``: the smaller of the
+    probabilities of the event and of its absence for each row, or its logarithm, and whether the event is the likelier.
+    The event is one of the classes, the second one unless `positive` names the first: what the linear predictor is of.
     """
 
     _plain = "plain logistic regression"  # the model without groups
@@ -65,9 +65,9 @@ class BinaryOutcomes(ClassifierMixin):
         """The classes of rows."""
         return self.classes_[(is_event == bool(self._fitted.event)).astype(np.intp)]
 
-    def _by_class(self, X, groups, offset, predict_effects, log=False):
+    def _by_class(self, X, groups, offset, predict_effects, include, log=False):
         """As `_tails`, but whether the second class is the likelier."""
-        small, is_event = self._tails(X, groups, offset, predict_effects, log)
+        small, is_event = self._tails(X, groups, offset, predict_effects, log, include)
         return small, is_event == bool(self._fitted.event)
 
     @staticmethod
@@ -76,7 +76,7 @@ class BinaryOutcomes(ClassifierMixin):
         return {"coef_": slopes[None].copy(), "intercept_": np.array([intercept], dtype=np.float64)}
 
     @nan_where_incomplete
-    def predict_proba(self, X, groups=None, *, offset=None, predict_effects=None):
+    def predict_proba(self, X, groups=None, *, offset=None, predict_effects=None, include=None):
         """Probabilities of the classes.
 
         Parameters
@@ -89,27 +89,30 @@ class BinaryOutcomes(ClassifierMixin):
             What is added to the linear predictor, for a model whose fit got one in this way.
         predict_effects : {"posterior", "mode", "zero", "marginal"}, default=None
             Overrides the parameter of the same name. Marginal models have "marginal" only.
+        include : None, str or list of str, default=None
+            Of mixed models: the grouping factors whose groups count, such as ["school"]; rows are of unknown groups of
+            all others. None: all; []: none.
 
         Returns
         -------
         probabilities : ndarray of shape (n_samples, 2)
         """
-        return probabilities(*self._by_class(X, groups, offset, predict_effects))
+        return probabilities(*self._by_class(X, groups, offset, predict_effects, include))
 
     @nan_where_incomplete
-    def predict_log_proba(self, X, groups=None, *, offset=None, predict_effects=None):
+    def predict_log_proba(self, X, groups=None, *, offset=None, predict_effects=None, include=None):
         """Logarithms of `predict_proba`, with the same arguments."""
-        logs = log_probabilities(*self._by_class(X, groups, offset, predict_effects, log=True))
+        logs = log_probabilities(*self._by_class(X, groups, offset, predict_effects, include, log=True))
         return np.maximum(logs, self._fitted.family.least_log, out=logs)
 
     @nan_where_incomplete
-    def decision_function(self, X, groups=None, *, offset=None, predict_effects=None):
+    def decision_function(self, X, groups=None, *, offset=None, predict_effects=None, include=None):
         """Logit of the probability of the second class, with the arguments of `predict_proba`."""
-        return logits(*self._by_class(X, groups, offset, predict_effects, log=True))
+        return logits(*self._by_class(X, groups, offset, predict_effects, include, log=True))
 
-    def predict(self, X, groups=None, *, offset=None, predict_effects=None):
+    def predict(self, X, groups=None, *, offset=None, predict_effects=None, include=None):
         """The more likely class, with the arguments of `predict_proba`."""
-        _, second = self._by_class(X, groups, offset, predict_effects)
+        _, second = self._by_class(X, groups, offset, predict_effects, include)
         return self.classes_[second.astype(np.intp)]
 
     def score(self, X, y=None, sample_weight=None, *, groups=None, offset=None):

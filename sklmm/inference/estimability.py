@@ -18,6 +18,7 @@ from sklmm.messages import listed, warn
 _CHUNK = 1 << 13
 # Of a column's spread: far more than rounding, and more than what was left of columns that count as dependent.
 _DEPARTS = 1e-3
+_ROUNDING = 1e-7  # of the coefficients of standardised columns: as small as what made columns count as dependent
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,27 @@ class Dependences:
         """The same of directions in which rows move."""
         Z = self._fixed(directions) / self.scale
         return self._differ(Z, 0.0, np.abs(Z).max(axis=1, initial=0.0)[:, None])
+
+    def excess(self, contrasts, fit_intercept):
+        """How far contrasts of coefficients are from being estimable, (n, n_aliased): they are where it is 0.
+
+        A contrast is estimable if it is a combination of rows of the fit: in its columns, too, those that were left out
+        are then what the others make of them.
+
+        Parameters
+        ----------
+        contrasts : ndarray of shape (n, n_coefficients)
+        fit_intercept : bool
+            Whether the first coefficient is an intercept.
+        """
+        k = int(fit_intercept)
+        constant = contrasts[:, :k].sum(axis=1)
+        Z = (contrasts[:, k:] - constant[:, None] * self.center) / self.scale
+        expected = constant[:, None] * self.coefficients[0] + Z @ self.coefficients[1:]
+        size = np.abs(Z[:, self.aliased]) + np.abs(Z) @ np.abs(self.coefficients[1:]) + np.abs(constant)[:, None]
+        excess = Z[:, self.aliased] - expected
+        rounding = _ROUNDING * (np.abs(Z).max(axis=1, initial=0.0) + np.abs(constant))[:, None]  # of the coefficients
+        return np.where(np.abs(excess) > np.maximum(_DEPARTS * size, rounding), excess, 0.0)
 
     def _fixed(self, X):
         """The columns that have coefficients; those behind them have random slopes only."""

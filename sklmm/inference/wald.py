@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, stats
 
-from sklmm.inference.terms import Terms
+from sklmm.inference.hypotheses import equations, in_words, read_hypotheses
 from sklmm.messages import listed
 
 _RANK_TOLERANCE = 1e-10
@@ -28,20 +28,20 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
     distribution : {"chi-squared", "F"}
         The statistic's distribution under the hypothesis.
     estimates : DataFrame
-        What was tested, a row a contrast: the columns "estimate", "std_error" and the limits of 95 % intervals, one at
-        a time, "lower" and "upper".
+        What was tested, a row a contrast, the left side of its hypothesis: the columns "estimate", "std_error" and the
+        limits of 95 % intervals, one at a time, "lower" and "upper".
     hypotheses : list of str
-        The contrasts in words: "age = 0", "livch2 - livch1 = 0".
+        In words: "age = 0", "livch2 - livch1 = 0", "2 x - z = 1".
     """
 
-    def __new__(cls, statistic, df, p_value, df_resid=None, contrasts=((), (), (), None)):
+    def __new__(cls, statistic, df, p_value, df_resid=None, contrasts=((), (), (), (), None)):
         self = super().__new__(cls, statistic, df, p_value)
-        self.df_resid, self._contrasts = df_resid, contrasts  # names, values, standard errors, degrees of freedom
+        self.df_resid, self._contrasts = df_resid, contrasts  # words, right sides, values, standard errors, df
         return self
 
     @property
     def estimates(self):
-        names, values, errors, df = self._contrasts
+        names, _, values, errors, df = self._contrasts
         table = conf_int(names, values, np.diag(np.square(errors)), df=df)
         table.insert(0, "estimate", values)
         table.insert(1, "std_error", errors)
@@ -49,11 +49,17 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
 
     @property
     def hypotheses(self):
-        return [f"{name} = 0" for name in self._contrasts[0]]
+        return equations(*self._contrasts[:2])
 
     @property
     def distribution(self):
         return "chi-squared" if self.df_resid is None else "F"
+
+    def to_frame(self):
+        """One row, the hypotheses; columns "statistic", "df", with F "df_resid", and "p_value"."""
+        residual = {} if self.df_resid is None else {"df_resid": self.df_resid}
+        values = {"statistic": self.statistic, "df": self.df, **residual, "p_value": self.p_value}
+        return pd.DataFrame(values, index=[", ".join(self.hypotheses)])
 
     def __repr__(self):
         residual = "" if self.df_resid is None else f", df_resid={self.df_resid!r}"
@@ -64,7 +70,7 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
         )
 
 
-def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds ratio"):
+def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds ratio", right=0.0):
     """The coefficient table.
 
     Parameters
@@ -80,6 +86,8 @@ def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds r
         Coefficients of which the estimate is shown and nothing else, see `not_estimated`.
     ratio : str or None
         What exp of a coefficient is, see `Bernoulli.ratio`.
+    right : float or array-like of shape (n,), default=0.0
+        What coefficients are tested to be.
 
     Returns
     -------
@@ -94,17 +102,15 @@ def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds r
     df = degrees_of_each(df, np.eye(coef.size))
     se = standard_errors(vcov)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = coef / se
+        z = (coef - right) / se
+    is_normal = df is None or (own and not np.isfinite(df).any())
     columns = {
         "estimate": coef,
         "std_error": se,
-        **({"df": df} if own else {}),
-        "z" if df is None else "t": z,
+        **({} if is_normal or not own else {"df": df}),
+        "z" if is_normal else "t": z,
         "p_value": 2 * reference_distribution(df).sf(np.abs(z)),
     }
-    if own and not np.isfinite(df).any():  # normal
-        columns["z"] = columns.pop("t")
-        columns.pop("df")
     table = pd.DataFrame(columns, index=list(names))
     # By position: two columns of X may share a name.
     table[["lower", "upper"]] = conf_int(names, coef, vcov, level, df=df).to_numpy()
@@ -117,70 +123,24 @@ def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds r
 
 
 def contrast_matrix(names, contrast, formula=None):
-    """A linear hypothesis as a matrix with a column a coefficient.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of all coefficients.
-    contrast : str, list of str, array-like or DataFrame
-        Coefficients that are all 0 under the hypothesis, by name. "livch*" is all whose name begins with "livch",
-        interactions ("livch1:age") aside; "livch" all levels of a factor that are named "livch[T.1]", "livch[T.2]", or
-        "C(livch)[T.1]"; with a formula also any of its terms, such as "livch:age" or "bs(age, df=4)".
-        Or the contrasts themselves, one (1-D) or one a row (2-D), over all coefficients in order. A DataFrame has a
-        column for each coefficient it involves.
-    formula : FormulaDesign or None
-        Says which columns belong to a term; else their names do.
-
-    Returns
-    -------
-    ndarray of shape (n_contrasts, n)
-    """
-    names = [str(name) for name in names]
-    if isinstance(contrast, str):
-        contrast = [contrast]
-    if isinstance(contrast, pd.DataFrame):
-        columns = [str(column) for column in contrast.columns]
-        matrix = np.zeros((len(contrast), len(names)))
-        matrix[:, _positions(names, columns)] = contrast.to_numpy(dtype=float)
-        return matrix
-    if isinstance(contrast, (list, tuple, np.ndarray, pd.Index, pd.Series)):
-        entries = list(contrast)
-        if entries and all(isinstance(entry, str) for entry in entries):
-            terms = Terms(names, formula)
-            wanted = [name for entry in entries for name in terms.matching(entry)]
-            return np.eye(len(names))[_positions(names, wanted)]
-    try:
-        if np.ndim(contrast) == 0:
-            raise TypeError
-        matrix = np.atleast_2d(np.asarray(contrast, dtype=float))
-    except (TypeError, ValueError):
-        raise TypeError(
-            "wald_test takes the name of a coefficient, a list of names, or a matrix of numbers with a "
-            f"column for each of {listed(map(repr, names))}"
-        ) from None
-    if matrix.ndim != 2 or matrix.shape[1] != len(names):
-        raise ValueError(
-            f"a contrast matrix needs {len(names)} columns, one for each of {listed(map(repr, names))}; got the shape "
-            f"{np.shape(contrast)}"
-        )
-    return matrix
+    """A linear hypothesis as a matrix with a column a coefficient, see `read_hypotheses`."""
+    return read_hypotheses(names, contrast, formula)[0]
 
 
 def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
-    """Test that linear combinations of the coefficients are all 0.
+    """Test that linear combinations of the coefficients are all what a hypothesis says, as a rule 0.
 
     Parameters
     ----------
     names : sequence of str
     coef : array-like of shape (n,)
     vcov : array-like of shape (n, n)
-    contrast : str, list of str, array-like or DataFrame
-        See `contrast_matrix`.
+    contrast : str, list of str, dict, array-like or DataFrame
+        See `read_hypotheses`.
     df : float or None, default=None
         Residual degrees of freedom: None for a chi-squared test, else an F test. Its p-value is NaN unless `df` > 0.
     formula : FormulaDesign or None
-        See `contrast_matrix`.
+        See `read_hypotheses`.
     blank : array-like of bool, shape (n,), optional
         Coefficients that were not estimated, see `not_estimated`: what involves them is NaN.
 
@@ -194,7 +154,7 @@ def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
         If contrasts are linearly dependent, or involve a coefficient that the data do not identify.
     """
     coef, vcov = np.asarray(coef, dtype=float), np.asarray(vcov, dtype=float)
-    matrix = contrast_matrix(names, contrast, formula)
+    matrix, right = read_hypotheses(names, contrast, formula)
     if not np.isfinite(matrix).all():
         raise ValueError("a contrast matrix must hold finite numbers")
     involved = (matrix != 0).any(axis=0)
@@ -205,7 +165,7 @@ def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
     _check_rank(matrix)
     if blank is not None and (involved & blank).any():
         nothing, df = np.full(len(matrix), np.nan), np.nan if hasattr(df, "joint") else df
-        contrasts = _in_words(matrix, list(map(str, names))), nothing, nothing, df
+        contrasts = in_words(matrix, list(map(str, names))), right, nothing, nothing, df
         return WaldTest(np.nan, len(matrix), np.nan, df, contrasts)
     scale, each = 1.0, df
     if hasattr(df, "joint"):
@@ -218,7 +178,7 @@ def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
     se = standard_errors(spread)
     try:
         factor = linalg.cholesky(spread / se[:, None] / se, lower=True)
-        statistic = float(np.sum(linalg.solve_triangular(factor, value / se, lower=True) ** 2))
+        statistic = float(np.sum(linalg.solve_triangular(factor, (value - right) / se, lower=True) ** 2))
     except (linalg.LinAlgError, ValueError):
         raise ValueError("the covariance of these contrasts is singular: they cannot be tested jointly") from None
     n_contrasts = matrix.shape[0]
@@ -227,33 +187,7 @@ def wald_test(names, coef, vcov, contrast, df=None, formula=None, blank=None):
     else:
         statistic *= scale / n_contrasts
         p_value = float(stats.f.sf(statistic, n_contrasts, df))
-    return WaldTest(statistic, n_contrasts, p_value, df, (_in_words(matrix, names), value, se, each))
-
-
-def _in_words(matrix, names):
-    """Contrasts such as "age", "livch2 - livch1", "2 age + 3 dose"."""
-    words = []
-    for row in matrix:
-        text = ""
-        for j in np.flatnonzero(row):
-            size = "" if abs(row[j]) == 1 else f"{abs(row[j]):.6g} "
-            sign = (" - " if text else "-") if row[j] < 0 else " + " if text else ""
-            text += f"{sign}{size}{names[j]}"
-        words.append(text)
-    return words
-
-
-def _positions(names, wanted):
-    positions = []
-    for name in wanted:
-        if names.count(name) != 1:
-            what = "is the name of several coefficients" if name in names else "is not a coefficient"
-            raise ValueError(f"{name!r} {what}; there are {listed(map(repr, names))}")
-        position = names.index(name)
-        if position in positions:
-            raise ValueError(f"{name!r} is there twice")
-        positions.append(position)
-    return positions
+    return WaldTest(statistic, n_contrasts, p_value, df, (in_words(matrix, names), right, value, se, each))
 
 
 def _check_rank(matrix):
