@@ -17,6 +17,7 @@ _PUBLIC = {
     "MixedEffectEncoder": "sklmm.encoding",
     "MixedLinearRegression": "sklmm.linear",
     "MixedLogisticRegression": "sklmm.mixed",
+    "PowerDisplay": "sklmm.reporting.displays",
     "RandomEffectsDisplay": "sklmm.reporting.displays",
     "ResidualsDisplay": "sklmm.reporting.displays",
     "accuracy_report": "sklmm.accuracy",
@@ -27,6 +28,7 @@ _PUBLIC = {
     "grouped_scorer": "sklmm.scorers",
     "likelihood_ratio_test": "sklmm.inference.likelihood_ratio",
     "make_grouped_pipeline": "sklmm.compose",
+    "power": "sklmm.diagnostics.power",
     "quantile_residuals": "sklmm.diagnostics.residuals",
     "random_effects_normality": "sklmm.diagnostics.normality",
 }
