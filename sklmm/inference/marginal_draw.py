@@ -32,6 +32,8 @@ from scipy.special import ndtri
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 _FARTHEST = 0.5 * np.pi - 1e-6  # of theta: a latent correlation of 1
 _STEPS = 60
+_PAIRS = 4096  # of rows, at a time
+_MOST_KNOWN = 2000  # factors of groups that are kept
 _CLOSE = 1e-10  # of a covariance
 INSTEAD = (
     "Simulate from a mixed model of the same rows, whose outcomes can always be drawn, or take another working "
@@ -78,9 +80,9 @@ class MarginalDraw:
         if self.independent or codes is None:
             return
         for rows in _groups(codes):
-            key, R, mu = self._of_group(mean[rows], None if times is None else times[rows])
+            key, where, mu = self._of_group(mean[rows], None if times is None else times[rows])
             if key not in self.known:
-                self.known[key] = self._factor(R, mu, f"group {labels[codes[rows[0]]]!r}")
+                self.known[key] = self._factor(where, mu, f"group {labels[codes[rows[0]]]!r}")
 
     def __call__(self, rng, mean, codes, times):
         """Outcomes of rows; arguments as in `prepare`."""
@@ -88,9 +90,12 @@ class MarginalDraw:
         if not self.independent and codes is not None:
             for rows in _groups(codes):
                 if rows.size > 1:
-                    key, R, mu = self._of_group(mean[rows], None if times is None else times[rows])
+                    key, where, mu = self._of_group(mean[rows], None if times is None else times[rows])
                     factor = self.known.get(key)
-                    factor = self._factor(R, mu, f"a group of {rows.size} rows") if factor is None else factor
+                    if factor is None:
+                        factor = self._factor(where, mu, f"a group of {rows.size} rows")
+                        if len(self.known) < _MOST_KNOWN:
+                            self.known[key] = factor
                     z[rows] = factor @ z[rows]
         if not self.family.has_classes:
             return mean + self.sigma * z
@@ -193,10 +198,12 @@ def _solve(a, b, wanted):
 
 def orthant_gain(a, b, theta):
     """G: P(Z1 < a, Z2 < b) of normal variables that correlate by sin(theta), less that of independent ones."""
-    total, half = np.zeros_like(theta), 0.5 * theta
-    for node, weight in zip(_NODES, _WEIGHTS, strict=True):
-        total += weight * _density(a, b, half * (1.0 + node))
-    return half * total
+    gain = np.empty_like(theta)
+    for begin in range(0, theta.size, _PAIRS):
+        part = slice(begin, begin + _PAIRS)
+        half = 0.5 * theta[part]
+        gain[part] = half * (_WEIGHTS @ _density(a[part], b[part], half * (1.0 + _NODES[:, None])))
+    return gain
 
 
 def _density(a, b, theta):
