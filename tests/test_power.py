@@ -15,7 +15,7 @@ from sklmm import (
     power,
 )
 from sklmm.datasets import load_contraception, load_sleepstudy
-from sklmm.exceptions import SklmmWarning
+from sklmm.exceptions import ConvergenceWarning, SklmmWarning
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +138,15 @@ def test_studies_without_a_test_count_as_not_rejected():
         warnings.simplefilter("ignore", SklmmWarning)
         model = MixedLogisticRegression().fit(X, y, groups=group)
     effects = {"intercept": -3.0, "x0": -0.5, "sd_intercept|group": 0.1}
-    found = power(model, "x0", X, y, group, effects=effects, n_simulations=40, random_state=0)
+    with pytest.warns(ConvergenceWarning, match="of 40 simulated studies gave no test"):
+        found = power(model, "x0", X, y, group, effects=effects, n_simulations=40, random_state=0)
     row = found.table.iloc[0]
     assert row["n_failed"] == found.p_values.isna().sum().iloc[0] > 5
     assert row["power"] == (found.p_values < 0.05).sum().iloc[0] / 40
     assert "count as not rejected" in repr(found)
     assert "count as not rejected" in found._repr_html_()
-    steep = power(model, "x0", X, y, group, effects=effects | {"x0": 40.0}, n_simulations=10, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        steep = power(model, "x0", X, y, group, effects=effects | {"x0": 40.0}, n_simulations=10, random_state=0)
     assert steep.table["n_failed"].iloc[0] == 10  # every one separated
 
 

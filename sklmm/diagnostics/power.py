@@ -25,6 +25,7 @@ from sklmm.design.sizes import PER_GROUP, ROWS, read_sizes
 from sklmm.diagnostics.power_result import PowerResult
 from sklmm.diagnostics.studies import ClassesDraw, CorrelatedDraw, MeasuredDraw, Study, Truth, changed_factors
 from sklmm.diagnostics.whole_fits import LikelihoodRatio, WholeFitTest
+from sklmm.exceptions import ConvergenceWarning
 from sklmm.fitted import FittedLinear, FittedMixed, fitted_of
 from sklmm.inference import wald
 from sklmm.inference.bootstrap import resample, seed_sequence
@@ -32,7 +33,7 @@ from sklmm.inference.marginal_draw import MarginalDraw
 from sklmm.inference.parameters import Estimates
 from sklmm.inference.refit_tests import Contrasts, LinearTest, MarginalTest, MixedTest
 from sklmm.inference.verdict import not_estimated, reason_of_blanks
-from sklmm.messages import listed
+from sklmm.messages import listed, warn
 from sklmm.passes.threads import effective_threads
 
 
@@ -100,7 +101,7 @@ def power(
     -------
     result : PowerResult
         With `table`, `p_values`, `to_frame()` and `plot()`. Studies without a test, such as those whose fit does not
-        converge, count as not rejected; their number is in the table.
+        converge, count as not rejected; their number is in the table, and a `ConvergenceWarning` tells of them.
 
     Raises
     ------
@@ -165,7 +166,10 @@ def power(
         told = f"[power] {label}: {{}} of {{}} studies" if verbose else None
         found.append(np.concatenate([before, resample(replace(study, size=size), 2, seeds, n_jobs, told)]))
     p_values, singular = (pd.DataFrame(dict(zip(labels, [one[:, j] for one in found], strict=True))) for j in (0, 1))
-    return PowerResult(hypothesis, float(alpha), level, sizes, p_values, singular, truth.values, seed)
+    result = PowerResult(hypothesis, float(alpha), level, sizes, p_values, singular, truth.values, seed)
+    if result.note is not None:
+        warn(result.note, ConvergenceWarning)
+    return result
 
 
 def _check_numbers(n_simulations, alpha):

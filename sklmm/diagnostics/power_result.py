@@ -70,21 +70,22 @@ class PowerResult:
                 row["n_singular"] = int(singular.sum())
             rows.append(row)
         table = Table(rows)
-        for note in self._notes(table):
-            table.with_note(note)
-        return table
+        return table if self.note is None else table.with_note(self.note)
 
     @property
     def is_mixed(self):
         """Whether the model has variances of random effects."""
         return bool(self.singular.notna().any(axis=None))
 
-    def _notes(self, table):
-        failed = int(table["n_failed"].sum())
+    @property
+    def note(self):
+        """What there is to say of studies without a test, or None."""
+        failed = int(self.p_values.isna().sum().sum())
         if failed:
-            yield (
-                f"{failed:,} simulated studies gave no test (the fit did not converge, classes were separated or all "
-                "outcomes the same, or the rows did not tell the coefficient): they count as not rejected."
+            return (
+                f"{failed:,} of {self.p_values.size:,} simulated studies gave no test and count as not rejected: the "
+                "fit did not converge, classes were separated or all outcomes the same, or the rows did not tell the "
+                "coefficient or its error"
             )
 
     def to_frame(self):

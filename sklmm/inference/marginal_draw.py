@@ -29,6 +29,8 @@ Prentice RL (1988). Correlated binary regression with covariates specific to eac
 import numpy as np
 from scipy.special import ndtri
 
+from sklmm.messages import shown_label
+
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(40)
 _FARTHEST = 0.5 * np.pi - 1e-6  # of theta: a latent correlation of 1
 _STEPS = 60
@@ -82,7 +84,7 @@ class MarginalDraw:
         for rows in _groups(codes):
             key, where, mu = self._of_group(mean[rows], None if times is None else times[rows])
             if key not in self.known:
-                self.known[key] = self._factor(where, mu, f"group {labels[codes[rows[0]]]!r}")
+                self.known[key] = self._factor(where, mu, f"group {shown_label(labels[codes[rows[0]]])}")
 
     def __call__(self, rng, mean, codes, times):
         """Outcomes of rows; arguments as in `prepare`."""
