@@ -8,7 +8,7 @@ from scipy.special import ndtri
 
 from sklmm import GEELinearRegression, GEELogisticRegression, MixedLinearRegression, MixedLogisticRegression, power
 from sklmm.datasets import load_contraception, load_ohio, load_sleepstudy
-from sklmm.design.sizes import Sample, read_sizes, with_groups, with_rows_per_group
+from sklmm.design.sizes import Sample, read_sizes, resized, with_groups, with_rows_per_group
 from sklmm.design.structure import FactorStructure
 from sklmm.diagnostics.studies import changed_factors
 from sklmm.estimating import AR1, Exchangeable, Fixed
@@ -84,6 +84,15 @@ def test_sizes_are_combined():
     with pytest.raises(ValueError, match="there are 'a', 'b', 'rows_per_group|a'"):
         read_sizes({"rows_per_group": [5]}, ["a", "b"])
     assert read_sizes({"rows": [5]}, []) == [{"rows": 5}]
+    with pytest.raises(ValueError, match="of one factor only"):
+        read_sizes({"rows_per_group|a": 5, "rows_per_group|b": 2}, ["a", "b"])
+
+
+def test_sizes_that_contradict_each_other(nested):
+    with pytest.raises(ValueError, match="of 4 groups of school 2 have rows"):
+        resized(np.random.default_rng(0), nested, {"school": 4, "class": 2}, ["school", "class", "item"])
+    sample = resized(np.random.default_rng(0), nested, {"school": 9, "item": 7}, ["school", "class", "item"])
+    assert [code.max() + 1 for code in sample.codes] == [9, 18, 7]
 
 
 # Outcomes of marginal models -----------------------------------------------------------------------------------------
@@ -245,7 +254,7 @@ def test_arrays_groups_and_offsets(women):
         without.fit(X, y)
     both(without, "x0", X, y, sizes={"rows": [100, 900]})
     before = without.coef_.copy()
-    power(without, "x0", X, y, effects={"x0": 9.0}, n_simulations=1)
+    power(without, "x0", X, y, effects={"x0": 0.1}, n_simulations=1)
     np.testing.assert_array_equal(without.coef_, before)
 
 

@@ -129,6 +129,9 @@ def read_sizes(sizes, names):
         if not values or len(set(values)) < len(values):
             raise ValueError(f"sizes of {key!r} must be different numbers, got {values!r}")
         chosen[key] = [int(value) for value in values]
+    of_rows = [key for key in chosen if key.startswith(PER_GROUP)]
+    if len(of_rows) > 1:
+        raise ValueError(f"sizes: rows a group can be those of one factor only, got {joined(map(repr, of_rows))}")
     return [dict(zip(chosen, combination, strict=True)) for combination in product(*chosen.values())]
 
 
@@ -143,6 +146,11 @@ def resized(rng, sample, size, names):
     size : dict of str -> int
         One of `read_sizes`.
     names : list of str
+
+    Raises
+    ------
+    ValueError
+        If there are fewer groups than were asked for, as some had no rows of the chosen groups of other factors.
     """
     for which, name in enumerate(names or [ROWS]):
         if name in size:
@@ -151,4 +159,11 @@ def resized(rng, sample, size, names):
         n_rows = size.get(f"{PER_GROUP}|{name}", size.get(PER_GROUP))
         if n_rows is not None:
             sample = with_rows_per_group(rng, sample, which, n_rows)
+    for which, name in enumerate(names):
+        n_groups = sample.codes[which].max() + 1
+        if n_groups < size.get(name, 0):
+            raise ValueError(
+                f"sizes: of {size[name]} groups of {name} {n_groups} have rows beside the other sizes: leave out one "
+                f"of {joined(map(repr, size))}, or ask for more of the others"
+            )
     return sample
