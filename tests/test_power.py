@@ -217,5 +217,13 @@ def test_errors(mixed, women):
         given = {"X": women, "test": "age"} | arguments
         with pytest.raises(ValueError, match=message):
             power(mixed, **given)
+    gee = GEELogisticRegression.from_formula("use ~ age", women, groups="district")
+    for other in ({"age": women["age"][::-1].to_numpy()}, {"use": 1 - women["use"]}):
+        with pytest.raises(ValueError, match="not the rows of the fit: its 'age' had other values"):
+            power(gee, "age", women.assign(**other))
+    null = GEELogisticRegression.from_formula("use ~ 1", women, groups="district")
+    with pytest.raises(ValueError, match="it had other outcomes"):
+        power(null, "intercept", women.assign(use=1 - women["use"]))
+    assert len(power(null, "intercept", women[::-1], n_simulations=2).p_values) == 2
     with pytest.raises(ValueError, match="must return a p-value"):
         power(mixed, lambda model, X, y, groups: 7.0, women, n_simulations=1)

@@ -305,7 +305,8 @@ def test_several_factors(women):
         "use ~ age + (1 | district) + (1 | urban:district)", women, tol=1e-14
     )
     both(nested, "age", women, sizes={"district": [30]})
-    found = power(nested, "age", women, sizes={"urban:district": [50], "rows_per_group|district": 8}, n_simulations=2)
+    sizes = {"urban:district": 50, "rows_per_group|urban:district": 8}
+    found = power(nested, "age", women, sizes=sizes, n_simulations=2)
     assert found.p_values.notna().all(axis=None)
     with pytest.raises(ValueError, match="made of several columns"):
         power(nested, lambda fit, X, y, groups: 0.5, women, sizes={"urban:district": [50]})

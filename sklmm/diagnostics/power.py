@@ -32,6 +32,7 @@ from sklmm.inference.bootstrap import resample, seed_sequence
 from sklmm.inference.marginal_draw import MarginalDraw
 from sklmm.inference.parameters import Estimates
 from sklmm.inference.refit_tests import Contrasts, LinearTest, MarginalTest, MixedTest
+from sklmm.inference.same_rows import check_same_columns
 from sklmm.inference.verdict import not_estimated, reason_of_blanks
 from sklmm.messages import listed, warn
 from sklmm.passes.threads import effective_threads
@@ -143,7 +144,9 @@ def power(
     by_row = {"offset": offset, "time": time, "precision_weight": precision_weight}
     by_row = {name: values for name, values in by_row.items() if values is not None}
     rows, structure = model._rows_of_fit("power", X, y, groups, sample_weight, **by_row)
-    if isinstance(fitted, FittedMixed) and not (isinstance(fitted, FittedLinear) and fitted.no_residuals):
+    if not isinstance(fitted, FittedMixed):
+        check_same_columns(fitted.row_signature, rows.X, rows.y if fitted.event else 1 - rows.y, rows.weights)
+    elif not (isinstance(fitted, FittedLinear) and fitted.no_residuals):
         model._objective(rows, structure)  # an error for other rows
     sizes = read_sizes(sizes, [factor.name for factor in structure.factors])
     truth = _truth(model, structure, effects)
