@@ -240,12 +240,16 @@ def both(model, test, *rows, **arguments):
     return quick
 
 
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
 def test_arrays_groups_and_offsets(women):
     X, y = women[["age"]].to_numpy(), women["use"].map({0: "no", 1: "yes"}).to_numpy()
     offset, district = np.linspace(-1, 1, len(y)), women["district"]
     settings = {"positive": "no", "tol": 1e-14}
     model = MixedLogisticRegression(**settings).fit(X, y, groups=district, offset=offset)
     both(model, "x0", X, y, district, offset=offset, sizes={"district": [8, 30]})
+    two = pd.DataFrame({"half": np.arange(len(y)) % 7, "district": district})
+    crossed = MixedLogisticRegression(**settings).fit(X, y, groups=two)
+    both(crossed, "x0", X, y, two[["district", "half"]], sizes={"district": [8, 30]})
     held = np.column_stack([X, district, offset])
     in_X = MixedLogisticRegression(group_features=[1], offset_feature=2, **settings).fit(held, y)
     both(in_X, "x0", held, y, sizes={"x1": [8, 30], "rows_per_group": 10})

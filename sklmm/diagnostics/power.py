@@ -176,9 +176,8 @@ def power(
 
 
 def _check_numbers(n_simulations, alpha):
-    if isinstance(n_simulations, (bool, np.bool_)) or not isinstance(n_simulations, (int, np.integer)):
-        raise ValueError(f"n_simulations must be an integer >= 1, got {n_simulations!r}")
-    if n_simulations < 1:
+    is_integer = isinstance(n_simulations, (int, np.integer)) and not isinstance(n_simulations, bool)
+    if not is_integer or n_simulations < 1:
         raise ValueError(f"n_simulations must be an integer >= 1, got {n_simulations!r}")
     if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 < alpha < 1:
         raise ValueError(f"alpha must be a number between 0 and 1, got {alpha!r}")

@@ -8,6 +8,7 @@ from sklearn.base import clone
 
 from sklmm.design.columns import is_frame
 from sklmm.design.formula import weights_by_formula
+from sklmm.design.grouping import as_group_frame
 from sklmm.inference.likelihood_ratio import likelihood_ratio_test
 from sklmm.inference.refit_tests import NO_TEST
 
@@ -46,8 +47,10 @@ class WholeFitTest:
             X = pd.DataFrame({name: X[name].to_list() for name in X.columns})
         self.X = X if isinstance(X, pd.DataFrame) else np.asarray(X)
         self.weights = recipe.sample_weight if self.formula is not None else None
-        self.groups = None if groups is None else pd.DataFrame(groups)
-        self.one_factor = groups is not None and np.ndim(groups) == 1
+        self.groups = None if groups is None else pd.DataFrame(as_group_frame(groups, n))
+        self.one_factor = groups is not None and self.groups.shape[1] == 1
+        if self.one_factor:
+            self.groups.columns = fitted.group_names
         self.by_row = {name: np.asarray(values) for name, values in by_row.items() if values is not None}
         self.labels = self._columns_of_factors(model, resized)
 
@@ -64,7 +67,7 @@ class WholeFitTest:
                         "which a test of your own cannot be given new ones: name coefficients"
                     )
             elif self.groups is not None:
-                found[which] = which if self.one_factor else fitted.group_names.index(source[0])
+                found[which] = self.groups.columns.get_loc(source[0])
             elif isinstance(self.X, pd.DataFrame):
                 found[which] = self.X.columns.get_loc(source[0])
             else:
@@ -73,7 +76,7 @@ class WholeFitTest:
 
     def __call__(self, rows, structure, sample):
         index = self.at[sample.index]
-        X, groups, by_row = self._rows(self.X, index), None, {}
+        X, groups = self._rows(self.X, index), None
         labels = {column: sample.codes[which] for which, column in self.labels.items()}
         if self.groups is not None:
             groups = _with_labels(self._rows(self.groups, index), labels)
@@ -87,12 +90,11 @@ class WholeFitTest:
             X[name] = pd.Series(y).astype(X[name].dtype if structure.family.has_classes else float)
             if self.weights is not None:
                 X[self.weights] = 1
-        given = {"groups": groups} if groups is not None else {}
-        own = {} if self.formula is not None else {"y": y}
+        given = by_row | ({} if groups is None else {"groups": groups}) | ({"y": y} if self.formula is None else {})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                model = clone(self.model).set_params(n_threads=self.n_threads).fit(X, **own, **given, **by_row)
+                model = clone(self.model).set_params(n_threads=self.n_threads).fit(X, **given)
             except ValueError:  # such rows cannot be fitted
                 return NO_TEST
             if not model.converged_:
