@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sklmm.inference.sandwich import covariance
+from sklmm.inference.sandwich import covariance_of_coefficients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,10 +223,8 @@ class FittedMarginal(Fitted):
 
     def covariance(self, cov_type=None):
         """Covariance of the coefficients, of a kind; None is that of the fit."""
-        inner = covariance(self.cov_type if cov_type is None else cov_type, **self.sandwich)
-        vcov = self.coordinates @ inner @ self.coordinates.T
-        vcov[self.aliased, :] = vcov[:, self.aliased] = np.nan
-        return vcov
+        cov_type = self.cov_type if cov_type is None else cov_type
+        return covariance_of_coefficients(cov_type, self.sandwich, self.coordinates, self.aliased)
 
 
 def fitted_of(model):

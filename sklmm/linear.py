@@ -18,7 +18,7 @@ from sklmm.estimators.reading import nan_where_incomplete
 from sklmm.estimators.running import with_callbacks
 from sklmm.fitted import FittedLinear
 from sklmm.inference import criteria
-from sklmm.inference.degrees_of_freedom import FixedDegrees, KenwardRoger, Satterthwaite
+from sklmm.inference.degrees_of_freedom import degrees_of_fit
 from sklmm.likelihood.linear_fit import fit_linear
 from sklmm.passes.threads import effective_threads
 
@@ -223,7 +223,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             row_moments=moments,
             sigma=fit.sigma,
             reml=reml,
-            degrees=_degrees(fit, adjusts),
+            degrees=degrees_of_fit(fit, adjusts),
             df=self.df,
             fixed_covariance=fit.fixed_covariance,
             fixed_gradient=fit.fixed_gradient,
@@ -254,20 +254,6 @@ def _standardised_covariance(fit):
     out[np.ix_(fit.fixed_positions, fit.fixed_positions)] = fit.fixed_covariance
     out[n:, n:] = fit.variance_vcov[:m, :m]
     return out
-
-
-def _degrees(fit, adjusts):
-    """The methods of degrees of freedom that a fit has, by name. Where Kenward and Roger's was asked for (`adjusts`),
-    but there is no residual variance that could be in error, Satterthwaite's is in its place."""
-    found = {
-        "satterthwaite": Satterthwaite(fit.vcov, fit.vcov_gradient, fit.variance_vcov),
-        "residual": FixedDegrees(fit.vcov, fit.n_counted - fit.rank),
-        None: FixedDegrees(fit.vcov, np.inf),
-    }
-    if adjusts:
-        exact = fit.kenward_roger is None
-        found["kenward-roger"] = found["satterthwaite"] if exact else KenwardRoger(*fit.kenward_roger)
-    return found
 
 
 class GEELinearRegression(NumericOutcomes, MarginalModel):

@@ -21,13 +21,11 @@ from sklmm.fitted import FittedMarginal
 from sklmm.inference import criteria
 from sklmm.inference.bootstrap import MarginalRefit
 from sklmm.inference.estimability import warn_of_rows
-from sklmm.inference.sandwich import Meats, check_cov_type, covariance
+from sklmm.inference.sandwich import check_cov_type, covariance, residual_df, sandwich_of
 from sklmm.messages import shown_label, warn
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.predictor import Predictor
 from sklmm.reporting.summary import summary_of_gee
-
-FEW_CLUSTERS = 50  # below this many, tests and intervals use t
 
 
 class MarginalModel(Inference, GroupedEstimator):
@@ -165,14 +163,7 @@ class MarginalModel(Inference, GroupedEstimator):
         warn_of_marginal_fit(fit, rows.X, rows.names, correlation, self.cov_type)
 
         n_coefficients, n_clusters = fit.bread.shape[0], fit.n_clusters
-        sandwich = {
-            "bread": fit.bread,
-            "dispersion": fit.dispersion,
-            "meats": Meats(*fit.meats),
-            "n_obs": training.n_obs,
-            "n_clusters": n_clusters,
-            "n_coefficients": n_coefficients,
-        }
+        sandwich = sandwich_of(fit, training.n_obs)
         covariance(self.cov_type, **sandwich)  # an error comes before an earlier fit is lost
         robust, A = covariance("robust", **sandwich), fit.independence_information
         size = None if levels is None else rows_by_level(codes, weights, fit.level_rows)
@@ -205,7 +196,7 @@ class MarginalModel(Inference, GroupedEstimator):
             "cov_type_": self.cov_type,
             "n_groups_": dict(fitted.n_groups),
             "cluster_sizes_": fit.cluster_sizes if levels is None else (size.min().item(), size.max().item()),
-            "df_resid_": n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None,
+            "df_resid_": residual_df(n_clusters, n_coefficients),
         }
 
     def _read_clusters(self, rows):

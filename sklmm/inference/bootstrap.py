@@ -152,15 +152,7 @@ def bootstrap(
     BootstrapResult
     """
     seeds = seed_sequence(random_state).spawn(n_resamples)
-    tasks = [seeds[start : start + _TASK] for start in range(0, n_resamples, _TASK)]
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    results, done = [], 0
-    for part in parallel(joblib.delayed(_refit_some)(refit, len(original), task) for task in tasks):
-        results.append(part)
-        done += len(part)
-        if verbose:
-            print(f"[bootstrap] {done} of {n_resamples} resamples", flush=True)
-    found = np.concatenate(results)
+    found = resample(refit, len(original), seeds, n_jobs, "[bootstrap] {} of {} resamples" if verbose else None)
     n_failed = int(np.isnan(found).all(axis=1).sum())
     if n_failed:
         warn(
@@ -170,6 +162,35 @@ def bootstrap(
         )
     estimates = pd.DataFrame(found, columns=original.index)
     return BootstrapResult(estimates, original, resampling, n_failed, accelerations)
+
+
+def resample(refit, n_values, seeds, n_jobs=None, told=None):
+    """What a function gives for every seed, bitwise the same however the seeds are spread over processes.
+
+    Parameters
+    ----------
+    refit : callable Generator -> sequence of n_values numbers, or None
+        Must be picklable.
+    n_values : int
+    seeds : list of SeedSequence
+    n_jobs : int or None
+    told : str or None
+        What is printed meanwhile, with places for how many are done and how many there are.
+
+    Returns
+    -------
+    ndarray of shape (n_seeds, n_values)
+        NaN where there is no result.
+    """
+    tasks = [seeds[start : start + _TASK] for start in range(0, len(seeds), _TASK)]
+    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    results, done = [np.empty((0, n_values))], 0
+    for part in parallel(joblib.delayed(_refit_some)(refit, n_values, task) for task in tasks):
+        results.append(part)
+        done += len(part)
+        if told is not None:
+            print(told.format(done, len(seeds)), flush=True)
+    return np.concatenate(results)
 
 
 def seed_sequence(random_state):

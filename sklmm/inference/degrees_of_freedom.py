@@ -132,3 +132,20 @@ class KenwardRoger:
         rho = ratio**2 * first / (q * third)
         df = 4.0 + (q + 2) / (q * rho - 1.0)
         return float(df), 1.0 if abs(df - 2.0) < 1e-2 else float(df * mean / (df - 2.0))
+
+
+def degrees_of_fit(fit, adjusts):
+    """The methods of degrees of freedom that a `LinearFit` has, by name.
+
+    Where Kenward and Roger's was asked for (`adjusts`), but there is no residual variance that could be in error,
+    Satterthwaite's is in its place.
+    """
+    found = {
+        "satterthwaite": Satterthwaite(fit.vcov, fit.vcov_gradient, fit.variance_vcov),
+        "residual": FixedDegrees(fit.vcov, fit.n_counted - fit.rank),
+        None: FixedDegrees(fit.vcov, np.inf),
+    }
+    if adjusts:
+        exact = fit.kenward_roger is None
+        found["kenward-roger"] = found["satterthwaite"] if exact else KenwardRoger(*fit.kenward_roger)
+    return found

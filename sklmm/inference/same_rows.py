@@ -21,6 +21,7 @@ _CHUNK = 1 << 12  # rows whose features stay in cache, and for which BLAS wakes 
 _GOLDEN = 0.6180339887498949  # whose multiples' fractional parts are spread evenly, and repeat nowhere
 _SAME = 1e-8  # of a column's standard deviation: more than rounding, less than one row of ten million
 _ROUNDING = 1e-13  # of its mean
+_ALIKE = 1e-6  # of a standard deviation: rows in another order
 _SWITCHES = 32  # so often an outcome or a group must change from row to row for their order to tell anything
 
 
@@ -287,3 +288,25 @@ def check_rows(one, other, name, its):
     (sd, _), (sd2, _) = offsets = [signature.offset for signature in signatures]
     same = np.abs(np.subtract(*offsets)).max() <= _SAME * max(sd, sd2)
     return changed if same else [*changed, "offset"]
+
+
+def check_same_columns(signature, X, y, sample_weight):
+    """An error unless rows have the moments of a fit's: means, spreads, and how features go with the outcome.
+
+    Parameters
+    ----------
+    signature : RowSignature
+        Of the fit.
+    X, y, sample_weight
+        As to `row_signature`.
+    """
+    again = row_signature(X, signature.names, signature.named, y, sample_weight, {})
+    scale = np.ones_like(again.columns)
+    scale[:, :2] = np.where(again.columns[:, 1:2] > 0, again.columns[:, 1:2], 1.0 + np.abs(again.columns[:, :1]))
+    other = (np.abs(again.columns - signature.columns[:, :3]) > _ALIKE * scale).any(axis=1)
+    if other.any():
+        names = [repr(name) for name, differs in zip(signature.names, other, strict=True) if differs]
+        raise ValueError(f"these are not the rows of the fit: its {listed(names)} had other values")
+    (mean, sd), (mean_of_fit, sd_of_fit) = again.outcome, signature.outcome
+    if abs(again.share - signature.share) > _ALIKE or abs(mean - mean_of_fit) + abs(sd - sd_of_fit) > _ALIKE * sd:
+        raise ValueError("these are not the rows of the fit: it had other outcomes")

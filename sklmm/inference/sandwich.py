@@ -49,6 +49,43 @@ class Meats:
     fay_graubard: np.ndarray
 
 
+FEW_CLUSTERS = 50  # below this many, tests and intervals use t
+
+
+def residual_df(n_clusters, n_coefficients):
+    """Degrees of freedom of tests: with few clusters their number less that of coefficients, else None."""
+    return n_clusters - n_coefficients if n_clusters < FEW_CLUSTERS else None
+
+
+def sandwich_of(fit, n_obs):
+    """What `covariance` makes covariances of any kind from, of a `GEEFit` to rows that count as `n_obs`."""
+    return {
+        "bread": fit.bread,
+        "dispersion": fit.dispersion,
+        "meats": Meats(*fit.meats),
+        "n_obs": n_obs,
+        "n_clusters": fit.n_clusters,
+        "n_coefficients": fit.bread.shape[0],
+    }
+
+
+def covariance_of_coefficients(cov_type, sandwich, coordinates, aliased):
+    """Covariance in the user's coordinates, from that of the equations' own; NaN for aliased coefficients.
+
+    Parameters
+    ----------
+    cov_type : str
+    sandwich : dict
+        Arguments of `covariance`.
+    coordinates : ndarray of shape (n_fixed, n)
+    aliased : list of int
+        Positions of coefficients.
+    """
+    vcov = coordinates @ covariance(cov_type, **sandwich) @ coordinates.T
+    vcov[aliased, :] = vcov[:, aliased] = np.nan
+    return vcov
+
+
 def check_cov_type(cov_type):
     """A ValueError that lists the kinds of covariance there are, unless `cov_type` is one of them."""
     if not isinstance(cov_type, str) or cov_type not in COV_TYPES:

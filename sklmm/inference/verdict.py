@@ -21,10 +21,13 @@ def not_estimated(estimator, names):
 
     Where columns predict every row, nothing of the likelihood is left that could tell of any coefficient.
     """
-    if not estimator.converged_:
-        return np.ones(len(names), dtype=bool)
-    separated = set(estimator._fitted.separated)
-    if separated and estimator._fitted.value > -_NOTHING_LEFT:
+    return blanks(names, estimator.converged_, estimator._fitted.separated, estimator._fitted.value)
+
+
+def blanks(names, converged, separated, value):
+    """`not_estimated` of a fit that no estimator holds: its verdict, what separates its classes, its likelihood."""
+    separated = set(separated)
+    if not converged or (separated and value > -_NOTHING_LEFT):
         return np.ones(len(names), dtype=bool)
     return np.array([("the intercept" if name == "intercept" else name) in separated for name in names], dtype=bool)
 

@@ -24,6 +24,7 @@ FINE_NODES = {1: 51, 2: 15, 3: 7}
 # So many numbers in X are few enough for a linear program, which is asked where standardised slopes are steeper, or a
 # standard deviation between groups is larger, in units of the error on the latent scale: it may stand for a slope.
 FEW_NUMBERS, STEEP, SPREAD_OUT = 20_000, 2.0, 4.0
+AWAY = 0.1  # from 0, entries on the diagonal of a factor that a climb starts with: at 0 there is no way up
 
 
 @dataclass
@@ -80,7 +81,8 @@ class MixedFit:
     level_rows: np.ndarray | None = None
 
 
-def fit_mixed(observations, structure, *, tol=1e-10, max_iter=100, n_threads=1, progress=None, compare=False):
+def fit_mixed(observations, structure, *, tol=1e-10, max_iter=100, n_threads=1, progress=None, compare=False,
+              start=None):
     """Maximum likelihood for a logistic model with normal random effects.
 
     Parameters
@@ -95,6 +97,8 @@ def fit_mixed(observations, structure, *, tol=1e-10, max_iter=100, n_threads=1, 
         Called with a row of the report's history after each evaluation.
     compare : bool
         Whether to find out what more nodes would change, if the fit is by Laplace's approximation.
+    start : (beta, list of theta) or None
+        Where to begin, in the user's units, as a `MixedFit` has them: near the maximum. None: far from any.
 
     Returns
     -------
@@ -102,7 +106,7 @@ def fit_mixed(observations, structure, *, tol=1e-10, max_iter=100, n_threads=1, 
         Without anything for columns that are no fixed effects.
     """
     engine = make_engine(observations, structure, n_threads)
-    return conclude(maximum(engine, tol=tol, max_iter=max_iter, progress=progress, compare=compare))
+    return conclude(maximum(engine, tol=tol, max_iter=max_iter, progress=progress, compare=compare, start=start))
 
 
 def posteriors_given_fit(observations, structure, units, *, n_threads=1, priors=None):
@@ -158,13 +162,13 @@ class Maximum:
     more_nodes: object = None
 
 
-def maximum(engine, *, tol=1e-10, max_iter=100, progress=None, compare=False):
+def maximum(engine, *, tol=1e-10, max_iter=100, progress=None, compare=False, start=None):
     """The highest maximum, with as many nodes as the structure asks for.
 
     Parameters
     ----------
     engine : Engine
-    tol, max_iter, progress, compare
+    tol, max_iter, progress, compare, start
         As in `fit_mixed`.
 
     Returns
@@ -172,7 +176,8 @@ def maximum(engine, *, tol=1e-10, max_iter=100, progress=None, compare=False):
     Maximum
     """
     ascent, auto = Ascent(engine, tol, max_iter, progress), engine.structure.n_quadrature == "auto"
-    found, moved = ascent.arrive(engine, ascent.start(), engine.strides), None
+    begin, strides = (ascent.start(), engine.strides) if start is None else (ascent.near(engine.units, *start), (1,))
+    found, moved = ascent.arrive(engine, begin, strides), None
     while engine.has_clusters and found.optimum.report.converged and not found.optimum.runs_away:
         nodes = next_nodes(engine.covariance.q, engine.n_quadrature)
         if nodes is None or not (auto or (compare and engine.structure.n_quadrature == 1)):
@@ -217,6 +222,15 @@ class Ascent:
         x = self.null[0].copy()
         if self.has_factors:
             x[self.random] = self.covariance.start()
+        return x
+
+    def near(self, units, beta, theta):
+        """Internal parameters of (beta, theta), but for variances of next to 0."""
+        beta = np.append(beta, np.zeros(units.n_fixed - len(beta)))  # columns for random coefficients alone have none
+        x = units.internal(beta, np.concatenate(theta or [np.zeros(units.covariance.m)]))
+        x[self.held] = 0.0
+        if self.has_factors:
+            x[self.random][self.covariance.diagonal & (np.abs(x[self.random]) < AWAY)] = AWAY
         return x
 
     def snap(self, x):

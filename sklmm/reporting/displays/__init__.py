@@ -7,7 +7,15 @@ other axes if they are given. matplotlib is imported when something is drawn and
 from .coefficients import CoefficientDisplay
 from .effect import EffectDisplay
 from .group_curves import GroupCurvesDisplay
+from .power import PowerDisplay
 from .random_effects import RandomEffectsDisplay
 from .residuals import ResidualsDisplay
 
-__all__ = ["CoefficientDisplay", "EffectDisplay", "GroupCurvesDisplay", "RandomEffectsDisplay", "ResidualsDisplay"]
+__all__ = [
+    "CoefficientDisplay",
+    "EffectDisplay",
+    "GroupCurvesDisplay",
+    "PowerDisplay",
+    "RandomEffectsDisplay",
+    "ResidualsDisplay",
+]
