@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from sklmm.diagnostics.check_model import check_model
 from sklmm.inference import wald
 from sklmm.inference.bootstrap import bootstrap, check_resampling
 from sklmm.inference.parameters import Parameter
@@ -238,6 +239,54 @@ class Inference:
         check_is_fitted(self)
         X, sample_weight, offset = self._complete_rows(X, sample_weight, offset)
         return average_marginal_effects(self, X, features, sample_weight, level, predict_effects, offset)
+
+    def check_model(self, X=None, y=None, groups=None, sample_weight=None, *, offset=None, random_state=0, **by_row):
+        """Can the fit be relied on? One table with a verdict a line.
+
+        Convergence, separation, singularity, aliased and collinear columns, numbers of groups, the error of the
+        approximation, influential groups and, where the rows of the fit are given, the condition number of the design
+        and tests of residuals; normality of random effects where that takes little time.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight, offset
+            The rows of the fit, as `fit` got them; None leaves out what needs them, and says so.
+        random_state : int, default=0
+            For residuals of classes and simulated outcomes.
+        **by_row
+            What else `fit` got by row: `time`, `precision_weight`.
+
+        Returns
+        -------
+        check : ModelCheck
+            It prints; `verdict` is the worst of all, `table` has a row a check with the columns "verdict" ("ok",
+            "look", "problem", "not checked"), "value" and "finding"; `inflation` the variance inflation factors of all
+            terms; `to_frame()`.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not those of the fit.
+
+        Notes
+        -----
+        To look at: variance inflation factors from 5 on (a problem: 10), condition numbers from 30 on (100), Cook's
+        distances from 0.5 on (1), fewer than 10 groups with random effects (5) or 50 of a robust covariance (10),
+        approximations off by 0.1 standard errors (1), tests with p < 0.01. See `sklmm.diagnostics.check_model` for
+        where these come from. Generalised inflation factors (Fox and Monette 1992) are squared per coefficient,
+        GVIF^(1 / df), to compare factors with numbers.
+
+        Examples
+        --------
+        >>> from sklmm import MixedLinearRegression
+        >>> from sklmm.datasets import load_sleepstudy
+        >>> data = load_sleepstudy(as_frame=True).frame
+        >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> model.check_model(data).table.loc["number of Subject", "verdict"]
+        'ok'
+        """
+        rows = {"sample_weight": sample_weight, "offset": offset, **by_row}
+        return check_model(self, X, y, groups, **rows, random_state=random_state)
 
     # Names of parameters -----------------------------------------------------------------------------------------
 
