@@ -19,6 +19,7 @@ _PUBLIC = {
     "MixedLogisticRegression": "sklmm.mixed",
     "RandomEffectsDisplay": "sklmm.reporting.displays",
     "ResidualsDisplay": "sklmm.reporting.displays",
+    "WithinBetween": "sklmm.estimators.within_between",
     "accuracy_report": "sklmm.accuracy",
     "approximate_leave_group_out": "sklmm.diagnostics.leave_group_out",
     "cluster_influence": "sklmm.diagnostics.influence",
@@ -27,6 +28,7 @@ _PUBLIC = {
     "grouped_scorer": "sklmm.scorers",
     "likelihood_ratio_test": "sklmm.inference.likelihood_ratio",
     "make_grouped_pipeline": "sklmm.compose",
+    "pool": "sklmm.inference.pooling",
     "quantile_residuals": "sklmm.diagnostics.residuals",
     "random_effects_normality": "sklmm.diagnostics.normality",
 }

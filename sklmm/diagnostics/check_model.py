@@ -44,6 +44,7 @@ ERRORS = 0.1, 1.0  # standard errors that an approximation is off by
 SIGNIFICANT = 0.01
 DEPARTURE = 0.1  # of distribution functions, from which significant departures are a problem
 SPREADS = 0.1, 0.3  # rank correlation of the size of residuals with expected outcomes
+COARSE = 300.0  # inflation of intervals, from which the fit's record of groups, in single precision, says nothing
 CHEAP_ROWS = 5_000  # up to so many rows the model is fitted again to simulated outcomes
 
 Line = namedtuple("Line", ["check", "verdict", "value", "finding"])
@@ -131,7 +132,7 @@ def check_model(
             name = fitted.factors[0].name
             lines.append(_tried(f"sums by {name}", _sums, estimator, given, random_state))
         if estimator.n_groups_:
-            lines.append(_tried("influential groups", _influence, estimator, given))
+            lines.append(_tried("influential groups", _influence, estimator, given, inflation))
         if fitted.factors:
             lines += _normality(estimator, given, random_state)
     table = Table([line[1:] for line in lines], columns=Line._fields[1:])
@@ -290,9 +291,12 @@ def _of_groups(estimator):
         yield Line(f"number of {name}", verdict, count, finding)
 
 
-def _influence(estimator, given):
+def _influence(estimator, given, inflation):
     """Cook's distances of groups, of models with one factor."""
-    if isinstance(estimator._fitted, FittedMixed) and given is not None:
+    exact = isinstance(estimator._fitted, FittedMixed) and given is not None
+    if not exact and inflation["inflation"].max() > COARSE:
+        return UNKNOWN, np.nan, "features are too collinear for what the fit keeps of groups"
+    if exact:
         X, y, groups, by_row = given
         table = cluster_influence(estimator, X, y, groups, **by_row)
     else:
