@@ -13,6 +13,7 @@ from sklmm.inference.verdict import not_estimated, warn_of_blanks, with_reason
 from sklmm.messages import joined
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.population import average_marginal_effects
+from sklmm.reporting.narrative import report_of
 
 
 class Inference:
@@ -287,6 +288,34 @@ class Inference:
         """
         rows = {"sample_weight": sample_weight, "offset": offset, **by_row}
         return check_model(self, X, y, groups, **rows, random_state=random_state)
+
+    def report(self, level=0.95):
+        """The fit in sentences that can be put in a paper, for readers who are no statisticians.
+
+        What was fitted to what and how, each effect in words with its interval, how groups differ, how much is
+        explained, and what to doubt. From the numbers of the fit alone.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Of the intervals.
+
+        Returns
+        -------
+        report : Report
+            ``print`` it; `sections`, `to_frame()`, and HTML in notebooks.
+
+        Examples
+        --------
+        >>> from sklmm import MixedLinearRegression
+        >>> from sklmm.datasets import load_sleepstudy
+        >>> data = load_sleepstudy(as_frame=True).frame
+        >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> print(model.report().sections["Effects"][1])
+        With each unit of Days more, Reaction is 10.5 higher (95 % interval of the change 7.2 to 13.7; p = 3.3e-06).
+        """
+        check_is_fitted(self)
+        return report_of(self, level)
 
     # Names of parameters -----------------------------------------------------------------------------------------
 

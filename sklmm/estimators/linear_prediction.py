@@ -61,7 +61,16 @@ class LinearPrediction:
 
     @nan_where_incomplete
     def predict_interval(
-        self, X, groups=None, level=0.95, kind="mean", *, offset=None, precision_weight=None, predict_effects=None
+        self,
+        X,
+        groups=None,
+        level=0.95,
+        kind="mean",
+        *,
+        offset=None,
+        precision_weight=None,
+        predict_effects=None,
+        as_frame=False,
     ):
         """Intervals for expected outcomes, or for new ones.
 
@@ -75,11 +84,12 @@ class LinearPrediction:
             Of the expected outcome in the row's group, or of a new outcome, which has a residual, too.
         predict_effects : {"posterior", "zero"}, default=None
             As in `predict`; "zero": of the typical group.
+        as_frame : bool, default=False
 
         Returns
         -------
         intervals : ndarray of shape (n_samples, 2)
-            Lower and upper limits.
+            Lower and upper limits. With `as_frame` a DataFrame of the columns "lower" and "upper", with the index of X.
 
         Notes
         -----

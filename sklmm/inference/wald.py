@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import linalg, stats
 
+from sklmm.inference.tables import Table
 from sklmm.inference.terms import Terms
 from sklmm.messages import listed
 
@@ -62,6 +63,14 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
             f"WaldTest({tested}statistic={self.statistic!r}, df={self.df!r}{residual}, p_value={self.p_value!r}, "
             f"distribution={self.distribution!r})"
         )
+
+    def to_frame(self):
+        """The test as a row of a data frame."""
+        columns = {"statistic": self.statistic, "df": self.df, "df_resid": self.df_resid, "p_value": self.p_value}
+        return Table([columns | {"distribution": self.distribution}], index=[", ".join(self.hypotheses)])
+
+    def _repr_html_(self):
+        return self.to_frame()._repr_html_()
 
 
 def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds ratio"):
