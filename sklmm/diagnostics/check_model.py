@@ -43,9 +43,10 @@ CLUSTERS = 50, 10  # robust covariances: likewise
 ERRORS = 0.1, 1.0  # standard errors that an approximation is off by
 SIGNIFICANT = 0.01
 DEPARTURE = 0.1  # of distribution functions, from which significant departures are a problem
+DISPERSION = 1.5  # variance of residuals of counts, from which significant overdispersion is a problem
 SPREADS = 0.1, 0.3  # rank correlation of the size of residuals with expected outcomes
 COARSE = 300.0  # inflation of intervals, from which the fit's record of groups, in single precision, says nothing
-CHEAP_ROWS = 5_000  # up to so many rows the model is fitted again to simulated outcomes
+CHEAP_ROWS, SIMULATIONS = 5_000, 49  # up to so many rows the model is fitted again to so many simulated outcomes
 
 Line = namedtuple("Line", ["check", "verdict", "value", "finding"])
 
@@ -131,6 +132,8 @@ def check_model(
         if mixed and classes and fitted.factors:
             name = fitted.factors[0].name
             lines.append(_tried(f"sums by {name}", _sums, estimator, given, random_state))
+            if given is not None and (given[-1]["sample_weight"] is not None or _is_of_counts(fitted)):
+                lines.append(_tried("overdispersion", _overdispersion, estimator, given, random_state))
         if estimator.n_groups_:
             lines.append(_tried("influential groups", _influence, estimator, given, inflation))
         if fitted.factors:
@@ -314,18 +317,21 @@ def _influence(estimator, given, inflation):
 def _normality(estimator, given, random_state):
     """Lines on the normality of random effects, a coefficient each, where that takes little."""
     name = "normality of random effects"
+    if estimator._fitted.separated:
+        return [Line(name, UNKNOWN, np.nan, "the classes are separated")]
     rows = needs_rows(estimator)
     refits = estimator._fitted.family.has_classes or given is not None
     if rows and given is None:
         return [Line(name, UNKNOWN, np.nan, ROWS)]
     if refits and estimator.n_obs_ > CHEAP_ROWS:
-        return [Line(name, UNKNOWN, np.nan, "takes about a hundred fits: call random_effects_normality")]
+        return [Line(name, UNKNOWN, np.nan, "takes many fits: call random_effects_normality")]
+    how = {"n_simulations": SIMULATIONS, "random_state": random_state}
     try:
         if given is None or not rows:  # what the fit keeps is enough
-            tests = random_effects_normality(estimator, random_state=random_state)
+            tests = random_effects_normality(estimator, **how)
         else:
             X, y, groups, by_row = given
-            tests = random_effects_normality(estimator, X, y, groups, **by_row, random_state=random_state)
+            tests = random_effects_normality(estimator, X, y, groups, **by_row, **how)
     except ValueError as error:
         return [Line(name, UNKNOWN, np.nan, str(error))]
     lines = []
@@ -386,6 +392,25 @@ def _sums(estimator, given, random_state):
     verdict = (PROBLEM if test.statistic >= DEPARTURE else LOOK) if test.pvalue < SIGNIFICANT else OK
     finding = f"Kolmogorov-Smirnov distance {test.statistic:.2g} of {len(residuals):,} sums, p = {test.pvalue:.2g}"
     return verdict, test.pvalue, finding
+
+
+def _is_of_counts(fitted):
+    return fitted.formula is not None and fitted.formula.is_counts
+
+
+def _overdispersion(estimator, given, random_state):
+    """Whether counts of successes vary more around what is expected in their group than binomials do.
+
+    Residuals that rows were fitted to vary less, so that the test, of their squares on the normal scale, is careful.
+    """
+    X, y, groups, by_row = given
+    how = {"predict_effects": "posterior", "random_state": random_state}
+    residuals = quantile_residuals(estimator, X, y, groups, **by_row, **how)
+    squares = stats.norm.ppf(np.clip(residuals, 1e-12, 1 - 1e-12)) ** 2
+    value, p = float(squares.mean()), float(stats.chi2.sf(squares.sum(), squares.size))
+    verdict = OK if p >= SIGNIFICANT else _judged(value, (0.0, DISPERSION))
+    finding = f"residuals of counts vary {value:.2f} times as much as binomial ones, p = {p:.2g}"
+    return verdict, value, finding + (". A random effect of each line would take it up" if verdict != OK else "")
 
 
 def _independent_residuals(estimator, given, random_state, with_expected=False):
