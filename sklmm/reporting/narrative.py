@@ -274,6 +274,8 @@ def _limits(estimator):
     if not marginal and fitted.factors and estimator.is_singular_ and estimator.converged_:
         where = "; ".join(_boundary(estimator.covariance_))
         yield f"The fit is singular{f' ({where})' if where else ''}: fewer random effects would fit as well."
+    if isinstance(fitted, FittedLinear) and fitted.no_residuals:
+        yield "The features or groups reproduce the outcome exactly, so that standard errors mean nothing."
     for sentence in fitted.large_variances if not marginal else ():
         yield f"{sentence[0].upper()}{sentence[1:]}."
     if not marginal and fitted.approximation is not None:

@@ -175,8 +175,10 @@ def _of_formula(formula):
     for factors, columns in terms:
         if len(factors) > 1:
             text = joined([_called(factor) for factor in factors])
+            alone = all(any(factor == found[0] for found, _ in terms if len(found) == 1) for factor in factors)
+            start = f"The effects of {text} depend on each other: on top of what they do alone, for"
             for name in columns:
-                yield f"The effects of {text} depend on each other: on top of what they do alone, for {name}", [name]
+                yield f"{start if alone else 'For the column'} {name}", [name]
             continue
         (text, variables, levels) = factors[0]
         own = single[frozenset(variables)]
@@ -205,14 +207,14 @@ def _called(factor):
 
 def _of_levels(formula, factor, columns, condition):
     """A sentence a level, of treatment contrasts; of others the coefficient by its name."""
-    text, variables, _ = factor
+    text = factor[0]
     reference = _reference(formula, factor)
     for name in columns:
         if reference is not None and name.startswith(f"{text}[T.") and name.endswith("]"):
             level = name[len(text) + 3 : -1]
             yield f"For {_called(factor)} {level} rather than {reference}{condition}", [name]
         else:
-            yield f"For the contrast {name} of {joined(sorted(variables))}{condition}", [name]
+            yield f"For the column {name}{condition}", [name]
 
 
 def _reference(formula, factor):
@@ -232,4 +234,4 @@ def _condition(formula, factor, terms):
                 if other[0] != factor[0]:
                     reference = _reference(formula, other)
                     others[other[0]] = f"{_called(other)} is {0 if reference is None else reference}"
-    return f" and where {joined(others.values())}" if others else ""
+    return f", where {joined(others.values())}" if others else ""
