@@ -281,6 +281,11 @@ def test_other_rows_are_refused(estimator):
         model.check_model(X[:-1], y[:-1], groups[:-1])
     with pytest.raises(ValueError, match="pass y=y"):
         model.check_model(X)
+    shuffled = np.random.default_rng(0).permutation(len(y))
+    for other in [(X + 1e-3, y, groups), (X, y[shuffled], groups), (X, y, groups[shuffled])]:
+        with pytest.raises(ValueError, match="these are not: "):
+            model.check_model(*other)
+    model.check_model(X[shuffled], y[shuffled], groups[shuffled])
 
 
 def test_offsets_and_precision():

@@ -28,6 +28,7 @@ from sklmm.diagnostics.normality import FEWEST, needs_rows, random_effects_norma
 from sklmm.diagnostics.residuals import quantile_residuals
 from sklmm.fitted import FittedMarginal, FittedMixed
 from sklmm.inference.collinearity import condition_number, variance_inflation
+from sklmm.inference.same_rows import not_the_rows
 from sklmm.inference.tables import Table
 from sklmm.messages import listed
 from sklmm.reporting import rendering
@@ -117,6 +118,7 @@ def check_model(
     if X is not None:
         times = {} if time is None else {"time": time}
         rows, _ = estimator._rows_of_fit("check_model", X, y, groups, **by_row, **times)
+        _check_rows(estimator._fitted, rows)
     fitted, inflation = estimator._fitted, _inflation(estimator)
     given = None if X is None else _found(estimator, X, y, groups, by_row)
     mixed, classes = isinstance(fitted, FittedMixed), fitted.family.has_classes
@@ -141,6 +143,18 @@ def check_model(
     table = Table([line[1:] for line in lines], columns=Line._fields[1:])
     table.index = pd.Index([line.check for line in lines], name="check")
     return ModelCheck(type(estimator).__name__, table, inflation)
+
+
+def _check_rows(fitted, rows):
+    """An error unless rows are those of the fit, as far as moments tell: verdicts on others would mislead."""
+    signature, factors = fitted.row_signature, {}
+    if fitted.levels is not None and rows.codes and rows.codes[0].max() < len(fitted.levels):
+        factors = {next(iter(fitted.n_groups)): (rows.codes[0], fitted.levels)}
+    outcome = rows.y if fitted.event else 1 - rows.y
+    X = rows.X[:, : len(signature.names)]
+    differ = not_the_rows(signature, X, outcome, rows.weights, factors, rows.offset)
+    if differ is not None:
+        raise ValueError(f"check_model needs the rows of the fit, and these are not: {differ}")
 
 
 def _found(estimator, X, y, groups, by_row):
