@@ -305,3 +305,13 @@ def test_it_prints_whole():
         assert name in text
         assert name in html
     assert check.to_frame().equals(pd.DataFrame(check.table))
+
+
+def test_many_rows_are_not_fitted_again():
+    """A hundred fits of many rows are for the user to ask for; a linear model with one factor needs none."""
+    X, y, groups = rows_for(MixedLinearRegression, 6000, 60)
+    found = quietly(MixedLinearRegression(), X, y, groups=groups).check_model(X, y, groups).table
+    assert found.loc["normality of intercept | group", "verdict"] != "not checked"
+    X, y, groups = rows_for(MixedLogisticRegression, 6000, 60)
+    found = quietly(MixedLogisticRegression(), X, y, groups=groups).check_model().table
+    assert "random_effects_normality" in found.loc["normality of random effects", "finding"]

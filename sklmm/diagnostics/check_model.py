@@ -334,9 +334,9 @@ def _normality(estimator, given, random_state):
     if estimator._fitted.separated:
         return [Line(name, UNKNOWN, np.nan, "the classes are separated")]
     rows = needs_rows(estimator)
-    refits = estimator._fitted.family.has_classes or given is not None
     if rows and given is None:
         return [Line(name, UNKNOWN, np.nan, ROWS)]
+    refits = rows or estimator._fitted.family.has_classes
     if refits and estimator.n_obs_ > CHEAP_ROWS:
         return [Line(name, UNKNOWN, np.nan, "takes many fits: call random_effects_normality")]
     how = {"n_simulations": SIMULATIONS, "random_state": random_state}
