@@ -139,7 +139,8 @@ def test_curves_are_told_as_a_whole(women, formula):
     text = sentence_on(model, "The effect of age is a curve of")
     columns = [name for name in model.vcov_ if "age" in name]
     assert f"curve of {len(columns)} parts" in text
-    assert numbers_in(text)[-1] == pytest.approx(model.wald_test(columns).p_value, rel=0.1)
+    assert model.wald_test(columns).p_value < 1e-4
+    assert "as a whole p < 0.0001" in text
     assert len(model.report().sections["Effects"]) == 3
 
 

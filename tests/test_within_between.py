@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -216,3 +217,18 @@ def test_no_warnings_of_its_own(table):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         WithinBetween("x", group_features="school").fit(table).transform(table)
+
+
+def test_weights_by_routing_and_by_name(table):
+    weights = np.random.default_rng(4).integers(1, 4, len(table))
+    X, y = table[["x", "school"]], table.x + np.random.default_rng(5).normal(size=len(table))
+    by_hand = WithinBetween("x", group_features="school").fit(X, sample_weight=weights).group_means_
+    pipeline = make_grouped_pipeline(WithinBetween("x"), GEELinearRegression(), group_features="school")
+    pipeline.fit(X, y, withinbetween__sample_weight=weights)
+    pd.testing.assert_frame_equal(pipeline[0].group_means_, by_hand)
+    with config_context(enable_metadata_routing=True):
+        pipeline[0].set_fit_request(sample_weight=True)
+        pipeline[1].set_fit_request(sample_weight=True)
+        pipeline.fit(X, y, sample_weight=weights)
+    pd.testing.assert_frame_equal(pipeline[0].group_means_, by_hand)
+    assert pipeline[1].n_obs_ == weights.sum()

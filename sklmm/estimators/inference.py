@@ -312,7 +312,7 @@ class Inference:
         >>> data = load_sleepstudy(as_frame=True).frame
         >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
         >>> print(model.report().sections["Effects"][1])
-        With each unit of Days more, Reaction is 10.5 higher (95 % interval of the change 7.2 to 13.7; p = 3.3e-06).
+        With each unit of Days more, Reaction is 10.5 higher (95 % interval of the change 7.2 to 13.7; p < 0.0001).
         """
         check_is_fitted(self)
         return report_of(self, level)

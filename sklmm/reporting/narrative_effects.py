@@ -6,7 +6,6 @@ from sklmm.fitted import FittedMarginal
 from sklmm.inference.verdict import not_estimated
 from sklmm.inference.wald import wald_table, wald_test
 from sklmm.messages import joined, shown_label
-from sklmm.reporting import numbers
 
 _MOST = 40  # coefficients; a reader of more wants a table
 
@@ -62,8 +61,7 @@ def written(value, width):
 
 
 def _p_value(p):
-    text = numbers.p_value(p)
-    return "no test" if text == "-" else f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
+    return "no test" if np.isnan(p) else "p < 0.0001" if p < 1e-4 else f"p = {p:.4f}"
 
 
 def _interval(lower, upper, level, width=None):
