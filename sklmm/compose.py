@@ -3,8 +3,6 @@
 from numbers import Integral
 
 import numpy as np
-import pandas as pd
-from scipy import sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, clone
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -14,8 +12,10 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklmm.design.columns import as_slice, column_names, is_frame, resolve_columns, take_columns
+from sklmm.design.columns import as_slice, column_names, resolve_columns, take_columns
+from sklmm.design.tables import infer_numbers, join, library_of
 from sklmm.estimators.reading import as_table
+from sklmm.estimators.within_between import WithinBetween
 
 
 def _transformer_has(method):
@@ -196,14 +196,14 @@ class KeepGroups(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         X = as_table(self, X)
         n_transformed = X.shape[1] - len(self.group_columns_)
-        features = _infer_numbers(take_columns(X, slice(0, n_transformed)))
+        features = infer_numbers(take_columns(X, slice(0, n_transformed)))
         routed = self._route("inverse_transform", params)
         features = self.transformer_.inverse_transform(features, **routed["inverse_transform"])
         groups = take_columns(X, slice(n_transformed, X.shape[1]))
         order = self._feature_columns + self.group_columns_
         names = [column_names(self)[j] for j in order]
         back = np.argsort(order).tolist()
-        return take_columns(_join(features, groups, names, _library(X)), back)
+        return take_columns(join(features, groups, names, library_of(X)), back)
 
     @available_if(_transformer_has("get_feature_names_out"))
     def get_feature_names_out(self, input_features=None):
@@ -259,7 +259,7 @@ class KeepGroups(TransformerMixin, BaseEstimator):
         return X, self._features(X)
 
     def _features(self, X):
-        return _infer_numbers(take_columns(X, as_slice(self._feature_columns)))
+        return infer_numbers(take_columns(X, as_slice(self._feature_columns)))
 
     def _route(self, method, params):
         """The parameters for each method of the transformer."""
@@ -278,9 +278,9 @@ class KeepGroups(TransformerMixin, BaseEstimator):
         groups = take_columns(X, self.group_columns_)
         library = getattr(self, "_sklearn_output_config", {}).get("transform", get_config()["transform_output"])
         if library == "default" or not hasattr(self, "get_feature_names_out"):
-            library = _library(X) or _library(transformed)
+            library = library_of(X) or library_of(transformed)
         names = self._names_of(transformed) if library else None
-        return _join(transformed, groups, names, library)
+        return join(transformed, groups, names, library)
 
     def _names_of(self, transformed):
         """Names of the columns of the result, also of transformers that do not name theirs."""
@@ -296,7 +296,8 @@ def make_grouped_pipeline(*steps, group_features, memory=None, verbose=False):
     """A pipeline whose transformers leave the grouping columns of X alone, and whose last step uses them.
 
     Every transformer is wrapped in `KeepGroups`, under the name that `sklearn.pipeline.make_pipeline` would give it.
-    Its parameters are found one level down: ``pca__transformer__n_components``. Columns that the last step names in
+    Its parameters are found one level down: ``pca__transformer__n_components``. A `WithinBetween`, which needs the
+    groups itself, is not wrapped, but gets `group_features`. Columns that the last step names in
     `time_feature` or `offset_feature` are left alone like the groups.
 
     Parameters
@@ -350,13 +351,31 @@ def make_grouped_pipeline(*steps, group_features, memory=None, verbose=False):
     columns = [*_as_list(group_features), *others.values()] if others else group_features
     wrapped = []
     for name, transformer in transformers:
-        wrapped.append((name, KeepGroups(transformer, group_features=columns)))
+        if isinstance(transformer, WithinBetween):
+            wrapped.append((name, _with_groups_of(transformer, columns, others)))
+        else:
+            wrapped.append((name, KeepGroups(transformer, group_features=columns)))
         columns = _behind_features(columns)
     estimator = clone(estimator)
     first = len(columns) - len(others) if others else None
     estimator.set_params(group_features=columns[:first] if others else columns)
     estimator.set_params(**dict(zip(others, columns[first:] if others else (), strict=True)))
     return Pipeline([*wrapped, (last, estimator)], memory=memory, verbose=verbose)
+
+
+def _with_groups_of(transformer, columns, others):
+    """A `WithinBetween` that finds its groups in these columns, the last of which are others that stay in place."""
+    if transformer.group_features is not None:
+        raise ValueError("group_features of WithinBetween is set already; give it to make_grouped_pipeline alone")
+    if others:
+        named = all(isinstance(column, str) for column in columns)
+        if transformer.columns is None or not named:
+            raise ValueError(
+                f"with {', '.join(others)}, say in WithinBetween(columns=...) which features to split, and give "
+                "grouping columns and the like by name: else they would be split, too, or not be found behind it"
+            )
+        columns = columns[: len(columns) - len(others)]
+    return clone(transformer).set_params(group_features=columns)
 
 
 def _as_list(columns):
@@ -371,64 +390,3 @@ def _behind_features(columns):
     if callable(columns) or all(isinstance(column, str) for column in _as_list(columns)):
         return columns
     return list(range(-len(_as_list(columns)), 0))
-
-
-# Tables of features and groups ----------------------------------------------------------------------------------------
-
-
-def _library(X):
-    """The library whose DataFrame X is, or None for an array."""
-    return ("pandas" if hasattr(X, "iloc") else "polars") if is_frame(X) else None
-
-
-def _infer_numbers(features):
-    """Columns of an object array as numbers, if all of them are: strings beside them were groups."""
-    if is_frame(features) or features.dtype != object:
-        return features
-    inferred = pd.DataFrame(features).infer_objects()
-    return inferred.to_numpy() if all(dtype.kind in "biuf" for dtype in inferred.dtypes) else features
-
-
-def _join(features, groups, names, library):
-    """Features and groups side by side: a DataFrame of `library`, or for None an array."""
-    if sparse.issparse(features):
-        features = features.toarray()
-    if library is None:
-        return _stack(np.asarray(features), np.asarray(groups))
-    if library == "pandas":
-        index = next((table.index for table in (groups, features) if isinstance(table, pd.DataFrame)), None)
-        tables = [_to_pandas(table).set_axis(range(table.shape[1]), axis=1) for table in (features, groups)]
-        tables = [table if index is None else table.set_axis(index, axis=0) for table in tables]
-        return pd.concat(tables, axis=1).set_axis(names, axis=1)
-    import polars
-
-    columns = [_polars_column(table, j) for table in (features, groups) for j in range(table.shape[1])]
-    return polars.DataFrame([polars.Series(name, column) for name, column in zip(names, columns, strict=True)])
-
-
-def _to_pandas(table):
-    if isinstance(table, pd.DataFrame):
-        return table
-    if is_frame(table):
-        return pd.DataFrame({j: table[:, j].to_numpy() for j in range(table.shape[1])})
-    frame = pd.DataFrame(table)
-    return frame.infer_objects() if table.dtype == object else frame
-
-
-def _polars_column(table, j):
-    column = take_columns(table, j)
-    if hasattr(column, "to_frame") and not hasattr(column, "iloc"):  # polars
-        return column
-    column = np.asarray(column)
-    return column.tolist() if column.dtype == object else column  # polars reads types off lists, not object arrays
-
-
-def _stack(features, groups):
-    """Arrays side by side, in the numbers that hold both or else as objects."""
-    kinds = features.dtype.kind + groups.dtype.kind
-    dtype = np.result_type(features, groups) if set(kinds) <= set("biuf") else np.dtype(object)
-    if dtype.kind == "f" and groups.dtype.kind in "iu" and groups.size:
-        # Labels that floats round to one another would become one group.
-        largest = max(int(groups.max()), -int(groups.min()))
-        dtype = np.dtype(object) if largest > 2 ** (np.finfo(dtype).nmant + 1) else dtype
-    return np.hstack([features.astype(dtype, copy=False), groups.astype(dtype, copy=False)])

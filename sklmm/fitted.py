@@ -126,6 +126,10 @@ class FittedMixed(Fitted):
     level_logits : LevelLogits or None
     large_variances, approximation
         What was unusual, as the summary says it.
+    approximation_error : float or None
+        Standard errors that more quadrature nodes move an estimate by, to first order; None where nothing was compared.
+    far_maximum : tuple or None
+        Of a higher maximum that was taken for an error of the approximation.
     """
 
     factors: list
@@ -140,6 +144,8 @@ class FittedMixed(Fitted):
     level_logits: object
     large_variances: list
     approximation: object
+    approximation_error: float | None = None
+    far_maximum: tuple | None = None
 
     def covariance(self, cov_type=None):
         """Covariance of the coefficients."""

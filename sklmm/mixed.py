@@ -224,6 +224,8 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
             n_second=_second(target, weights, training.columns["event"]),
             large_variances=large,
             approximation=approximation,
+            approximation_error=None if fit.more_nodes is None else fit.more_nodes.largest,
+            far_maximum=fit.far_maximum,
         )
         return fitted, {
             **self._attributes_of(fit),

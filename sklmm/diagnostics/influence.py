@@ -1,10 +1,10 @@
 """What each cluster does to the estimates."""
 
 import numpy as np
-import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from sklmm.fitted import FittedMixed
+from sklmm.inference.tables import Table
 
 
 def cluster_influence(
@@ -27,7 +27,7 @@ def cluster_influence(
 
     Returns
     -------
-    influence : DataFrame
+    influence : Table
         A row a cluster. "n_rows", the sum of weights where there are any; "cooks_distance": the change d of the
         identified fixed effects as d'V^-1 d / p, with their covariance V, so that values near 1 move all estimates by
         about a standard error; and a column a coefficient with its change, estimate without the cluster less estimate
@@ -57,7 +57,7 @@ def cluster_influence(
     change[:, ~kept] = 0.0
     inner = vcov[np.ix_(kept, kept)]  # 0 where a linear model leaves no residuals: then nothing changes, by no measure
     solved = np.linalg.solve(inner, change[:, kept].T).T if inner.any() else np.full((len(change), kept.sum()), np.nan)
-    table = pd.DataFrame(change, index=estimator._fitted.levels, columns=names)
+    table = Table(change, index=estimator._fitted.levels, columns=names)
     table.insert(0, "cooks_distance", np.sum(change[:, kept] * solved, axis=1) / kept.sum())
     table.insert(0, "n_rows", estimator._fitted.level_rows.copy())
     return table

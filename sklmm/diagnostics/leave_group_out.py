@@ -15,6 +15,7 @@ Giordano R, Stephenson W, Liu R, Jordan M, Broderick T (2019). A Swiss army infi
 Preisser JS, Qaqish BF (1996). Deletion diagnostics for generalised estimating equations. Biometrika 83, 551-562.
 """
 
+import html
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.grouping import lookup_known_codes
 from sklmm.design.observations import read_weights
 from sklmm.fitted import FittedLinear, FittedMixed, fitted_of
+from sklmm.inference.tables import Table
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.linear import predictions_without
 from sklmm.prediction.predictor import probabilities
@@ -40,7 +42,7 @@ class LeaveGroupOut:
     probabilities : ndarray of shape (n_samples, 2), or None
         Of each row's classes, by the model without the row's group, for which the group is a new one. NaN for rows with
         missing values that a formula has left out of the fit.
-    coefficients : DataFrame
+    coefficients : Table
         A row a group, a column a fixed effect: the estimates without the group.
     covariances : ndarray of shape (n_groups, q, q), or None
         For a mixed model: the covariance of the random coefficients without each group, in the order of `coefficients`.
@@ -52,6 +54,8 @@ class LeaveGroupOut:
         other groups do not tell a coefficient that the row has.
     sigma : ndarray of shape (n_groups,), or None
         Likewise: the residual standard deviation without each group.
+    classes : ndarray of shape (2,), or None
+        What the probabilities are of.
     """
 
     probabilities: np.ndarray | None
@@ -60,6 +64,7 @@ class LeaveGroupOut:
     expected: np.ndarray | None = None
     std: np.ndarray | None = None
     sigma: np.ndarray | None = None
+    classes: np.ndarray | None = None
 
     def __repr__(self):
         groups, coefficients = self.coefficients.shape
@@ -72,6 +77,16 @@ class LeaveGroupOut:
             + ("" if self.covariances is None else f" and covariances {self.covariances.shape}")
             + " without each group"
         )
+
+    def to_frame(self):
+        """What is predicted of each row: the probabilities by class, or "expected" and "std"."""
+        if self.probabilities is not None:
+            labels = [0, 1] if self.classes is None else self.classes
+            return Table(self.probabilities, columns=[f"probability_{label}" for label in labels])
+        return Table({"expected": self.expected} | ({} if self.std is None else {"std": self.std}))
+
+    def _repr_html_(self):
+        return f"<p>{html.escape(repr(self))}</p>\n{self.coefficients._repr_html_()}"
 
 
 def approximate_leave_group_out(
@@ -159,7 +174,7 @@ def approximate_leave_group_out(
     weights = read_weights(sample_weight, rows.X.shape[0])
     counted = None if weights is None else weights > 0
     code = lookup_known_codes(fitted.levels, labels, what, counted)
-    coefficients = pd.DataFrame(beta, index=fitted.levels, columns=names)
+    coefficients = Table(beta, index=fitted.levels, columns=names)
     if without is not None:
         numbers = np.full((2, len(kept)), np.nan)
         numbers[:, kept] = predictions_without(fitted, without, rows, code, estimator.predict_effects)
@@ -183,7 +198,7 @@ def approximate_leave_group_out(
     n_threads = effective_threads(estimator.n_threads, len(mean))
     small, is_event = fitted.family.tails(mean, sd, n_threads)
     found[kept] = probabilities(small, is_event == bool(fitted.event))
-    return LeaveGroupOut(found, coefficients, covariances)
+    return LeaveGroupOut(found, coefficients, covariances, classes=estimator.classes_)
 
 
 def _spread(fitted, features, Lambda, code):

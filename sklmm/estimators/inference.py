@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from sklmm.diagnostics.check_model import check_model
 from sklmm.inference import wald
 from sklmm.inference.bootstrap import bootstrap, check_resampling
 from sklmm.inference.linear_combination import linear_combination
@@ -14,6 +15,7 @@ from sklmm.messages import joined
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.estimated_means import predictions
 from sklmm.prediction.population import average_marginal_effects
+from sklmm.reporting.narrative import report_of
 
 
 class Inference:
@@ -316,6 +318,82 @@ class Inference:
         """
         check_is_fitted(self)
         return predictions(self, X, at, by, predict_effects, level, sample_weight, offset)
+
+    def check_model(self, X=None, y=None, groups=None, sample_weight=None, *, offset=None, random_state=0, **by_row):
+        """Can the fit be relied on? One table with a verdict a line.
+
+        Convergence, separation, singularity, aliased and collinear columns, numbers of groups, the error of the
+        approximation, influential groups and, where the rows of the fit are given, the condition number of the design
+        and tests of residuals; normality of random effects where that takes little time.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight, offset
+            The rows of the fit, as `fit` got them; None leaves out what needs them, and says so.
+        random_state : int, default=0
+            For residuals of classes and simulated outcomes.
+        **by_row
+            What else `fit` got by row: `time`, `precision_weight`.
+
+        Returns
+        -------
+        check : ModelCheck
+            It prints; `verdict` is the worst of all, `table` has a row a check with the columns "verdict" ("ok",
+            "look", "problem", "not checked"), "value" and "finding"; `inflation` the variance inflation factors of all
+            terms; `to_frame()`.
+
+        Raises
+        ------
+        ValueError
+            If the rows are not those of the fit.
+
+        Notes
+        -----
+        To look at: variance inflation factors from 5 on (a problem: 10), condition numbers from 30 on (100), Cook's
+        distances from 0.5 on (1), fewer than 10 groups with random effects (5) or 50 of a robust covariance (10),
+        approximations off by 0.1 standard errors (1), tests with p < 0.01. See `sklmm.diagnostics.check_model` for
+        where these come from. Generalised inflation factors (Fox and Monette 1992) are squared per coefficient,
+        GVIF^(1 / df), to compare factors with numbers.
+
+        Examples
+        --------
+        >>> from sklmm import MixedLinearRegression
+        >>> from sklmm.datasets import load_sleepstudy
+        >>> data = load_sleepstudy(as_frame=True).frame
+        >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> model.check_model(data).table.loc["number of Subject", "verdict"]
+        'ok'
+        """
+        rows = {"sample_weight": sample_weight, "offset": offset, **by_row}
+        return check_model(self, X, y, groups, **rows, random_state=random_state)
+
+    def report(self, level=0.95):
+        """The fit in sentences that can be put in a paper, for readers who are no statisticians.
+
+        What was fitted to what and how, each effect in words with its interval, how groups differ, how much is
+        explained, and what to doubt. From the numbers of the fit alone.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Of the intervals.
+
+        Returns
+        -------
+        report : Report
+            ``print`` it; `sections`, `to_frame()`, and HTML in notebooks.
+
+        Examples
+        --------
+        >>> from sklmm import MixedLinearRegression
+        >>> from sklmm.datasets import load_sleepstudy
+        >>> data = load_sleepstudy(as_frame=True).frame
+        >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> print(model.report().sections["Effects"][1])
+        With each unit of Days more, Reaction is 10.5 higher (95 % interval of the change 7.2 to 13.7; p < 0.0001).
+        """
+        check_is_fitted(self)
+        return report_of(self, level)
 
     # Names of parameters -----------------------------------------------------------------------------------------
 

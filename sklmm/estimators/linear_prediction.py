@@ -82,6 +82,7 @@ class LinearPrediction:
         precision_weight=None,
         predict_effects=None,
         include=None,
+        as_frame=False,
     ):
         """Intervals for expected outcomes, or for new ones.
 
@@ -97,11 +98,12 @@ class LinearPrediction:
             As in `predict`; "zero": of the typical group.
         include : None, str or list of str, default=None
             As in `predict`.
+        as_frame : bool, default=False
 
         Returns
         -------
         intervals : ndarray of shape (n_samples, 2)
-            Lower and upper limits.
+            Lower and upper limits. With `as_frame` a DataFrame of the columns "lower" and "upper", with the index of X.
 
         Notes
         -----

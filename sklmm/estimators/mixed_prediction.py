@@ -186,7 +186,7 @@ class MixedPrediction:
         return [codes.get(factor.name, unknown) for factor in self._fitted.factors]
 
     @nan_where_incomplete
-    def predict_interval(self, X, groups=None, level=0.95, *, offset=None, include=None):
+    def predict_interval(self, X, groups=None, level=0.95, *, offset=None, include=None, as_frame=False):
         """Intervals for the probability of the second class of each row, in its group.
 
         For a known group the interval allows for what is not known about the group and about the fixed effects; for an
@@ -200,11 +200,12 @@ class MixedPrediction:
         level : float, default=0.95
         include : None, str or list of str, default=None
             As in `predict_proba`.
+        as_frame : bool, default=False
 
         Returns
         -------
         intervals : ndarray of shape (n_samples, 2)
-            Lower and upper limits.
+            Lower and upper limits. With `as_frame` a DataFrame of the columns "lower" and "upper", with the index of X.
 
         Notes
         -----

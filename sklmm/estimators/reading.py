@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -133,13 +134,18 @@ def as_table(estimator, X):
 def nan_where_incomplete(predict):
     """Decorate a method that predicts by row: NaN for rows with missing values, where a formula leaves those out.
 
-    Else they are an error, and of other kinds of models scikit-learn's affair.
+    Else they are an error, and of other kinds of models scikit-learn's affair. With `as_frame` intervals come as a
+    data frame with the index of X.
     """
 
     @functools.wraps(predict)
     def predict_complete_rows(self, X, groups=None, *args, offset=None, **kwargs):
         if offset is not None:
             kwargs["offset"] = offset
+        if kwargs.pop("as_frame", False):
+            intervals = predict_complete_rows(self, X, groups, *args, **kwargs)
+            index = X.index if isinstance(X, pd.DataFrame) else None
+            return pd.DataFrame(intervals, index=index, columns=["lower", "upper"])
         check_is_fitted(self)
         if self._fitted.formula is None or self._recipe.missing != "drop" or not is_frame(X):
             return predict(self, X, groups, *args, **kwargs)

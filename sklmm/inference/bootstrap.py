@@ -20,6 +20,7 @@ from scipy import stats
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.estimating.scoring import fit_gee
 from sklmm.exceptions import ConvergenceWarning
+from sklmm.inference.tables import Table
 from sklmm.inference.wald import check_level
 from sklmm.likelihood.fit import fit_mixed
 from sklmm.messages import warn
@@ -61,6 +62,29 @@ class BootstrapResult:
     def bias(self):
         """Mean of the estimates over the resamples less the fit's own."""
         return self.estimates.mean() - self.original
+
+    def to_frame(self, level=0.95):
+        """A row a parameter: the fit's "estimate", "bias", "std_error", "lower" and "upper".
+
+        Parameters
+        ----------
+        level : float, default=0.95
+
+        Returns
+        -------
+        frame : Table
+        """
+        columns = {"estimate": self.original, "bias": self.bias(), "std_error": self.std_errors()}
+        table = Table({name: column.to_numpy() for name, column in columns.items()}, index=self.original.index)
+        table[["lower", "upper"]] = self.conf_int(level).to_numpy()
+        failed = f"; {self.n_failed:,} could not be fitted" if self.n_failed else ""
+        return table.with_note(f"{len(self.estimates):,} resamples ({self.resampling}){failed}.")
+
+    def __repr__(self):
+        return f"BootstrapResult\n{self.to_frame()!r}"
+
+    def _repr_html_(self):
+        return self.to_frame()._repr_html_()
 
     def conf_int(self, level=0.95, kind=None):
         """Confidence intervals.

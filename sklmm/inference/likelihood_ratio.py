@@ -28,6 +28,7 @@ from sklmm.design.covariance import RelativeCovariance
 from sklmm.exceptions import ConvergenceWarning, NestingWarning
 from sklmm.fitted import FittedLinear, FittedMarginal, fitted_of
 from sklmm.inference.same_rows import check_rows
+from sklmm.inference.tables import Table
 from sklmm.messages import listed, warn
 
 # Of twice the log-likelihood: so much lower may the larger model's be by rounding.
@@ -66,6 +67,20 @@ class LikelihoodRatioTest(namedtuple("LikelihoodRatioTest", ["statistic", "df", 
             f"LikelihoodRatioTest(statistic={self.statistic!r}, df={self.df!r}, p_value={self.p_value!r}, "
             f"distribution={self.distribution!r})"
         )
+
+    def __str__(self):
+        return (
+            f"Likelihood ratio test: statistic {self.statistic:.4g}, df {self.df}, p = {self.p_value:.3g} "
+            f"({self.distribution})"
+        )
+
+    def _repr_html_(self):
+        return self.to_frame()._repr_html_()
+
+    def to_frame(self):
+        """The test as a row of a data frame: "statistic", "df", "p_value", "p_value_chi2" and "distribution"."""
+        columns = {**self._asdict(), "p_value_chi2": self.p_value_chi2, "distribution": self.distribution}
+        return Table([columns], index=["larger against smaller"])
 
 
 def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000, random_state=0):

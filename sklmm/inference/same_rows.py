@@ -8,7 +8,7 @@ be found again anywhere. Products with a fixed sequence of numbers tell, last, w
 they are the same rows, whatever became of a column in the meantime.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -243,6 +243,25 @@ def _other_outcomes(one, other):
     if max(abs(mean - mean2), abs(sd - sd2)) > _SAME * sd + _ROUNDING * abs(mean):
         return f"means of {mean:.10g} and {mean2:.10g}, standard deviations of {sd:.10g} and {sd2:.10g}"
     return None
+
+
+def not_the_rows(signature, X, y, sample_weight, factors, offset=None):
+    """In words how rows differ from those of a signature; None if they do not, as far as can be seen.
+
+    Parameters
+    ----------
+    signature : RowSignature
+        Of the rows of a fit.
+    X, y, sample_weight, factors, offset
+        As in `row_signature`; factors that the fit had not are left out.
+    """
+    factors = {name: factor for name, factor in factors.items() if name in signature.factors}
+    signature = replace(signature, named=True)  # columns of arrays are in their places, too
+    again = row_signature(X, signature.names, True, y, sample_weight, factors, offset)
+    if (differ := _other_outcomes(signature, again)) is not None:
+        return f"their outcomes have {differ}"
+    verdict, what = compare_rows(signature, again)
+    return None if verdict in ("same", "unknown") else f"{listed(map(repr, what))} differ, or go with other outcomes"
 
 
 def check_rows(one, other, name, its):

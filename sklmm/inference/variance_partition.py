@@ -29,6 +29,7 @@ import pandas as pd
 from scipy import stats
 
 from sklmm.families import LOGIT
+from sklmm.inference.tables import Table
 
 R2 = namedtuple("R2", ["marginal", "conditional"])
 
@@ -58,6 +59,11 @@ class VariancePartition:
         """Variance of the error: of the latent one, pi^2 / 3 of the logit, 1 of the probit, pi^2 / 6 of cloglog; of a
         measured outcome the residual variance."""
         return self.family.latent_variance if self.measured is None else self.measured
+
+    def to_frame(self):
+        """A row a part ("fixed", each grouping factor, "residual"); columns "variance" and "share"."""
+        parts = pd.concat([pd.Series({"fixed": self.fixed}), self.random, pd.Series({"residual": self.residual})])
+        return Table({"variance": parts, "share": parts / parts.sum()})
 
     @property
     def icc(self):

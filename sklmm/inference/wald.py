@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import linalg, stats
 
 from sklmm.inference.hypotheses import equations, in_words, read_hypotheses
+from sklmm.inference.tables import Table
 from sklmm.messages import listed
 
 _RANK_TOLERANCE = 1e-10
@@ -59,7 +60,7 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
         """One row, the hypotheses; columns "statistic", "df", with F "df_resid", and "p_value"."""
         residual = {} if self.df_resid is None else {"df_resid": self.df_resid}
         values = {"statistic": self.statistic, "df": self.df, **residual, "p_value": self.p_value}
-        return pd.DataFrame(values, index=[", ".join(self.hypotheses)])
+        return Table(values, index=[", ".join(self.hypotheses)])
 
     def __repr__(self):
         residual = "" if self.df_resid is None else f", df_resid={self.df_resid!r}"
@@ -68,6 +69,9 @@ class WaldTest(namedtuple("WaldTest", ["statistic", "df", "p_value"])):
             f"WaldTest({tested}statistic={self.statistic!r}, df={self.df!r}{residual}, p_value={self.p_value!r}, "
             f"distribution={self.distribution!r})"
         )
+
+    def _repr_html_(self):
+        return self.to_frame()._repr_html_()
 
 
 def wald_table(names, coef, vcov, level=0.95, df=None, blank=None, ratio="odds ratio", right=0.0):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from sklmm.families import LOGIT
+from sklmm.inference.tables import Table
 from sklmm.reporting.displays.axes import axes_for, check_level, odds_ratio_ticks, percent
 
 
@@ -106,6 +107,20 @@ class CoefficientDisplay:
         if odds_ratios and ratio is None:
             families[-1].check_ratio("odds ratio")
         return cls(tables, level=level, ratio=ratio).plot(ax, odds_ratios=odds_ratios, **kwargs)
+
+    def to_frame(self):
+        """The numbers that are drawn.
+
+        Returns
+        -------
+        frame : Table
+            A row a coefficient, of several models a row a model and coefficient; columns "estimate", "lower" and
+            "upper", on the scale of the linear predictor.
+        """
+        tables = {label: table[["estimate", "lower", "upper"]] for label, table in self.tables.items()}
+        if list(tables) == [""]:
+            return Table(tables[""])
+        return Table(pd.concat(tables, names=["model", "coefficient"]))
 
     def plot(self, ax=None, *, odds_ratios=None, **kwargs):
         """Draw.

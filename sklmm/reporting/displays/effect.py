@@ -1,9 +1,11 @@
 """Predicted probability, or expected outcome, over one feature, with its confidence band."""
 
 import numpy as np
+import pandas as pd
 
 from sklmm.fitted import FittedLinear
 from sklmm.inference.estimability import warn_of_rows
+from sklmm.inference.tables import Table
 from sklmm.inference.wald import reference_distribution
 from sklmm.prediction.linear import NumberPredictor
 from sklmm.prediction.population import (
@@ -162,6 +164,23 @@ class EffectDisplay:
             curves = {level: curve(**{feature: values, by: [level] * len(values)}) for level in levels}
         words = {"ylabel": outcome_label(estimator), "of_classes": family.has_classes}
         return cls(feature, values, curves, by=by, level=level, **words).plot(ax, **kwargs)
+
+    def to_frame(self):
+        """The numbers that are drawn.
+
+        Returns
+        -------
+        frame : Table
+            A row a value of the feature, and of `by` where there is one; columns "probability" or "mean", "lower",
+            "upper".
+        """
+        tables = []
+        for level, curve in self.curves.items():
+            table = pd.DataFrame({self.feature: self.values, **curve})
+            if self.by is not None:
+                table.insert(0, self.by, level)
+            tables.append(table)
+        return Table(pd.concat(tables, ignore_index=True))
 
     def plot(self, ax=None, **kwargs):
         """Draw.

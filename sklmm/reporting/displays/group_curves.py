@@ -1,9 +1,11 @@
 """One curve a group over the population's."""
 
 import numpy as np
+import pandas as pd
 
 from sklmm.design.grouping import lookup_codes
 from sklmm.inference.estimability import warn_of_rows
+from sklmm.inference.tables import Table
 from sklmm.passes.threads import effective_threads
 from sklmm.prediction.linear import NumberPredictor
 from sklmm.prediction.predictor import Predictor, probabilities
@@ -177,6 +179,18 @@ class GroupCurvesDisplay:
             ylabel=outcome_label(estimator),
             of_classes=estimator._fitted.family.has_classes,
         ).plot(ax, **kwargs)
+
+    def to_frame(self):
+        """The numbers that are drawn.
+
+        Returns
+        -------
+        frame : Table
+            A row a value of the feature, which is the index; a column a group, and before them "population".
+        """
+        table = pd.DataFrame(self.curves.T, index=pd.Index(self.values, name=self.feature), columns=list(self.groups))
+        table.insert(0, "population", self.population)
+        return Table(table)
 
     def plot(self, ax=None, *, population_kw=None, **kwargs):
         """Draw.

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import stats
 
 from sklmm.diagnostics.normality import needs_rows, simulated_effects, standardised_effects
+from sklmm.inference.tables import Table
 from sklmm.reporting.displays.axes import axes_for, check_level, check_mixed, percent
 
 MOST_LABELS = 80  # beyond, the names of groups cannot be read
@@ -121,6 +122,23 @@ class RandomEffectsDisplay:
             level=level,
             simulated=simulated,
         ).plot(ax, kind=kind, **kwargs)
+
+    def to_frame(self):
+        """The numbers that are drawn.
+
+        Returns
+        -------
+        frame : Table
+            A row a level, from the lowest effect to the highest; columns "effect", the conditional mode, "sd", its
+            standard deviation, "lower" and "upper", the ends of the interval, and "standardised", what is drawn against
+            normal quantiles.
+        """
+        reach = check_level(self.level) * self.sd
+        standardised = standardised_effects(self.effects.to_numpy(), self.sd.to_numpy(), self.prior_sd)
+        if len(standardised) != len(self.effects):  # a variance of 0
+            standardised = np.nan
+        table = {"effect": self.effects, "sd": self.sd, "lower": self.effects - reach, "upper": self.effects + reach}
+        return Table(table).assign(standardised=standardised).sort_values("effect", kind="stable")
 
     def plot(self, ax=None, *, kind="caterpillar", **kwargs):
         """Draw.

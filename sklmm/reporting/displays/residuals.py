@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm.diagnostics.residuals import residuals_and_predictions, residuals_of_numbers
 from sklmm.fitted import FittedMixed
+from sklmm.inference.tables import Table
 from sklmm.reporting.displays.axes import axes_for, check_level, outcome_label, percent
 
 KINDS = ("qq", "predicted")
@@ -121,6 +122,19 @@ class ResidualsDisplay:
         residuals, mean = residuals[there], mean[there]
         words = {"distribution": stats.norm, "label": label, "predicted_label": outcome_label(estimator)}
         return cls(residuals.to_numpy(), mean, what=what, **words).plot(ax, kind=kind, **kwargs)
+
+    def to_frame(self):
+        """The numbers that are drawn.
+
+        Returns
+        -------
+        frame : Table
+            A row a residual; columns "predicted", "residual" and "quantile", where the residual should lie among the
+            others if the model is right.
+        """
+        n = self.residuals.size
+        quantile = self.distribution.ppf((stats.rankdata(self.residuals, method="ordinal") - 0.5) / n)
+        return Table({"predicted": self.predicted, "residual": self.residuals, "quantile": quantile})
 
     def plot(self, ax=None, *, kind="qq", level=0.95, **kwargs):
         """Draw.
