@@ -141,14 +141,13 @@ def predictions(model, X, at=None, by=None, predict_effects="marginal", level=0.
     """Averages of predictions at chosen values; see the estimators' `predictions`."""
     check_population_effects(predict_effects)
     level = check_level(level)
-    data = X
     X, sample_weight, offset = model._complete_rows(X, sample_weight, offset)
     variables = Variables(model, X, offset, sample_weight)
     at = {name: _values(variables, name, values) for name, values in (at or {}).items()}
     if np.prod([len(values) for values in at.values()], dtype=float) > MOST_CELLS:
         raise ValueError(f"at= has more than {MOST_CELLS:,} combinations of values")
     apart = [] if by is None else _names(by)
-    groups = _groups_of_rows(variables, X if X is not data else data, apart)
+    groups = _groups_of_rows(variables, X, apart)
     cells, rows = [], []
     for values in product(*at.values()):
         design, own_offset = variables.design(dict(zip(at, values, strict=True)))
