@@ -116,6 +116,7 @@ def residuals_and_predictions(
     n = rows.X.shape[0]
     lines = _lines(estimator, X, y, sample_weight)
     if lines is None:
+        _, y, _, _ = estimator._rows_with_outcomes(X, y, groups, sample_weight)  # a formula finds them in X
         counts = _counts(read_weights(weights_of_rows(estimator, X, sample_weight), n))
         mask = np.ones(n, dtype=bool) if counts is None else counts > 0
         successes = estimator._read_target(take_rows(one_dimensional(y, "y", n), mask))
