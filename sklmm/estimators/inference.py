@@ -312,9 +312,10 @@ class Inference:
         --------
         >>> from sklmm import GEELogisticRegression
         >>> from sklmm.datasets import load_contraception
-        >>> data = load_contraception(as_frame=True)
-        >>> model = GEELogisticRegression().fit(data.data, data.target, groups=data.groups)
-        >>> model.predictions(data.data, at={"urban": [0, 1]})  # doctest: +SKIP
+        >>> data = load_contraception(as_frame=True).frame
+        >>> model = GEELogisticRegression.from_formula("use ~ age + livch + urban", data, groups="district")
+        >>> model.predictions(data, at={"urban": ["N", "Y"]})["estimate"].round(3).to_list()
+        [0.338, 0.495]
         """
         check_is_fitted(self)
         return predictions(self, X, at, by, predict_effects, level, sample_weight, offset)
