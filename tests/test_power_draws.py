@@ -221,6 +221,33 @@ def test_studies_have_the_stated_effects():
     assert model.coef_[0] == pytest.approx(10.467, abs=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore::sklmm.exceptions.LaplaceWarning")
+@pytest.mark.parametrize("effects", [{}, {"sd_x1|group": 0.8, "cor_x1.intercept|group": -0.9}])
+def test_random_slopes_of_classes(effects):
+    """A large study finds the covariance of intercepts and slopes, of the fit or stated; the feature is far from 0."""
+    rng, group = np.random.default_rng(0), np.repeat(np.arange(60), 20)
+    X = rng.normal(size=(1200, 2)) + [0.0, 1.5]
+    eta = X[:, 0] + rng.normal(size=60)[group] + (rng.normal(size=60) - 0.5)[group] * X[:, 1]
+    y = rng.random(1200) < 1 / (1 + np.exp(-eta))
+    model = MixedLogisticRegression("1 + x1 | group").fit(X, y, groups=group)
+    seen = []
+
+    def test(fit, X, y, groups):
+        seen.append(fit.covariance_["group"].to_numpy())
+        return 0.5
+
+    arguments = dict(effects=effects, sizes={"group": [2000]}, n_simulations=1, random_state=0)
+    found = power(model, test, X, y, group, **arguments).parameters
+    assert found[list(effects)].to_dict() == pytest.approx(effects)
+    sd = found[["sd_intercept|group", "sd_x1|group"]].to_numpy()
+    covariance = np.outer(sd, sd)
+    covariance[0, 1] = covariance[1, 0] = sd.prod() * found["cor_x1.intercept|group"]
+    if not effects:
+        np.testing.assert_allclose(covariance, model.covariance_["group"], rtol=1e-9)
+    for at in (np.array([1.0, 0.0]), np.array([0.0, 1.0]), np.array([1.0, 1.5])):
+        assert at @ seen[0] @ at == pytest.approx(at @ covariance @ at, rel=0.15)
+
+
 # Doors and kinds of rows ---------------------------------------------------------------------------------------------
 
 

@@ -71,9 +71,10 @@ class Truth:
     sigma: float | None = None
 
     def thetas(self, factors):
-        """Entries of the covariance factors."""
-        covariances = (RelativeCovariance(factor.blocks) for factor in factors)
-        return [Lambda[cov.row, cov.col] for cov, Lambda in zip(covariances, self.lambdas, strict=True)]
+        """Entries of the covariance factors that are triangular: those of a fit, in the user's units, need not be."""
+        covariances = [RelativeCovariance(factor.blocks) for factor in factors]
+        pairs = zip(covariances, self.lambdas, strict=True)
+        return [cov.normal_form(Lambda)[cov.row, cov.col] for cov, Lambda in pairs]
 
 
 # How outcomes are drawn --------------------------------------------------------------------------------------------
