@@ -15,7 +15,7 @@ import warnings
 import joblib
 import numpy as np
 import pandas as pd
-from scipy.special import expit
+from scipy import special
 
 from sklmm import (
     GEELogisticRegression,
@@ -125,7 +125,7 @@ def one_factor(seed, kind, effects, n_groups=60, rows=20):
     at = -0.5 + 0.5 * frame["x"].to_numpy()
     eta = at + np.asarray(effects)[frame["f"].map("abcd".index)] + random.normal(size=n_groups)[groups]
     logistic = kind is not MixedLinearRegression
-    y = random.random(groups.size) < expit(eta) if logistic else eta + random.normal(size=groups.size)
+    y = random.random(groups.size) < special.expit(eta) if logistic else eta + random.normal(size=groups.size)
     frame = frame.assign(y=y * 1.0, g=groups)
     formula = "y ~ x + f" + ("" if kind is GEELogisticRegression else " + (1 | g)")
     options = {"groups": "g"} if kind is GEELogisticRegression else {}
@@ -134,7 +134,7 @@ def one_factor(seed, kind, effects, n_groups=60, rows=20):
         means = estimated_means(kind.from_formula(formula, frame, n_threads=1, **options), frame, "f")
     nodes, weights = np.polynomial.hermite_e.hermegauss(40) if logistic else ([0.0], [1.0])
     averages = [(at + effect)[:, None] + nodes for effect in effects]
-    averages = [((expit(each) if logistic else each) @ weights).mean() / np.sum(weights) for each in averages]
+    averages = [((special.expit(each) if logistic else each) @ weights).mean() / np.sum(weights) for each in averages]
     true = [averages[j] - averages[i] for i in range(4) for j in range(i + 1, 4)]
     alone = means.contrasts(adjust="none")
     return alone["lower"].le(true) & alone["upper"].ge(true), means.contrasts(adjust="tukey")["p_value"].min()

@@ -110,8 +110,8 @@ def estimated_means(
     >>> means = estimated_means(model, data, "livch")
     >>> means.to_frame()["estimate"].round(3).to_list()
     [0.203, 0.416, 0.477, 0.469]
-    >>> means.contrasts("reference")["risk_ratio"].round(2).to_dict()
-    {'1 - 0': 2.05, '2 - 0': 2.35, '3+ - 0': 2.32}
+    >>> means.contrasts("reference")["estimate"].round(2).to_dict()
+    {'1 - 0': 0.21, '2 - 0': 0.27, '3+ - 0': 0.27}
     """
     check_is_fitted(model)
     check_one_of("over", over, OVER)
