@@ -23,9 +23,9 @@ export PYTHONSAFEPATH := 1
 demo: $(VENV)/.package
 	$(VENV)/bin/python examples/contraception.py
 
-# As many processes as cores: threads that wait for each other must not keep the others from working.
+# As many processes as cores, and one thread each where a test asks for no number of threads.
 test: $(VENV)/.test
-	OMP_WAIT_POLICY=passive $(VENV)/bin/python -m pytest -n auto $(PYTEST)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(VENV)/bin/python -m pytest -n auto $(PYTEST)
 
 sanitize:
 	@PYTHON=$(PYTHON) .ci/sanitize

@@ -11,7 +11,7 @@ from robustness_judge import run
 from robustness_likelihood import LogLikelihood, Term
 from scipy.special import log_expit, logsumexp
 
-N_DESIGNS, CHUNK = {"one": 90, "slopes": 40, "nested": 40, "crossed": 20, "gee": 90}, 10
+N_DESIGNS, CHUNK = {"one": 90, "slopes": 40, "nested": 40, "crossed": 10, "gee": 90}, 10
 
 
 @pytest.mark.parametrize("kind, first", [(k, i) for k in KINDS for i in range(0, N_DESIGNS[k], CHUNK)])
