@@ -263,14 +263,15 @@ class Solver:
             return []
         if away.any() and not self.equations.separable():
             return []
-        spread = self.equations.spread(point.step)
-        return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]
+        return self._columns_along(point.step)
 
     def all_certain(self, point):
         """Columns that tell every row's outcome, if they do: a step may lead so far at once that no other follows."""
-        if not (self.equations.moves(point.beta) > 0.0).all():
-            return []
-        spread = self.equations.spread(point.beta)
+        return self._columns_along(point.beta) if (self.equations.moves(point.beta) > 0.0).all() else []
+
+    def _columns_along(self, direction):
+        """The columns (-1: the intercept) along which a direction moves rows apart."""
+        spread = self.equations.spread(direction)
         return np.flatnonzero(spread >= 0.3 * spread.max(initial=0.0)).tolist() or [-1]
 
     # The working correlation -------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from sklearn import get_config
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklmm.design.columns import (
@@ -198,11 +198,7 @@ class WithinBetween(TransformerMixin, BaseEstimator):
             If a split column would have the name of another column.
         """
         check_is_fitted(self)
-        names = column_names(self) if input_features is None else list(input_features)
-        if len(names) != self.n_features_in_:
-            raise ValueError(f"input_features has {len(names)} names, but X had {self.n_features_in_} columns at fit")
-        if input_features is not None and hasattr(self, "feature_names_in_") and names != list(self.feature_names_in_):
-            raise ValueError("input_features is not equal to feature_names_in_")
+        names = OneToOneFeatureMixin.get_feature_names_out(self, input_features)
         others, groups = [names[j] for j in self._others()], [names[j] for j in self.group_columns_]
         split = [f"{names[j]}_{part}" for j in self.columns_ for part in ("within", "between")]
         shared = set(split) & {*others, *groups}
