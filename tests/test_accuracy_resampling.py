@@ -1,6 +1,5 @@
 """Resampling of groups: against resamples whose rows are copied one by one, and against simulation."""
 
-import time
 import warnings
 
 import numpy as np
@@ -278,15 +277,6 @@ def test_expanded_equations_are_trusted_as_a_rule():
         calibration._exact = lambda count, solved=solved: solved.append(count) or np.nan
         assert np.isfinite(calibration(_counts(300, 200))).sum() == 200 - len(solved)
         assert len(solved) <= 4
-
-
-def test_is_fast_enough_for_reports():
-    """A tenth of the resamples of five estimators, with ten times the time that they take."""
-    y, eta, codes, rng = _data(n=1934, n_groups=60)
-    probabilities = {f"estimator {k}": expit(eta + 0.1 * k * rng.normal(size=len(eta))) for k in range(5)}
-    start = time.perf_counter()
-    resample_metrics(y, probabilities, codes, n_resamples=100, random_state=0)
-    assert time.perf_counter() - start < 2
 
 
 @pytest.mark.parametrize("n_groups", [1, 9])
