@@ -4,14 +4,17 @@ import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 from sklearn import get_config
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from sklmm.accuracy.kinds import CLASSES
-from sklmm.accuracy.unpooled import GroupDummies
-from sklmm.linear import MixedLinearRegression
+from sklmm.accuracy.unpooled import GroupDummies, PooledClassifier, Separate
+from sklmm.accuracy.unpooled_of_numbers import PooledRegressor
+from sklmm.gee import GEELogisticRegression
+from sklmm.linear import GEELinearRegression, MixedLinearRegression
 from sklmm.mixed import MixedLogisticRegression
 
 NAMES = {
@@ -22,6 +25,20 @@ NAMES = {
     "dummies": "a fixed effect for each group",
     "separate": "a regression for each group",
 }
+DEFAULT_ESTIMATORS = ("mixed", "gee", "pooled", "dummies", "separate")
+_ROWS_A_FEATURE = 10  # of a group, for a regression of its own to make sense
+PLAIN = "plain regression, as if there were no groups"
+_DESCRIPTIONS = (
+    (
+        (MixedLogisticRegression, MixedLinearRegression),
+        "mixed model: every group has a level of its own, and groups with few rows lean on all the others",
+    ),
+    ((GEELogisticRegression, GEELinearRegression), "marginal model (GEE): one prediction for all groups, on average"),
+    ((PooledClassifier, PooledRegressor), PLAIN),
+    (GroupDummies, "plain regression with a separate effect for every group"),
+    (Separate, "a plain regression of its own for every group"),
+)
+_EXPLAIN = (MixedLogisticRegression, MixedLinearRegression, GEELogisticRegression, GEELinearRegression)
 _OF_SEVERAL_FACTORS = (MixedLogisticRegression, MixedLinearRegression, GroupDummies)
 
 
@@ -71,6 +88,20 @@ class Candidate:
     sees_groups: bool = False
     predict_params: dict = field(default_factory=dict)
     fit_key: tuple = ()
+
+    @property
+    def can_explain(self):
+        """Whether it is a model of this package, which says what it found."""
+        return isinstance(self.estimator, _EXPLAIN) and not self.sees_groups
+
+    @property
+    def description(self):
+        """What it is, for readers of the report."""
+        estimator = self.estimator
+        if self.predict_params or getattr(estimator, "predict_effects", None) == "zero":
+            return "the mixed model's prediction for the typical group"
+        last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+        return next((text for kind, text in _DESCRIPTIONS if isinstance(last, kind)), type(last).__name__)
 
 
 def resolve_estimators(
@@ -124,6 +155,47 @@ def resolve_estimators(
         else:
             candidates.append(_other_candidate(label, estimator, groups_in_X, kind))
     return candidates
+
+
+def default_estimators(data):
+    """Names of the estimators of a report that names none, and a sentence on what is left out, or None.
+
+    Parameters
+    ----------
+    data : GroupedData
+
+    Returns
+    -------
+    names : tuple of str
+    left_out : str or None
+    """
+    return without_separate(DEFAULT_ESTIMATORS, data.codes, data.encoded.shape[1], data.factor)
+
+
+def without_separate(names, codes, n_features, factor):
+    """Names without "separate" where groups are too small for a regression of their own; and a sentence that says so.
+
+    Parameters
+    ----------
+    names : sequence of str
+    codes : ndarray of shape (n,)
+        Group of each row.
+    n_features : int
+    factor : str
+
+    Returns
+    -------
+    names : tuple of str
+    left_out : str or None
+    """
+    middle = float(np.median(np.unique(codes, return_counts=True)[1]))
+    if "separate" not in names or middle >= _ROWS_A_FEATURE * n_features:
+        return tuple(names), None
+    return tuple(name for name in names if name != "separate"), (
+        f"A regression for each group on its own (separate) is left out: half of the groups of {factor} have at most "
+        f"{middle:,.10g} rows, and {n_features:,} features ask for {_ROWS_A_FEATURE * n_features:,}. It is compared "
+        "where estimators= (--estimators) names it."
+    )
 
 
 def _free_name(name, taken):

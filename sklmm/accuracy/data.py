@@ -50,6 +50,8 @@ class GroupedData:
     lines : Lines or None
         Where y counts successes: which line each row is from.
     kind : Kind
+    name : str or None
+        What the outcome is called.
     """
 
     X: object
@@ -67,6 +69,7 @@ class GroupedData:
     offset: np.ndarray | None = None
     lines: Lines | None = None
     kind: Kind = CLASSES
+    name: str | None = None
 
     def weights_of(self, rows):
         """How many rows each of these counts for, None for one each."""
@@ -91,6 +94,19 @@ class GroupedData:
     def encoded(self):
         """The features as a data frame of floats, see `encode_features`."""
         return encode_features(self.features)
+
+    @property
+    def levels_of_encoded(self):
+        """Features of labels, for each level the column of `encoded` that indicates it; None for the reference."""
+        found = {}
+        for name, column in _as_frame(self.features).items():
+            if pd.api.types.is_numeric_dtype(column.dtype):  # truth values included
+                continue
+            _, levels = encode_groups(column, str(name))
+            if len(levels) > 1:
+                columns = [str(name)] if len(levels) == 2 else [f"{name}_{level}" for level in levels[1:]]
+                found[str(name)] = dict(zip(map(str, levels), [None, *columns], strict=True))
+        return found
 
 
 def read_data(
@@ -127,6 +143,7 @@ def read_data(
         raise ValueError("an accuracy report needs the target y")
     if trials is not None and not kind.has_classes:
         raise ValueError("trials are of classes, and this is a report of numbers")
+    name = getattr(y, "name", None)
     y = one_dimensional(y, "y", n_rows)
     weights = read_weights(sample_weight, n_rows)
     group_columns, given = _read_groups(X, names, groups, group_features)
@@ -151,7 +168,7 @@ def read_data(
         raise ValueError("sample_weight leaves rows of one class only; a classifier needs two classes")
     return GroupedData(
         X, group_columns, offset_column, np.asarray(y), target, classes, frame, factor, codes, levels, time, weights,
-        offset, lines, kind,
+        offset, lines, kind, name if isinstance(name, str) else None,
     )  # fmt: skip
 
 

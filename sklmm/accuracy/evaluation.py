@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
@@ -29,8 +30,8 @@ class Evaluation:
     predictions : dict of scenario -> dict of estimator -> ndarray
         For the tested rows of the scenario, fold by fold; see `Kind.predict`.
     times : DataFrame
-        A row for each estimator, scenario and fold, with "fit_time" and "predict_time" in seconds. A fit that serves
-        several of them is in each.
+        A row for each estimator, scenario and fold, with "fit_time" and "predict_time" in seconds, and "converged":
+        whether the fit gave no `ConvergenceWarning`. A fit that serves several of them is in each.
     warnings : list of (str, type, str)
         Estimator, category and text of each kind of warning that fits or predictions gave, with the number of fits.
     """
@@ -40,7 +41,7 @@ class Evaluation:
     warnings: list
 
 
-def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
+def evaluate(data, plan, candidates, *, n_jobs=None, progress=None):
     """Fit every candidate on every training fold, and predict the rows tested.
 
     Parameters
@@ -50,8 +51,8 @@ def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
     candidates : list of Candidate
     n_jobs : int or None
         Number of processes, as in scikit-learn. Results do not depend on it.
-    verbose : int
-        1 prints a line for each fit.
+    progress : Progress, optional
+        Is told of each fit.
 
     Returns
     -------
@@ -73,13 +74,9 @@ def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
     for done, (found, messages) in enumerate(results, start=1):
         records += found
         caught += messages
-        if verbose:
+        if progress is not None:
             group, folds = tasks[done - 1]
-            print(
-                f"[accuracy_report] {done} of {len(tasks)} fits: {group[0].name}, {folds[0][0]}, fold "
-                f"{folds[0][1].number}, {found[0]['fit_time']:.2f} s",
-                flush=True,
-            )
+            progress(done, len(tasks), f"fits: {group[0].name}, {folds[0][0]}, fold {folds[0][1].number}")
     by_key = {(r["estimator"], r["scenario"], r["fold"]): r for r in records}
     predictions, times = {}, []
     for scenario in plan:
@@ -89,6 +86,31 @@ def evaluate(data, plan, candidates, *, n_jobs=None, verbose=0):
             of_scenario[candidate.name] = np.concatenate([part.pop("predicted") for part in parts])
             times += parts
     return Evaluation(predictions, pd.DataFrame(times), _summarised(caught, tasks))
+
+
+def fit_to_all(candidate, data):
+    """A candidate fitted to all rows.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    data : GroupedData
+
+    Returns
+    -------
+    estimator : fitted estimator
+    X : frame or array
+        The rows, as it was given them.
+    offset, weights : ndarray or None
+        Of the rows.
+    """
+    inputs = _Inputs.of(candidate, data)
+    X, y, by_row = inputs.of_fit(np.arange(len(data.target)))
+    estimator = clone(candidate.estimator)
+    if candidate.fit_key[0] == "known" and "cov_type" in estimator.get_params():
+        estimator.set_params(cov_type="robust")  # predictions needed none
+    estimator.fit(X, y, **_params_of_fit(candidate, by_row))
+    return estimator, X, by_row["offset"], by_row["sample_weight"]
 
 
 def _by_fit(candidates):
@@ -254,6 +276,8 @@ def _fit_and_predict(candidates, folds, inputs):
         if first.sees_groups:
             what += " (It sees X with its grouping columns; where these are in its way, pass groups= in their place.)"
         raise kind(f"estimator {name!r}, {scenario}, fold {fold.number}: {what}") from error
+    converged = not any(issubclass(message.category, ConvergenceWarning) for message in caught)
+    records = [record | {"converged": converged} for record in records]
     first_texts = {message.category: str(message.message) for message in reversed(caught)}
     return records, [(first.name, category, text) for category, text in first_texts.items()]
 

@@ -36,6 +36,8 @@ class Metric:
         Whether it is not defined where all outcomes are alike.
     leads : bool
         Whether it is the one by which estimators are ranked, if a report has it.
+    first : bool
+        Whether pages show it before others, which are folded.
     grows_by_noise : bool
         Whether resamples have larger values than the rows they are made of. Intervals are then moved to have the
         estimate for the mean of what they are made of.
@@ -49,7 +51,7 @@ class Metric:
 
     name = better = meaning = target = None
     bounds = (0.0, 1.0)
-    needs_both = leads = grows_by_noise = in_units = False
+    needs_both = leads = first = grows_by_noise = in_units = False
     decimals, in_words = (2, 4), ".4f"
 
     @property
@@ -105,7 +107,7 @@ class MeanOfRows(Metric):
 
 
 class LogLoss(MeanOfRows):
-    name, better, bounds, leads = "log loss", "lower", (0.0, np.inf), True
+    name, better, bounds, leads, first = "log loss", "lower", (0.0, np.inf), True, True
     meaning = "Mean of -log(probability given to what happened): punishes bold errors."
 
     def of_rows(self, rows):
@@ -128,7 +130,7 @@ class Brier(MeanOfRows):
 
 
 class RocAuc(Metric):
-    name, better, needs_both = "ROC AUC", "higher", True
+    name, better, needs_both, first = "ROC AUC", "higher", True, True
     meaning = (
         "Share of pairs of rows with different outcomes whose probabilities are in the right order; 0.5 is chance."
     )
@@ -141,7 +143,7 @@ class RocAuc(Metric):
 
 
 class AucWithinGroups(Metric):
-    name, better, needs_both = "AUC within groups", "higher", True
+    name, better, needs_both, first = "AUC within groups", "higher", True, True
     meaning = (
         "The same of pairs of rows of one group and one fold of cross-validation: who in a group is likelier. All "
         "such pairs count alike."
@@ -245,7 +247,8 @@ class SlopeOfCalibration(Metric):
         What they are called.
     """
 
-    name, target, better, bounds, needs_both = "calibration slope", 1.0, "nearer", (-np.inf, np.inf), True
+    name, target, better, bounds = "calibration slope", 1.0, "nearer", (-np.inf, np.inf)
+    needs_both = first = True
     predictions = None
 
     def says(self, table):

@@ -20,7 +20,7 @@ class _InUnits(MeanOfRows):
 
 
 class Rmse(_InUnits):
-    name, leads = "RMSE", True
+    name, leads, first = "RMSE", True, True
     meaning = "Root of the mean squared difference of prediction and outcome, in the outcome's units."
 
     def of_rows(self, rows):
@@ -34,7 +34,8 @@ class Rmse(_InUnits):
 
 
 class Mae(_InUnits):
-    name, meaning = "MAE", "Mean absolute difference of prediction and outcome, in the outcome's units."
+    name, first = "MAE", True
+    meaning = "Mean absolute difference of prediction and outcome, in the outcome's units."
 
     def each(self, rows):
         return np.abs(rows.y - rows.p)
@@ -77,7 +78,7 @@ class _Explained(Metric):
 
 
 class R2(_Explained):
-    name, whose = "R2", "these outcomes"
+    name, whose, first = "R2", "these outcomes", True
     meaning = "Share of the outcomes' variance that predictions explain; 0 is predicting the mean of the rows tested."
 
     def of_rows(self, rows):

@@ -1,28 +1,24 @@
-"""accuracy_report: how well estimators predict for new and for known groups, and the object that says so."""
+"""accuracy_report: how well estimators predict for new and for known groups."""
 
 import warnings
-from functools import cached_property
 from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-from sklmm.accuracy import plots
-from sklmm.accuracy.baselines import resolve_estimators
+from sklmm.accuracy.baselines import DEFAULT_ESTIMATORS, default_estimators, resolve_estimators
 from sklmm.accuracy.data import read_data
 from sklmm.accuracy.evaluation import evaluate
-from sklmm.accuracy.html import report_html
-from sklmm.accuracy.kinds import KINDS, kind_of
+from sklmm.accuracy.kinds import kind_of
 from sklmm.accuracy.metrics import metric_columns
+from sklmm.accuracy.progress import Progress
+from sklmm.accuracy.ranking import rank
 from sklmm.accuracy.resampling import resample_metrics
+from sklmm.accuracy.result import AccuracyReport
 from sklmm.accuracy.scenarios import plan_scenarios
-from sklmm.accuracy.text import notes_on_rows, notes_on_warnings, report_document
 from sklmm.design.outcomes import event_of
 from sklmm.messages import warn
-from sklmm.reporting import rendering
-
-DEFAULT_ESTIMATORS = ("mixed", "gee", "pooled", "dummies", "separate")
 
 
 def accuracy_report(
@@ -74,7 +70,8 @@ def accuracy_report(
           on slopes of standardised features and 10 on the intercept; unknown groups get the pooled model. Of numbers
           these priors are in units of the residual's standard deviation.
 
-        None is all but the second. The first in the list is the one that others are compared with. For those known by
+        None is all but the second, and without the last one where groups are small: the median of their rows below
+        ten a feature. The first in the list is the one that others are compared with. For those known by
         name, columns of strings or categories become indicators (a column of two categories keeps its name).
     X : {array-like, dataframe} of shape (n_samples, n_features)
     y : array-like of shape (n_samples,)
@@ -150,7 +147,7 @@ def accuracy_report(
         Decides the folds and the resampling. Pass an int for the same report in every call. Folds of a scenario do not
         depend on the other arguments, nor on the estimators.
     verbose : int, default=0
-        1 prints a line for each fit.
+        1 shows a line of progress.
 
     Returns
     -------
@@ -208,9 +205,10 @@ def accuracy_report(
     )
     if kind.has_classes:
         event_of(data.classes, positive)
+    default, left_out = (DEFAULT_ESTIMATORS, None) if estimators is not None else default_estimators(data)
     candidates = resolve_estimators(
-        DEFAULT_ESTIMATORS if estimators is None else estimators, group_features is not None, random_effects, link,
-        positive, kind,
+        default if estimators is None else estimators, group_features is not None, random_effects, link, positive,
+        kind,
     )  # fmt: skip
     folds_seed, resampling_seed = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=2)
     plan = plan_scenarios(
@@ -227,11 +225,12 @@ def accuracy_report(
         lines=data.lines,
         has_classes=kind.has_classes,
     )
-    evaluation = evaluate(data, plan, candidates, n_jobs=n_jobs, verbose=verbose)
+    progress = Progress(verbose, "accuracy_report")
+    evaluation = evaluate(data, plan, candidates, n_jobs=n_jobs, progress=progress)
     for name, category, text in evaluation.warnings:
         warn(f"estimator {name!r}, {text}", category)
 
-    summary = []
+    summary, ranking = [], []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for scenario in plan:
@@ -247,22 +246,32 @@ def accuracy_report(
                 random_state=int(resampling_seed),
                 folds=scenario.fold_numbers,
                 kind=kind,
+                progress=lambda done, name=scenario.name: progress(done, n_resamples, f"resamples of groups: {name}"),
             )
             table.insert(0, "scenario", scenario.name)
             summary.append(table)
+            table = rank(
+                data, scenario, evaluation.predictions[scenario.name], names, n_resamples=n_resamples, level=level,
+                random_state=int(resampling_seed),
+            )  # fmt: skip
+            table.insert(0, "scenario", scenario.name)
+            ranking.append(table)
     of_resampling = {str(message.message): message.category for message in caught}  # each once, not by scenario
     for text, category in of_resampling.items():
         warn(text, category)
     return AccuracyReport(
         data=data,
         plan=plan,
+        candidates=candidates,
         evaluation=evaluation,
         summary=pd.concat(summary, ignore_index=True),
+        ranking=pd.concat(ranking, ignore_index=True),
         metrics=names,
         threshold=threshold,
         level=level,
         n_resamples=n_resamples,
-        notes=[f"{text[0].upper()}{text[1:]}." for text in of_resampling],
+        update_rows=update_rows,
+        notes=[*([] if left_out is None else [left_out]), *(f"{text[0].upper()}{text[1:]}." for text in of_resampling)],
     )
 
 
@@ -275,204 +284,3 @@ def _check_settings(metrics, threshold, level, n_resamples, kind):
     if not isinstance(n_resamples, Integral) or isinstance(n_resamples, bool) or n_resamples < 2:
         raise ValueError(f"n_resamples must be an integer >= 2, got {n_resamples!r}")
     return columns
-
-
-class AccuracyReport:
-    """How well estimators predict, by scenario: ``print`` it, or take its tables. Made by `accuracy_report`.
-
-    Attributes
-    ----------
-    summary : DataFrame
-        A row for each scenario, estimator and metric: "estimate", "std_error", "lower", "upper", and of the difference
-        to the first estimator "difference", "difference_std_error", "difference_lower", "difference_upper".
-    scores : DataFrame
-        A row for each estimator, scenario and fold: "n_train", "n_test" (rows, or lines of counts), "fit_time",
-        "predict_time" (seconds), and a column for each metric.
-    predictions : DataFrame
-        A row for each estimator, scenario and tested row: "estimator", "scenario", "fold", "row" (position in X),
-        "group" (of `factor`), "y" (1 for the second class), "probability" (of the second class); and "weight", if there
-        was a `sample_weight`. Of numbers "prediction", "lower", "upper" (of 90 % intervals, or NaN) in place of
-        "probability". Of counts two for each tested line, one for its successes and one for the others, with
-        "line" in place of "row", and "weight" the numbers of trials.
-    estimators : list of str
-    scenarios : list of str
-    metrics : list of str
-        Columns of `scores`, and values of "metric" in `summary`.
-    kind : {"classes", "numbers"}
-    classes : ndarray of shape (2,), or None of numbers
-    factor : str
-        The grouping factor that is split by.
-    level : float
-        Confidence level of the intervals.
-    threshold : float
-    n_resamples : int
-    unit : {"row", "line"}
-        What a row of X is: a line if there were `trials`.
-    warnings : list of (str, type, str)
-        What estimators warned of: the estimator, the kind of warning, and its text with the number of fits.
-    notes : list of str
-        What a reader should know of the rows tested and of warnings; shown below the tables.
-    """
-
-    def __init__(self, *, data, plan, evaluation, summary, metrics, threshold, level, n_resamples, notes=()):
-        self.summary = summary
-        self.scenarios = [scenario.name for scenario in plan]
-        self.estimators = list(evaluation.predictions[self.scenarios[0]])
-        self.metrics = metrics
-        self.kind, self.classes = data.kind.name, data.classes
-        self.factor = data.factor
-        self.threshold, self.level, self.n_resamples = threshold, level, n_resamples
-        self.warnings = evaluation.warnings
-        self.unit = "row" if data.lines is None else "line"
-        self.notes = [*notes_on_rows(plan, data.factor, self.unit), *notes, *notes_on_warnings(evaluation.warnings)]
-        # No features: what was predicted for whom is enough for every table and picture.
-        self._plan, self._predictions, self._times = plan, evaluation.predictions, evaluation.times
-        self._target, self._codes, self._levels, self._weights = data.target, data.codes, data.levels, data.weights
-        self._lines = None if data.lines is None else data.lines.of_row
-
-    @cached_property
-    def predictions(self):
-        """A row for each estimator, scenario and tested row."""
-        parts, of_kind = [], KINDS[self.kind]
-        for scenario in self._plan:
-            rows = scenario.rows
-            for name, predicted in self._predictions[scenario.name].items():
-                parts.append(
-                    {
-                        "estimator": np.full(len(rows), self.estimators.index(name), dtype=np.int16),
-                        "scenario": np.full(len(rows), self.scenarios.index(scenario.name), dtype=np.int16),
-                        "fold": scenario.fold_numbers,
-                        self.unit: rows if self._lines is None else self._lines[rows],
-                        "group": self._codes[rows],
-                        "y": self._target[rows],
-                        **dict(zip(of_kind.columns, np.atleast_2d(predicted.T), strict=True)),
-                    }
-                )
-                if self._weights is not None:
-                    parts[-1]["weight"] = self._weights[rows]
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        for name, levels in (("estimator", self.estimators), ("scenario", self.scenarios), ("group", self._levels)):
-            columns[name] = pd.Categorical.from_codes(columns[name], categories=levels)
-        return pd.DataFrame(columns)
-
-    @cached_property
-    def scores(self):
-        """A row for each estimator, scenario and fold, with the metrics of that fold's rows."""
-        found = []
-        for scenario in self._plan:
-            rows, numbers = scenario.rows, scenario.fold_numbers
-            for name, predicted in self._predictions[scenario.name].items():
-                for fold in scenario.folds:
-                    here = numbers == fold.number
-                    values = KINDS[self.kind].compute(
-                        self._target[rows[here]],
-                        predicted[here],
-                        self._codes[rows[here]],
-                        None if self._weights is None else self._weights[rows[here]],
-                        metrics=self.metrics,
-                        threshold=self.threshold,
-                    )
-                    found.append({"estimator": name, "scenario": scenario.name, "fold": fold.number, **dict(values)})
-        return self._times.merge(pd.DataFrame(found), on=["estimator", "scenario", "fold"], validate="one_to_one")
-
-    # What it says -------------------------------------------------------------------------------------------
-
-    def __str__(self):
-        return rendering.to_text(report_document(self))
-
-    __repr__ = __str__
-
-    def _repr_html_(self):
-        return rendering.to_html(report_document(self))
-
-    def to_markdown(self):
-        """The report in GitHub's Markdown."""
-        return rendering.to_markdown(report_document(self))
-
-    def to_latex(self):
-        """The tables as LaTeX `tabular`s; no packages needed."""
-        return rendering.to_latex(report_document(self))
-
-    # Pictures and pages -------------------------------------------------------------------------------------
-
-    def plot_roc(self, scenario=None, ax=None, **options):
-        """Receiver operating characteristic of each classifier. Needs matplotlib.
-
-        Parameters
-        ----------
-        scenario : str or list of str, default=None
-            None: all, side by side.
-        ax : matplotlib Axes or sequence of them, default=None
-            One a scenario. None makes a figure.
-        **options
-            Of `sklmm.accuracy.plots.plot_roc`.
-
-        Returns
-        -------
-        ax : matplotlib Axes, or ndarray of Axes for several panels
-        """
-        return plots.plot_roc(self, scenario=scenario, ax=ax, **options)
-
-    def plot_predicted(self, scenario=None, ax=None, **options):
-        """Outcomes over predictions, of numbers, a panel an estimator and scenario. Needs matplotlib.
-
-        Parameters
-        ----------
-        scenario : str or list of str, default=None
-            None: all, side by side.
-        ax : matplotlib Axes or array of them, default=None
-            One an estimator and scenario, scenarios varying fastest. None makes a figure.
-        **options
-            Of `sklmm.accuracy.plots.plot_predicted`.
-
-        Returns
-        -------
-        ax : matplotlib Axes, or ndarray of Axes for several panels
-        """
-        return plots.plot_predicted(self, scenario=scenario, ax=ax, **options)
-
-    def plot_calibration(self, scenario=None, ax=None, **options):
-        """Calibration curve of each estimator. Needs matplotlib.
-
-        Parameters
-        ----------
-        scenario, ax
-            As in `plot_roc`.
-        **options
-            Of `sklmm.accuracy.plots.plot_calibration`.
-
-        Returns
-        -------
-        ax : matplotlib Axes, or ndarray of Axes for several panels
-        """
-        return plots.plot_calibration(self, scenario=scenario, ax=ax, **options)
-
-    def plot_comparison(self, metric=None, scenario=None, ax=None, **options):
-        """Metrics of each estimator, or their differences to the first, with intervals. Needs matplotlib.
-
-        Parameters
-        ----------
-        metric : str or list of str, default=None
-            None: the one that estimators are ranked by, the log loss or the RMSE if the report has it.
-        scenario, ax
-            As in `plot_roc`.
-        **options
-            Of `sklmm.accuracy.plots.plot_comparison`.
-
-        Returns
-        -------
-        ax : matplotlib Axes, or ndarray of Axes for several panels
-        """
-        return plots.plot_comparison(self, metric=metric, scenario=scenario, ax=ax, **options)
-
-    def save_html(self, path, title="Predictive accuracy"):
-        """Write tables and pictures to one self-contained HTML file. Needs matplotlib.
-
-        Parameters
-        ----------
-        path : str or path-like
-        title : str, default="Predictive accuracy"
-        """
-        page = report_html(self, title=title)
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(page)

@@ -53,6 +53,7 @@ def resample_metrics(
     level=0.95,
     random_state=None,
     kind=CLASSES,
+    progress=None,
 ):
     """Metrics of several estimators on the same rows, with standard errors, intervals and differences to the first.
 
@@ -73,6 +74,8 @@ def resample_metrics(
         Confidence level of the intervals.
     random_state : int, RandomState instance or None
         The resamples depend on it and on the number of groups only: they are the same for every estimator.
+    progress : callable, optional
+        Is told how many resamples are done, after some of them.
 
     Returns
     -------
@@ -140,6 +143,8 @@ def resample_metrics(
         for rows, counts in _draw(n_groups, n_resamples, random_state):
             for name, metrics_of in of_counts.items():
                 resampled[name][rows] = metrics_of(counts)
+            if progress is not None:
+                progress(int(rows[-1]) + 1)
 
     first, in_units = next(iter(predictions)), [metric_of(column, kind.metrics).in_units for column in columns]
     tables = []

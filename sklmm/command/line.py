@@ -58,7 +58,6 @@ def main(argv=None):
     if options.command is None:
         parser.print_help()
         return 0
-    options.estimators = options.estimators or list(ESTIMATORS[:-1])
     options.scenarios = options.scenarios or list(SCENARIOS[:-1])
     # Only now: help should not wait for scikit-learn.
     from sklmm.command.report import Log, report
@@ -150,7 +149,8 @@ def _add_models(group):
     text += "there are --trials)"
     group.add_argument("--correlation", choices=CORRELATIONS, metavar="NAME", help=text)
     names = ", ".join(f"'{name}'" if " " in name else name for name in ESTIMATORS)
-    text = f"models to compare: {names}; differences are to the first (default: all but the last)"
+    text = f"models to compare: {names}; differences are to the first (default: all but the last, and "
+    text += "without 'separate' where groups have few rows)"
     group.add_argument("--estimators", nargs="+", action="extend", choices=ESTIMATORS, metavar="NAME", help=text)
     names = ", ".join(name.replace(" ", "-") for name in SCENARIOS)
     text = f"what is predicted: {names} (default: all but the last)"

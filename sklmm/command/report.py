@@ -8,8 +8,10 @@ import warnings
 from dataclasses import fields
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 
+from sklmm.accuracy.baselines import DEFAULT_ESTIMATORS, without_separate
 from sklmm.accuracy.html import report_html
 from sklmm.accuracy.report import accuracy_report
 from sklmm.command.table_encoding import read_clustered_table
@@ -26,6 +28,7 @@ from sklmm.exceptions import (
 from sklmm.gee import GEELogisticRegression
 from sklmm.linear import GEELinearRegression, MixedLinearRegression
 from sklmm.mixed import MixedLogisticRegression
+from sklmm.reporting.findings import Findings, Outcome
 from sklmm.reporting.rendering import to_html, to_text
 
 # Warnings that a summary repeats in its own words.
@@ -78,39 +81,62 @@ def report(options, log):
     )
     for note in table.notes:
         log(f"note: {note}")
-    texts, sections = [to_text(table.description)], [("Data", to_html(table.description))]
+    texts, findings, summaries = [to_text(table.description)], {}, {}
 
     mixed, gee = _models(table, options)
     data, groups, times = _rows(table)
-    outcome = options.target
-    if table.trials is not None:
-        outcome = f"probability of success in a trial: {options.target} of {options.trials}"
-    elif table.kind == "classes":
-        other, one = map(repr, table.labels)
-        outcome = f"probability of {options.target} = {one} (against {other})"
+    words, outcome = _outcome(table, options)
     for name, model, more in (
         ("mixed model", mixed, {"groups": groups}),
         ("GEE", gee, {"groups": groups.iloc[:, 0], "time": times}),
     ):
-        summary = _fit(name, model, data | more, outcome, log)
+        summary = _fit(name, model, data | more, words, log)
         texts.append(str(summary))
-        sections.append((name[:1].upper() + name[1:], summary._repr_html_()))
+        title = name[:1].upper() + name[1:]
+        summaries[title] = summary._repr_html_()
+        if options.out is not None:
+            log(f"reading the {name}")
+            rows = {key: data[key] for key in ("offset", "sample_weight")}
+            findings[title] = Findings(model, data["X"], outcome, factors=table.factors, **rows)
     accuracy = None
     if options.cv:
+        names, left_out = options.estimators, None
+        if names is None:
+            names, left_out = without_separate(
+                DEFAULT_ESTIMATORS, pd.factorize(groups.iloc[:, 0])[0], table.X.shape[1], options.groups[0]
+            )
         as_asked_for = {
             "mixed": mixed,
             "mixed, u = 0": clone(mixed).set_params(predict_effects="zero"),
             # predictions need no covariance, and the robust one warns in small folds
             "gee": clone(gee).set_params(cov_type="naive"),
         }
-        estimators = {name: as_asked_for.get(name, name) for name in options.estimators}
+        estimators = {name: as_asked_for.get(name, name) for name in names}
         accuracy = _measure(estimators, table, options, log)
+        if left_out is not None:
+            accuracy.notes.insert(0, left_out)
         texts.append(str(accuracy))
     if options.out is not None:
         log(f"writing {options.out}")
         title = f"{options.target} by {', '.join(options.groups)}"
-        _write(options.out, report_html(accuracy, title=title, sections_before=sections))
+        about = f"{plural(len(table.y), 'row')}. " + ". ".join(value for _, value in table.description.facts[1:3]) + "."
+        page = report_html(
+            accuracy, title, about=about, findings=findings, models=summaries, data=to_html(table.description)
+        )
+        _write(options.out, page)
     return "\n\n\n".join(texts)
+
+
+def _outcome(table, options):
+    """What is predicted, for summaries and for sentences."""
+    target = options.target
+    if table.trials is not None:
+        words = f"probability of success in a trial: {target} of {options.trials}"
+        return words, Outcome(target, f"a success ({target})")
+    if table.kind == "numbers":
+        return target, Outcome(target, None)
+    other, one = map(repr, table.labels)
+    return f"probability of {target} = {one} (against {other})", Outcome(target, f"{target} = {one}")
 
 
 def _models(table, options):
@@ -165,8 +191,9 @@ def _measure(estimators, table, options, log):
         warnings.simplefilter("always")
         try:
             accuracy = accuracy_report(
-                estimators, table.X, table.y, groups=table.groups, time=table.time, sample_weight=table.sample_weight,
-                offset=table.offset, trials=table.trials, random_effects=table.random_effects,
+                estimators, table.X, pd.Series(table.y, name=options.target), groups=table.groups, time=table.time,
+                sample_weight=table.sample_weight, offset=table.offset, trials=table.trials,
+                random_effects=table.random_effects,
                 split_by=options.groups[0], cv=options.cv, scenarios=options.scenarios,
                 update_rows=options.update_rows, n_jobs=options.n_jobs, random_state=options.random_state,
                 kind=table.kind, verbose=0 if options.quiet else 1,

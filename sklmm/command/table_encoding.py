@@ -3,7 +3,7 @@
 Columns of labels become contrasts with their first level, "column[level]"; columns of numbers stay what they are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -40,6 +40,8 @@ class ClusteredTable:
         What was read, for people.
     notes : list of str
         What was left out or taken otherwise than a user may expect.
+    factors : dict of str -> dict of str -> str or None
+        Features of labels: for each level its contrast's column, None for the first.
     """
 
     X: pd.DataFrame
@@ -53,6 +55,7 @@ class ClusteredTable:
     notes: list
     offset: np.ndarray | None = None
     trials: np.ndarray | None = None
+    factors: dict = field(default_factory=dict)
 
     @property
     def kind(self):
@@ -158,6 +161,10 @@ def read_clustered_table(file, roles, *, kind=None, positive=None, drop_missing=
         notes=notes,
         offset=offset,
         trials=trials,
+        factors={
+            name: {level: f"{name}[{level}]" if k else None for k, level in enumerate(found)}
+            for name, found in levels.items()
+        },
     )
     table.description = _describe(file, roles, table, levels, frame, n_read, time_unit)
     return table

@@ -119,6 +119,15 @@ def probability_and_gradient(estimator, X, effects="marginal", offset=None):
     return p, linked, np.column_stack([first[:, None] * design, 0.5 * second[:, None] * moves])
 
 
+def effect_variances(estimator, X):
+    """The variance of each grouping factor's random effects in the linear predictor, an array by row."""
+    X = np.asarray(X, dtype=np.float64)
+    return {
+        factor.name: np.sum((factor.units.design(X) @ factor.units.Lambda) ** 2, axis=1)
+        for factor in estimator._fitted.factors
+    }
+
+
 def delta_errors(gradient, vcov):
     """Standard errors of quantities with these gradients, (n, n_params)."""
     variance = np.einsum("ij,jk,ik->i", gradient, vcov, gradient)

@@ -60,15 +60,25 @@ class Report:
         return pd.DataFrame(pairs, columns=["section", "sentence"])
 
 
-def report_of(estimator, level=0.95):
-    """The report of a fitted model; see the estimators' `report`."""
+def report_of(estimator, level=0.95, outcome=None, factors=None):
+    """The report of a fitted model; see the estimators' `report`.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    level : float, default=0.95
+    outcome : Outcome, default=None
+        What is predicted, where the model itself does not know it: a fit to 0 and 1 that stand for labels.
+    factors : dict, default=None
+        Features that columns of indicators stand for, see `Comparisons`.
+    """
     level = check_level(level)
-    sections = {"What was fitted": list(_model(estimator))}
+    sections = {"What was fitted": list(_model(estimator, outcome))}
     if not estimator.converged_:
         why = estimator.fit_report_.verdict.strip() or "the iterations stopped early"
         sections["Effects"] = [f"The fit did not converge ({why}): no effect of it can be reported."]
     else:
-        sections["Effects"] = effects_in_words(estimator, level)
+        sections["Effects"] = effects_in_words(estimator, level, outcome, factors)
         if isinstance(estimator._fitted, FittedMarginal):
             sections["Rows of one group"] = list(_working(estimator))
         elif estimator._fitted.factors:
@@ -82,7 +92,7 @@ def report_of(estimator, level=0.95):
 # What was fitted -------------------------------------------------------------------------------------------------
 
 
-def _model(estimator):
+def _model(estimator, outcome):
     fitted = estimator._fitted
     family, marginal = fitted.family, isinstance(fitted, FittedMarginal)
     regression = family.regression if family.has_classes else "linear regression"
@@ -99,7 +109,9 @@ def _model(estimator):
         other, event = (shown_label(estimator.classes_[at]) for at in (1 - fitted.event, fitted.event))
         share = fitted.row_signature.share
         share = share if fitted.event else 1 - share
-        if fitted.formula is not None and fitted.formula.is_counts:
+        if outcome is not None:
+            what = f"that there is {outcome.event}"
+        elif fitted.formula is not None and fitted.formula.is_counts:
             what = f"a success, as counted by {fitted.formula.response}"
         else:
             name = "the outcome" if fitted.formula is None else fitted.formula.response
@@ -107,7 +119,8 @@ def _model(estimator):
         yield f"The event is {what}; it happened in {100 * share:.3g} % of the rows."
     else:
         mean, sd = fitted.row_signature.outcome
-        called = "The outcome" if fitted.formula is None else f"The outcome, {fitted.formula.response},"
+        name = outcome.name if outcome is not None else None if fitted.formula is None else fitted.formula.response
+        called = "The outcome" if name is None else f"The outcome, {name},"
         yield f"{called} has the mean {mean:.4g} and the standard deviation {sd:.4g}."
     yield from _how(estimator, counts)
     if (offset := _offset(estimator)) is not None:

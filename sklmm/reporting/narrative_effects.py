@@ -10,7 +10,7 @@ from sklmm.messages import joined, shown_label
 _MOST = 40  # coefficients; a reader of more wants a table
 
 
-def effects_in_words(estimator, level):
+def effects_in_words(estimator, level, outcome=None, factors=None):
     """Sentences on the coefficients of a fit that converged.
 
     Parameters
@@ -18,6 +18,8 @@ def effects_in_words(estimator, level):
     estimator : fitted estimator
     level : float
         Of the intervals.
+    outcome, factors
+        As in `report_of`.
 
     Returns
     -------
@@ -31,9 +33,9 @@ def effects_in_words(estimator, level):
     table = wald_table(names, coef, vcov, level, df=estimator._inference_df(), blank=blank, ratio=None)
     if len(names) == int(fitted.fit_intercept):
         return [_typical(estimator, table.iloc[0], level)]
-    write = _Writer(family, fitted, level)
+    write = _Writer(family, fitted, level, outcome)
     sentences = [_introduction(estimator, level)]
-    told = list(_subjects(fitted, names))
+    told = list(_subjects(fitted, names, factors or {}))
     known = np.isfinite(np.diagonal(vcov)) & ~blank
     for subject, at in told[:_MOST]:
         if len(at) == 1:
@@ -114,9 +116,10 @@ def _typical(estimator, row, level):
 class _Writer:
     """Sentences on single coefficients."""
 
-    def __init__(self, family, fitted, level):
+    def __init__(self, family, fitted, level, outcome):
         self.family, self.level = family, level
-        self.outcome = "the outcome" if fitted.formula is None else fitted.formula.response
+        name = outcome.name if outcome is not None else None if fitted.formula is None else fitted.formula.response
+        self.outcome = "the outcome" if name is None else name
 
     def sentence(self, subject, row):
         estimate, lower, upper, p = (float(row[key]) for key in ("estimate", "lower", "upper", "p_value"))
@@ -144,13 +147,20 @@ class _Writer:
 # Who a coefficient speaks of -------------------------------------------------------------------------------------
 
 
-def _subjects(fitted, names):
+def _subjects(fitted, names, factors):
     """Beginnings of sentences with the positions of the coefficients that they are about: one, or all of a curve."""
     if fitted.formula is not None:
         for subject, columns in _of_formula(fitted.formula):
             yield subject, [names.index(name) for name in columns]
         return
+    levels = {
+        column: f"For {feature} {level} rather than {next(iter(of_feature))}"
+        for feature, of_feature in factors.items() for level, column in of_feature.items() if column is not None
+    }  # fmt: skip
     for j in range(int(fitted.fit_intercept), len(names)):  # by position: two columns may share a name
+        if names[j] in levels:
+            yield levels[names[j]], [j]
+            continue
         yield _of_number(names[j], fitted.two_values.get(names[j])), [j]
 
 
