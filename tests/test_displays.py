@@ -106,12 +106,25 @@ def test_caterpillar_of_a_slope_in_given_axes(model):
     assert not axes[0].has_data()
 
 
-def test_many_groups_have_no_names(data):
+def test_of_many_groups_the_extremes_have_names(data):
     X, y, _ = data
-    model = MixedLogisticRegression().fit(X, y, groups=np.arange(len(X)) // 9)
+    names = [f"the {k // 9}th of many schools in a row" for k in range(len(X))]
+    model = MixedLogisticRegression().fit(X, y, groups=names)
     display = RandomEffectsDisplay.from_estimator(model)
-    assert len(display.ax_.get_yticks()) == 0
+    modes = model.random_effects_["group"]["intercept"].sort_values()
+    extremes = [*modes.index[:5], *modes.index[:-6:-1]]
+    assert [tick.get_text() for tick in display.ax_.get_yticklabels()] == [
+        f"{name[:12]}…{name[-11:]}" for name in extremes
+    ]
+    low, high = display.ax_.get_yticks()[:5], display.ax_.get_yticks()[5:]
+    assert np.all(np.diff(low) > 2) and np.all(np.diff(high) < -2) and low[0] == 0 and high[0] == 99
+    lines = [text for text in display.ax_.texts if text.arrow_patch is not None]
+    assert [line.xy[1] for line in lines] == [*range(5), *range(99, 94, -1)]
+    assert [line.xyann[1] for line in lines] == list(display.ax_.get_yticks())
     assert display.ax_.get_ylabel() == "100 levels of group, sorted"
+    assert _inside(display.figure_)
+    _, small = plt.subplots(figsize=(2, 0.5))
+    assert len(RandomEffectsDisplay.from_estimator(model, ax=small).ax_.get_yticks()) == 0
 
 
 def test_normal_quantiles_of_random_effects(model):
@@ -341,6 +354,32 @@ def test_plot_again(gee, data):
     again = display.plot(ax, color="green")
     assert again is display and display.ax_ is ax
     assert display.lines_[0].get_color() == "green"
+
+
+def test_computing_is_not_drawing(model, gee, data):
+    """`compute` takes what `from_estimator` takes, draws nothing, and `plot` draws the same numbers."""
+    X, y, groups = data
+    for display, args, kwargs in (
+        (EffectDisplay, (model, X, "dose"), {"by": "town", "level": 0.9}),
+        (GroupCurvesDisplay, (model, X, "dose"), {"population": "zero", "grid_resolution": 7}),
+        (RandomEffectsDisplay, (model,), {"coefficient": "dose"}),
+        (RandomEffectsDisplay, (model, X, y, groups), {"kind": "qq", "n_simulations": 3}),
+        (CoefficientDisplay, (gee,), {"names": ["age"]}),
+        (ResidualsDisplay, (model, X, y, groups), {"by": "clinic", "random_state": 0}),
+    ):
+        computed = display.compute(*args, **kwargs)
+        assert not plt.get_fignums() and not hasattr(computed, "ax_")
+        drawn = display.from_estimator(*args, **kwargs)
+        pd.testing.assert_frame_equal(computed.to_frame(), drawn.to_frame())
+        _, ax = plt.subplots()
+        again = computed.plot(ax)
+        assert again is computed and again.ax_ is ax
+        assert again.ax_.get_xlabel() == drawn.ax_.get_xlabel() and again.ax_.get_ylabel() == drawn.ax_.get_ylabel()
+        plt.close("all")
+    both = CoefficientDisplay.compute({"mixed": model, "GEE": gee})
+    pd.testing.assert_frame_equal(
+        both.to_frame(), CoefficientDisplay.from_estimators({"mixed": model, "GEE": gee}).to_frame()
+    )
 
 
 def test_effect_bad_input(model, data):

@@ -10,12 +10,8 @@ from sklearn.metrics import roc_curve
 from sklmm.accuracy.calibration import N_BINS, calibration_bins
 from sklmm.accuracy.kinds import CLASSES, KINDS, NUMBERS
 from sklmm.accuracy.metrics import leading_column, metric_columns, metric_of
-from sklmm.reporting.displays.axes import check_level, percent, pyplot
+from sklmm.reporting.displays.axes import check_level, drawn_name, marker_of, percent, pyplot, style_of
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
-_LONGEST = 24  # characters of a name
 _MOST_POINTS = 2000  # of a curve: more than a picture shows
 
 
@@ -51,7 +47,7 @@ def plot_roc(report, scenario=None, ax=None, **kwargs):
         panel.plot([0, 1], [0, 1], color="0.5", linewidth=1, zorder=0)
         aucs = _estimates(report, name, "ROC AUC")
         for estimator, y, p, _, weights in _predictions(report, name):
-            line, label = _style(report, estimator), _label(estimator)
+            line, label = _style(report, estimator), drawn_name(estimator)
             if y.min() == y.max():
                 continue
             x, sensitivity, _ = roc_curve(y, p, sample_weight=weights)
@@ -98,7 +94,7 @@ def plot_predicted(report, scenario=None, ax=None, **kwargs):
     explained = [_estimates(report, name, "R2") for name in names]
     for column, name in enumerate(names):
         for row, (estimator, y, p, _, _) in enumerate(_predictions(report, name)):
-            panel, label = axes[row * len(names) + column], _label(estimator)
+            panel, label = axes[row * len(names) + column], drawn_name(estimator)
             if np.isfinite(explained[column].get(estimator, np.nan)):
                 label += f" (R2 {explained[column][estimator]:.3f})"
             keep = np.argsort(p, kind="stable")[_thinned(len(p))]
@@ -139,7 +135,7 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
         As in `plot_roc`.
     """
     names, kind = _scenarios(report, scenario), KINDS[report.kind]
-    n_columns = 2 if max(len(_label(estimator)) for estimator in report.estimators) <= 12 else 1
+    n_columns = 2 if max(len(drawn_name(estimator)) for estimator in report.estimators) <= 12 else 1
     axes = _panels(len(names), ax, width=4.6, height=5.0 + 0.2 * np.ceil(len(report.estimators) / n_columns))
     if intervals is None:
         intervals = len(report.estimators) <= 3
@@ -148,10 +144,10 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
         reach, sizes = list(kind.bounds[::-1]), []
         for estimator, y, p, group, weights in _predictions(report, name):
             curve = calibration_curve(y, p, group, weights, n_bins=n_bins, level=report.level, kind=kind)
-            style, label = _style(report, estimator), _label(estimator)
+            style, label = _style(report, estimator), drawn_name(estimator)
             if np.isfinite(slopes.get(estimator, np.nan)):
                 label += f" (slope {slopes[estimator]:.2f})"
-            marker = {"marker": _MARKERS[report.estimators.index(estimator) % len(_MARKERS)], "markersize": 4.5}
+            marker = {"marker": marker_of(report.estimators.index(estimator)), "markersize": 4.5}
             panel.plot(curve["predicted"], curve["observed"], **{**style, **marker, "label": label, **kwargs})
             shown = [curve["predicted"], curve["observed"]]
             if intervals:
@@ -218,7 +214,7 @@ def plot_comparison(report, metric=None, scenario=None, ax=None, *, difference=F
     shown = list(report.estimators)[1:] if difference else list(report.estimators)
     if not shown:
         raise ValueError("difference=True needs a second estimator to compare with the first")
-    longest = max(len(_label(estimator)) for estimator in shown)
+    longest = max(len(drawn_name(estimator)) for estimator in shown)
     axes = _panels(
         len(names), ax, width=3.4 + 0.07 * longest / len(names), height=1.1 + 0.32 * len(shown), n_rows=len(metrics),
         sharex=False if difference else "row", sharey=True,
@@ -236,18 +232,18 @@ def plot_comparison(report, metric=None, scenario=None, ax=None, *, difference=F
             spread = [[max(value - lower, 0)], [max(upper - value, 0)]] if np.isfinite([lower, upper]).all() else None
             panel.errorbar(
                 value, row, xerr=spread,
-                **{"fmt": _MARKERS[report.estimators.index(estimator) % len(_MARKERS)], "color": style["color"],
+                **{"fmt": marker_of(report.estimators.index(estimator)), "color": style["color"],
                    "capsize": 2.5, "markersize": 5, **kwargs},
             )  # fmt: skip
         metric = metric_of(column, listed)
         reference = 0.0 if difference else metric.target
         if reference is not None:
             panel.axvline(reference, color="0.5", linestyle="--", linewidth=1, zorder=0)
-        panel.set_yticks(range(len(shown)), labels=[_label(estimator) for estimator in shown])
+        panel.set_yticks(range(len(shown)), labels=[drawn_name(estimator) for estimator in shown])
         panel.set_ylim(len(shown) - 0.4, -0.6)  # the first on top, as in a table
         what = column
         if difference:  # in a line of its own where it would reach into the next panel
-            first = _label(report.estimators[0]).strip()
+            first = drawn_name(report.estimators[0]).strip()
             what = f"{column}, difference{' ' if len(column) + len(first) < 20 else chr(10)}to {first}"
         if difference:
             panel.set_xlabel(what if metric.better == "nearer" else f"{what}\n({metric.direction})")
@@ -356,21 +352,8 @@ def _title(panel, name, n_scenarios, ax):
         panel.set_title(str(name), fontsize="medium")
 
 
-def _label(estimator):
-    """A name, cut in the middle if it is long.
-
-    Dollars would start a formula, and a legend leaves out what starts with an underscore.
-    """
-    text = str(estimator)
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST // 2]}…{text[1 - _LONGEST // 2 :]}"
-    text = text.replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
-
-
 def _style(report, estimator):
-    place = list(report.estimators).index(estimator)
-    return {"color": _COLOURS[place % len(_COLOURS)], "linestyle": _LINES[place % len(_LINES)], "linewidth": 1.6}
+    return style_of(list(report.estimators).index(estimator)) | {"linewidth": 1.6}
 
 
 def _predictions(report, scenario):

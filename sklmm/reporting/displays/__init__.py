@@ -1,7 +1,8 @@
 """Pictures of a fitted model, in scikit-learn's idiom: ``XDisplay.from_estimator(...)``, ``.plot(ax=None)``.
 
-A display is what has been computed and how to draw it: `from_estimator` computes and draws, `plot` draws again, into
-other axes if they are given. matplotlib is imported when something is drawn and not before.
+A display is what has been computed and how to draw it: `compute` computes, `plot` draws, into other axes if they are
+given and as often as one likes, and `from_estimator` does both. matplotlib is imported when something is drawn and not
+before.
 """
 
 from .coefficients import CoefficientDisplay

@@ -1,4 +1,10 @@
-"""What the displays share: axes, ticks, and the rows that a curve is computed on."""
+"""What pictures share: axes, ticks, names, and colours with line styles and markers that tell curves apart.
+
+The colours are Okabe and Ito's, which the colour-blind can tell apart, without yellow, which is lost on white.
+
+Okabe M, Ito K (2008). Color universal design (CUD): how to make figures and presentations that are friendly to
+colorblind people.
+"""
 
 import numpy as np
 from scipy import stats
@@ -6,6 +12,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklmm.fitted import FittedMixed, fitted_of
 from sklmm.inference import wald as intervals
+
+_TEXT = "text.color"  # black, or what a dark style has in its place
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", _TEXT, "#999999")
+_LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
+_LONGEST = 24  # characters of a name
 
 
 def pyplot():
@@ -22,6 +34,18 @@ def axes_for(ax, figsize=None):
     if ax is None:
         return pyplot().subplots(figsize=figsize, layout="constrained")
     return ax.figure, ax
+
+
+def style_of(place):
+    """Colour and line of the curve in a place, from 0; they come again together after 56 places."""
+    colour = _COLOURS[place % len(_COLOURS)]
+    colour = pyplot().rcParams[_TEXT] if colour == _TEXT else colour
+    return {"color": colour, "linestyle": _LINES[place % len(_LINES)]}
+
+
+def marker_of(place):
+    """Marker of the points in a place, from 0."""
+    return _MARKERS[place % len(_MARKERS)]
 
 
 def check_level(level):
@@ -71,6 +95,18 @@ def outcome_label(estimator):
 def as_text(value):
     """A value in a legend: 1 and not 1.0."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def drawn_name(name):
+    """A name as text of a picture, cut in the middle if it is long, since names often differ at their ends.
+
+    Dollars would start a formula, and a legend leaves out what starts with an underscore.
+    """
+    text = as_text(name)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}…{text[1 - _LONGEST // 2 :]}"
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def keep_within_probabilities(ax):

@@ -11,7 +11,7 @@ from sklmm.reporting.displays.axes import axes_for, check_level, odds_ratio_tick
 class CoefficientDisplay:
     """Fixed effects with confidence intervals: a forest plot of odds ratios, or of what the link has.
 
-    Use `from_estimator` or `from_estimators`.
+    Use `from_estimator` or `from_estimators`, or `compute` and, when it is to be drawn, `plot`.
 
     Parameters
     ----------
@@ -72,6 +72,56 @@ class CoefficientDisplay:
         )
 
     @classmethod
+    def compute(cls, estimator, *, names=None, intercept=False, level=0.95):
+        """What `from_estimator` draws, without drawing it.
+
+        Parameters
+        ----------
+        estimator : fitted estimator, or dict of str -> fitted estimator
+            A dict as in `from_estimators`.
+        names, intercept, level
+            As in `from_estimator`.
+
+        Returns
+        -------
+        display : CoefficientDisplay
+            Not drawn: `to_frame` has the numbers, `plot` draws them.
+
+        Raises
+        ------
+        ValueError
+            If there is no model or no coefficient to show, or no coefficient of a name.
+
+        Examples
+        --------
+        >>> from sklmm import CoefficientDisplay, GEELogisticRegression
+        >>> from sklmm.datasets import load_ohio
+        >>> X, wheeze, child = load_ohio(return_X_y=True, as_frame=True)
+        >>> model = GEELogisticRegression().fit(X, wheeze, groups=child)
+        >>> CoefficientDisplay.compute(model).to_frame().round(2)
+               estimate  lower  upper
+        age       -0.11  -0.20  -0.03
+        smoke      0.27  -0.08   0.61
+        """
+        estimators = estimator if isinstance(estimator, dict) else {"": estimator}
+        check_level(level)
+        tables = {label: _table(each, level) for label, each in estimators.items()}
+        if not tables:
+            raise ValueError("estimators is empty: give at least one fitted model")
+        found = list(dict.fromkeys(name for table in tables.values() for name in table.index))
+        if names is None:
+            names = [name for name in found if intercept or name != "intercept"]
+        unknown = [name for name in names if name not in found]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no coefficient with a standard error; there are {found}")
+        if not names:
+            raise ValueError("there is no coefficient to show")
+        tables = {label: table.reindex(names) for label, table in tables.items()}
+        families = [_family(each) for each in estimators.values()]
+        ratio = families[0].ratio if all(family is families[0] for family in families) else None
+        return cls(tables, level=level, ratio=ratio)
+
+    @classmethod
     def from_estimators(
         cls, estimators, *, names=None, intercept=False, level=0.95, odds_ratios=None, ax=None, **kwargs
     ):
@@ -89,24 +139,10 @@ class CoefficientDisplay:
         -------
         display : CoefficientDisplay
         """
-        check_level(level)
-        tables = {label: _table(estimator, level) for label, estimator in estimators.items()}
-        if not tables:
-            raise ValueError("estimators is empty: give at least one fitted model")
-        found = list(dict.fromkeys(name for table in tables.values() for name in table.index))
-        if names is None:
-            names = [name for name in found if intercept or name != "intercept"]
-        unknown = [name for name in names if name not in found]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is no coefficient with a standard error; there are {found}")
-        if not names:
-            raise ValueError("there is no coefficient to show")
-        tables = {label: table.reindex(names) for label, table in tables.items()}
-        families = [LOGIT if isinstance(e, pd.DataFrame) else e._fitted.family for e in estimators.values()]
-        ratio = families[0].ratio if all(family is families[0] for family in families) else None
-        if odds_ratios and ratio is None:
-            families[-1].check_ratio("odds ratio")
-        return cls(tables, level=level, ratio=ratio).plot(ax, odds_ratios=odds_ratios, **kwargs)
+        display = cls.compute(dict(estimators), names=names, intercept=intercept, level=level)
+        if odds_ratios and display.ratio is None:
+            _family(list(estimators.values())[-1]).check_ratio("odds ratio")
+        return display.plot(ax, odds_ratios=odds_ratios, **kwargs)
 
     def to_frame(self):
         """The numbers that are drawn.
@@ -162,6 +198,11 @@ class CoefficientDisplay:
         if n_models > 1:
             self.ax_.legend()
         return self
+
+
+def _family(estimator):
+    """Its family; a table as `marginal_coefficients` returns it is of a logit link, unless models beside it say not."""
+    return LOGIT if isinstance(estimator, pd.DataFrame) else estimator._fitted.family
 
 
 def _table(estimator, level):

@@ -30,7 +30,7 @@ MOST_CURVES = 8
 class EffectDisplay:
     """Predicted probability, or of a measured outcome its expectation, over a feature, with a confidence band.
 
-    Use `from_estimator`.
+    Use `from_estimator`, or `compute` and, when it is to be drawn, `plot`.
 
     Parameters
     ----------
@@ -123,6 +123,67 @@ class EffectDisplay:
         -------
         display : EffectDisplay
         """
+        return cls.compute(
+            estimator,
+            X,
+            feature,
+            by=by,
+            at=at,
+            sample_weight=sample_weight,
+            predict_effects=predict_effects,
+            level=level,
+            grid_resolution=grid_resolution,
+        ).plot(ax, **kwargs)
+
+    @classmethod
+    def compute(
+        cls,
+        estimator,
+        X,
+        feature,
+        *,
+        by=None,
+        at=None,
+        sample_weight=None,
+        predict_effects="marginal",
+        level=0.95,
+        grid_resolution=100,
+    ):
+        """What `from_estimator` draws, without drawing it.
+
+        Parameters
+        ----------
+        estimator, X, feature, by, at, sample_weight, predict_effects, level, grid_resolution
+            As in `from_estimator`.
+
+        Returns
+        -------
+        display : EffectDisplay
+            Not drawn: `to_frame` has the numbers, `plot` draws them.
+
+        Raises
+        ------
+        ValueError
+            If a column is not in X, if `by` has more than 8 values, or for other invalid arguments.
+
+        Warns
+        -----
+        NotEstimableWarning
+            If some of the rows hold combinations that the fit's data say nothing of.
+
+        Examples
+        --------
+        >>> from sklmm import EffectDisplay, MixedLinearRegression
+        >>> from sklmm.datasets import load_sleepstudy
+        >>> data = load_sleepstudy(as_frame=True).frame
+        >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> EffectDisplay.compute(model, data, "Days", grid_resolution=4).to_frame().round(1)
+           Days   mean  lower  upper
+        0   0.0  251.4  237.0  265.8
+        1   3.0  282.8  266.5  299.1
+        2   6.0  314.2  291.6  336.9
+        3   9.0  345.6  314.7  376.5
+        """
         check_population_effects(predict_effects)
         check_level(level)
         typical = TypicalRows(estimator, X, at, sample_weight)
@@ -163,7 +224,7 @@ class EffectDisplay:
                 )
             curves = {level: curve(**{feature: values, by: [level] * len(values)}) for level in levels}
         words = {"ylabel": outcome_label(estimator), "of_classes": family.has_classes}
-        return cls(feature, values, curves, by=by, level=level, **words).plot(ax, **kwargs)
+        return cls(feature, values, curves, by=by, level=level, **words)
 
     def to_frame(self):
         """The numbers that are drawn.

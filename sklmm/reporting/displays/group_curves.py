@@ -24,7 +24,7 @@ MOST_COLOURS = 8  # up to so many groups each has its colour and its name in the
 class GroupCurvesDisplay:
     """Predicted probability, or expected outcome, over a feature: one curve a group, and the population's on top.
 
-    Use `from_estimator`.
+    Use `from_estimator`, or `compute` and, when it is to be drawn, `plot`.
 
     Parameters
     ----------
@@ -135,6 +135,67 @@ class GroupCurvesDisplay:
         -------
         display : GroupCurvesDisplay
         """
+        return cls.compute(
+            estimator,
+            X,
+            feature,
+            factor=factor,
+            groups=groups,
+            at=at,
+            sample_weight=sample_weight,
+            predict_effects=predict_effects,
+            population=population,
+            grid_resolution=grid_resolution,
+        ).plot(ax, **kwargs)
+
+    @classmethod
+    def compute(
+        cls,
+        estimator,
+        X,
+        feature,
+        *,
+        factor=None,
+        groups=None,
+        at=None,
+        sample_weight=None,
+        predict_effects=None,
+        population="marginal",
+        grid_resolution=100,
+    ):
+        """What `from_estimator` draws, without drawing it.
+
+        Parameters
+        ----------
+        estimator, X, feature, factor, groups, at, sample_weight, predict_effects, population, grid_resolution
+            As in `from_estimator`.
+
+        Returns
+        -------
+        display : GroupCurvesDisplay
+            Not drawn: `to_frame` has the numbers, `plot` draws them.
+
+        Raises
+        ------
+        TypeError
+            If the model has no random effects.
+        ValueError
+            If a column, factor or group is not there, or for other invalid arguments.
+
+        Examples
+        --------
+        >>> from sklmm import GroupCurvesDisplay, MixedLinearRegression
+        >>> from sklmm.datasets import load_sleepstudy
+        >>> data = load_sleepstudy(as_frame=True).frame
+        >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> curves = GroupCurvesDisplay.compute(model, data, "Days", groups=[308, 309], grid_resolution=4)
+        >>> curves.to_frame().round(1).reset_index()
+           Days  population    308    309
+        0   0.0       251.4  253.7  211.0
+        1   3.0       282.8  312.7  216.5
+        2   6.0       314.2  371.7  222.1
+        3   9.0       345.6  430.7  227.6
+        """
         check_mixed(cls, estimator)
         names = list(estimator.n_groups_)
         if not names:
@@ -178,7 +239,7 @@ class GroupCurvesDisplay:
             population_label="population average" if population == "marginal" else f"typical {factor}",
             ylabel=outcome_label(estimator),
             of_classes=estimator._fitted.family.has_classes,
-        ).plot(ax, **kwargs)
+        )
 
     def to_frame(self):
         """The numbers that are drawn.

@@ -5,15 +5,17 @@ from scipy import stats
 
 from sklmm.diagnostics.normality import needs_rows, simulated_effects, standardised_effects
 from sklmm.inference.tables import Table
-from sklmm.reporting.displays.axes import axes_for, check_level, check_mixed, percent
+from sklmm.reporting.displays.axes import axes_for, check_level, check_mixed, drawn_name, percent
 
 MOST_LABELS = 80  # beyond, the names of groups cannot be read
+_EXTREMES = 5  # lowest and highest groups that have names nevertheless
+_LINE = 11  # points from one name to the next
 
 
 class RandomEffectsDisplay:
     """Random effects of the groups with intervals, from the lowest to the highest: a caterpillar plot.
 
-    Use `from_estimator`.
+    Use `from_estimator`, or `compute` and, when it is to be drawn, `plot`.
 
     Parameters
     ----------
@@ -29,6 +31,8 @@ class RandomEffectsDisplay:
         Of the intervals.
     simulated : list of ndarray, optional
         Standardised effects of data that the model has made: what quantiles look like where random effects are normal.
+    kind : {"caterpillar", "qq"}, default="caterpillar"
+        What `plot` draws unless it is told.
 
     Attributes
     ----------
@@ -41,7 +45,7 @@ class RandomEffectsDisplay:
         Where quantiles lie in simulations; None without, and for "caterpillar".
     """
 
-    def __init__(self, effects, sd, prior_sd, *, term, coefficient, level=0.95, simulated=None):
+    def __init__(self, effects, sd, prior_sd, *, term, coefficient, level=0.95, simulated=None, kind="caterpillar"):
         self.effects = effects
         self.sd = sd
         self.prior_sd = prior_sd
@@ -49,6 +53,7 @@ class RandomEffectsDisplay:
         self.coefficient = coefficient
         self.level = level
         self.simulated = simulated
+        self.kind = kind
 
     @classmethod
     def from_estimator(
@@ -100,6 +105,73 @@ class RandomEffectsDisplay:
         -------
         display : RandomEffectsDisplay
         """
+        return cls.compute(
+            estimator,
+            X,
+            y,
+            groups,
+            sample_weight=sample_weight,
+            offset=offset,
+            precision_weight=precision_weight,
+            term=term,
+            coefficient=coefficient,
+            level=level,
+            kind=kind,
+            n_simulations=n_simulations,
+            random_state=random_state,
+        ).plot(ax, **kwargs)
+
+    @classmethod
+    def compute(
+        cls,
+        estimator,
+        X=None,
+        y=None,
+        groups=None,
+        *,
+        sample_weight=None,
+        offset=None,
+        precision_weight=None,
+        term=None,
+        coefficient=None,
+        level=0.95,
+        kind="caterpillar",
+        n_simulations=99,
+        random_state=0,
+    ):
+        """What `from_estimator` draws, without drawing it.
+
+        Parameters
+        ----------
+        estimator, X, y, groups, sample_weight, offset, precision_weight
+            As in `from_estimator`.
+        term, coefficient, level, kind, n_simulations, random_state
+            As in `from_estimator`.
+
+        Returns
+        -------
+        display : RandomEffectsDisplay
+            Not drawn: `to_frame` has the numbers, `plot` draws them.
+
+        Raises
+        ------
+        TypeError
+            If the model has no random effects.
+        ValueError
+            If it was fitted without groups, if a term or coefficient is not there, or for other invalid arguments.
+
+        Examples
+        --------
+        >>> from sklmm import MixedLinearRegression, RandomEffectsDisplay
+        >>> from sklmm.datasets import load_sleepstudy
+        >>> data = load_sleepstudy(as_frame=True).frame
+        >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> RandomEffectsDisplay.compute(model, coefficient="Days").to_frame().head(2).round(1)
+             effect   sd  lower  upper  standardised
+        335   -10.8  2.3  -15.3   -6.2          -2.0
+        309    -8.6  2.3  -13.1   -4.1          -1.6
+        """
+        _check_kind(kind)
         check_level(level)
         check_mixed(cls, estimator)
         tables = estimator.random_effects_
@@ -121,7 +193,8 @@ class RandomEffectsDisplay:
             coefficient=coefficient,
             level=level,
             simulated=simulated,
-        ).plot(ax, kind=kind, **kwargs)
+            kind=kind,
+        )
 
     def to_frame(self):
         """The numbers that are drawn.
@@ -140,14 +213,16 @@ class RandomEffectsDisplay:
         table = {"effect": self.effects, "sd": self.sd, "lower": self.effects - reach, "upper": self.effects + reach}
         return Table(table).assign(standardised=standardised).sort_values("effect", kind="stable")
 
-    def plot(self, ax=None, *, kind="caterpillar", **kwargs):
+    def plot(self, ax=None, *, kind=None, **kwargs):
         """Draw.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            None makes a figure whose height fits the number of groups.
-        kind : {"caterpillar", "qq"}, default="caterpillar"
+            None makes a figure whose height fits the number of groups. Of more than 80 groups the five lowest and the
+            five highest have their names.
+        kind : {"caterpillar", "qq"}, default=None
+            None: that of the display.
         **kwargs
             Passed on to `matplotlib.axes.Axes.plot`, which draws the points.
 
@@ -155,8 +230,8 @@ class RandomEffectsDisplay:
         -------
         display : RandomEffectsDisplay
         """
-        if kind not in ("caterpillar", "qq"):
-            raise ValueError(f"kind must be 'caterpillar' or 'qq', got {kind!r}")
+        kind = self.kind if kind is None else kind
+        _check_kind(kind)
         if kind == "qq":
             return self._plot_quantiles(ax, kwargs)
         self.band_ = None
@@ -171,18 +246,39 @@ class RandomEffectsDisplay:
         self.intervals_ = self.ax_.hlines(
             position, mode - reach, mode + reach, color=style["color"], linewidth=1.2 if labelled else 0.6, alpha=0.7
         )
+        self.intervals_.set_snap(labelled)  # to pixels: many lines would make a pattern
         (self.points_,) = self.ax_.plot(mode, position, **style)
         self.ax_.axvline(0.0, color="0.5", linestyle="--", linewidth=1, zorder=0)
         if labelled:
-            names = [str(name) for name in self.effects.index[order]]
+            names = [drawn_name(name) for name in self.effects.index[order]]
             self.ax_.set_yticks(position, labels=names, fontsize="small" if n_levels <= 40 else "x-small")
             self.ax_.set_ylabel(self.term)
         else:
             self.ax_.set_yticks([])
             self.ax_.set_ylabel(f"{n_levels:,} levels of {self.term}, sorted")
+            self._name_extremes(order, mode - reach)
         self.ax_.set_ylim(-0.8, n_levels - 0.2)
         self.ax_.set_xlabel(f"{_in_words(self.coefficient)} ({percent(self.level)} interval)")
         return self
+
+    def _name_extremes(self, order, ends):
+        """Names of the lowest and of the highest groups in the margin, as far apart as names need, each with a line to
+        its interval."""
+        n, ax = len(order), self.ax_
+        height = 72 * self.figure_.get_figheight() * ax.get_position().height
+        apart = max(n * _LINE / height, 1.0)
+        most = min(_EXTREMES, int(n / apart / 3))  # two thirds of the margin at most
+        if most < 1 or self.effects.min() == self.effects.max():
+            return
+        lowest, highest = np.arange(most), n - 1 - np.arange(most)
+        ranks, places = np.concatenate([lowest, highest]), np.concatenate([lowest * apart, n - 1 - lowest * apart])
+        ax.set_yticks(places, labels=[drawn_name(self.effects.index[order[rank]]) for rank in ranks], fontsize="small")
+        ax.tick_params(axis="y", length=0)
+        for rank, place in zip(ranks, places, strict=True):
+            ax.annotate(
+                "", (ends[rank], rank), (0.0, place), textcoords=ax.get_yaxis_transform(),
+                arrowprops={"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 1},
+            )  # fmt: skip
 
     def _plot_quantiles(self, ax, kwargs):
         self.figure_, self.ax_ = axes_for(ax, (5.4, 4.8))
@@ -207,6 +303,11 @@ class RandomEffectsDisplay:
         self.ax_.set_xlabel("normal quantile" + (" (for a band pass X, y, groups)" if self.simulated is None else ""))
         self.ax_.set_ylabel(f"standardised {_in_words(self.coefficient)} of {self.term}")
         return self
+
+
+def _check_kind(kind):
+    if kind not in ("caterpillar", "qq"):
+        raise ValueError(f"kind must be 'caterpillar' or 'qq', got {kind!r}")
 
 
 def _in_words(coefficient):

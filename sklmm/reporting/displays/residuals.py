@@ -15,7 +15,8 @@ KINDS = ("qq", "predicted")
 class ResidualsDisplay:
     """Residuals: against the quantiles that they should have, or over what was predicted.
 
-    Of models of classes quantile residuals, of measured outcomes standardised ones. Use `from_estimator`.
+    Of models of classes quantile residuals, of measured outcomes standardised ones. Use `from_estimator`, or `compute`
+    and, when it is to be drawn, `plot`.
 
     Parameters
     ----------
@@ -106,12 +107,72 @@ class ResidualsDisplay:
         -------
         display : ResidualsDisplay
         """
+        return cls.compute(
+            estimator,
+            X,
+            y,
+            groups,
+            sample_weight=sample_weight,
+            offset=offset,
+            precision_weight=precision_weight,
+            by=by,
+            n_simulations=n_simulations,
+            predict_effects=predict_effects,
+            random_state=random_state,
+        ).plot(ax, kind=kind, **kwargs)
+
+    @classmethod
+    def compute(
+        cls,
+        estimator,
+        X,
+        y=None,
+        groups=None,
+        *,
+        sample_weight=None,
+        offset=None,
+        precision_weight=None,
+        by=None,
+        n_simulations=500,
+        predict_effects="marginal",
+        random_state=None,
+    ):
+        """What `from_estimator` draws, without drawing it.
+
+        Parameters
+        ----------
+        estimator, X, y, groups, sample_weight, offset, precision_weight
+            As in `from_estimator`.
+        by, n_simulations, predict_effects, random_state
+            As in `from_estimator`.
+
+        Returns
+        -------
+        display : ResidualsDisplay
+            Not drawn: `to_frame` has the numbers, `plot` draws them.
+
+        Raises
+        ------
+        ValueError
+            For invalid arguments.
+
+        Examples
+        --------
+        >>> from sklmm import MixedLinearRegression, ResidualsDisplay
+        >>> from sklmm.datasets import load_sleepstudy
+        >>> data = load_sleepstudy(as_frame=True).frame
+        >>> model = MixedLinearRegression.from_formula("Reaction ~ Days + (1 + Days | Subject)", data)
+        >>> ResidualsDisplay.compute(model, data).to_frame().head(2).round(2)
+           predicted  residual  quantile
+        0     251.41     -0.05     -0.10
+        1     261.87     -0.09     -0.16
+        """
         check_is_fitted(estimator)
         if estimator._fitted.family.has_classes:
             residuals, p, what = residuals_and_predictions(
                 estimator, X, y, groups, sample_weight, by, n_simulations, predict_effects, random_state, offset
             )
-            return cls(residuals.to_numpy(), p, what=what).plot(ax, kind=kind, **kwargs)
+            return cls(residuals.to_numpy(), p, what=what)
         residuals, mean, what = residuals_of_numbers(
             estimator, X, y, groups, by, predict_effects, offset, precision_weight
         )
@@ -121,7 +182,7 @@ class ResidualsDisplay:
         there = np.isfinite(residuals.to_numpy())  # rows that determine their expectation have none
         residuals, mean = residuals[there], mean[there]
         words = {"distribution": stats.norm, "label": label, "predicted_label": outcome_label(estimator)}
-        return cls(residuals.to_numpy(), mean, what=what, **words).plot(ax, kind=kind, **kwargs)
+        return cls(residuals.to_numpy(), mean, what=what, **words)
 
     def to_frame(self):
         """The numbers that are drawn.
