@@ -49,6 +49,8 @@ def _hand_made(probabilities, y, codes, scenarios=("new groups",), **settings):
         estimators=list(probabilities),
         scenarios=list(scenarios),
         level=0.95,
+        event="outcome 1",
+        outcome_name=None,
         kind="classes",
     )
 

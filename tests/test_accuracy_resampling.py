@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from scipy.special import expit
 
-from sklmm.accuracy import _calibration_of_counts, concordance, resampling
+from sklmm.accuracy import concordance, resampling
 from sklmm.accuracy._calibration_of_counts import CalibrationOfCounts
 from sklmm.accuracy._of_counts import MetricsOfCounts
 from sklmm.accuracy.calibration import calibration_bins
@@ -255,28 +255,48 @@ def test_neighbours_taken_for_equal_move_ranks_little(rare, monkeypatch):
 
 
 @pytest.mark.parametrize("slope", [True, False])
-def test_calibration_of_many_rows_of_few_groups(slope, monkeypatch):
-    """Resamples differ so much that the equations must be solved; of many rows by cells."""
+def test_calibration_of_many_rows_of_few_groups(slope):
+    """Resamples differ so much that means of their cells do, too."""
     y, eta, codes, rng = _data(n=3000, n_groups=4, sd=2.0)
     x = eta * np.array([0.3, 1.0, 2.0, -0.5])[codes]  # of groups that differ much
     rows, counts = (x, y.astype(float), 1.0 - y, codes, 4), _counts(4, 64)
     expected = np.array([CalibrationOfCounts(*rows, slope=slope)._exact(count) for count in counts.T])
-    monkeypatch.setattr(_calibration_of_counts, "MANY_ROWS", 1000)
     cells = CalibrationOfCounts(*rows, slope=slope)
+    assert cells.weight.shape[0] < 1000 < len(np.unique(x))
     np.testing.assert_allclose(cells(counts), expected, atol=1e-3 * expected.std())
-    assert "_cells" in vars(cells), "no resample was solved"
-    assert len(cells._cells[0]) < 2900
-    assert cells._cells[1].sum() == y.sum()
 
 
-def test_expanded_equations_are_trusted_as_a_rule():
-    y, eta, codes, _ = _data(n=6000, n_groups=300)
+@pytest.mark.parametrize("slope", [True, False])
+@pytest.mark.parametrize("large", [0.0, 3.0])
+def test_calibration_of_one_huge_group_is_solved_together(slope, large, monkeypatch):
+    """Groups as in a Zipf law, where resamples with and without the largest are far apart."""
+    rng = np.random.default_rng(2)
+    codes = np.minimum(rng.zipf(1.3, 4000), 300) - 1
+    eta = rng.normal(size=4000) + large * (codes == 0)
+    y = (rng.random(4000) < expit(0.6 * eta)).astype(float)
+    calibration, counts = CalibrationOfCounts(eta, y, 1 - y, codes, 300, slope=slope), _counts(300, 50)
+    expected = np.array([calibration._exact(count) for count in counts.T])
+    monkeypatch.setattr(calibration, "_exact", None)  # none falls back on the rows
+    np.testing.assert_allclose(calibration(counts), expected, atol=1e-3 * expected.std())
+
+
+def test_calibration_of_few_logits_is_exact():
+    y, eta, codes, _ = _data(n=2000, n_groups=100)
+    x = eta.round(1)
     for slope in (True, False):
-        calibration = CalibrationOfCounts(eta, y.astype(float), 1.0 - y, codes, 300, slope=slope)
-        solved = []
-        calibration._exact = lambda count, solved=solved: solved.append(count) or np.nan
-        assert np.isfinite(calibration(_counts(300, 200))).sum() == 200 - len(solved)
-        assert len(solved) <= 4
+        calibration, counts = CalibrationOfCounts(x, y.astype(float), 1.0 - y, codes, 100, slope=slope), _counts(100, 9)
+        expected = [calibration._exact(count) for count in counts.T]
+        np.testing.assert_allclose(calibration(counts), expected, rtol=1e-9)
+
+
+def test_calibration_where_resamples_separate():
+    """Of groups with one class each, resamples whose classes lie apart have no slope, nor those of one class."""
+    x = np.array([-2.0, -1.0, 0.5, 0.0, 1.0, 2.0])
+    y = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    calibration = CalibrationOfCounts(x, y, 1 - y, np.arange(6), 6, slope=True)
+    counts = np.array([[1, 1, 1, 1, 1, 1], [1, 1, 0, 1, 1, 1], [2, 2, 2, 0, 0, 0]], dtype=float).T
+    found = calibration(counts)
+    assert found[0] == pytest.approx(calibration._exact(counts[:, 0])) and np.isnan(found[1:]).all()
 
 
 @pytest.mark.parametrize("n_groups", [1, 9])

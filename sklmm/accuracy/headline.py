@@ -26,18 +26,18 @@ class Headline:
     ----------
     title : str
         Whom it is about.
+    failures : list of str
+        Sentences on fits that did not converge.
     verdict : str
         A sentence.
     sentences : list of str
         What it rests on.
-    failed : bool
-        Whether fits did not converge.
     """
 
     title: str
+    failures: list
     verdict: str
     sentences: list
-    failed: bool = False
 
 
 def headlines(report):
@@ -51,60 +51,65 @@ def headlines(report):
     -------
     headlines : dict of str -> Headline
     """
-    return {name: _headline(report, name) for name in report.scenarios}
+    explained = set()  # what a model is, is said where it is first named
+    return {name: _headline(report, name, explained) for name in report.scenarios}
 
 
 def title_of(report, scenario):
     """Whom a scenario is about."""
-    factor, shown = report.factor, f"{report.update_rows:,} {report.unit}s"
+    shown = f"{report.update_rows:,} {report.unit}s"
+    one = f"{'an' if report.factor[:1].lower() in 'aeiou' else 'a'} {report.factor}"
     return {
-        "new groups": f"For a {factor} that is not in the data",
-        "known groups": f"For a {factor} that is in the data",
-        "updated groups": f"For a {factor} that is not in the data, once its first {shown} are known",
+        "new groups": f"For {one} that is not in the data",
+        "known groups": f"For {one} that is in the data",
+        "updated groups": f"For {one} that is not in the data, once its first {shown} are known",
     }.get(scenario, scenario[:1].upper() + scenario[1:])
 
 
-def _headline(report, scenario):
+def _headline(report, scenario, explained):
     failures, failed = _failures(report, scenario)
     ranking = report.ranking[report.ranking["scenario"] == scenario].set_index("estimator")
     rows = report.predictions[report.predictions["scenario"] == scenario]
     y = rows["y"].to_numpy()
     title = title_of(report, scenario)
-    if len(ranking) == 0 or y.min() == y.max() or not np.isfinite(ranking["estimate"].iloc[0]):
-        verdict = "How good predictions are cannot be said"
+    if y.min() == y.max() or len(ranking) == 0:
         why = "all outcomes are alike" if y.min() == y.max() else "the report has no measure that ranks them"
-        return Headline(title, f"{verdict}: {why}.", failures, failed)
+        return Headline(title, failures, f"How good predictions are cannot be said: {why}.", [])
     models, average = ranking.iloc[:-1], ranking.iloc[-1]
+    usable = models[np.isfinite(models["estimate"].astype(float)) & ~models.index.isin(failed)]
+    if len(usable) == 0:
+        return Headline(title, failures, "How good predictions are cannot be said: no model could be fitted.", [])
     sign = 1.0 if metric_of(average["metric"], KINDS[report.kind].metrics).better == "lower" else -1.0
     # Gains over the average, from the least to the most that the data are compatible with.
-    ends = sign * -models[["to_average_upper", "to_average_lower"]].to_numpy(dtype=float)
+    ends = sign * -usable[["to_average_upper", "to_average_lower"]].to_numpy(dtype=float)
     least, most = ends.min(axis=1), ends.max(axis=1)
-    best = models.index[0]
+    best = usable.index[0]
     of_best = rows[rows["estimator"] == best]
-    verdict, better = _verdict(report, of_best, models, least, most)
-    sentences = [*failures, *_who(report, models, sign)]
-    plain = next((name for name, what in report.models.items() if what == PLAIN and name != best), None)
+    verdict, better = _verdict(report, of_best, usable, least, most)
+    sentences = _who(report, usable, sign, best == models.index[0], explained)
+    plain = next((name for name, what in report.models.items() if what == PLAIN and name not in (best, *failed)), None)
     of_plain = None if plain is None else rows[rows["estimator"] == plain]
     sentences += _in_numbers(report, of_best, of_plain) if better or report.kind == "numbers" else []
-    worse = [name for name, end in zip(models.index, most, strict=True) if end < 0]
-    if worse and len(worse) < len(models):
+    worse = [name for name, end in zip(usable.index, most, strict=True) if end < 0]
+    if worse and len(worse) < len(usable):
         sentences.append(f"Worse than the average for all, by more than chance: {joined(worse)}.")
-    return Headline(title, verdict, sentences, failed)
+    return Headline(title, failures, verdict, sentences)
 
 
 def _failures(report, scenario):
-    """Sentences on fits that did not arrive, and whether there are any."""
+    """Sentences on fits that did not arrive, and whose they are."""
     scores = report.scores[report.scores["scenario"] == scenario]
     counts = scores.groupby("estimator", sort=False)["converged"].agg(["sum", "size"])
+    counts = counts[counts["sum"] < counts["size"]]
     sentences = []
-    for name, count in counts.iterrows():
-        failed = int(count["size"] - count["sum"])
-        if failed:
-            of = f"all {count['size']}" if failed == count["size"] else f"{failed} of {count['size']}"
-            sentences.append(
-                f"Fits of {name} failed in {of} folds (they did not converge): its predictions are not to be relied on."
-            )
-    return sentences, bool(sentences)
+    alike = counts.groupby([counts["size"] - counts["sum"], counts["size"]], sort=False)
+    for (failed, of), names in alike.groups.items():
+        its, it_is = ("their", "they are") if len(names) > 1 else ("its", "it is")
+        sentences.append(
+            f"Fits of {joined(names)} failed in {failed} of {of} folds (they did not converge): {its} predictions are "
+            f"not to be relied on, and {it_is} left out of what follows."
+        )
+    return sentences, set(counts.index)
 
 
 def _verdict(report, of_best, models, least, most):
@@ -138,19 +143,21 @@ def _how_good(report, rows):
     return _HOW_GOOD[int(np.searchsorted(ends, value, side="right"))]
 
 
-def _who(report, models, sign):
+def _who(report, models, sign, is_first, explained):
     """The best estimator, and how sure it is that others are worse."""
     best, others = models.index[0], models.iloc[1:]
     what = report.models.get(best)
-    named = f"{best} ({what})" if what and what != best else best
+    named = best if best in explained or what in (None, best) else f"{best} ({what})"
+    explained.add(best)
     sentences = [f"The best predictions are those of {named}." if len(others) else f"They are those of {named}."]
+    if not is_first:  # differences are to another, whose fits failed
+        return sentences
     ends = sign * others[["to_best_lower", "to_best_upper"]].to_numpy(dtype=float)
     surely = np.nan_to_num(ends.min(axis=1)) > 0
     same = [str(name) for name in others.index[~surely]]
     worse = [str(name) for name in others.index[surely]]
     if same and worse:
-        are = "are" if len(worse) > 1 else "is"
-        sentences.append(f"{joined(worse)} {are} worse by more than chance; for {joined(same)} it may be chance.")
+        sentences.append(f"Worse by more than chance: {joined(worse)}. It may be chance for {joined(same)}.")
     elif worse:
         sentences.append(f"All others are worse by more than chance: {joined(worse)}.")
     elif same:

@@ -5,6 +5,7 @@ on follows, the long tables folded.
 """
 
 import html
+import re
 
 from sklmm.accuracy import page_figures
 from sklmm.accuracy.glossary import terms_in
@@ -96,9 +97,9 @@ def _short(report, findings):
     if report is not None:
         body = [] if len(report.factors) == 1 else [f"<p>{_text(_on_factors(report))}</p>"]
         for headline in headlines(report).values():
-            kind = "verdict failed" if headline.failed else "verdict"
-            body += [f"<h3>{_text(headline.title)}</h3>", f'<p class="{kind}">{_text(headline.verdict)}</p>']
-            body.append(_list(headline.sentences))
+            body.append(f"<h3>{_text(headline.title)}</h3>")
+            body += [f'<p class="failed">{_text(sentence)}</p>' for sentence in headline.failures]
+            body += [f'<p class="verdict">{_text(headline.verdict)}</p>', _list(headline.sentences)]
         cards.append("<div>\n<h2>How good predictions are</h2>\n" + "\n".join(body) + "\n</div>")
     return '<div class="short">\n' + "\n".join(cards) + "\n</div>\n" if cards else ""
 
@@ -220,8 +221,9 @@ def _glossary(report, models):
 
 
 def _text(value):
-    """Text as HTML; control characters are no text."""
-    return html.escape("".join(char if char.isprintable() else " " for char in str(value)))
+    """Text as HTML; control characters are no text, and a number keeps its per cent sign on its line."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    return html.escape(re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text))
 
 
 def _capital(text):

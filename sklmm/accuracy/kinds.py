@@ -40,7 +40,7 @@ class Kind:
     bounds : (float, float)
         Between which predictions and outcomes lie.
     axes : (str, str)
-        What bins of predictions have: along both axes of calibration curves.
+        What bins of predictions have: along both axes of calibration curves. The second has a place for the outcome.
     """
 
     name = metrics = estimators = method = columns = axes = None
@@ -84,7 +84,7 @@ class Classes(Kind):
     """One of two classes; what is predicted is the probability of the second."""
 
     name, metrics, estimators, method = "classes", METRICS, "classifiers", "predict_proba"
-    columns, axes = ("probability",), ("mean predicted probability", "share of outcomes 1")
+    columns, axes = ("probability",), ("mean predicted probability", "share with {}")
 
     def read_target(self, y):
         target, classes = encode_target(y)
@@ -134,7 +134,7 @@ class Numbers(Kind):
     """A measured number; what is predicted is its expectation and, by some, the interval of a new outcome."""
 
     name, metrics, estimators, method = "numbers", METRICS_OF_NUMBERS, "regressors", "predict"
-    columns, axes = ("prediction", "lower", "upper"), ("mean prediction", "mean outcome")
+    columns, axes = ("prediction", "lower", "upper"), ("mean prediction", "mean of {}")
     has_classes, bounds = False, (-np.inf, np.inf)
 
     def read_target(self, y):

@@ -123,8 +123,8 @@ def _on_ratios(estimator, level):
     what = f"{_capital(ratio)}s" if ratio else "Coefficients, what a unit more of a feature adds,"
     none = 1 if ratio else 0
     return (
-        f"{what} with {percent(level)} intervals: right of {none} more of a feature goes with more of the outcome, left "
-        f"of it with less; an interval that includes {none} is compatible with no effect."
+        f"{what} with {percent(level)} intervals: right of {none} more of a feature goes with more of the outcome, "
+        f"left of it with less; an interval with {none} in it is compatible with no effect."
     )
 
 

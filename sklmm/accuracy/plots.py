@@ -55,7 +55,8 @@ def plot_roc(report, scenario=None, ax=None, **kwargs):
                 label += f" (AUC {aucs[estimator]:.3f})"
             keep = _thinned(len(x))
             panel.plot(x[keep], sensitivity[keep], **{**line, "label": label, **kwargs})
-        panel.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        found = f"sensitivity (found of {_outcome(report)})"
+        panel.set(xlabel="1 - specificity (false alarms)", ylabel=found, xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         panel.set_aspect("equal", anchor="N")
         _title(panel, name, len(names), ax)
         if panel.get_legend_handles_labels()[0]:
@@ -103,9 +104,9 @@ def plot_predicted(report, scenario=None, ax=None, **kwargs):
             panel.plot(p[keep], y[keep], **{**style, "label": label, **kwargs})
             _title(panel, f"{name}\n{label}" if row == 0 else label, len(names) * n, ax)
             if row == n - 1:
-                panel.set_xlabel("prediction")
+                panel.set_xlabel(f"prediction of {_outcome(report)}")
             if column == 0:
-                panel.set_ylabel("outcome")
+                panel.set_ylabel(_outcome(report))
     return _result(axes, ax)
 
 
@@ -165,7 +166,8 @@ def plot_calibration(report, scenario=None, ax=None, *, n_bins=N_BINS, intervals
         smallest, largest = (f"{np.rint(end):,.0f}" for end in (min(sizes), max(sizes)))
         size = smallest if smallest == largest else f"{smallest} to {largest}"
         panel.set_xlabel(f"{kind.axes[0]} (bins of {size} rows)")
-        panel.set_ylabel(kind.axes[1] + (f", {percent(report.level)} interval" if intervals else ""))
+        observed = kind.axes[1].format(_outcome(report))
+        panel.set_ylabel(observed + (f", {percent(report.level)} interval" if intervals else ""))
         _title(panel, name, len(names), ax)
         # Below the picture: curves may be anywhere in it.
         panel.legend(
@@ -311,6 +313,12 @@ def _wilson(share, n, quantile):
 def _check_kind(report, kind, what, instead):
     if report.kind != kind.name:
         raise ValueError(f"a report of {report.kind} has no {what}: see {instead}")
+
+
+def _outcome(report):
+    """What is predicted: the event, or the outcome's name."""
+    name = report.event or report.outcome_name or "outcome"
+    return name.replace("$", r"\$")
 
 
 def _scenarios(report, scenario):

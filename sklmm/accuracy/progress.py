@@ -18,7 +18,7 @@ class Progress:
 
     def __init__(self, verbose, name):
         self.verbose, self.name = verbose, name
-        self._shown = ""
+        self._shown, self._quarter = "", 0
 
     def __call__(self, done, total, what):
         """Say that `done` of `total` are done; `what` says of what, and what was the last."""
@@ -30,5 +30,8 @@ class Progress:
             end = "\n" if done == total else ""
             print(f"\r{text.ljust(len(self._shown))}", end=end, file=stream, flush=True)
             self._shown = "" if end else text
-        elif done == total or done * _LINES // total > (done - 1) * _LINES // total:
+            return
+        quarter = done * _LINES // total
+        if quarter != self._quarter:
             print(text, file=stream, flush=True)
+        self._quarter = 0 if done == total else quarter

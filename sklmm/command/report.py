@@ -119,7 +119,8 @@ def report(options, log):
     if options.out is not None:
         log(f"writing {options.out}")
         title = f"{options.target} by {', '.join(options.groups)}"
-        about = f"{plural(len(table.y), 'row')}. " + ". ".join(value for _, value in table.description.facts[1:3]) + "."
+        facts = [value for _, value in table.description.facts[1 : 2 + len(options.groups)]]
+        about = ". ".join([plural(len(table.y), "row"), *facts]) + "."
         page = report_html(
             accuracy, title, about=about, findings=findings, models=summaries, data=to_html(table.description)
         )

@@ -91,8 +91,10 @@ class Comparisons:
 
     Attributes
     ----------
-    untold : list of str
-        Features of which nothing can be said: columns that depend on others, or without a finite estimate.
+    comparisons : list of Comparison
+    curves : list of Curve
+    untold, separated : list of str
+        Features of which nothing can be said: columns that depend on others; and those without a finite estimate.
     """
 
     estimator: object
@@ -101,7 +103,6 @@ class Comparisons:
     offset: np.ndarray | None = None
     sample_weight: np.ndarray | None = None
     level: float = 0.95
-    untold: list = field(default_factory=list)
 
     def __post_init__(self):
         check_level(self.level)
@@ -112,7 +113,7 @@ class Comparisons:
             offset, weights = (None if part is None else np.asarray(part)[rows] for part in (offset, weights))
         self.variables = Variables(self.estimator, X, offset, weights)
         self._vcov = parameter_covariance(self.estimator)
-        self.comparisons, self.curves = [], []
+        self.comparisons, self.curves, self.untold, self.separated = [], [], [], []
         for feature, settings in self._settings():
             self._compare(feature, settings)
 
@@ -151,7 +152,7 @@ class Comparisons:
         variables = self.variables
         columns = list(settings[0][1])
         if any(variables.is_blank(name) for name in columns):
-            self.untold.append(feature)
+            self.separated.append(feature)
             return
         labels, designs = [label for label, _ in settings], [variables.design(changes) for _, changes in settings]
         distance = np.ones(variables.n_rows)

@@ -109,9 +109,14 @@ class Findings:
             sentences.append(f"{more:,} more {have} a clear effect; see below.")
         if unclear:
             sentences.append(f"No clear effect: {listed(unclear, 6)}.")
+        if self.comparisons.separated:
+            sentences.append(
+                f"No number can be given for {listed(self.comparisons.separated, 6)}: in some of its rows "
+                f"{self.outcome.event} always, or never."
+            )
         if self.comparisons.untold:
             untold = listed(self.comparisons.untold, 6)
-            sentences.append(f"Nothing can be said of {untold}; the model's limits say why.")
+            sentences.append(f"Nothing can be said of {untold}: other features say the same.")
         return sentences
 
     def of_groups(self):
@@ -134,13 +139,14 @@ class Findings:
                 continue
             low, high = family.mean(center - reach), family.mean(center + reach)
             what = self.outcome.event or self.outcome.name or "the outcome"
-            sentences.append(
-                f"Groups of {name} differ: for rows that are alike in everything else, nine in ten groups have "
-                + (f"{what} in {_percent(low, high - low)} to {_percent(high, high - low)} of them."
-                   if family.has_classes else
-                   f"an average of {what} between {written(low, high - low)} and {written(high, high - low)}.")
-                + self._extremes(name)
-            )  # fmt: skip
+            what = self.outcome.event or self.outcome.name or "the outcome"
+            if family.has_classes:
+                low, high = _percent(low, high - low), _percent(high, high - low)
+                text = f"of rows that are alike in everything else, {low} to {high} have {what}, depending on the group"
+            else:
+                low, high = written(low, high - low), written(high, high - low)
+                text = f"for rows that are alike in everything else, {what} is {low} to {high} on average, by group"
+            sentences.append(f"Groups of {name} differ: {text} (nine in ten lie between).{self._extremes(name)}")
         return sentences
 
     def _extremes(self, name):
