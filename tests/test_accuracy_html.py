@@ -65,18 +65,23 @@ def report():
 @pytest.fixture(scope="module")
 def page(report):
     pytest.importorskip("matplotlib").use("agg")
-    own = [("A < B", "<p>An <em>own</em> part</p>")]
-    return report_html(report, title="Use of <contraception> & co", sections_before=own)
+    own = {"A < B": "<p>An <em>own</em> part</p>"}
+    return report_html(
+        report, title="Use of <contraception> & co", models=own, data="<p>Table</p>", findings=report.findings
+    )
 
 
 def test_page_is_well_formed_and_in_order(page):
     parsed = _Page(page)
     assert page.startswith("<!DOCTYPE html>") and '<meta charset="utf-8">' in page
     assert parsed.of("title") == parsed.of("h1") == ["Use of <contraception> & co"]
-    headings = ["What it says", "A < B", "Pictures", "New groups", "Known groups", "What the metrics mean"]
-    assert parsed.of("h2") == headings
+    first = ["What was found", "How good predictions are"]
+    sections = ["The effects, in words and pictures", "How good the predictions are", "The models, number by number"]
+    sections += ["The data", "What the words mean"]
+    assert parsed.of("h2") == first + sections
     assert parsed.of("em") == ["own"]  # bodies are HTML
-    assert parsed.of("a") == headings[1:]
+    assert parsed.of("a") == sections
+    assert {"A < B", "Columns and rows", "More measures"} <= set(parsed.of("summary"))
     targets = [value[1:] for tag, name, value in parsed.attributes if (tag, name) == ("a", "href")]
     ids = [value for _, name, value in parsed.attributes if name == "id"]
     assert targets == ids
@@ -94,14 +99,16 @@ def test_page_asks_for_nothing(page):
 
 
 def test_tables_hold_the_summary(page, report):
-    estimates = _Page(page).tables[0::2]
-    differences = _Page(page).tables[1::2]
-    assert len(estimates) == len(differences) == 2
-    for scenario, table, other in zip(report.scenarios, estimates, differences, strict=True):
+    tables = _Page(page).tables
+    first, differences, more = (tables[k::3] for k in range(3))
+    assert len(first) == len(differences) == len(more) == 2
+    for scenario, table, other, rest in zip(report.scenarios, first, differences, more, strict=True):
         assert [cell.strip() for cell in table[0]] == ["", "mixed & <b>", "pooled", "separate"]
-        assert [row[0].strip() for row in table[1:]] == report.metrics
+        found = [row[0].strip() for row in table[1:]]
+        assert found == ["log loss", "ROC AUC", "AUC within groups", "calibration slope"]
+        assert sorted(found + [row[0].strip() for row in rest[1:]]) == sorted(report.metrics)
         here = report.summary[report.summary["scenario"] == scenario].set_index(["metric", "estimator"])
-        for row in table[1:]:
+        for row in table[1:] + rest[1:]:
             for cell, estimator in zip(row[1:], report.estimators, strict=True):
                 value, _, error, lower, _, upper = cell.split()
                 expected = here.loc[(row[0].strip(), estimator), ["estimate", "std_error", "lower", "upper"]]
@@ -127,8 +134,8 @@ def test_pictures_are_in_the_page(page):
     image = pytest.importorskip("matplotlib.image")
     parsed = _Page(page)
     sources = [value for tag, name, value in parsed.attributes if (tag, name) == ("img", "src")]
-    assert len(sources) == 4
-    assert len([1 for tag, name, value in parsed.attributes if (tag, name) == ("img", "alt") and value]) == 4
+    assert len(sources) == 8  # four of the accuracy; coefficients, two features and the groups of the model
+    assert len([1 for tag, name, value in parsed.attributes if (tag, name) == ("img", "alt") and value]) == 8
     for source in sources:
         picture = image.imread(io.BytesIO(base64.b64decode(source.split(",")[1])))
         assert min(picture.shape[:2]) > 200
@@ -138,15 +145,17 @@ def test_pictures_are_in_the_page(page):
 
 def test_page_without_matplotlib(report, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    page = report_html(report)
+    page = report_html(report, findings=report.findings)
     parsed = _Page(page)
-    assert "img" not in parsed.tags and len(parsed.tables) == 4
+    assert "img" not in parsed.tags and len(parsed.tables) == 6
     assert "matplotlib is not installed" in page
 
 
 def test_page_without_a_report():
-    parsed = _Page(report_html(None, title="Models", sections_before=[("One", "<p>1</p>"), ("Two", "<p>2</p>")]))
-    assert parsed.of("h2") == ["One", "Two"] and parsed.of("p") == ["1", "2"]
+    parsed = _Page(report_html(title="Models", models={"One": "<p>1</p>", "Two": "<p>2 odds ratio</p>"}))
+    assert parsed.of("h2") == ["The models, number by number", "What the words mean"]
+    assert parsed.of("p") == ["1", "2 odds ratio"] and parsed.of("summary") == ["One", "Two"]
+    assert parsed.of("dt") == ["odds ratio"]
 
 
 def test_one_estimator_and_few_metrics():
@@ -154,7 +163,7 @@ def test_one_estimator_and_few_metrics():
     settings = {"groups": groups, "n_resamples": 20, "random_state": 0, "scenarios": "known groups"}
     report = accuracy_report("pooled", X[["age"]], y, metrics=["calibration slope", "in-class accuracy"], **settings)
     parsed = _Page(report_html(report))
-    assert len(parsed.tables) == 1
+    assert len(parsed.tables) == 2  # the calibration slope, and more measures
     assert parsed.of("dt")[-2:] == ["calibration slope", "in-class accuracy"]
     assert any(sentence.startswith("The sensitivity of pooled is") for sentence in parsed.of("li"))
 
@@ -164,7 +173,8 @@ def test_save_html_leaves_the_settings_of_matplotlib_alone(report, tmp_path):
     with matplotlib.rc_context({"font.size": 30, "figure.dpi": 50}):
         report.save_html(tmp_path / "report.html", title="é ± ü")
         assert (matplotlib.rcParams["font.size"], matplotlib.rcParams["figure.dpi"]) == (30, 50)
-    assert "<h1>é ± ü</h1>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<h1>é ± ü</h1>" in page and "<h2>What was found</h2>" in page
 
 
 # --- the reading --------------------------------------------------------------------------------------------

@@ -252,6 +252,10 @@ def test_dates_among_the_features(tmp_path):
     assert list(read_clustered_table(TableFile(path), Roles(time="day", **roles)).X) == ["day", "x"]
     chosen = read_clustered_table(TableFile(path), Roles(features=["day"], categorical=["day"], **roles))
     assert chosen.X.shape == (40, 39)
+    days = pd.date_range("2024-01-01", periods=40).strftime("%d.%m.%Y")
+    pd.read_csv(path).assign(day=days).to_csv(path, index=False)
+    with pytest.raises(InputError, match="column 'day' holds dates .*write them as 2024-01-31, and name it in --time"):
+        read_clustered_table(TableFile(path), Roles(features=["day", "x"], **roles))
 
 
 def test_products_of_encoded_columns(tmp_path):

@@ -16,6 +16,7 @@ from sklmm.reporting.numbers import count
 from sklmm.reporting.rendering import Document, Table
 
 MOST_LEVELS = 100  # of a column of labels; each level but one is a coefficient
+_OTHER_DATES = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y")
 FEW_LEVELS = 10  # so few labels are meant as labels, though some look like numbers: "0", "1", "2", "3+"
 
 
@@ -395,10 +396,16 @@ def _refuse_numbers_in_disguise(name, labels, levels, notes, decimal):
 
 def _refuse_dates(name, levels):
     """Dates would become contrasts of every single day."""
-    if len(levels) > FEW_LEVELS and pd.to_datetime(pd.Series(levels), format="ISO8601", errors="coerce").notna().all():
+    if len(levels) <= FEW_LEVELS:
+        return
+    levels = pd.Series(levels)
+    parsed = {form: pd.to_datetime(levels, format=form, errors="coerce") for form in ("ISO8601", *_OTHER_DATES)}
+    written = [form for form, dates in parsed.items() if dates.notna().all()]
+    if written:
+        first = "" if written[0] == "ISO8601" else "write them as 2024-01-31, and "
         raise InputError(
-            f"column {name!r} holds dates ({listed(levels, 3)}): name it in --time, which makes days of them, leave it "
-            f"out with --exclude, or name it in --categorical if each date is to have a coefficient"
+            f"column {name!r} holds dates ({listed(levels, 3)}): {first}name it in --time, which makes days of them, "
+            f"leave it out with --exclude, or name it in --categorical if each date is to have a coefficient"
         )
 
 
