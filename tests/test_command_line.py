@@ -216,8 +216,11 @@ def test_the_page(run, tmp_path, women):
     assert status == 0 and ODD in text
     assert page.startswith("<!DOCTYPE html>") and "<title>use by district</title>" in page
     assert re.findall("<h2>(.*?)</h2>", page)[:4] == [
-        "What was found", "How good predictions are", "The effects, in words and pictures", "How good the predictions are",
-    ]  # fmt: skip
+        "What was found",
+        "How good predictions are",
+        "The effects, in words and pictures",
+        "How good the predictions are",
+    ]
     assert "Where urban is Y, use = &#x27;Y&#x27; in" in page and "For a district that is in the data" in page
     assert "Share with use = &#x27;Y&#x27; over urban" in page
     assert [s for s in re.findall("<summary>(.*?)</summary>", page) if s in ("Mixed model", "Columns and rows")] == [

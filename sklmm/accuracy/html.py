@@ -4,15 +4,12 @@ The first screen is for readers of no statistics: what was found, and for whom p
 on follows, the long tables folded.
 """
 
-import html
-import re
-
 from sklmm.accuracy import page_figures
 from sklmm.accuracy.glossary import terms_in
 from sklmm.accuracy.headline import headlines, title_of
 from sklmm.accuracy.kinds import KINDS
 from sklmm.accuracy.metrics import metric_of
-from sklmm.accuracy.page_style import STYLE
+from sklmm.accuracy.page_style import STYLE, as_html
 from sklmm.accuracy.reading import MEANINGS, read_report
 from sklmm.accuracy.text import number_writer, report_document
 from sklmm.messages import joined
@@ -62,21 +59,21 @@ def report_html(report=None, title="Predictive accuracy", *, about=None, finding
     if data is not None:
         sections.append(("The data", _folded("Columns and rows", f'<div class="scroll">{data}</div>')))
     if report is not None and report.notes:
-        sections.append(("Notes", "\n".join(f"<p>{_text(note)}</p>" for note in report.notes)))
+        sections.append(("Notes", "\n".join(f"<p>{as_html(note)}</p>" for note in report.notes)))
     glossary = _glossary(report, " ".join(models.values()))
     if glossary:
         sections.append(("What the words mean", glossary))
-    links = "\n".join(f'<li><a href="#s{i}">{_text(name)}</a></li>' for i, (name, _) in enumerate(sections))
+    links = "\n".join(f'<li><a href="#s{i}">{as_html(name)}</a></li>' for i, (name, _) in enumerate(sections))
     parts = "\n".join(
-        f'<section id="s{i}">\n<h2>{_text(name)}</h2>\n{body}\n</section>' for i, (name, body) in enumerate(sections)
+        f'<section id="s{i}">\n<h2>{as_html(name)}</h2>\n{body}\n</section>' for i, (name, body) in enumerate(sections)
     )
     if about is None and report is not None:
         about = "; ".join(value for _, value in report_document(report).facts[:2])
-    lead = "" if about is None else f'<p class="about">{_text(about)}</p>\n'
+    lead = "" if about is None else f'<p class="about">{as_html(about)}</p>\n'
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{_text(title)}</h1>\n"
+        f"<title>{as_html(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{as_html(title)}</h1>\n"
         f"{lead}{_short(report, findings)}<nav><ul>\n{links}\n</ul></nav>\n{parts}\n</body>\n</html>\n"
     )
 
@@ -90,16 +87,16 @@ def _short(report, findings):
     if findings:
         first = next(iter(findings.values()))
         failures = [(name, found.failure) for name, found in findings.items() if found.failure is not None]
-        body = [f'<p class="failed">{_text(f"{name}: {text}")}</p>' for name, text in failures]
+        body = [f'<p class="failed">{as_html(f"{name}: {text}")}</p>' for name, text in failures]
         if first.failure is None:
-            body += [f"<p>{_text(first.lead)}</p>", _list([*first.of_features(), *first.of_groups()])]
+            body += [f"<p>{as_html(first.lead)}</p>", _list([*first.of_features(), *first.of_groups()])]
         cards.append('<div>\n<h2>What was found</h2>\n' + "\n".join(body) + "\n</div>")
     if report is not None:
-        body = [] if len(report.factors) == 1 else [f"<p>{_text(_on_factors(report))}</p>"]
+        body = [] if len(report.factors) == 1 else [f"<p>{as_html(_on_factors(report))}</p>"]
         for headline in headlines(report).values():
-            body.append(f"<h3>{_text(headline.title)}</h3>")
-            body += [f'<p class="failed">{_text(sentence)}</p>' for sentence in headline.failures]
-            body += [f'<p class="verdict">{_text(headline.verdict)}</p>', _list(headline.sentences)]
+            body.append(f"<h3>{as_html(headline.title)}</h3>")
+            body += [f'<p class="failed">{as_html(sentence)}</p>' for sentence in headline.failures]
+            body += [f'<p class="verdict">{as_html(headline.verdict)}</p>', _list(headline.sentences)]
         cards.append("<div>\n<h2>How good predictions are</h2>\n" + "\n".join(body) + "\n</div>")
     return '<div class="short">\n' + "\n".join(cards) + "\n</div>\n" if cards else ""
 
@@ -122,36 +119,34 @@ def _effects(findings):
         body = []
         told = report_of(found.estimator, found.level, found.outcome, found.factors)
         for heading, sentences in told.sections.items():
-            body += [f"<h4>{_text(heading)}</h4>", f"<p>{_text(' '.join(sentences))}</p>"]
+            body += [f"<h4>{as_html(heading)}</h4>", f"<p>{as_html(' '.join(sentences))}</p>"]
         body.append(page_figures.figures(page_figures.of_findings(found)))
-        parts.append(_folded(name, "\n".join(body)) if parts else f"<h3>{_text(name)}</h3>\n" + "\n".join(body))
+        parts.append(_folded(name, "\n".join(body)) if parts else f"<h3>{as_html(name)}</h3>\n" + "\n".join(body))
     return "\n".join(parts)
 
 
 def _accuracy(report):
     """Tables of each scenario, the metrics that matter most first, and pictures."""
-    who = "\n".join(f"<dt>{_text(name)}</dt><dd>{_text(what)}</dd>" for name, what in report.models.items())
-    parts = [f"<p>Compared are:</p>\n<dl>\n{who}\n</dl>"]
+    first, rest = _columns(report)
+    parts = ["<p>Compared are:</p>", _meanings(report.models), "<p>Measured are:</p>", _meanings(_metrics(report, first))]
     for name, (_, *found) in read_report(report).items():
-        parts += [f"<h3>{_text(_capital(name))}</h3>", f"<p>{_text(MEANINGS.get(name, title_of(report, name)))}</p>"]
-        first = [column for column in report.metrics if metric_of(column, KINDS[report.kind].metrics).first]
-        rest = [column for column in report.metrics if column not in first]
-        parts.append(_estimates(report, name, first or rest))
+        parts += [f"<h3>{as_html(_capital(name))}</h3>", f"<p>{as_html(MEANINGS.get(name, title_of(report, name)))}</p>"]
+        parts.append(_estimates(report, name, first))
         if len(report.estimators) > 1:
             folded = _differences(report, name, report.metrics)
             parts.append(_folded(f"Differences to {report.estimators[0]}", folded))
-        if first and rest:
+        if rest:
             parts.append(_folded("More measures", _estimates(report, name, rest)))
         parts.append(_folded("What the numbers say, one by one", _list(found)))
     return "\n".join([*parts, page_figures.figures(page_figures.of_accuracy(report))])
 
 
 def _folded(title, body):
-    return f"<details>\n<summary>{_text(title)}</summary>\n{body}\n</details>"
+    return f"<details>\n<summary>{as_html(title)}</summary>\n{body}\n</details>"
 
 
 def _list(sentences):
-    items = "\n".join(f"<li>{_text(sentence)}</li>" for sentence in sentences)
+    items = "\n".join(f"<li>{as_html(sentence)}</li>" for sentence in sentences)
     return f"<ul>\n{items}\n</ul>" if items else ""
 
 
@@ -197,33 +192,38 @@ def _by_metric(report, scenario, columns):
 
 def _table(caption, head, rows):
     """A table with a row a metric; cells are (text, second line, whether to stress it)."""
-    lines = [f'<div class="scroll"><table>\n<caption>{_text(caption)}</caption>']
-    names = "".join(f'<th scope="col">{_text(name)}</th>' for name in head)
+    lines = [f'<div class="scroll"><table>\n<caption>{as_html(caption)}</caption>']
+    names = "".join(f'<th scope="col">{as_html(name)}</th>' for name in head)
     lines.append(f"<thead><tr><th></th>{names}</tr></thead>\n<tbody>")
     for name, cells in rows:
         texts = "".join(
-            f'<td class="{"clear" if stress else ""}">{_text(value)}<small>{_text(second)}</small></td>'
+            f'<td class="{"clear" if stress else ""}">{as_html(value)}<small>{as_html(second)}</small></td>'
             for value, second, stress in cells
         )
-        lines.append(f'<tr><th scope="row">{_text(name)}</th>{texts}</tr>')
+        lines.append(f'<tr><th scope="row">{as_html(name)}</th>{texts}</tr>')
     return "\n".join([*lines, "</tbody>\n</table></div>"])
 
 
+def _columns(report):
+    """The report's metrics that pages show first, and the others."""
+    first = [column for column in report.metrics if metric_of(column, KINDS[report.kind].metrics).first]
+    return (first, [column for column in report.metrics if column not in first]) if first else (report.metrics, [])
+
+
+def _metrics(report, columns):
+    """What metrics mean, by their names."""
+    metrics = dict.fromkeys(metric_of(column, KINDS[report.kind].metrics) for column in columns)
+    return {metric.name: f"{metric.meaning} {_capital(metric.direction)}." for metric in metrics}
+
+
 def _glossary(report, models):
-    """Words of the models and metrics on the page."""
-    meanings = terms_in(models)
-    if report is not None:
-        listed = KINDS[report.kind].metrics
-        for metric in dict.fromkeys(metric_of(column, listed) for column in report.metrics):
-            meanings[metric.name] = f"{metric.meaning} {_capital(metric.direction)}."
-    items = "\n".join(f"<dt>{_text(name)}</dt><dd>{_text(meaning)}</dd>" for name, meaning in meanings.items())
+    """Words of the models and metrics on the page that were not explained where they stand."""
+    return _meanings(terms_in(models) | ({} if report is None else _metrics(report, _columns(report)[1])))
+
+
+def _meanings(meanings):
+    items = "\n".join(f"<dt>{as_html(name)}</dt><dd>{as_html(meaning)}</dd>" for name, meaning in meanings.items())
     return f"<dl>\n{items}\n</dl>" if items else ""
-
-
-def _text(value):
-    """Text as HTML; control characters are no text, and a number keeps its per cent sign on its line."""
-    text = "".join(char if char.isprintable() else " " for char in str(value))
-    return html.escape(re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text))
 
 
 def _capital(text):

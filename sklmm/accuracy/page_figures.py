@@ -1,7 +1,6 @@
 """Pictures of a page: what is drawn of a report and of a model, as images that are part of the HTML."""
 
 import base64
-import html
 import io
 from functools import partial
 
@@ -10,6 +9,7 @@ import numpy as np
 from sklmm.accuracy import plots
 from sklmm.accuracy.kinds import KINDS
 from sklmm.accuracy.metrics import leading_column
+from sklmm.accuracy.page_style import as_html
 from sklmm.reporting.displays.axes import percent
 from sklmm.reporting.displays.coefficients import CoefficientDisplay
 from sklmm.reporting.displays.effect import EffectDisplay
@@ -148,7 +148,7 @@ def _figure(draw, caption):
     width, height = (round(96 * side) for side in figure.get_size_inches())
     figure.savefig(buffer, format="png", dpi=192, facecolor="white", metadata={"Software": None})
     plt.close(figure)
-    data, text = base64.b64encode(buffer.getvalue()).decode("ascii"), html.escape(caption)
+    data, text = base64.b64encode(buffer.getvalue()).decode("ascii"), as_html(caption)
     return (
         f'<figure><div class="scroll"><img src="data:image/png;base64,{data}" alt="{text}" width="{width}" '
         f'height="{height}" style="min-width: {min(width, 576)}px"></div><figcaption>{text}</figcaption></figure>'

@@ -1,4 +1,7 @@
-"""The look of the page of a report: one style sheet, for wide and narrow screens, light and dark."""
+"""The look of the page of a report: one style sheet, for wide and narrow screens, light and dark; and text as HTML."""
+
+import html
+import re
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --back: #ffffff; --line: #d1d9e0; --band: #f4f6f8;
@@ -44,3 +47,9 @@ figure img { display: block; max-width: 100%; height: auto; background: #fff; bo
   border-radius: 4px; padding: .4rem; }
 figcaption { color: var(--soft); font-size: .92rem; margin-top: .35rem; max-width: 32rem; }
 """
+
+
+def as_html(value):
+    """Text as HTML; control characters are no text, and a number keeps its per cent sign on its line."""
+    text = "".join(char if char.isprintable() else " " for char in str(value))
+    return html.escape(re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text))
