@@ -128,9 +128,11 @@ def _effects(findings):
 def _accuracy(report):
     """Tables of each scenario, the metrics that matter most first, and pictures."""
     first, rest = _columns(report)
-    parts = ["<p>Compared are:</p>", _meanings(report.models), "<p>Measured are:</p>", _meanings(_metrics(report, first))]
+    parts = ["<p>Compared are:</p>", _meanings(report.models)]
+    parts += ["<p>Measured are:</p>", _meanings(_metrics(report, first))]
     for name, (_, *found) in read_report(report).items():
-        parts += [f"<h3>{as_html(_capital(name))}</h3>", f"<p>{as_html(MEANINGS.get(name, title_of(report, name)))}</p>"]
+        asked = MEANINGS.get(name, title_of(report, name))
+        parts += [f"<h3>{as_html(_capital(name))}</h3>", f"<p>{as_html(asked)}</p>"]
         parts.append(_estimates(report, name, first))
         if len(report.estimators) > 1:
             folded = _differences(report, name, report.metrics)
