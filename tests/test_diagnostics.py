@@ -389,17 +389,17 @@ def test_normality_is_that_of_data_which_the_model_makes():
     rng = np.random.default_rng(5)
     groups, X = np.repeat(np.arange(160), 6), rng.normal(size=(960, 1))
     y = rng.random(960) < expit(X[:, 0] + 2 * rng.normal(size=160)[groups])
-    first = MixedLogisticRegression(n_threads=1, n_quadrature=3).fit(X, y, groups=groups)
+    first = MixedLogisticRegression(n_threads=1, n_quadrature=9).fit(X, y, groups=groups)
     modes, sd = first.random_effects_["group"]["intercept"], first.random_effects_sd_["group"]["intercept"]
     values = standardised_effects(modes.to_numpy(), sd.to_numpy(), np.sqrt(first.covariance_["group"].iloc[0, 0]))
     assert stats.shapiro(values).pvalue < 0.01
     rejected = {"kept": [], "rows": []}
-    for simulated in first.simulate(X, groups=groups, n=12, random_state=0):
+    for simulated in first.simulate(X, groups=groups, n=8, random_state=0):
         model = clone(first).fit(X, simulated, groups=groups)
         for name, rows in (("kept", ()), ("rows", (X, simulated, groups))):
             p_value = random_effects_normality(model, *rows, n_simulations=19)["p_value"].iloc[0]
             rejected[name].append(p_value <= 0.05)
-    assert max(map(sum, rejected.values())) <= 2  # 0.6 expected; 3 of 12 have a probability of 0.02
+    assert max(map(sum, rejected.values())) <= 2  # 0.4 expected; 3 of 8 have a probability of 0.006
 
 
 def test_normality_of_skewed_effects_of_few_rows():
@@ -416,7 +416,9 @@ def test_normality_asks_for_rows_where_it_needs_them(data):
     slopes = MixedLogisticRegression("1 + dose | clinic").fit(X, y, groups=groups)
     with pytest.raises(ValueError, match="random_effects_normality needs the rows of the fit.*pass X=X, y=y, groups="):
         random_effects_normality(slopes)
-    rows = slopes, X, y, groups
+    few = groups.isin(groups.unique()[:60])
+    rows = X[few], y[few], groups[few]
+    rows = MixedLogisticRegression("1 + dose | clinic").fit(*rows[:2], groups=rows[2]), *rows
     table, again = (random_effects_normality(*rows, n_simulations=19, random_state=3) for _ in range(2))
     assert list(table.index) == [("clinic", "intercept"), ("clinic", "dose")]
     assert table["p_value"].between(0.05, 1).all()

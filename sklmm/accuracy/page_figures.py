@@ -20,6 +20,7 @@ WITHOUT = (
     "<code>pip install matplotlib</code>, and make the page again.</p>"
 )
 _MOST_CURVES, _MOST_COEFFICIENTS = 4, 30
+_PANEL = 640  # pixels: the widest picture of one panel
 
 _OF_KIND = {  # a picture, and what predictions are called
     "classes": (
@@ -148,10 +149,12 @@ def _figure(draw, caption):
     width, height = (round(96 * side) for side in figure.get_size_inches())
     figure.savefig(buffer, format="png", dpi=192, facecolor="white", metadata={"Software": None})
     plt.close(figure)
+    # On a phone a single panel shrinks to the screen; several would be too small to read, and scroll.
+    least = 0 if width <= _PANEL else min(width, 576)
     data, text = base64.b64encode(buffer.getvalue()).decode("ascii"), as_html(caption)
     return (
         f'<figure><div class="scroll"><img src="data:image/png;base64,{data}" alt="{text}" width="{width}" '
-        f'height="{height}" style="min-width: {min(width, 576)}px"></div><figcaption>{text}</figcaption></figure>'
+        f'height="{height}" style="min-width: {least}px"></div><figcaption>{text}</figcaption></figure>'
     )
 
 
