@@ -146,5 +146,5 @@ def test_no_variance_between_groups():
         warnings.simplefilter("ignore")
         model = MixedLogisticRegression().fit(X, y, groups=groups)
     found = Findings(model, X, Outcome.of(model))
-    assert found.of_groups() == ["Groups of group do not differ by more than chance."]
+    assert found.of_groups() == ["Groups do not differ by more than chance."]
     assert found.of_features() == ["No clear effect: x0."]

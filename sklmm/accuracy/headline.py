@@ -10,6 +10,7 @@ from sklmm.accuracy.calibration import calibration_bins
 from sklmm.accuracy.kinds import KINDS
 from sklmm.accuracy.metrics import metric_of
 from sklmm.messages import joined
+from sklmm.reporting.numbers import count
 
 # How good predictions are that are better than the average by more than chance, by the share of pairs of rows in the
 # right order, or by the share of the variance that they explain.
@@ -149,7 +150,7 @@ def _who(report, models, sign, is_first, explained):
     what = report.models.get(best)
     named = best if best in explained or what in (None, best) else f"{best} ({what})"
     explained.add(best)
-    sentences = [f"The best predictions are those of {named}." if len(others) else f"They are those of {named}."]
+    sentences = [f"The {'best predictions' if len(others) else 'predictions'} are those of {named}."]
     if not is_first:  # differences are to another, whose fits failed
         return sentences
     ends = sign * others[["to_best_lower", "to_best_upper"]].to_numpy(dtype=float)
@@ -183,10 +184,12 @@ def _in_numbers(report, rows, plain):
         bins = calibration_bins(p, np.ones(len(y)) if weights is None else weights)
         low, high = bins == bins.min(), bins == bins.max()
         if not (low & high).any():
-            shares = [100 * np.average(y[at], weights=None if weights is None else weights[at]) for at in (high, low)]
+            w = np.ones(len(y)) if weights is None else weights
+            shares = [100 * np.average(y[at], weights=w[at]) for at in (high, low)]
+            counted = "trials" if report.unit == "line" else "rows"
             sentences.append(
-                f"Of the {high.sum():,} rows with its highest probabilities {shares[0]:.0f} % have {event}, of the "
-                f"{low.sum():,} with its lowest {shares[1]:.0f} %."
+                f"Of the {count(w[high].sum())} {counted} with its highest probabilities {shares[0]:.0f} % have "
+                f"{event}, of the {count(w[low].sum())} with its lowest {shares[1]:.0f} %."
             )
     return sentences
 

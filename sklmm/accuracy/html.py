@@ -11,7 +11,7 @@ from sklmm.accuracy.kinds import KINDS
 from sklmm.accuracy.metrics import metric_of
 from sklmm.accuracy.page_style import STYLE, as_html
 from sklmm.accuracy.reading import MEANINGS, read_report
-from sklmm.accuracy.text import number_writer, report_document
+from sklmm.accuracy.text import number_writer
 from sklmm.messages import joined
 from sklmm.reporting.displays.axes import percent
 from sklmm.reporting.narrative import report_of
@@ -68,7 +68,7 @@ def report_html(report=None, title="Predictive accuracy", *, about=None, finding
         f'<section id="s{i}">\n<h2>{as_html(name)}</h2>\n{body}\n</section>' for i, (name, body) in enumerate(sections)
     )
     if about is None and report is not None:
-        about = "; ".join(value for _, value in report_document(report).facts[:2])
+        about = report.about
     lead = "" if about is None else f'<p class="about">{as_html(about)}</p>\n'
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

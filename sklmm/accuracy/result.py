@@ -9,7 +9,7 @@ from sklmm.accuracy import plots
 from sklmm.accuracy.evaluation import fit_to_all
 from sklmm.accuracy.html import report_html
 from sklmm.accuracy.kinds import KINDS
-from sklmm.accuracy.text import notes_on_rows, notes_on_warnings, report_document
+from sklmm.accuracy.text import about, notes_on_rows, notes_on_warnings, report_document
 from sklmm.messages import shown_label
 from sklmm.reporting import rendering
 from sklmm.reporting.findings import Findings, Outcome
@@ -99,6 +99,11 @@ class AccuracyReport:
         label = shown_label(self.classes[1])
         return f"outcome {label}" if self.outcome_name is None else f"{self.outcome_name} = {label}"
 
+    @property
+    def about(self):
+        """What was predicted for whom, in a line."""
+        return about(self)
+
     @cached_property
     def findings(self):
         """What the first mixed or marginal model among the estimators says of all rows."""
@@ -110,7 +115,7 @@ class AccuracyReport:
             return {}
         estimator, X, offset, weights = fit_to_all(chosen, data)
         factors = data.levels_of_encoded if chosen.table == "encoded" else {}
-        outcome = Outcome.of(estimator, data.name)
+        outcome = Outcome.of(estimator, data.name) if data.lines is None else Outcome(data.name, self.event, "trials")
         how = {"factors": factors, "offset": offset, "sample_weight": weights, "level": self.level}
         return {chosen.name: Findings(estimator, X, outcome, **how)}
 

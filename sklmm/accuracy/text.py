@@ -10,23 +10,38 @@ from sklmm.reporting import rendering as _render
 
 def report_document(report):
     """The document that a report prints, see `sklmm.reporting.rendering`."""
-    many, n = f"{report.unit}s", len(report._target) if report._lines is None else len(np.unique(report._lines))
-    if report._weights is None:
-        counted = ""
-    elif report._lines is None:
-        counted = f", which count for {_numbers.count(report._weights.sum())}"
-    else:
-        counted = f", {_numbers.count(report._weights.sum())} trials"
+    n, counted = _counts(report)
     of_all = "rows" if report._lines is None else "trials"
     folds = sorted({len(scenario.folds) for scenario in report._plan})
     facts = [
         ("Outcome", KINDS[report.kind].outcome(report._target, report._weights, report.classes, of_all)),
-        (many.capitalize(), f"{n:,} in {len(report._levels):,} groups of {report.factor}{counted}"),
+        (f"{report.unit}s".capitalize(), f"{n:,} in {len(report._levels):,} groups of {report.factor}{counted}"),
         ("Folds", " or ".join(map(str, folds))),
         ("Standard errors", f"from resampling groups {report.n_resamples:,} times"),
     ]
     tables = [table for scenario in report._plan for table in scenario_tables(report, scenario)]
     return _render.Document("Predictive accuracy by cross-validation", facts, tables, report.notes)
+
+
+def about(report):
+    """What was predicted for whom, in a line."""
+    n, counted = _counts(report)
+    rows = f"{n:,} {report.unit}s in {len(report._levels):,} groups of {report.factor}{counted}"
+    y, weights = report._target, report._weights
+    mean = np.average(y, weights=weights)
+    if report.kind == "classes":
+        return f"{rows}; {report.event} in {100 * mean:.1f} % of the {'trials' if report.unit == 'line' else 'rows'}."
+    sd = np.sqrt(np.average((y - mean) ** 2, weights=weights))
+    name = report.outcome_name or "the outcome"
+    return f"{rows}; {name} is {mean:.4g} on average, with a standard deviation of {sd:.3g}."
+
+
+def _counts(report):
+    """How many rows or lines, and what these count for, in words."""
+    if report._lines is not None:
+        return len(np.unique(report._lines)), f", {_numbers.count(report._weights.sum())} trials"
+    counted = "" if report._weights is None else f", which count for {_numbers.count(report._weights.sum())}"
+    return len(report._target), counted
 
 
 def scenario_tables(report, scenario):

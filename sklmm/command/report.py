@@ -133,7 +133,7 @@ def _outcome(table, options):
     target = options.target
     if table.trials is not None:
         words = f"probability of success in a trial: {target} of {options.trials}"
-        return words, Outcome(target, f"a success ({target})")
+        return words, Outcome(target, f"a success ({target})", "trials")
     if table.kind == "numbers":
         return target, Outcome(target, None)
     other, one = map(repr, table.labels)

@@ -28,10 +28,13 @@ class Outcome:
         What it is called.
     event : str or None
         The event whose probability is modelled, in words: "use = 'Y'". None of measured outcomes.
+    unit : {"rows", "trials"}
+        In which it occurs.
     """
 
     name: str | None
     event: str | None
+    unit: str = "rows"
 
     @classmethod
     def of(cls, estimator, name=None):
@@ -41,7 +44,7 @@ class Outcome:
         if formula is not None:
             name = formula.response
             if formula.is_counts:
-                return cls(name, f"a success ({name})")
+                return cls(name, f"a success ({name})", "trials")
         if not fitted.family.has_classes:
             return cls(name, None)
         label = shown_label(estimator.classes_[fitted.event])
@@ -110,8 +113,9 @@ class Findings:
         if unclear:
             sentences.append(f"No clear effect: {listed(unclear, 6)}.")
         if self.comparisons.separated:
+            separated = listed(self.comparisons.separated, 6)
             sentences.append(
-                f"No number can be given for {listed(self.comparisons.separated, 6)}: in some of its rows "
+                f"No number can be given for {separated}: in some of its {self.outcome.unit} "
                 f"{self.outcome.event} always, or never."
             )
         if self.comparisons.untold:
@@ -133,20 +137,21 @@ class Findings:
         center = family.link(typical) if family.has_classes else typical
         sentences = []
         for name, variance in effect_variances(self.estimator, X).items():
+            who = "Groups" if name == "group" else f"Groups of {name}"
             reach = _NINE_IN_TEN * np.sqrt(variables.weights @ variance)
             if not reach > 0:
-                sentences.append(f"Groups of {name} do not differ by more than chance.")
+                sentences.append(f"{who} do not differ by more than chance.")
                 continue
             low, high = family.mean(center - reach), family.mean(center + reach)
             what = self.outcome.event or self.outcome.name or "the outcome"
-            what = self.outcome.event or self.outcome.name or "the outcome"
             if family.has_classes:
                 low, high = _percent(low, high - low), _percent(high, high - low)
-                text = f"of rows that are alike in everything else, {low} to {high} have {what}, depending on the group"
+                alike = f"of {self.outcome.unit} that are alike in everything else"
+                text = f"{alike}, {low} to {high} have {what}, depending on the group"
             else:
                 low, high = written(low, high - low), written(high, high - low)
                 text = f"for rows that are alike in everything else, {what} is {low} to {high} on average, by group"
-            sentences.append(f"Groups of {name} differ: {text} (nine in ten lie between).{self._extremes(name)}")
+            sentences.append(f"{who} differ: {text} (nine in ten lie between).{self._extremes(name)}")
         return sentences
 
     def _extremes(self, name):
@@ -168,7 +173,7 @@ class Findings:
         if self.outcome.event is not None:
             sign = "+" if found.difference > 0 else "−"
             return (
-                f"{where[0]}{self.outcome.event} in {_percent(after, width)} of the rows{where[1]}in "
+                f"{where[0]}{self.outcome.event} in {_percent(after, width)} of the {self.outcome.unit}{where[1]}in "
                 f"{_percent(before, width)} ({sign}{_points(size, width)} percentage points; between "
                 f"{_points(low, width)} and {_points(high, width)} {with_confidence})."
             )
