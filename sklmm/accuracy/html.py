@@ -16,6 +16,8 @@ from sklmm.messages import joined
 from sklmm.reporting.displays.axes import percent
 from sklmm.reporting.narrative import report_of
 
+_MOST_SENTENCES = 9  # of a paragraph; a list of more is folded
+
 
 def report_html(report=None, title="Predictive accuracy", *, about=None, findings=None, models=None, data=None):
     """The report as a page.
@@ -119,7 +121,9 @@ def _effects(findings):
         body = []
         told = report_of(found.estimator, found.level, found.outcome, found.factors)
         for heading, sentences in told.sections.items():
-            body += [f"<h4>{as_html(heading)}</h4>", f"<p>{as_html(' '.join(sentences))}</p>"]
+            shown, rest = (sentences, []) if len(sentences) <= _MOST_SENTENCES else (sentences[:1], sentences[1:])
+            body += [f"<h4>{as_html(heading)}</h4>", f"<p>{as_html(' '.join(shown))}</p>"]
+            body += [_folded(f"{len(rest):,} effects, one by one", _list(rest))] if rest else []
         body.append(page_figures.figures(page_figures.of_findings(found)))
         parts.append(_folded(name, "\n".join(body)) if parts else f"<h3>{as_html(name)}</h3>\n" + "\n".join(body))
     return "\n".join(parts)

@@ -154,16 +154,18 @@ class Comparisons:
         if any(variables.is_blank(name) for name in columns):
             self.separated.append(feature)
             return
-        labels, designs = [label for label, _ in settings], [variables.design(changes) for _, changes in settings]
-        distance = np.ones(variables.n_rows)
-        # Of a column that depends on others, the rows change to what the fit knows nothing of.
-        if any(
-            variables.not_estimable(columns[0], X, designs[0][0], distance, variables.weights) for X, _ in designs[1:]
-        ):
-            self.untold.append(feature)
-            return
-        found = [averages(self.estimator, X, offset, variables.weights) for X, offset in designs]
-        means, gradients = np.array([mean for mean, _ in found]), np.array([gradient for _, gradient in found])
+        labels, means, gradients, before = [label for label, _ in settings], [], [], None
+        for _, changes in settings:
+            X, offset = variables.design(changes)
+            before = X if before is None else before
+            # Of a column that depends on others, the rows change to what the fit knows nothing of.
+            if variables.not_estimable(columns[0], X, before, np.ones(variables.n_rows), variables.weights):
+                self.untold.append(feature)
+                return
+            mean, gradient = averages(self.estimator, X, offset, variables.weights)
+            means.append(mean)
+            gradients.append(gradient)
+        means, gradients = np.array(means), np.array(gradients)
         differences = gradients - gradients[0]
         with np.errstate(divide="ignore", invalid="ignore"):
             distances = (means - means[0]) / delta_errors(differences, self._vcov)
