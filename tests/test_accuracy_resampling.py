@@ -184,6 +184,7 @@ def test_weight_two_is_the_row_twice():
 # --- what it says of the truth ------------------------------------------------------------------------------
 
 
+@pytest.mark.many_fits
 def test_standard_error_and_interval_against_simulation():
     """Over new samples of groups: the spread of estimates, and how often intervals hold the truth."""
     rng = np.random.default_rng(0)

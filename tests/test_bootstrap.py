@@ -41,6 +41,7 @@ def test_bitwise_the_same_whatever_n_jobs(resampling):
     np.testing.assert_allclose(ends.to_numpy()[0], np.quantile(one.estimates["late"], [0.025, 0.975]), rtol=1e-12)
 
 
+@pytest.mark.many_fits
 def test_profile_and_bootstrap_agree():
     """On bacteria, with quadrature: Laplace's error depends on the variance, which bends the profile."""
     model, rows = fit("bacteria", "main", n_quadrature=15)
@@ -57,6 +58,7 @@ def test_profile_and_bootstrap_agree():
     assert (error < 0.2 * result.std_errors().to_numpy()[:, None]).all()  # or the test would say little
 
 
+@pytest.mark.many_fits
 def test_standard_errors_agree_with_the_information():
     model, rows = fit("contraception", "m_03")
     for resampling, vcov in (("parametric", model.vcov_), ("cluster", model.vcov("robust"))):
@@ -247,6 +249,7 @@ def marginal():
     return GEELogisticRegression("ar1", n_threads=1).fit(**rows, time=X["age"]), rows | {"time": X["age"]}
 
 
+@pytest.mark.many_fits
 def test_marginal_clusters_agree_with_the_sandwich(marginal):
     model, rows = marginal
     result = model.bootstrap(**rows, n_resamples=200, random_state=0)

@@ -370,6 +370,7 @@ def test_influence_bad_input(data, model):
 # Normality ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.many_fits
 def test_normality_of_random_effects():
     rng = np.random.default_rng(2)
     groups = np.repeat(np.arange(150), 60)
@@ -384,6 +385,7 @@ def test_normality_of_random_effects():
     assert tables["normal"].loc[("group", "intercept"), "n_groups"] == 150
 
 
+@pytest.mark.many_fits
 def test_normality_is_that_of_data_which_the_model_makes():
     """Six binary rows a group: their modes are never normal, and the test must not say so of a right model."""
     rng = np.random.default_rng(5)
@@ -402,6 +404,7 @@ def test_normality_is_that_of_data_which_the_model_makes():
     assert max(map(sum, rejected.values())) <= 2  # 0.4 expected; 3 of 8 have a probability of 0.006
 
 
+@pytest.mark.many_fits
 def test_normality_of_skewed_effects_of_few_rows():
     rng = np.random.default_rng(6)
     groups, X = np.repeat(np.arange(150), 15), rng.normal(size=(2250, 1))
@@ -411,6 +414,7 @@ def test_normality_of_skewed_effects_of_few_rows():
         assert random_effects_normality(model, *rows, n_simulations=39)["p_value"].iloc[0] < 0.01
 
 
+@pytest.mark.many_fits
 def test_normality_asks_for_rows_where_it_needs_them(data):
     X, y, groups = data
     slopes = MixedLogisticRegression("1 + dose | clinic").fit(X, y, groups=groups)

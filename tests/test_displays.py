@@ -137,6 +137,7 @@ def test_normal_quantiles_of_random_effects(model):
     assert _inside(display.figure_)
 
 
+@pytest.mark.many_fits
 def test_quantiles_lie_in_the_band_of_data_that_the_model_made(data, model):
     X, y, groups = data
     intercepts = MixedLogisticRegression().fit(X, y, groups=groups)

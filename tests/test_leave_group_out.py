@@ -29,6 +29,7 @@ def refits(model, X, y, groups):
     return probabilities, pd.DataFrame.from_dict(coefficients, orient="index")
 
 
+@pytest.mark.many_fits
 @pytest.mark.parametrize(
     "model",
     [
@@ -155,6 +156,7 @@ def test_bad_input(women):
         approximate_leave_group_out(plain, X, y)
 
 
+@pytest.mark.many_fits
 @pytest.mark.filterwarnings("ignore::sklmm.exceptions.SingularFitWarning")
 @pytest.mark.parametrize(
     ("random_effects", "sd", "seed", "is_singular"),

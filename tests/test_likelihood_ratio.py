@@ -116,6 +116,7 @@ def test_a_singular_larger_fit_gets_a_bound():
     assert exact < bound == pytest.approx(chi2.sf(2.0, [1, 2]).mean()) and "upper bound" in words
 
 
+@pytest.mark.many_fits
 def test_size_under_the_hypothesis():
     """The mixture's p-values are uniform where there is no variance; chi-squared's are twice as large."""
     p_values = []

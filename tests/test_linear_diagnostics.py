@@ -309,6 +309,7 @@ def test_standardised_modes_of_balanced_groups_have_mean_0_and_variance_1():
             assert values.std(ddof=ddof) == pytest.approx(1, rel=1e-12)
 
 
+@pytest.mark.many_fits
 @pytest.mark.parametrize("with_rows", [False, True])
 def test_normality_is_rejected_as_often_as_it_should_be(with_rows):
     """Of normal effects in 1 of 20 data sets; nearly always of skewed ones."""

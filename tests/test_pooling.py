@@ -105,6 +105,7 @@ def test_slopes_correlations_and_ratios():
     assert "odds_ratio" not in pool(fits_of(GEELogisticRegression, 2, link="probit")).summary()
 
 
+@pytest.mark.many_fits
 @pytest.mark.filterwarnings("ignore::sklmm.exceptions.NoGroupsWarning")
 def test_coverage_of_intervals():
     """A third of a feature is missing at random, and drawn from its distribution given the outcome, parameters and all:

@@ -7,6 +7,8 @@ from scipy import stats
 from sklmm import GEELinearRegression, GEELogisticRegression, MixedLinearRegression, MixedLogisticRegression, power
 from sklmm.datasets import load_contraception, load_sleepstudy
 
+pytestmark = pytest.mark.many_fits
+
 
 @pytest.fixture(scope="module")
 def women():

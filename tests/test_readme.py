@@ -23,6 +23,7 @@ def namespace(tmp_path_factory):
     return found
 
 
+@pytest.mark.many_fits
 def test_python_blocks_run(namespace):
     assert namespace["model"].converged_
     assert namespace["files"] == ["report.html"]
