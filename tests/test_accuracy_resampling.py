@@ -254,29 +254,49 @@ def test_neighbours_taken_for_equal_move_ranks_little(rare, monkeypatch):
     np.testing.assert_allclose(binned(ones)[0], list(compute_metrics(y, p, codes, metrics=names).values()), rtol=1e-10)
 
 
+@pytest.mark.parametrize("points", [4000, 1000])
 @pytest.mark.parametrize("slope", [True, False])
-def test_calibration_of_many_rows_of_few_groups(slope, monkeypatch):
-    """Resamples differ so much that the equations must be solved; of many rows by cells."""
+def test_calibration_of_resamples_that_differ_much(slope, points, monkeypatch):
+    """The equations must be solved: at the rows' own values, and on a grid of fewer."""
     y, eta, codes, rng = _data(n=3000, n_groups=4, sd=2.0)
     x = eta * np.array([0.3, 1.0, 2.0, -0.5])[codes]  # of groups that differ much
     rows, counts = (x, y.astype(float), 1.0 - y, codes, 4), _counts(4, 64)
-    expected = np.array([CalibrationOfCounts(*rows, slope=slope)._exact(count) for count in counts.T])
-    monkeypatch.setattr(_calibration_of_counts, "MANY_ROWS", 1000)
-    cells = CalibrationOfCounts(*rows, slope=slope)
-    np.testing.assert_allclose(cells(counts), expected, atol=1e-3 * expected.std())
-    assert "_cells" in vars(cells), "no resample was solved"
-    assert len(cells._cells[0]) < 2900
-    assert cells._cells[1].sum() == y.sum()
+    monkeypatch.setattr(_calibration_of_counts, "POINTS", points)
+    calibration = CalibrationOfCounts(*rows, slope=slope)
+    expected, solved = np.array([calibration._exact(count) for count in counts.T]), []
+    solve = calibration._solved
+    calibration._solved = lambda counts: solved.append(counts) or solve(counts)
+    calibration._exact = None  # not needed
+    np.testing.assert_allclose(calibration(counts), expected, atol=(1e-4 if points == 4000 else 1e-3) * expected.std())
+    assert solved[0].shape[1] > 20
+    grid, apart, weights = calibration._grid
+    assert len(grid) == min(points, 3000)
+    np.testing.assert_allclose(weights.sum(axis=0), np.bincount(codes))
+    np.testing.assert_allclose(grid @ weights, np.bincount(codes, x))
+
+
+def test_what_a_grid_does_not_say_is_solved_by_rows(monkeypatch):
+    """Slopes so steep that predictions change much from a point to the next."""
+    y, eta, codes, rng = _data(n=2000, n_groups=5, sd=2.0)
+    x = np.where(rng.random(2000) < 0.002, 30.0, eta * np.array([0.05, 1.0, 2.0, 0.1, 1.0])[codes])
+    monkeypatch.setattr(_calibration_of_counts, "POINTS", 100)
+    calibration = CalibrationOfCounts(x, y.astype(float), 1.0 - y, codes, 5, slope=True)
+    exact, by_rows, counts = calibration._exact, [], _counts(5, 64)
+    expected = np.array([exact(count) for count in counts.T])
+    calibration._exact = lambda count: by_rows.append(count) or exact(count)
+    found = calibration(counts)
+    assert 0 < len(by_rows) < 64
+    np.testing.assert_allclose(found, expected, atol=0.05 * expected.std())
 
 
 def test_expanded_equations_are_trusted_as_a_rule():
     y, eta, codes, _ = _data(n=6000, n_groups=300)
     for slope in (True, False):
         calibration = CalibrationOfCounts(eta, y.astype(float), 1.0 - y, codes, 300, slope=slope)
-        solved = []
-        calibration._exact = lambda count, solved=solved: solved.append(count) or np.nan
-        assert np.isfinite(calibration(_counts(300, 200))).sum() == 200 - len(solved)
-        assert len(solved) <= 4
+        solved, solve = [], calibration._solved
+        calibration._solved = lambda counts, solved=solved, solve=solve: solved.append(counts) or solve(counts)
+        assert np.isfinite(calibration(_counts(300, 200))).all()
+        assert sum(counts.shape[1] for counts in solved) <= 4
 
 
 @pytest.mark.parametrize("n_groups", [1, 9])
