@@ -24,6 +24,7 @@ from sklmm.design.formula_columns import (
     warn_of_numbers,
 )
 from sklmm.design.formula_expression import Expression, LinesOfCounts
+from sklmm.design.formula_tables import LevelTables
 from sklmm.design.formula_text import StandIns, quote_calls, split_formula, translate
 from sklmm.design.random_effects import parse_random_effects, quoted
 from sklmm.design.values import numbers_by_column
@@ -269,7 +270,15 @@ class FormulaDesign:
         self.offset_only = [name for name in self.offset_names if self.stand_ins.of(name) not in required]
         known = required.union(map(self.stand_ins.of, self.offset_only))
         self.variable_names = [name for name in frame if self.stand_ins.of(name) in known]
-        return self._features(used)
+        self._tables = [LevelTables.of(spec, self.stand_ins, frame, matrix)
+                        for spec, matrix in zip(self._specs(), used, strict=True)]  # fmt: skip
+        self._kept = []  # of each matrix the columns that are features
+        for matrix, new in zip(used, [names, *(new for _, new in self._slopes)], strict=True):
+            places = {self.stand_ins.back(name): j for j, name in enumerate(matrix.columns) if name != "Intercept"}
+            self._kept.append([j for name, j in places.items() if name in new])
+        X = self._features(used)
+        self._columns = X.columns
+        return X
 
     def _evaluate(self, part, frame, written):
         frame = frame.rename(columns=self.stand_ins.of)
@@ -307,10 +316,9 @@ class FormulaDesign:
 
     def new_rows(self, data, groups=None):
         """X and groups of a new data frame; groups are those grouping columns that it has, None for none."""
-        X = self._features(self._matrices(self.variables(data)))
-        missed = undefined_rows(X)
-        if missed:
-            raise ValueError(in_which_not_defined(missed, len(X)))
+        X = pd.DataFrame(self.design(self.variables(data)), columns=self._columns, copy=False)
+        if not np.isfinite(X.to_numpy()).all():
+            raise ValueError(in_which_not_defined(undefined_rows(X), len(X)))
         if groups is not None or not self.group_names:
             return X, groups
         there = [name for name in self.group_names if name in data.columns]
@@ -373,18 +381,20 @@ class FormulaDesign:
 
     def _as_at_the_fit(self, frame):
         """Numbers must be numbers again; what was labels is taken for labels."""
-        for name in self.variable_names:
-            if name in self.numbers and not is_number(frame[name]):
-                raise ValueError(
-                    f"column {name!r} held numbers at the fit, but holds {shown_label(frame[name].iloc[0])} here"
-                )
-            if name not in self.numbers and is_number(frame[name]):
-                frame = frame.assign(**{name: frame[name].astype(object)})
+        for name, column in frame.items():
+            if name in self.numbers and not is_number(column):
+                held = shown_label(column.iloc[0])
+                raise ValueError(f"column {name!r} held numbers at the fit, but holds {held} here")
+            if name not in self.numbers and is_number(column):
+                frame = frame.assign(**{name: column.astype(object)})
         return frame
 
     def design(self, frame):
         """Features of rows as an array, from their variables."""
-        return self._features(self._matrices(frame)).to_numpy()
+        found = [None if tables is None else tables.columns(frame) for tables in self._tables]
+        if any(columns is None for columns in found):
+            return self._features(self._matrices(frame)).to_numpy()
+        return np.hstack([columns[:, kept] for columns, kept in zip(found, self._kept, strict=True)])
 
     def is_factor(self, name):
         """Whether a variable enters by its levels, be they numbers, as in C(year)."""

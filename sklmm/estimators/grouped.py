@@ -261,7 +261,7 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
                 text = "with an offset that it finds in X: leave out offset="
             raise ValueError(f"the model was fitted {text}")
         columns = fitted.positions | {"group_features": fitted.group_columns or None}
-        rows, _ = read_rows(self, X, groups, columns, reset=False)
+        rows, _ = read_rows(self, X, groups, columns, reset=False, checked=formula is not None and len(X) > 0)
         if offset is not None:
             rows.set("offset", offset)
         elif formula is not None:

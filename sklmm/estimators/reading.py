@@ -32,7 +32,7 @@ def check_number(estimator, name, kind, what, is_valid):
         raise ValueError(f"{name} must be {what}, got {value!r}")
 
 
-def read_rows(estimator, X, groups, columns, *, reset):
+def read_rows(estimator, X, groups, columns, *, reset, checked=False):
     """Split X into features and columns of other roles, and validate all of them.
 
     Parameters
@@ -44,6 +44,8 @@ def read_rows(estimator, X, groups, columns, *, reset):
     columns : dict of str -> None, str, int, list or callable
         By the parameter that names them: the grouping columns ("group_features"), and others of which there is one,
         "time_feature" and the like.
+    checked : bool
+        Whether X is known to be a data frame of finite numbers with the columns of the fit: a formula's.
 
     Returns
     -------
@@ -56,7 +58,8 @@ def read_rows(estimator, X, groups, columns, *, reset):
         # A model of groups alone may have no features; without groups scikit-learn wants at least one.
         raw = X
         no_features = groups is not None if reset else estimator.n_features_in_ == 0
-        X = _read_features(estimator, X, reset=reset, least_features=0 if no_features else 1)
+        least = 0 if no_features else 1
+        X = X.to_numpy() if checked else _read_features(estimator, X, reset=reset, least_features=least)
         names = column_names(estimator)
         given = {} if groups is None else as_group_frame(groups, X.shape[0])
         positions = dict.fromkeys(columns) | {"group_features": []}

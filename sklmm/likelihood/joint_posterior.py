@@ -12,9 +12,11 @@ Above STORED_BYTES the second kind is left out; the factors are then taken as in
 """
 
 import numpy as np
+from scipy.sparse import csr_array
 
 STORED_BYTES = 1 << 30
 ENTRIES_AT_ONCE = 1 << 21
+_FEW_PRODUCTS = 1 << 19  # below, all covariances of the leaf with the border cost less than lists of many rows
 
 
 class TreePosterior:
@@ -73,6 +75,7 @@ class BorderedPosterior:
 
     def __init__(self, first, index, K, Sigma, base, sizes):
         self.first, self.index, self.K, self.base, self.sizes = first, index, K, base, sizes
+        self.n_border = len(Sigma)
         self.packed = Sigma[np.tril_indices(len(Sigma))]
 
     def block(self, f, left, g, right):
@@ -85,6 +88,13 @@ class BorderedPosterior:
             return self._among_border(rows[:, :, None], columns[:, None, :])
         q = self.K.shape[1]
         out = np.zeros((left.size, q, self.sizes[g - 1]))
+        if self.index.size * self.n_border <= _FEW_PRODUCTS:  # whatever the rows: they are not to matter to each other
+            every = np.arange(self.n_border)
+            Sigma = self._among_border(every[:, None], every)
+            for a in range(q):
+                K = csr_array((self.K[:, a], self.index, self.first), shape=(self.first.size - 1, self.n_border))
+                out[:, a] = -(K @ Sigma)[left[:, None], columns]
+            return out
         count = np.diff(self.first)[left]
         stops = np.cumsum(count)
         begin = 0
