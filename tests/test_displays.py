@@ -66,10 +66,13 @@ def _inside(figure):
     figure.canvas.draw()
     renderer, (width, height) = figure.canvas.get_renderer(), figure.bbox.size
     for ax in figure.axes:
+        if not ax.axison:
+            continue
         # ticks beyond the limits of an axis are not drawn
         ticks = [
             label
             for axis in (ax.xaxis, ax.yaxis)
+            if axis.get_ticklabels()  # else they are those of the panel below or to the left
             for label, place in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
             if min(axis.get_view_interval()) <= place <= max(axis.get_view_interval())
         ]
@@ -355,6 +358,39 @@ def test_plot_again(gee, data):
     again = display.plot(ax, color="green")
     assert again is display and display.ax_ is ax
     assert display.lines_[0].get_color() == "green"
+
+
+def test_overlapping_bands_of_many_curves_have_axes_of_their_own(data):
+    """Each with the other curves in grey; apart, in given axes or if told, they stay in one picture."""
+    X, y, groups = data
+    X = X.assign(town=np.arange(len(X)) % 5)
+    model = MixedLogisticRegression().fit(X, y, groups=groups)
+    display = EffectDisplay.from_estimator(model, X, "dose", by="town", grid_resolution=9)
+    assert len(display.axes_) == 5 and display.ax_ is display.axes_[0]
+    assert [panel.get_title() for panel in display.axes_] == [f"town = {k}" for k in range(5)]
+    for k, panel in enumerate(display.axes_):
+        line, *others = sorted(panel.lines, key=lambda line: -line.get_zorder())
+        assert line is display.lines_[k] and {other.get_color() for other in others} == {"0.6"}
+        curves = [display.curves[j]["probability"] for j in range(5) if j != k]
+        np.testing.assert_array_equal([other.get_ydata() for other in others], curves)
+        assert _band(display.bands_[k])[:, 1] == pytest.approx(display.curves[k]["upper"])
+    assert len({line.get_color() for line in display.lines_}) == 5
+    assert display.ax_.get_ylabel() == "P(y = well)\n(95 % confidence band)"
+    assert [bool(panel.get_xlabel()) for panel in display.axes_] == [False, False, True, True, True]
+    assert _inside(display.figure_)
+    figure, ax = plt.subplots()
+    for drawn in (display.plot(facets=False), display.plot(ax)):
+        assert len(drawn.axes_) == 1 and len({line.get_linestyle() for line in drawn.lines_}) > 3
+        assert _texts(drawn.ax_.get_legend()) == [f"town = {k}" for k in range(5)]
+    assert len(EffectDisplay.from_estimator(model, X[X["town"] < 3], "dose", by="town").axes_) == 1
+    wide = {k: {name: values + 9 * k for name, values in curve.items()} for k, curve in display.curves.items()}
+    assert len(EffectDisplay("dose", display.values, wide, by="town").plot().axes_) == 1
+    _, axes = plt.subplots(1, 5)
+    assert display.plot(axes).axes_.tolist() == list(axes)
+    with pytest.raises(ValueError, match="5 curves to draw, each in axes of its own, but ax holds 2"):
+        display.plot(axes[:2])
+    labels = EffectDisplay.from_estimator(model, X, "town", facets=True)
+    assert len(labels.axes_) == 1
 
 
 def test_computing_is_not_drawing(model, gee, data):

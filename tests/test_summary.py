@@ -381,6 +381,16 @@ def test_html_is_well_formed_and_escaped():
     assert "-0.02650" in parser.cells
 
 
+def test_html_takes_its_colours_from_the_page():
+    """Light or dark; styles are in the elements, so that nothing else on the page changes."""
+    page = summary_of_mixed(with_names("a", "b", "c"))._repr_html_()
+    assert "<style" not in page and "class=" not in page and "background" not in page
+    assert set(re.findall(r"(?<![-\w])color: (\w+)", page)) == {"inherit"}
+    assert "tabular-nums" in page
+    for cell in re.findall(r"<td style=.*?</td>", page):
+        assert ("right" in cell) == bool(re.search(r"\d</td>", cell)) or cell.endswith("></td>"), cell
+
+
 def test_markdown_tables_are_rectangular_and_escaped():
     markdown = summary_of_mixed(with_names(*ODD)).to_markdown()
     table = [line for line in markdown.split("\n") if line.startswith("|")][:5]

@@ -72,22 +72,33 @@ def _pad(text, width, right=False):
 # --- HTML ---------------------------------------------------------------------------------------------------
 
 
+# Styles stand in the elements: pages and notebooks have rules of their own for tables, some of them drop style sheets,
+# and nothing else on the page is to change. Colours are the page's, be it light or dark; a rule's grey is seen on both.
+_RULE = "1px solid rgba(128, 128, 128, 0.4)"
+_PARAGRAPH = "margin: 0.5em 0"
+_FACTS = f"{_PARAGRAPH}; columns: 26em"  # side by side where there is room
+_WIDE = "overflow-x: auto; margin: 0.8em 0"
+_TABLE = "border-collapse: collapse; border: none; margin: 0; font-variant-numeric: tabular-nums"
+_CAPTION = "caption-side: top; text-align: left; font-weight: bold; color: inherit; padding: 0.1em 0"
+_CELL = "padding: 0.15em 0.5em; border: none"
+
+
 def to_html(document):
-    """The document as an HTML fragment for notebooks."""
-    parts = ["<div>", *(f"<p><strong>{_html(text)}</strong></p>" for text in (document.title, *document.verdict))]
+    """The document as an HTML fragment for notebooks and pages, light or dark."""
+    heads = (document.title, *document.verdict)
+    parts = ["<div>", *(f'<p style="{_PARAGRAPH}"><strong>{_html(text)}</strong></p>' for text in heads)]
     if document.facts:
         facts = "<br>".join(f"{_html(label)}: {_html(value)}" for label, value in document.facts)
-        parts.append(f"<p>{facts}</p>")
+        parts.append(f'<p style="{_FACTS}">{facts}</p>')
     for table in document.tables:
-        parts.append("<table>")
+        parts += [f'<div style="{_WIDE}">', f'<table style="{_TABLE}">']
         if table.title:
-            style = "caption-side: top; text-align: left"
-            parts.append(f'<caption style="{style}">{_html(table.title)}</caption>')
-        parts.append("<thead>" + _html_row(table.head, "th", table.n_names) + "</thead>")
+            parts.append(f'<caption style="{_CAPTION}">{_html(table.title)}</caption>')
+        parts.append("<thead>" + _html_row(table.head, "th", table.n_names, f"; border-bottom: {_RULE}") + "</thead>")
         parts.append("<tbody>")
         parts += [_html_row(row, "td", table.n_names) for row in table.rows]
-        parts += ["</tbody>", "</table>"]
-    parts += [f"<p>{_html(note)}</p>" for note in document.notes]
+        parts += ["</tbody>", "</table>", "</div>"]
+    parts += [f'<p style="{_PARAGRAPH}">{_html(note)}</p>' for note in document.notes]
     return "\n".join([*parts, "</div>"])
 
 
@@ -95,14 +106,14 @@ def _html(text):
     return html.escape(_plain(text))
 
 
-def _html_row(cells, tag, n_names):
-    sides = ("left" if j < n_names else "right" for j in range(len(cells)))
+def _html_row(cells, tag, n_names, more=""):
+    styles = (
+        f"{_CELL}; text-align: left{more}" if j < n_names else f"{_CELL}; text-align: right; white-space: nowrap{more}"
+        for j in range(len(cells))
+    )
     return (
         "<tr>"
-        + "".join(
-            f'<{tag} style="text-align: {side}">{_html(cell)}</{tag}>'
-            for cell, side in zip(cells, sides, strict=True)
-        )
+        + "".join(f'<{tag} style="{style}">{_html(cell)}</{tag}>' for cell, style in zip(cells, styles, strict=True))
         + "</tr>"
     )
 

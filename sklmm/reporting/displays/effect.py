@@ -16,15 +16,19 @@ from sklmm.prediction.population import (
 )
 from sklmm.prediction.reference_rows import TypicalRows, levels_of, two_values_of_fit
 from sklmm.reporting.displays.axes import (
-    as_text,
     axes_for,
     check_level,
+    drawn_name,
     keep_within_probabilities,
+    marker_of,
     outcome_label,
     percent,
+    pyplot,
+    style_of,
 )
 
 MOST_CURVES = 8
+_MOST_BANDS = 3  # in one picture: more hide each other wherever they overlap
 
 
 class EffectDisplay:
@@ -49,6 +53,9 @@ class EffectDisplay:
     Attributes
     ----------
     ax_ : matplotlib Axes
+        The first one, where there are facets.
+    axes_ : ndarray of matplotlib Axes
+        One, or one a curve.
     figure_ : matplotlib Figure
     lines_ : list of matplotlib Line2D
         One a curve.
@@ -86,6 +93,7 @@ class EffectDisplay:
         predict_effects="marginal",
         level=0.95,
         grid_resolution=100,
+        facets=None,
         ax=None,
         **kwargs,
     ):
@@ -115,7 +123,9 @@ class EffectDisplay:
             Of the band: a Wald interval on the logit scale that takes in the estimates of variances, too; of linear
             models that of `predict_interval` for the mean in the typical group.
         grid_resolution : int, default=100
-        ax : matplotlib Axes, default=None
+        facets : bool, default=None
+        ax : matplotlib Axes, or with facets a sequence of them, default=None
+            See `plot`, as for `facets`.
         **kwargs
             Passed on to `matplotlib.axes.Axes.plot`, which draws the curves.
 
@@ -133,7 +143,7 @@ class EffectDisplay:
             predict_effects=predict_effects,
             level=level,
             grid_resolution=grid_resolution,
-        ).plot(ax, **kwargs)
+        ).plot(ax, facets=facets, **kwargs)
 
     @classmethod
     def compute(
@@ -243,52 +253,138 @@ class EffectDisplay:
             tables.append(table)
         return Table(pd.concat(tables, ignore_index=True))
 
-    def plot(self, ax=None, **kwargs):
+    def plot(self, ax=None, *, facets=None, **kwargs):
         """Draw.
 
         Parameters
         ----------
-        ax : matplotlib Axes, default=None
+        ax : matplotlib Axes, or with facets a sequence of them, default=None
+        facets : bool, default=None
+            Whether every curve has axes of its own, with the other curves in grey behind it. None: where bands of more
+            than three curves overlap, unless `ax` is a single one.
         **kwargs
             Passed on to `matplotlib.axes.Axes.plot`, which draws the curves.
 
         Returns
         -------
         display : EffectDisplay
+
+        Raises
+        ------
+        ValueError
+            If there are not as many axes as facets.
         """
-        self.figure_, self.ax_ = axes_for(ax)
+        n_curves, single = len(self.curves), ax is None or hasattr(ax, "plot")
+        if facets is None:
+            facets = not single or (ax is None and self._is_continuous and n_curves > _MOST_BANDS and self._overlap())
+        self._make_axes(ax, n_curves if facets else 1)
         self.lines_, self.bands_ = [], []
-        continuous = isinstance(self.values, np.ndarray)
-        n_curves, name = len(self.curves), "probability" if self.of_classes else "mean"
         for k, (label, curve) in enumerate(self.curves.items()):
-            interval = f"{percent(self.level)} confidence {'band' if continuous else 'interval'}"
-            text = interval if label is None else f"{self.by} = {as_text(label)}"
-            if continuous:
-                (line,) = self.ax_.plot(self.values, curve[name], **kwargs)
-                band = self.ax_.fill_between(
-                    self.values, curve["lower"], curve["upper"], color=line.get_color(), alpha=0.2, linewidth=0
-                )
-                (band if label is None else line).set_label(text)
+            panel = self.axes_[k if facets else 0]
+            if self._is_continuous:
+                self._draw_curve(panel, k, label, curve, facets, kwargs)
             else:
-                place = np.arange(len(self.values)) + 0.3 * (k - (n_curves - 1) / 2) / max(n_curves - 1, 1)
-                there = np.isfinite(curve[name])
-                lower, middle, upper = (curve[which][there] for which in ("lower", name, "upper"))
-                band = self.ax_.errorbar(
-                    place[there], middle, yerr=[middle - lower, upper - middle], label=text,
-                    **{"fmt": "o", "capsize": 3, **kwargs},
-                )  # fmt: skip
-                line = band.lines[0]
-            self.lines_.append(line)
-            self.bands_.append(band)
-        if not continuous:
-            self.ax_.set_xticks(np.arange(len(self.values)), labels=[as_text(value) for value in self.values])
-            self.ax_.set_xlim(-0.6, len(self.values) - 0.4)
-            if n_curves > 1:  # the legend does not see error bars: leave it room above them
-                lower, upper = self.ax_.get_ylim()
-                self.ax_.set_ylim(lower, upper + (0.1 + 0.06 * n_curves) * (upper - lower))
-        self.ax_.legend(title=None if self.by is None else f"{percent(self.level)} confidence")
-        self.ax_.set_xlabel(str(self.feature))
-        self.ax_.set_ylabel(self.ylabel)
-        if self.of_classes:
-            keep_within_probabilities(self.ax_)
+                self._draw_points(panel, k, label, curve, facets, kwargs)
+        self._label_axes(facets)
         return self
+
+    @property
+    def _is_continuous(self):
+        return isinstance(self.values, np.ndarray)
+
+    @property
+    def _middle(self):
+        return "probability" if self.of_classes else "mean"
+
+    def _overlap(self):
+        """Whether the bands of two curves have a value in common anywhere."""
+        curves = list(self.curves.values())
+        return any(
+            np.any((one["lower"] < other["upper"]) & (other["lower"] < one["upper"]))
+            for k, one in enumerate(curves)
+            for other in curves[:k]
+        )
+
+    def _make_axes(self, ax, n):
+        if ax is None and n > 1:
+            n_columns = n if n <= 3 else 2 if n == 4 else 3 if n <= 6 else 4
+            n_rows = -(-n // n_columns)
+            self.figure_, axes = pyplot().subplots(
+                n_rows, n_columns, figsize=(1 + 2.7 * n_columns, 0.6 + 2.3 * n_rows), sharex=True, sharey=True,
+                layout="constrained", squeeze=False,
+            )  # fmt: skip
+            for left_over in axes.ravel()[n:]:
+                left_over.set_axis_off()
+            for above in axes[:-1].ravel()[max(n - n_columns, 0) :]:  # nothing is below: the ticks are its own
+                above.xaxis.set_tick_params(labelbottom=True)
+            self.axes_ = axes.ravel()[:n]
+        elif ax is None or hasattr(ax, "plot"):
+            self.axes_ = np.array([axes_for(ax)[1]], dtype=object)
+        else:
+            self.axes_ = np.ravel(np.asarray(ax, dtype=object))
+        if len(self.axes_) != n:
+            raise ValueError(f"there are {n} curves to draw, each in axes of its own, but ax holds {len(self.axes_)}")
+        self.ax_ = self.axes_[0]
+        self.figure_ = self.ax_.figure
+
+    @property
+    def _interval(self):
+        return f"{percent(self.level)} confidence {'band' if self._is_continuous else 'interval'}"
+
+    def _label_of(self, label):
+        return self._interval if label is None else f"{self.by} = {drawn_name(label)}"
+
+    def _draw_curve(self, panel, k, label, curve, facets, kwargs):
+        """A curve with its band, whose edges show where others cover it."""
+        style = style_of(k) | ({"linestyle": "-"} if facets else {})  # alone it needs no dashes
+        (line,) = panel.plot(self.values, curve[self._middle], **{**style, "linewidth": 1.8, **kwargs})
+        band = panel.fill_between(
+            self.values, curve["lower"], curve["upper"], color=line.get_color(), linewidth=0,
+            alpha=0.25 if facets or len(self.curves) == 1 else 0.12,
+        )  # fmt: skip
+        if facets:
+            for other in self.curves.values():
+                if other is not curve:
+                    panel.plot(self.values, other[self._middle], color="0.6", linewidth=0.8, zorder=0.5)
+        elif label is not None:
+            for edge in ("lower", "upper"):
+                panel.plot(self.values, curve[edge], color=line.get_color(), linewidth=0.7, alpha=0.8)
+        (band if label is None else line).set_label(self._label_of(label))
+        self.lines_.append(line)
+        self.bands_.append(band)
+
+    def _draw_points(self, panel, k, label, curve, facets, kwargs):
+        n = 1 if facets else len(self.curves)
+        apart = 0.3 + 0.06 * max(n - 2, 0)  # from the first to the last; there is 1 to the next level
+        place = np.arange(len(self.values)) + apart * (0 if n == 1 else (k - (n - 1) / 2) / (n - 1))
+        there = np.isfinite(curve[self._middle])
+        lower, middle, upper = (curve[which][there] for which in ("lower", self._middle, "upper"))
+        style = {"fmt": marker_of(k), "color": style_of(k)["color"], "capsize": 3, **kwargs}
+        band = panel.errorbar(
+            place[there], middle, yerr=[middle - lower, upper - middle], label=self._label_of(label), **style
+        )
+        self.lines_.append(band.lines[0])
+        self.bands_.append(band)
+
+    def _label_axes(self, facets):
+        for panel, label in zip(self.axes_, self.curves, strict=False):
+            if not self._is_continuous:
+                panel.set_xticks(np.arange(len(self.values)), labels=[drawn_name(value) for value in self.values])
+                panel.set_xlim(-0.6, len(self.values) - 0.4)
+            if facets and label is not None:
+                panel.set_title(self._label_of(label), fontsize="medium")
+            if self.of_classes:
+                keep_within_probabilities(panel)
+            own = panel.get_subplotspec() is None or not facets
+            if own or panel.get_subplotspec().is_first_col():
+                panel.set_ylabel(f"{self.ylabel}\n({self._interval})" if facets else self.ylabel)
+            if own or panel.get_subplotspec().is_last_row() or panel.xaxis.get_tick_params()["labelbottom"]:
+                panel.set_xlabel(str(self.feature))
+        if facets:
+            return
+        if not self._is_continuous and len(self.curves) > 1:  # the legend does not see error bars: room above them
+            lower, upper = self.ax_.get_ylim()
+            self.ax_.set_ylim(lower, upper + (0.1 + 0.06 * len(self.curves)) * (upper - lower))
+            if self.of_classes:
+                keep_within_probabilities(self.ax_)
+        self.ax_.legend(title=None if self.by is None else f"{percent(self.level)} confidence")
