@@ -6,7 +6,9 @@ not clearly above 0 the model without it is fitted; where that is higher the cli
 approximations of the integrals over random effects err more and more, so that there may be a maximum which is higher
 and yet worse: where groups are tiny or a standard deviation is large or 0 it is looked for, and a better approximation
 decides. Few rows leave room for several maxima of several coefficients, and sums over few nodes have some of their own:
-there a climb costs next to nothing, and starts of all sizes and correlations are tried.
+there a climb costs next to nothing, and starts of all sizes and correlations are tried. The sum over the nodes of one
+coefficient ripples where its standard deviation is very large: the likelihood of a group with one outcome only, or with
+many rows, is a step to that. Starts next to the optimum find the top of the next ripple.
 """
 
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times
 FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is looked for twice as far
 FEW_ROWS_OF_SEVERAL = 300  # with several factors a climb is dear
 VERY_FEW_ROWS = 1_000  # up to here a doubtful variance or few nodes are reason enough to look anywhere
+RIPPLES, NEXT_RIPPLE = 6.0, (0.8, 1.25)  # standard deviations above it (times the link's scale); times them
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
 FEW_NODES, FEW_NODES_OF_SEVERAL = 3, 7  # of one or several coefficients: sums over so few have maxima of their own
@@ -154,6 +157,9 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
     if engine.n_rows < most and (few_nodes or doubtful):
         for tried in _spread_out(theta, covariance):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k, family), held)
+    if covariance.q == 1 < engine.n_quadrature and abs(theta[0]) > RIPPLES * family.scale and engine.n_rows < FEW_ROWS:
+        for times in NEXT_RIPPLE:
+            yield OtherStart(_rescaled(np.append(optimum.x[:k], times * theta), optimum.x, k, family), held)
     far = [j for j in diagonal if abs(theta[j]) > LARGE * family.scale or tiny or (j in zero and n_obs < CHEAP_ROWS)]
     several = len(factors) > 1  # nothing better decides there: what is found farther out is told of
     for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + (tiny and n_obs < FEW_ROWS)] if far else ():
