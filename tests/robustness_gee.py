@@ -319,7 +319,7 @@ def judge_gee(design, fit, caught, verdict, deep):
         ("robust", bread @ (U.T @ U) @ bread, robust),
     ):
         mine, theirs = (np.sqrt(np.diag(V)) for V in (J @ mine @ J.T, theirs[np.ix_(fine, fine)]))
-        off = np.abs(theirs / mine - 1).max()
+        off = np.abs(theirs / mine - 1).max(initial=0.0)
         verdict.note(f"{name} standard errors differ by {off:.1e} (relative)")
         if off > ERROR_TOL and not (name == "robust" and warned["FewClusters"]):
             verdict.fault("standard errors", f"{name}: reported {theirs}, by definition {mine}")

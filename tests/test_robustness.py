@@ -26,6 +26,12 @@ def test_fits_of_hard_designs_are_maxima_or_say_that_they_are_none(kind, first):
         "gee:130001:24",  # one step of nearly collinear columns to where every outcome is certain
         "crossed:130001:15",  # separated classes, which sds of 57 and 84 between groups hid
         "slopes:130001:121",  # a maximum at sds of 0.4 and 1.1, 32 below another at 16 and 17
+        "one:130002:109",  # where 15 nodes have two maxima, at sds of 15 and 19
+        "one:130003:157",  # a maximum at an sd of 37, where a large group has an intercept of its own
+        "nested:130003:106",  # one at an sd of 14 of one factor alone
+        "crossed:130004:5",  # weights in the hundreds, beside which modes were found too roughly for a Hessian
+        "crossed:130004:15",  # a trust region in the metric of a guess that knew of no curvature
+        "gee:130006:26",  # a constant column and no intercept: no coefficient, over which the judge stumbled
     ],
 )
 def test_designs_that_were_misjudged(name):

@@ -18,6 +18,7 @@ from sklmm.likelihood.posterior import averaged_rows
 from sklmm.passes.blocks import MAX_CHUNKS
 
 MODE_TOL = 1e-11  # of the conditional modes, relative to 1 + |u|
+STEEP = 1e-6  # gradients at modes within that tolerance that the curvature leaves so large: one more step is taken
 SLOW = 0.3  # steps that shrink more slowly than this want a fresh factor
 MAX_MODE_STEPS = 2000  # hard problems take a hundred or two
 ROWS_AT_ONCE = 4096
@@ -194,8 +195,12 @@ class CrossedLikelihood(SeveralFactors):
                 break
             largest = 1.0 + max(np.abs(u).max(initial=0.0), np.abs(u_border).max(initial=0.0))
             rounding = here and newton[1] < SETTLED_STEP and size > 0.5 * newton[0]
-            arrived = size <= MODE_TOL * largest or rounding
+            near = size <= MODE_TOL * largest
+            arrived = near or rounding
             if arrived and here:
+                if near and max(np.abs(s).max(initial=0.0), np.abs(s_border).max(initial=0.0)) > STEEP:
+                    u, u_border = u + d, u_border + d_border
+                    h = self._joint(fixed, t, u, u_border)[0]
                 self.u, self.u_border = u, u_border
                 return h
             step = None

@@ -5,11 +5,15 @@ first. A variance that is found to be 0 (or a correlation of 1) is tried again f
 not clearly above 0 the model without it is fitted; where that is higher the climb goes on from there. Far out,
 approximations of the integrals over random effects err more and more, so that there may be a maximum which is higher
 and yet worse: where groups are tiny or a standard deviation is large or 0 it is looked for, and a better approximation
-decides. Few rows leave room for several maxima of several coefficients, and sums over few nodes have some of their own:
-there a climb costs next to nothing, and starts of all sizes and correlations are tried.
+decides; with several factors it is looked for in each alone, too. Few rows leave room for several maxima of several
+coefficients, and sums over few nodes have some of their own: there a climb costs next to nothing, and starts of all
+sizes and correlations are tried. The sum over the nodes of one coefficient ripples where its standard deviation is very
+large: the likelihood of a group with one outcome only, or with many rows, is a step to that. Starts next to the optimum
+find the top of the next ripple.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -21,6 +25,8 @@ FAR_OUT, TIMES = 10.0, 4.0  # where it is looked for: there, or at so many times
 FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is looked for twice as far
 FEW_ROWS_OF_SEVERAL = 300  # with several factors a climb is dear
 VERY_FEW_ROWS = 1_000  # up to here a doubtful variance or few nodes are reason enough to look anywhere
+RIPPLES = 6.0  # standard deviations above it (times the link's scale): sums over nodes ripple
+NEXT_RIPPLE = (0.8, 1.25)  # where the next one begins, in standard deviations found
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
 FEW_NODES, FEW_NODES_OF_SEVERAL = 3, 7  # of one or several coefficients: sums over so few have maxima of their own
@@ -154,13 +160,40 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
     if engine.n_rows < most and (few_nodes or doubtful):
         for tried in _spread_out(theta, covariance):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k, family), held)
+    if covariance.q == 1 < engine.n_quadrature and abs(theta[0]) > RIPPLES * family.scale and engine.n_rows < FEW_ROWS:
+        for times in NEXT_RIPPLE:
+            yield OtherStart(_rescaled(np.append(optimum.x[:k], times * theta), optimum.x, k, family), held)
     far = [j for j in diagonal if abs(theta[j]) > LARGE * family.scale or tiny or (j in zero and n_obs < CHEAP_ROWS)]
     several = len(factors) > 1  # nothing better decides there: what is found farther out is told of
-    for out in (FAR_OUT, 4.0 * FAR_OUT)[: 1 + (tiny and n_obs < FEW_ROWS)] if far else ():
+    cheap = engine.n_rows < (FEW_ROWS_OF_SEVERAL if engine.costly_curvature else FEW_ROWS)
+    places = [(FAR_OUT, entries) for entries in _together_and_alone(far)] if several and cheap else [(FAR_OUT, far)]
+    places += [(4.0 * FAR_OUT, far)] if tiny and n_obs < FEW_ROWS else []
+    for out, entries in places if far else ():
         x, beyond = optimum.x.copy(), np.full(len(optimum.x), np.nan)
-        x[k:][far] = np.copysign(np.maximum(out * family.scale, TIMES * np.abs(theta[far])), theta[far])
-        beyond[k:][far] = 0.75 * np.sqrt(np.abs(x[k:][far]) * np.maximum(1.0, np.abs(theta[far])))
-        yield OtherStart(x if several and not tiny else _rescaled(x, optimum.x, k, family), held, beyond)
+        x[k:][entries] = np.copysign(np.maximum(out * family.scale, TIMES * np.abs(theta[entries])), theta[entries])
+        beyond[k:][entries] = 0.75 * np.sqrt(np.abs(x[k:][entries]) * np.maximum(1.0, np.abs(theta[entries])))
+        if tiny or not several or entries is not far:
+            x = _far_start(x, optimum.x, engine, tiny and cheap and engine.units.fit_intercept)
+        yield OtherStart(x, held, beyond)
+
+
+def _far_start(x, before, engine, is_cheap):
+    """x with fixed effects changed as its variances have; or the intercept alone, if that is better: one large group
+    can fix slopes whatever the variance is, and its intercept is free."""
+    k = engine.n_fixed
+    rescaled = _rescaled(x.copy(), before, k, engine.structure.family)
+    if not is_cheap:
+        return rescaled
+    x[k - 1] = rescaled[k - 1]
+    aside = engine.with_nodes(engine.n_quadrature) if engine.has_clusters else engine  # with modes of its own
+    return max((rescaled, x), key=partial(_value, aside))
+
+
+def _value(engine, x):
+    try:
+        return engine.evaluate(x, rough=True)[0]
+    except FloatingPointError:  # so far out that there are no numbers
+        return -np.inf
 
 
 def _spread_out(theta, covariance):

@@ -74,8 +74,11 @@ class SecantClimber(Climber):
             self.trouble += self.report.n_iter > 4
             self.rejected += self.trouble >= TROUBLE
             if self.trouble >= TROUBLE and not self.spent:  # what was guessed at this point misleads
-                self.before = None
+                self.before, rejected = None, point.next.step
                 point = self.at(point.x) or point
+                if point.next.gain <= point.noise < point.decrement:  # the guess knew not how long the step was
+                    self.radius = 0.25 * np.sqrt(np.abs(rejected @ point.information @ rejected))
+                    self.plan(point)
             else:
                 self.plan(point)
         if self.evaluated is not point.x:
