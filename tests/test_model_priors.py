@@ -60,7 +60,8 @@ def test_names_say_more_than_classes():
     assert densities({"covariance": Wishart(4.5), "sd|class": Gamma(2.5)}) == {
         "covariance|school": repr(Wishart(4.5)), "sd_intercept|class": repr(Gamma(2.5))
     }  # fmt: skip
-    assert densities({"sigma": Exponential(2), "residual_sd": Exponential(1)}, LINEAR) == {"sigma": repr(Exponential(2))}
+    both = {"sigma": Exponential(2), "residual_sd": Exponential(1)}
+    assert densities(both, LINEAR) == {"sigma": repr(Exponential(2))}
 
 
 def test_uncorrelated_coefficients_have_variances_alone():
@@ -123,11 +124,11 @@ def test_densities_of_deviations():
         ({"sd_age|school": HalfNormal(1)}, "there is no parameter 'sd_age|school'"),
         ({"correlation|class": LKJ(2)}, "the random coefficients of 'class' have no correlations"),
         ({"residual_sd": Exponential()}, "no residual standard deviation"),
-        ({"coefficients": MultivariateT(3), "x": Normal()}, "'coefficients' is of all of them jointly, and there is 'x'"),
+        ({"coefficients": MultivariateT(3), "x": Normal()}, "is of all of them jointly, and there is 'x'"),
         ({"coefficients": MultivariateT(3, 0, [1, 2])}, "has numbers for 2 coefficients, but there are 4"),
         ({"sd": HalfNormal(1), "variance": Gamma(2)}, "'sd' and 'variance' are both about the same parameter"),
         ({"livch1*": Normal(), "livch*": Normal()}, "'livch1.*' and 'livch.*' are both about the same"),
-        ({"covariance": Wishart(4), "sd": HalfNormal(1)}, "'covariance' is of the whole covariance of 'school', and 'sd'"),
+        ({"covariance": Wishart(4), "sd": HalfNormal(1)}, "the whole covariance of 'school', and 'sd'"),
         ({"covariance": Wishart(4, np.eye(2))}, "has 2 rows, but the matrix is of 1"),
     ],
 )
@@ -148,7 +149,9 @@ def test_what_is_no_choice(priors, message):
         check_priors("soft", soft=False)
 
 
-@pytest.mark.parametrize("density", [{"sd": Gamma(0.5, 1)}, {"covariance": Wishart(2.5, 1.0)}, {"correlation": LKJ(0.5)}])
+@pytest.mark.parametrize(
+    "density", [{"sd": Gamma(0.5, 1)}, {"covariance": Wishart(2.5, 1.0)}, {"correlation": LKJ(0.5)}]
+)
 def test_densities_without_a_mode(density):
     with pytest.raises(ValueError, match="is infinite at .*which would be the mode"):
         model_priors(density, LAYOUT, SPREAD).check_mode()
@@ -166,7 +169,7 @@ CHOSEN = {
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("chosen", CHOSEN)
 def test_derivatives(chosen, linear):
-    """Of the log prior in an engine's parameters, whose columns are centred and scaled; linear ones' end with log sigma."""
+    """Of the log prior in an engine's parameters, whose columns are centred and scaled; linear ones have log sigma."""
     rng = np.random.default_rng(0)
     X, codes = rng.normal([3.0, -1.0], [2.0, 0.5], (200, 2)), np.arange(200) % 20
     layout = Layout(["intercept", "x0", "x1"], True, [Term("group", ["intercept", "x0"], 0, [-1, 0], True)], linear)

@@ -133,8 +133,10 @@ def check_priors(priors, soft=True):
         return
     names = " or ".join(map(repr, NAMED[0 if soft else 1 :]))
     if not isinstance(priors, dict):
-        extra = "" if soft else "; 'soft' is for binary outcomes"
-        raise ValueError(f"priors must be None, {names}, or a dict of densities from sklmm.priors, got {priors!r}{extra}")
+        raise ValueError(
+            f"priors must be None, {names}, or a dict of densities from sklmm.priors, got {priors!r}"
+            + ("" if soft else "; 'soft' is for binary outcomes")
+        )
     for key, density in priors.items():
         if not isinstance(key, str) or not isinstance(density, Density):
             raise ValueError(
