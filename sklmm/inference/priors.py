@@ -128,8 +128,6 @@ class ModelPriors:
     residual: object = None
     flat: tuple = ()
 
-    information = "with priors"  # the standard errors' information counts them
-
     @property
     def improper(self):
         """Whether some parameter has no proper prior."""
@@ -215,6 +213,9 @@ class ModelPriors:
                     "the data are. Take a shape, df or eta that is larger"
                 )
 
+    def units(self, observations, structure):
+        """None: any units of an engine will do."""
+
     def penalty(self, engine):
         """The priors as a penalty of an engine, see `Penalised`."""
         return PriorPenalty(self, engine)
@@ -254,6 +255,8 @@ class PriorPenalty:
         Of a linear model with log sigma as its last parameter.
     """
 
+    informs = True
+
     def __init__(self, priors, engine):
         units = engine.units
         self.linear = hasattr(units, "y_scale")
@@ -268,6 +271,8 @@ class PriorPenalty:
         if self.linear and first:
             shift[0] += units.y_center
         self.shift, self.n_params = shift, engine.n_params
+        proper = [each.weights for each in self.priors.effects if not each.density.improper]
+        self.held_back = np.vstack(proper) @ self.to_beta if proper else None
         self.has_factors = bool(engine.structure.factors)
         covariance, T = inner.covariance, inner.random_map()
         self.T, self.lambda_, self.m = T, covariance.lambda_, covariance.m

@@ -1,0 +1,155 @@
+"""Maximum softly penalised likelihood: finite estimates whatever the data, by a penalty that vanishes as they grow.
+
+To the log-likelihood are added, times 2 sqrt(p / n) with p fixed effects and n rows (Sterzinger and Kosmidis 2023),
+
+    log|X'W X| / 2 - sum h(log L_aa) - sum h(L_ab),  h(z) = z^2 / 2 up to 1 and |z| - 1/2 beyond,
+
+where W is the rows' expected information with all random effects at 0, and L the Cholesky factor of the covariance of
+the random coefficients. The first part is Jeffreys' prior of the model without random effects, whose logarithm falls
+without end as coefficients grow (Firth 1993; Kosmidis and Firth 2021); the others keep variances off 0 and infinity and
+correlations off -1 and 1. Coefficients of linearly transformed columns are the transformed ones: log|X'W X| changes by
+a constant. So are variances of random slopes whose columns are scaled, as L is of scaled columns (centred where
+they are beside a correlated intercept), which the paper leaves to the user.
+
+References
+----------
+Kosmidis I, Firth D (2021). Jeffreys-prior penalty, finiteness and shrinkage in binomial-response generalized linear
+models. Biometrika 108, 71-82.
+
+Sterzinger P, Kosmidis I (2023). Maximum softly-penalized likelihood for mixed effects logistic regression. Statistics
+and Computing 33, 53.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sklmm.design.units import Units
+
+_CHUNK = 1 << 12  # rows that are taken at once
+
+
+@dataclass(frozen=True)
+class SoftPenalties:
+    """The choice of soft penalties, in the place of `ModelPriors`."""
+
+    chosen = "soft"
+    flat = ()
+
+    def units(self, observations, structure):
+        """The engine's units with scales of random slopes from all rows, whatever their order."""
+        units, X, weights = Units.of(observations, structure), observations.X, observations.weights
+        inv_scale = units.z_inv_scale.copy()
+        for a in np.flatnonzero(units.columns >= 0):
+            column = X[:, units.columns[a]].astype(np.float64) - units.z_center[a]
+            scale = np.sqrt(np.average(column**2, weights=weights))
+            inv_scale[a] = 1.0 / scale if scale > 0.0 else inv_scale[a]
+        return replace(units, z_inv_scale=inv_scale)
+
+    def penalty(self, engine):
+        """The penalty of an engine, see `Penalised`."""
+        return SoftPenalty(engine)
+
+    def check_mode(self):
+        """There is one."""
+
+    def told(self):
+        """In words, for a summary."""
+        return "'soft'"
+
+
+class SoftPenalty:
+    """The penalty as a function of an engine's parameters: fixed effects, intercept, theta.
+
+    Parameters
+    ----------
+    engine : Engine
+    """
+
+    informs = False  # standard errors are from the likelihood's information at the estimates
+
+    def __init__(self, engine):
+        units, rows = engine.units, engine.observations
+        self.X, self.weights, self.offset, self.family = rows.X, rows.weights, engine.offset, engine.structure.family
+        active = np.ones(engine.n_fixed, dtype=bool)
+        active[: engine.aliased.size] = ~engine.aliased
+        self.active, self.n_fixed = np.flatnonzero(active), engine.n_fixed
+        self.columns = self.active[self.active < units.p]
+        self.center, self.inv_scale = units.center[self.columns], units.inv_scale[self.columns]
+        self.fit_intercept = units.fit_intercept
+        self.size = 2.0 * np.sqrt(self.active.size / rows.n_counted)
+        self.held_back = np.eye(engine.n_fixed)[self.active]
+        self.diagonal = units.covariance.diagonal if engine.structure.factors else None
+        self.in_user_units = -np.log(np.abs(self.inv_scale)).sum()  # of log|X'W X| / 2
+
+    def derivatives(self, x):
+        """Value, gradient and Hessian at x.
+
+        Raises
+        ------
+        FloatingPointError
+            Where a variance is 0, or no row has information.
+        """
+        gradient, hessian = np.zeros_like(x), np.zeros((x.size, x.size))
+        on = self.active
+        value, gradient[on], hessian[np.ix_(on, on)] = self._log_determinant(x[on])
+        value += self.in_user_units
+        if self.diagonal is not None:
+            theta = x[self.n_fixed :]
+            if not theta[self.diagonal].all():
+                raise FloatingPointError("the penalty of a variance of 0 is infinite")
+            at = np.arange(self.n_fixed, x.size)
+            z = np.where(self.diagonal, np.log(np.abs(np.where(self.diagonal, theta, 1.0))), theta)
+            inside = np.abs(z) <= 1.0
+            value -= np.where(inside, 0.5 * z**2, np.abs(z) - 0.5).sum()
+            slope, curvature = -np.clip(z, -1.0, 1.0), -inside.astype(float)
+            to = np.where(self.diagonal, 1.0 / np.where(self.diagonal, theta, 1.0), 1.0)  # dz / d theta
+            gradient[at] = slope * to
+            hessian[at, at] = curvature * to**2 - np.where(self.diagonal, slope * to**2, 0.0)
+        return self.size * value, self.size * gradient, self.size * hessian
+
+    def added(self, x, value, gradient, hessian, share):
+        """A function's value, gradient and Hessian at x, or None for the last, with a share of the penalty added."""
+        found, slope, curvature = self.derivatives(x)
+        if hessian is not None:
+            hessian = hessian + share * curvature
+        return value + share * found, gradient + share * slope, hessian
+
+    def _chunks(self, beta):
+        """Rows of the standardised columns, and their information with its derivatives."""
+        for start in range(0, len(self.X), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            E = np.ones((len(self.X[part]), self.active.size))
+            E[:, : self.columns.size] = (self.X[part, self.columns] - self.center) * self.inv_scale
+            eta = E @ beta
+            if self.offset is not None:
+                eta = eta + self.offset[part]
+            found = self.family.information(eta)
+            yield E, found if self.weights is None else [each * self.weights[part] for each in found]
+
+    def _log_determinant(self, beta):
+        """log|X'W X| / 2 of standardised columns, its gradient and Hessian."""
+        p = self.active.size
+        M = np.zeros((p, p))
+        for E, (w, _, _) in self._chunks(beta):
+            M += (E * w[:, None]).T @ E
+        size = M.diagonal()
+        if not (np.isfinite(M).all() and (size > 0.0).all()):
+            raise FloatingPointError("no row has information")
+        scale = 1.0 / np.sqrt(size)
+        try:
+            root = np.linalg.cholesky(M * scale[:, None] * scale)
+        except np.linalg.LinAlgError as error:
+            raise FloatingPointError("too few rows have information") from error
+        to = np.linalg.inv(root).T * scale[:, None]  # to to' is the inverse of M
+        gradient, hessian, turns = np.zeros(p), np.zeros((p, p)), np.zeros((p, p, p))
+        for E, (_, first, second) in self._chunks(beta):
+            Q = E @ to
+            leverage = np.einsum("ij,ij->i", Q, Q)
+            gradient += E.T @ (first * leverage)
+            hessian += (E * (second * leverage)[:, None]).T @ E
+            for k in range(p):
+                turns[k] += (Q * (first * E[:, k])[:, None]).T @ Q
+        hessian -= np.einsum("kab,lab->kl", turns, turns)
+        value = np.log(root.diagonal()).sum() - np.log(scale).sum()
+        return value, 0.5 * gradient, 0.5 * hessian
