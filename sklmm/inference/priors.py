@@ -6,10 +6,13 @@ the quantities that the densities are of, a standard deviation, a variance, a ma
 likelihood times prior is that of R's blme. `PriorPenalty` is the same as a function of an engine's parameters.
 """
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+
+from sklmm.design.units import Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +217,19 @@ class ModelPriors:
                 )
 
     def units(self, observations, structure):
-        """None: any units of an engine will do."""
+        """The units of an engine: any (None), but for priors of correlations, which are not those of centred columns.
+
+        A random intercept's correlation depends on where the slope's column is counted from.
+        """
+        if not any(each.kind == "correlation" for each in self.terms):
+            return None
+        units = Units.of(observations, structure)
+        centred, scale = units.z_center != 0.0, units.z_inv_scale.copy()
+        if not centred.any():
+            return units
+        X, weights = observations.X[:, units.columns[centred]].astype(np.float64), observations.weights
+        scale[centred] = 1.0 / np.sqrt(np.average(X**2, axis=0, weights=weights))
+        return replace(units, z_center=np.zeros_like(units.z_center), z_inv_scale=scale)
 
     def penalty(self, engine):
         """The priors as a penalty of an engine, see `Penalised`."""
@@ -255,7 +270,7 @@ class PriorPenalty:
         Of a linear model with log sigma as its last parameter.
     """
 
-    informs = True
+    informs, constant = True, 0.0
 
     def __init__(self, priors, engine):
         units = engine.units
@@ -275,11 +290,32 @@ class PriorPenalty:
         self.held_back = np.vstack(proper) @ self.to_beta if proper else None
         self.has_factors = bool(engine.structure.factors)
         covariance, T = inner.covariance, inner.random_map()
+        self.powers = self._powers(covariance) if self.has_factors else None
         self.T, self.lambda_, self.m = T, covariance.lambda_, covariance.m
         self.moves = np.zeros((covariance.m, covariance.q, covariance.q))  # d(factor of D) / d(theta)
         self.moves[np.arange(covariance.m), :, covariance.col] = T[:, covariance.row].T
         self.second = np.einsum("lac,mbc->lmab", self.moves, self.moves)
         self.second = self.second + self.second.transpose(0, 1, 3, 2)
+
+    def _powers(self, covariance):
+        """eta - 1 of the entries of theta that correlations with a prior are made of, see `Polar`; None without."""
+        powers = np.full(covariance.m, np.nan)
+        for each in self.priors.terms:
+            if each.kind == "correlation":
+                of_term = np.isin(covariance.row, each.positions)
+                powers[of_term] = np.where(covariance.diagonal, 0.0, each.density.eta - 1.0)[of_term]
+        return None if np.isnan(powers).all() else powers
+
+    @property
+    def without_correlations(self):
+        """The penalty of all but the correlations."""
+        other = copy.copy(self)
+        kept = tuple(each for each in self.priors.terms if each.kind != "correlation")
+        constants = [each.density.log_density(np.eye(len(each.positions))) for each in self.priors.terms
+                     if each.kind == "correlation"]  # fmt: skip
+        other.priors = replace(self.priors, terms=kept)
+        other.constant, other.powers = float(np.sum(constants)), None
+        return other
 
     def of_user(self, x):
         """beta, D and sigma (None of other than linear models) at x."""
@@ -311,7 +347,7 @@ class PriorPenalty:
         if self.linear:  # d sigma / d log sigma = sigma
             gradient[-1] += point.sigma * sigma
             hessian[-1, -1] += point.sigma2 * sigma**2 + point.sigma * sigma
-        return point.value, gradient, hessian
+        return point.value + self.constant, gradient, hessian
 
     def _add_covariance(self, x, point, D, sigma, gradient, hessian):
         """The part of D, which is quadratic in theta, and exp(2 log sigma) times that in a linear model."""

@@ -13,6 +13,7 @@ from sklmm.likelihood.engine import make_engine
 from sklmm.likelihood.information import Information
 from sklmm.likelihood.more_nodes import STILL, next_nodes, shift
 from sklmm.likelihood.penalised import Penalised
+from sklmm.likelihood.polar import Polar
 from sklmm.likelihood.second_look import look_again
 from sklmm.optimize.newton import FLAT, FitReport, Optimum, maximise
 from sklmm.optimize.quasi_newton import maximise_by_gradients
@@ -281,10 +282,10 @@ class Ascent:
         iterations = self.max_iter if report is None else report.n_iter + self.max_iter  # each climb gets as many
         held = self.held if held is None else held
         settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, snap=self.snap, **self.settings)
-        if engine.costly_curvature:
-            curvature = engine.information, engine.hessian, engine.move
-            return maximise_by_gradients(engine.evaluate, *curvature, x, **settings)
-        return maximise(engine.evaluate, x, strides=strides, polish=engine.n_rows <= POLISH_ROWS, **settings)
+        polar = Polar.of(engine) if self.penalised and self.has_factors else None
+        if polar is not None:
+            return polar.climb(x, partial(_climb, strides=strides), engine, settings)
+        return _climb(engine, x, settings, strides)
 
     def arrive(self, engine, x, strides=(1,), report=None):
         """The maximum from x with this engine, after a look at others."""
@@ -316,6 +317,13 @@ class Ascent:
         if nodes is None or not engine.has_clusters:
             return None
         return lambda x: engine.with_nodes(max(engine.n_quadrature, nodes)).evaluate(x, rough=True)[0]
+
+
+def _climb(engine, x, settings, strides):
+    if engine.costly_curvature:
+        curvature = engine.information, engine.hessian, engine.move
+        return maximise_by_gradients(engine.evaluate, *curvature, x, **settings)
+    return maximise(engine.evaluate, x, strides=strides, polish=engine.n_rows <= POLISH_ROWS, **settings)
 
 
 def _farthest(units, X, family, step):
