@@ -304,7 +304,7 @@ class Ascent:
         silent = [penalty for penalty in engine.penalties if not penalty.informs] if self.penalised else []
         hessian, on = optimum.hessian, ~self.held
         for penalty in silent:
-            hessian = penalty.added(optimum.x, 0.0, np.zeros_like(optimum.x), hessian, -1.0)[2]
+            hessian = hessian - penalty.derivatives(optimum.x)[2]
         size = hessian.diagonal()[on]
         if not silent or not (size < 0.0).all():
             return optimum

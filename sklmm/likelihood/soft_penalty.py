@@ -117,8 +117,24 @@ class SoftPenalty:
         """A function's value, gradient and Hessian at x, or None for the last, with a share of the penalty added."""
         found, slope, curvature = self.derivatives(x)
         if hessian is not None:
-            hessian = hessian + share * curvature
+            hessian = self._sum(hessian, share * curvature)
         return value + share * found, gradient + share * slope, hessian
+
+    def _sum(self, hessian, curvature):
+        """The sum of both Hessians; where coefficients have no maximum by it, without what of the penalty curves upwards.
+
+        Far out the penalty falls along a line, or less, and only the likelihood tells how far steps may go.
+        """
+        on = np.ix_(self.active, self.active)
+        size = np.sqrt(np.abs(np.diagonal(hessian)[self.active]))
+        if not size.all():
+            return hessian + curvature
+        scaled = size[:, None] * size
+        if np.linalg.eigvalsh((hessian + curvature)[on] / scaled)[-1] >= 0.0:
+            w, V = np.linalg.eigh(curvature[on] / scaled)
+            curvature = curvature.copy()
+            curvature[on] = (V * np.minimum(w, 0.0)) @ V.T * scaled
+        return hessian + curvature
 
     def _chunks(self, beta):
         """Rows of the standardised columns, and their information with its derivatives."""
