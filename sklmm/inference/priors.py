@@ -268,9 +268,14 @@ class PriorPenalty:
     priors : ModelPriors
     engine : Engine
         Of a linear model with log sigma as its last parameter.
+
+    Attributes
+    ----------
+    sigma_factor : float
+        What the user's residual standard deviation is of the engine's.
     """
 
-    informs, constant = True, 0.0
+    informs, constant, sigma_factor = True, 0.0, 1.0
 
     def __init__(self, priors, engine):
         units = engine.units
@@ -320,9 +325,10 @@ class PriorPenalty:
     def of_user(self, x):
         """beta, D and sigma (None of other than linear models) at x."""
         theta = x[self.n_fixed : self.n_fixed + self.m]
-        sigma = self.scale * np.exp(x[-1]) if self.linear else None
-        factor = (sigma if self.linear else 1.0) * (self.T @ self.lambda_(theta))
+        size = self.scale * np.exp(x[-1]) if self.linear else 1.0
+        factor = size * (self.T @ self.lambda_(theta))
         D = factor @ factor.T if self.has_factors else np.zeros((0, 0))
+        sigma = self.sigma_factor * size if self.linear else None
         return self.to_beta @ x[: self.n_fixed] + self.shift, D, sigma
 
     def derivatives(self, x):
@@ -343,23 +349,23 @@ class PriorPenalty:
         gradient[fixed] = to_beta.T @ point.beta
         hessian[fixed, fixed] = to_beta.T @ point.beta2 @ to_beta
         if self.has_factors:
-            self._add_covariance(x, point, D, sigma, gradient, hessian)
+            self._add_covariance(x, point, D, gradient, hessian)
         if self.linear:  # d sigma / d log sigma = sigma
             gradient[-1] += point.sigma * sigma
             hessian[-1, -1] += point.sigma2 * sigma**2 + point.sigma * sigma
         return point.value + self.constant, gradient, hessian
 
-    def _add_covariance(self, x, point, D, sigma, gradient, hessian):
+    def _add_covariance(self, x, point, D, gradient, hessian):
         """The part of D, which is quadratic in theta, and exp(2 log sigma) times that in a linear model."""
         theta = slice(self.n_fixed, self.n_fixed + self.m)
-        size = 1.0 if sigma is None else sigma**2
+        size = (self.scale * np.exp(x[-1])) ** 2 if self.linear else 1.0
         half = size * np.einsum("lac,bc->lab", self.moves, self.T @ self.lambda_(x[theta]))
         first = half + half.transpose(0, 2, 1)
         second = np.einsum("ab,lmab->lm", point.covariance, size * self.second)
         along = np.einsum("lab,abcd->lcd", first, point.covariance2)
         gradient[theta] = np.einsum("ab,lab->l", point.covariance, first)
         hessian[theta, theta] = second + np.einsum("lcd,mcd->lm", along, first)
-        if sigma is not None:
+        if self.linear:
             gradient[-1] += 2.0 * np.sum(point.covariance * D)
             hessian[-1, -1] += 4.0 * np.sum(point.covariance * D) + 4.0 * np.einsum(
                 "ab,abcd,cd->", D, point.covariance2, D

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from scipy.special import xlogy
 
-from sklmm.design.covariance import SINGULAR, RelativeCovariance
+from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.separation import separating_direction
 from sklmm.design.units import FitUnits
 from sklmm.likelihood.engine import make_engine
@@ -240,7 +240,6 @@ class Ascent:
         self.covariance, self.random, self.max_iter = engine.covariance, slice(engine.n_fixed, None), max_iter
         self.has_factors = bool(engine.structure.factors)
         self.null, self.penalised = null_model(engine), isinstance(engine, Penalised)
-        self.log_prior = engine.log_penalty if self.penalised else None
         self.held = np.zeros(engine.n_params, dtype=bool)
         self.held[: engine.aliased.size] = engine.aliased
         self.held[self.random] = not self.has_factors
@@ -266,22 +265,17 @@ class Ascent:
         return x
 
     def snap(self, x):
-        """x with variances of next to 0 at 0, but for priors that have no density there."""
-        before, x = x, x.copy()
-        theta = x[self.random]
-        theta[self.covariance.on_boundary(theta)] = 0.0
-        if self.penalised and self.has_factors:
-            sizes = np.linalg.norm(self.covariance.lambda_(theta), axis=1)
-            theta[sizes[self.covariance.row] < SINGULAR] = 0.0  # the correlations of such coefficients, too
-            if self.log_prior(x) == -np.inf:
-                return before
+        """x with variances of next to 0 at 0."""
+        x = x.copy()
+        x[self.random][self.covariance.on_boundary(x[self.random])] = 0.0
         return x
 
     def climb(self, engine, x, report=None, held=None, give_up=None, strides=(1,)):
         """The optimum that one climb from x leads to."""
         iterations = self.max_iter if report is None else report.n_iter + self.max_iter  # each climb gets as many
         held = self.held if held is None else held
-        settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, snap=self.snap, **self.settings)
+        snap = engine.snap if self.penalised else self.snap
+        settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, snap=snap, **self.settings)
         polar = Polar.of(engine) if self.penalised and self.has_factors else None
         if polar is not None:
             return polar.climb(x, partial(_climb, strides=strides), engine, settings)

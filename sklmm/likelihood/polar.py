@@ -31,7 +31,7 @@ class Polar:
 
     def __init__(self, engine, powers):
         self.engine, self.covariance = engine, engine.covariance
-        self.random = slice(engine.n_fixed, engine.n_params)
+        self.random = slice(engine.n_fixed, engine.n_fixed + engine.covariance.m)
         self.powers = np.where(np.isnan(powers), 0.0, powers)
         covariance, charted = engine.covariance, ~np.isnan(powers)
         self.rows = []  # entries of a row, the diagonal one last
@@ -95,7 +95,9 @@ class Polar:
 
     def to_x(self, z):
         """The engine's parameters."""
-        return np.append(z[: self.random.start], self._of_rows(z[self.random], 0)[0])
+        x = z.copy()
+        x[self.random] = self._of_rows(z[self.random], 0)[0]
+        return x
 
     def from_x(self, x):
         """(fixed effects, s, zeta) of the engine's parameters; 0 for the zeta of rows that are 0."""

@@ -121,7 +121,7 @@ class SoftPenalty:
         return value + share * found, gradient + share * slope, hessian
 
     def _sum(self, hessian, curvature):
-        """The sum of both Hessians; where coefficients have no maximum by it, without what of the penalty curves upwards.
+        """The sum of both Hessians; where it is of no maximum, without what of the penalty curves upwards.
 
         Far out the penalty falls along a line, or less, and only the likelihood tells how far steps may go.
         """
