@@ -92,7 +92,7 @@ class Equations:
     standardised, too: one `unit` is so much in the user's numbers.
     """
 
-    unit = 1.0
+    unit, bounded = 1.0, False  # bounded: a penalty keeps coefficients from infinity
 
     def __init__(
         self, X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads, family, offset

@@ -146,6 +146,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         ("Dispersion", f"{numbers.fixed(estimator.dispersion_, 4)}, {estimated}"),
         ("Covariance", COVARIANCES[estimator.cov_type_]),
         ("Tests", _reference(df)),
+        *_penalty(estimator),
     ]
     notes = _notes_on_fit(estimator, names, vcov)
     if estimator._fitted.trouble:
@@ -269,12 +270,24 @@ def _priors(estimator):
     return [] if priors is None else [("Priors", priors.told())]
 
 
+def _penalty(estimator):
+    penalty = estimator._fitted.penalty
+    if penalty is None:
+        return []
+    return [("Penalty", "Firth's" if penalty == "firth" else f"ridge, {penalty:g} on standardised slopes")]
+
+
 def _log_posterior(estimator):
     return {} if estimator._fitted.priors is None else {"log posterior": float(estimator.log_posterior_)}
 
 
 def with_priors_in_words(fitted):
     """What numbers of a fit with priors mean, and what they do not; None without."""
+    if getattr(fitted, "penalty", None) is not None:
+        return (
+            "With a penalty: estimates are finite whatever the data, and drawn a little to 0. The quasi-likelihood is "
+            "not the highest, and so QIC and QICu are too high."
+        )
     if fitted.priors is None:
         return None
     if fitted.priors.chosen == "soft":
