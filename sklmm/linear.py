@@ -257,7 +257,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             precision_scale=fit.precision_scale,
             no_residuals=fit.no_residuals,
             had_precision=rows.precision_weight is not None,
-            priors=priors,
+            priors=None if fit.log_prior is None else priors,  # they do not count beside no residuals
             log_prior=fit.log_prior,
         )
         return fitted, {

@@ -347,6 +347,10 @@ class Equations:
         out[on] = scale[:, None] * (0.5 * (inverse + inverse.T)) * scale
         return out
 
+    def information(self, point):
+        """The sensitivity at a point, without penalties."""
+        return point.S
+
     def start(self, null):
         """Coefficients to begin with, given those of the model without slopes."""
         return null

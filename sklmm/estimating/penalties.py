@@ -2,12 +2,14 @@
 
 "firth": to the estimating function is added the gradient of log|S| / 2, S = sum D_i' V_i^-1 D_i at the working
 correlation, and V_i free of the dispersion (Mondol and Rahman 2019). Of independent rows of a logit it is Firth's
-(1993) score, the gradient of the log-likelihood with Jeffreys' prior; log|S| falls without end as coefficients grow. The
-gradient is by central differences of S, to the fourth order: four passes a coefficient, for any working correlation.
+(1993) score, the gradient of the log-likelihood with Jeffreys' prior; log|S| falls without end as coefficients grow.
+The gradient of independent rows is exact; that of others is by central differences of S, to the fourth order: four
+passes a coefficient, for any working correlation.
 
 A number: a ridge. The quasi-likelihood less so much times half the sum of squared slopes of standardised columns.
 
-Fisher scoring goes on with S, or S and the ridge, for the derivative of the estimating function. It converges linearly.
+Steps are with S less the penalty's Hessian, with a working correlation that of independent rows: S alone converges
+slowly where classes are separated, as S is then of the penalty's size. Covariances are made from S, or S and the ridge.
 
 References
 ----------
@@ -20,9 +22,11 @@ Statistics in Medicine 38, 2544-2560.
 import numpy as np
 
 from sklmm.estimating.equations import VALUE, Equations
+from sklmm.passes.log_determinant import LogDeterminant
 
 # What a difference moves a row's linear predictor by at most: it is off by its fourth power, and loses digits below.
 MOVE = 3e-3
+LEAST = 1e-3  # of S, that the sensitivity with the penalty must be in any direction
 
 
 class PenalisedEquations(Equations):
@@ -42,6 +46,9 @@ class PenalisedEquations(Equations):
         self.penalty, p = penalty, self.p
         moments = np.array([self._column_moments(j) for j in range(p)]).reshape(p, 2)
         self._steps = np.append(MOVE / np.maximum(moments[:, 0], 1.0), np.full(self.m - p, MOVE))
+        self._of_independent_rows = LogDeterminant(
+            self.X, self._center, self._inv_scale, self.active, self.family, self.clusters.w, self.offset
+        )
         size = 0.0 if penalty == "firth" else float(penalty)
         self.ridge = np.append(size * moments[:, 1], np.zeros(self.m - p))
 
@@ -53,35 +60,55 @@ class PenalisedEquations(Equations):
 
     def evaluate(self, beta, alpha, stride=1, beside_offset=True):
         scalars, moments, S, U = super().evaluate(beta, alpha, stride, beside_offset)
-        value, gradient = self._added(S, beta, alpha, stride, beside_offset)
         scalars = np.array(scalars, dtype=float)
+        value, gradient, hessian = self._added(S, beta, alpha, stride, beside_offset)
         scalars[VALUE] += value
-        return scalars, moments, S + self.share(stride) * np.diag(self.ridge), U + gradient
+        return scalars, moments, self._sensitivity(S, hessian), U + gradient
 
     def correct(self, beta, alpha, bread):
-        scalars, moments, S, U, meats, without = super().correct(beta, alpha, bread)
-        _, gradient = self._added(S, beta, alpha)
+        S = super().evaluate(beta, alpha)[2] + np.diag(self.ridge)
+        scalars, moments, S, U, meats, without = super().correct(beta, alpha, self.bread(S))
+        _, gradient, _ = self._added(S, beta, alpha)
         return scalars, moments, S + np.diag(self.ridge), U + gradient, meats, without
 
+    def information(self, point):
+        return super().evaluate(point.beta, point.alpha)[2]
+
+    def _sensitivity(self, S, hessian):
+        """What steps are made with: S less the penalty's curvature, where that leaves it positive definite."""
+        on = np.ix_(self.active, self.active)
+        size = np.sqrt(S[on].diagonal())
+        whole = S - hessian
+        if (size > 0.0).all() and np.linalg.eigvalsh(whole[on] / size[:, None] / size)[0] > LEAST:
+            return whole
+        return S
+
     def _added(self, S, beta, alpha, stride=1, beside_offset=True):
-        """The penalty, and its gradient."""
+        """The penalty, its gradient, and its Hessian or, with a working correlation, that of independent rows."""
         if self.penalty != "firth":
-            pull = self.share(stride) * self.ridge * beta
-            return -0.5 * float(pull @ beta), -pull
+            size = self.share(stride) * self.ridge
+            return -0.5 * float(size @ beta**2), -size * beta, -np.diag(size)
+        gradient, hessian, on = np.zeros(self.m), np.zeros((self.m, self.m)), self.active
+        if not beside_offset:  # asked for its sensitivity alone
+            return 0.0, gradient, hessian
+        try:
+            value, gradient[on], hessian[np.ix_(on, on)] = self._of_independent_rows(beta[on])
+        except FloatingPointError:
+            return -np.inf, gradient, hessian
+        if alpha is None:
+            return value, gradient, hessian
 
         def half_log_determinant(move):
-            return self._half_log_determinant(super(PenalisedEquations, self).evaluate(
-                beta + move, alpha, stride, beside_offset)[2])  # fmt: skip
+            return self._half_log_determinant(super(PenalisedEquations, self).evaluate(beta + move, alpha, stride)[2])
 
-        gradient = np.zeros(self.m)
-        for j in np.flatnonzero(self.active):
+        for j in np.flatnonzero(on):
             move = self._steps[j] * np.eye(self.m)[j]
             near, far = (half_log_determinant(k * move) - half_log_determinant(-k * move) for k in (1.0, 2.0))
             gradient[j] = (8.0 * near - far) / (12.0 * self._steps[j])
         value = self._half_log_determinant(S)
         if not np.isfinite(gradient).all():
-            return -np.inf, np.zeros(self.m)
-        return value, gradient
+            return -np.inf, np.zeros(self.m), np.zeros_like(hessian)
+        return value, gradient, hessian
 
     def _half_log_determinant(self, S):
         S = S[np.ix_(self.active, self.active)]

@@ -380,7 +380,7 @@ class Solver:
             dispersion, estimated, trouble = equations.estimate(scalars, moments)
         information, squares = S, scalars[SQUARES]
         if self.structured:
-            information, squares = self.independence.S, self.independence.sums[0][SQUARES]
+            information, squares = equations.information(self.independence), self.independence.sums[0][SQUARES]
         if equations.dispersion is not None:
             dispersion = other_dispersion = equations.dispersion
         else:

@@ -200,9 +200,9 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         observations, structure, n_threads=n_threads, units=units, offset=offset, precision=precision
     )
     exact = exactly_without(LinearCriterion(products, False))
-    if priors is not None:
-        if exact is not None:
-            raise ValueError(f"{exact}: with priors there is no fit of an outcome without residuals")
+    if priors is not None and exact is not None:
+        trouble = [f"{exact}. The density of what reproduces it is infinite, so that priors do not count"]
+    elif priors is not None:
         posterior = LinearPosterior(products, reml, priors, scale)
         found = posterior.mode(tol=tol, max_iter=max_iter, progress=progress)
         theta = found.x[products.n_fixed : -1]

@@ -23,15 +23,9 @@ and Computing 33, 53.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from sklmm.design.units import Units
-
-# What is left of a column of W^(1/2) X beside those before it, of its length. Less is rounding error: so far out steps
-# are refused, in place of being judged by it. Estimates are nearer: of a row that is separated from a million others
-# 1e-5 is left, of classes that nearly touch less.
-LEAST = 1e-12
-_CHUNK = 1 << 12  # rows that are taken at once
+from sklmm.passes.log_determinant import LogDeterminant
 
 
 @dataclass(frozen=True)
@@ -75,17 +69,16 @@ class SoftPenalty:
 
     def __init__(self, engine):
         units, rows = engine.units, engine.observations
-        self.X, self.weights, self.offset, self.family = rows.X, rows.weights, engine.offset, engine.structure.family
         active = np.ones(engine.n_fixed, dtype=bool)
         active[: engine.aliased.size] = ~engine.aliased
         self.active, self.n_fixed = np.flatnonzero(active), engine.n_fixed
-        self.columns = self.active[self.active < units.p]
-        self.center, self.inv_scale = units.center[self.columns], units.inv_scale[self.columns]
-        self.fit_intercept = units.fit_intercept
+        self.log_determinant = LogDeterminant(
+            rows.X, units.center, units.inv_scale, active, engine.structure.family, rows.weights, engine.offset
+        )
         self.size = 2.0 * np.sqrt(self.active.size / rows.n_counted)
         self.held_back = np.eye(engine.n_fixed)[self.active]
         self.diagonal = units.covariance.diagonal if engine.structure.factors else None
-        self.in_user_units = -np.log(np.abs(self.inv_scale)).sum()  # of log|X'W X| / 2
+        self.in_user_units = -np.log(np.abs(self.log_determinant.inv_scale)).sum()  # of log|X'W X| / 2
 
     def derivatives(self, x):
         """Value, gradient and Hessian at x.
@@ -97,7 +90,7 @@ class SoftPenalty:
         """
         gradient, hessian = np.zeros_like(x), np.zeros((x.size, x.size))
         on = self.active
-        value, gradient[on], hessian[np.ix_(on, on)] = self._log_determinant(x[on])
+        value, gradient[on], hessian[np.ix_(on, on)] = self.log_determinant(x[on])
         value += self.in_user_units
         if self.diagonal is not None:
             theta = x[self.n_fixed :]
@@ -135,38 +128,3 @@ class SoftPenalty:
             curvature = curvature.copy()
             curvature[on] = (V * np.minimum(w, 0.0)) @ V.T * scaled
         return hessian + curvature
-
-    def _chunks(self, beta):
-        """Rows of the standardised columns, and their information with its derivatives."""
-        for start in range(0, len(self.X), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            E = np.ones((len(self.X[part]), self.active.size))
-            E[:, : self.columns.size] = (self.X[part, self.columns] - self.center) * self.inv_scale
-            eta = E @ beta
-            if self.offset is not None:
-                eta = eta + self.offset[part]
-            found = self.family.information(eta)
-            yield E, found if self.weights is None else [each * self.weights[part] for each in found]
-
-    def _log_determinant(self, beta):
-        """log|X'W X| / 2 of standardised columns, its gradient and Hessian."""
-        p = self.active.size
-        R, total = np.zeros((0, p)), np.zeros(p)
-        for E, (w, _, _) in self._chunks(beta):  # triangular: X'W X would lose half of the digits
-            rows = E * np.sqrt(w)[:, None]
-            total += np.einsum("ij,ij->j", rows, rows)
-            R = np.linalg.qr(np.vstack([R, rows]), mode="r")
-        pivots = np.abs(R.diagonal())
-        if len(R) < p or not np.isfinite(R).all() or (pivots <= LEAST * np.sqrt(total)).any():
-            raise FloatingPointError("some combination of columns has next to no information")
-        to = solve_triangular(R, np.eye(p))  # to to' is the inverse of X'W X
-        gradient, hessian, turns = np.zeros(p), np.zeros((p, p)), np.zeros((p, p, p))
-        for E, (_, first, second) in self._chunks(beta):
-            Q = E @ to
-            leverage = np.einsum("ij,ij->i", Q, Q)
-            gradient += E.T @ (first * leverage)
-            hessian += (E * (second * leverage)[:, None]).T @ E
-            for k in range(p):
-                turns[k] += (Q * (first * E[:, k])[:, None]).T @ Q
-        hessian -= np.einsum("kab,lab->kl", turns, turns)
-        return np.log(pivots).sum(), 0.5 * gradient, 0.5 * hessian
