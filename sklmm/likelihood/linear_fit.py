@@ -200,14 +200,14 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         observations, structure, n_threads=n_threads, units=units, offset=offset, precision=precision
     )
     exact = exactly_without(LinearCriterion(products, False))
-    if priors is not None and exact is not None:
-        trouble = [f"{exact}. The density of what reproduces it is infinite, so that priors do not count"]
-    elif priors is not None:
+    mode = None
+    if priors is not None and exact is None:
         posterior = LinearPosterior(products, reml, priors, scale)
         found = posterior.mode(tol=tol, max_iter=max_iter, progress=progress)
-        theta = found.x[products.n_fixed : -1]
-        optimum = replace(found, x=theta, hessian=np.zeros((theta.size, theta.size)))
-        return conclude(posterior.criterion, optimum, False, scale, Mode.of(posterior, found.x))
+        theta, mode = found.x[products.n_fixed : -1], Mode.of(posterior, found.x)
+        with_priors = replace(found, x=theta, hessian=np.zeros((theta.size, theta.size)))
+        if found.report.converged and exactly_with(posterior.criterion, theta) is None:
+            return conclude(posterior.criterion, with_priors, False, scale, mode)
     held, trouble = unidentified(products, reml) if exact is None else (None, [exact])
     criterion = LinearCriterion(products, reml and exact is None)
     if exact is None and not held.all():
@@ -215,8 +215,12 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         exact = exactly_with(criterion, optimum.x)
         if exact is not None:
             optimum, trouble = without_residuals(criterion, optimum, held), [*trouble, exact]
+        elif mode is not None:
+            return conclude(posterior.criterion, with_priors, False, scale, mode)
     else:
         optimum = without_random_effects(criterion)
+    if priors is not None:
+        trouble = [*trouble, "where the outcome is reproduced exactly its density is infinite, and priors do not count"]
     fit = conclude(criterion, optimum, kenward_roger and exact is None, scale)
     return replace(fit, trouble=trouble, no_residuals=exact is not None)
 
