@@ -195,7 +195,9 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         # relative standard deviations are those to a usual row's
         scale = float(np.average(precision, weights=observations.weights))
         precision = precision / scale
-    units = None if priors is None else priors.units(observations, structure)
+    units = None
+    if priors is not None:  # the offset is taken off the outcome
+        units = priors.units(replace(observations, offset=None), structure)
     products = linear_products(
         observations, structure, n_threads=n_threads, units=units, offset=offset, precision=precision
     )

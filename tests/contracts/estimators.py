@@ -269,10 +269,12 @@ MIXED = Entry(
         "no intercept": dict(random_effects="0 + x0 | group", fit_intercept=False),
         "cloglog": dict(random_effects=None, link="cloglog"),
         "probit, quadrature": dict(random_effects=None, n_quadrature=3, link="probit", tol=1e-13),
+        "soft penalties": dict(random_effects=None, priors="soft"),
     },
     usual=("slope",),
     more_variants={
-        "unusual parameters": dict(random_effects="1 + x0 | group", n_quadrature=3, predict_effects="mode", tol=1e-9)
+        "unusual parameters": dict(random_effects="1 + x0 | group", n_quadrature=3, predict_effects="mode", tol=1e-9),
+        "weak priors": dict(random_effects="1 + x0 | group", priors="weak"),  # which depend on the columns
     },
     all_used={},
     grid={"random_effects": ["1 | g", "1 + a | g"]},
@@ -299,13 +301,15 @@ GEE = Entry(
     some_rows=_gee_rows,
     variants={name: {"correlation": correlation} for name, correlation in _STRUCTURES.items()}
     | {"cloglog": {"correlation": "exchangeable", "link": "cloglog"}}
-    | {"probit": {"correlation": "ar1", "link": "probit"}},
+    | {"probit": {"correlation": "ar1", "link": "probit"}}
+    | {"firth": {"correlation": "exchangeable", "penalty": "firth"}},
     usual=("exchangeable",),
     more_variants={
         f"{name}, geepack's moments": {"correlation": correlation, "ddof_correction": False}
         for name, correlation in _STRUCTURES.items()
     }
     | {f"{name}, dispersion 1": {"correlation": name, "dispersion": 1.0} for name in ("independence", "exchangeable")}
+    | {"ridge": {"correlation": "independence", "penalty": 2.0}}
     | {
         "unusual parameters": dict(
             correlation=MDependent(3), cov_type="mancl-derouen", dispersion=1.0, ddof_correction=False, tol=1e-9
@@ -356,7 +360,8 @@ MIXED_LINEAR = Entry(
     more_variants={
         "unusual parameters": dict(
             random_effects="1 + x0 | group", df="kenward-roger", predict_effects="zero", tol=1e-9
-        )
+        ),
+        "weak priors": dict(random_effects="1 + x0 | group", priors="weak"),
     },
     all_used={},
     grid={"random_effects": ["1 | g", "1 + a | g"]},
