@@ -27,6 +27,8 @@ import numpy as np
 from sklmm.design.units import Units
 from sklmm.passes.log_determinant import LogDeterminant
 
+SADDLE = 1e-3  # log-likelihood units that a step gains: less is next to a maximum, or to a saddle
+
 
 @dataclass(frozen=True)
 class SoftPenalties:
@@ -110,21 +112,28 @@ class SoftPenalty:
         """A function's value, gradient and Hessian at x, or None for the last, with a share of the penalty added."""
         found, slope, curvature = self.derivatives(x)
         if hessian is not None:
-            hessian = self._sum(hessian, share * curvature)
+            hessian = self._sum(hessian, share * curvature, gradient + share * slope)
         return value + share * found, gradient + share * slope, hessian
 
-    def _sum(self, hessian, curvature):
-        """The sum of both Hessians; where it is of no maximum, without what of the penalty curves upwards.
+    def _sum(self, hessian, curvature, gradient):
+        """The sum of both Hessians; far out, where it is of no maximum, without what of the penalty curves upwards.
 
-        Far out the penalty falls along a line, or less, and only the likelihood tells how far steps may go.
+        There the penalty falls along a line, or less, and only the likelihood tells how far steps may go. Where next to
+        nothing is to be gained a direction that curves upwards leads away from a saddle.
         """
         on = np.ix_(self.active, self.active)
         size = np.sqrt(np.abs(np.diagonal(hessian)[self.active]))
         if not size.all():
             return hessian + curvature
         scaled = size[:, None] * size
-        if np.linalg.eigvalsh((hessian + curvature)[on] / scaled)[-1] >= 0.0:
-            w, V = np.linalg.eigh(curvature[on] / scaled)
-            curvature = curvature.copy()
-            curvature[on] = (V * np.minimum(w, 0.0)) @ V.T * scaled
+        if np.linalg.eigvalsh((hessian + curvature)[on] / scaled)[-1] < 0.0:
+            return hessian + curvature
+        w, V = np.linalg.eigh(curvature[on] / scaled)
+        concave = (V * np.minimum(w, 0.0)) @ V.T * scaled
+        w, V = np.linalg.eigh((hessian[on] + concave) / scaled)
+        along = V.T @ (gradient[self.active] / size)
+        if w[-1] < 0.0 and -0.5 * np.sum(along**2 / w) < SADDLE:
+            return hessian + curvature
+        curvature = curvature.copy()
+        curvature[on] = concave
         return hessian + curvature

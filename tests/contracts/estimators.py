@@ -285,7 +285,7 @@ MIXED = Entry(
     rounding=1e-9,
     objective=("log-likelihood", "log_likelihood_"),
     wrong_with_clinics={"random_effects": "1 + nothing | clinic"},
-    checked=[{"group_features": -1}, {"link": "probit"}, {"link": "cloglog"}],
+    checked=[{"group_features": -1}, {"link": "probit"}, {"link": "cloglog"}, {"priors": "weak"}, {"priors": "soft"}],
     example=(
         {"random_effects": "1 + a | g", "group_features": "g"},
         "MixedLogisticRegression(group_features='g', random_effects='1 + a | g')",
@@ -331,6 +331,7 @@ GEE = Entry(
         {"correlation": "unstructured"},
         {"correlation": "m-dependent"},
         {"correlation": Fixed([[1.0]])},
+        {"penalty": "firth"},
         {"link": "probit"},
         {"link": "cloglog"},
         {"group_features": -1},
@@ -372,7 +373,7 @@ MIXED_LINEAR = Entry(
     rounding=1e-9,
     objective=("log-likelihood", "log_likelihood_"),
     wrong_with_clinics={"random_effects": "1 + nothing | clinic"},
-    checked=[{"group_features": -1}, {"method": "ml"}],
+    checked=[{"group_features": -1}, {"method": "ml"}, {"priors": "weak"}],
     example=(
         {"random_effects": "1 + a | g", "group_features": "g"},
         "MixedLinearRegression(group_features='g', random_effects='1 + a | g')",
