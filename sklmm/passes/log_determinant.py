@@ -48,15 +48,15 @@ class LogDeterminant:
         if len(R) < p or not np.isfinite(R).all() or (pivots <= LEAST * np.sqrt(total)).any():
             raise FloatingPointError("some combination of columns has next to no information")
         to = solve_triangular(R, np.eye(p))  # to to' is the inverse of X'W X
-        gradient, hessian, turns = np.zeros(p), np.zeros((p, p)), np.zeros((p, p, p))
+        row, col = np.triu_indices(p)
+        gradient, hessian, turns = np.zeros(p), np.zeros((p, p)), np.zeros((p, row.size))
         for E, (_, first, second) in self._chunks(beta):
             Q = E @ to
             leverage = np.einsum("ij,ij->i", Q, Q)
             gradient += E.T @ (first * leverage)
             hessian += (E * (second * leverage)[:, None]).T @ E
-            for k in range(p):
-                turns[k] += (Q * (first * E[:, k])[:, None]).T @ Q
-        hessian -= np.einsum("kab,lab->kl", turns, turns)
+            turns += (E * first[:, None]).T @ (Q[:, row] * Q[:, col])
+        hessian -= (turns * np.where(row == col, 1.0, 2.0)) @ turns.T
         return np.log(pivots).sum(), 0.5 * gradient, 0.5 * hessian
 
     def _chunks(self, beta):
