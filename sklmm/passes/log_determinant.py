@@ -7,7 +7,7 @@ from scipy.linalg import solve_triangular
 # are refused, in place of being judged by it. Estimates are nearer: of a row that is separated from a million others
 # 1e-5 is left, of classes that nearly touch less.
 LEAST = 1e-12
-_CHUNK = 1 << 12  # rows that are taken at once
+_CHUNK, _PRODUCTS = 1 << 12, 150_000  # most rows, and products of two columns in them, that are taken at once
 
 
 class LogDeterminant:
@@ -49,20 +49,22 @@ class LogDeterminant:
             raise FloatingPointError("some combination of columns has next to no information")
         to = solve_triangular(R, np.eye(p))  # to to' is the inverse of X'W X
         row, col = np.triu_indices(p)
-        gradient, hessian, turns = np.zeros(p), np.zeros((p, p)), np.zeros((p, row.size))
+        gradient, hessian, turns = np.zeros(p), np.zeros((p, p)), np.zeros((row.size, p))
         for E, (_, first, second) in self._chunks(beta):
             Q = E @ to
             leverage = np.einsum("ij,ij->i", Q, Q)
             gradient += E.T @ (first * leverage)
             hessian += (E * (second * leverage)[:, None]).T @ E
-            turns += (E * first[:, None]).T @ (Q[:, row] * Q[:, col])
-        hessian -= (turns * np.where(row == col, 1.0, 2.0)) @ turns.T
+            Q = np.ascontiguousarray(Q.T)
+            turns += (Q[row] * Q[col]) @ (E * first[:, None])
+        hessian -= (turns.T * np.where(row == col, 1.0, 2.0)) @ turns
         return np.log(pivots).sum(), 0.5 * gradient, 0.5 * hessian
 
     def _chunks(self, beta):
         """Rows of the standardised columns, and their information with its derivatives."""
-        for start in range(0, len(self.X), _CHUNK):
-            part = slice(start, start + _CHUNK)
+        n_rows = int(np.clip(2 * _PRODUCTS // max(self.n * (self.n + 1), 1), 64, _CHUNK))
+        for start in range(0, len(self.X), n_rows):
+            part = slice(start, start + n_rows)
             E = np.ones((len(self.X[part]), self.n))
             E[:, : self.columns.size] = (self.X[part, self.columns] - self.center) * self.inv_scale
             eta = E @ beta
