@@ -36,7 +36,7 @@ _PUBLIC = {
     "random_effects_normality": "sklmm.diagnostics.normality",
     "term_tests": "sklmm.inference.term_tests",
 }
-_PUBLIC_MODULES = ("datasets", "estimating", "exceptions")
+_PUBLIC_MODULES = ("datasets", "estimating", "exceptions", "priors")
 
 __all__ = ["__version__", *_PUBLIC, *_PUBLIC_MODULES]
 

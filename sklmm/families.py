@@ -14,6 +14,7 @@ from sklmm._kernels._response import CODES, averaged, derivatives, probabilities
 _CHUNK = 1 << 13  # rows, so that rows times nodes stay in cache
 _UNDERFLOW, _ABSOLUTE = 1e-300, 1e-7  # of means: below the second, cloglog's absolute errors count in logarithms
 _FARTHEST = 700.0  # exponents beyond are no numbers
+_NO_INFORMATION = 20.0  # cloglog's linear predictors beyond: exp(-exp(eta)) is 0
 
 
 class Bernoulli:
@@ -99,6 +100,18 @@ class Bernoulli:
     def log_means(self, eta):
         """Logarithms of the probabilities of the second class and of the first."""
         raise NotImplementedError
+
+    def bend(self, eta):
+        """log mu', the derivative of the mean, and its two derivatives in eta."""
+        raise NotImplementedError
+
+    def information(self, eta):
+        """A row's expected information of its linear predictor, mu'^2 / (mu (1 - mu)), and two derivatives in eta."""
+        log_slope, a, da = self.bend(eta)
+        ones, zeros = self.log_means(eta)
+        up, down = np.exp(log_slope - ones), np.exp(log_slope - zeros)  # mu' / mu, mu' / (1 - mu)
+        w, first = np.exp(2.0 * log_slope - ones - zeros), 2.0 * a - up + down
+        return w, w * first, w * (first**2 + 2.0 * da - up * (a - up) + down * (a + down))
 
     def log_density(self, eta, y):
         """Log density of each row."""
@@ -194,6 +207,11 @@ class Logit(Bernoulli):
     def log_means(self, eta):
         return [-np.logaddexp(0.0, sign * eta) for sign in (-1.0, 1.0)]
 
+    def information(self, eta):
+        p = expit(-np.abs(eta))
+        w, turn = p * (1.0 - p), (1.0 - 2.0 * p) * -np.sign(eta)
+        return w, w * turn, w * (1.0 - 6.0 * w)
+
     def scores(self, eta, y):
         return y - expit(eta)
 
@@ -250,6 +268,9 @@ class Probit(Bernoulli):
     def log_means(self, eta):
         return [log_ndtr(eta), log_ndtr(-eta)]
 
+    def bend(self, eta):
+        return -0.5 * eta**2 - 0.5 * np.log(2.0 * np.pi), -eta, -np.ones_like(eta)
+
     def tails(self, mean, sd=None, n_threads=1, log=False):
         at = mean if sd is None else mean / np.hypot(1.0, sd)
         return (log_ndtr if log else ndtr)(-np.abs(at)), at > 0
@@ -286,6 +307,13 @@ class Cloglog(Bernoulli):
         with np.errstate(divide="ignore"):
             upper = np.where(hazard < 1e-300, eta, np.log(-np.expm1(-hazard)))
         return [upper, -hazard]
+
+    def bend(self, eta):
+        hazard = np.exp(eta)
+        return eta - hazard, 1.0 - hazard, -hazard
+
+    def information(self, eta):
+        return super().information(np.minimum(eta, _NO_INFORMATION))
 
     def _means(self, mean, sd, n_threads, log):
         tails = cloglog_normal_means(mean, sd, n_threads)

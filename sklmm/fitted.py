@@ -35,6 +35,10 @@ class Fitted:
         Position in the classes of what the linear predictor is of.
     n_second : float or None
         Rows of the second class.
+    priors : ModelPriors, SoftPenalties or None
+        Of a mixed model: what was added to its log-likelihood.
+    log_prior : float or None
+        What they are at the estimates.
     group_names : list of str
     levels : Index or None
         Labels of the one factor's groups; None without groups and for several factors.
@@ -78,6 +82,8 @@ class Fitted:
     takes_precision: bool = False
     event: int = 1
     n_second: float | None = None
+    priors: object = None
+    log_prior: float | None = None
 
     @property
     def group_columns(self):
@@ -212,6 +218,7 @@ class FittedMarginal(Fitted):
         Coefficients from those of the equations.
     aliased : list of int
         Positions of coefficients that are not identified.
+    penalty : None, "firth" or float
     dispersion_is_fixed, ddof_correction, had_times : bool
     trouble : str or None
         What the working correlation could not be.
@@ -226,6 +233,7 @@ class FittedMarginal(Fitted):
     ddof_correction: bool
     had_times: bool
     trouble: object
+    penalty: object = None
 
     def covariance(self, cov_type=None):
         """Covariance of the coefficients, of a kind; None is that of the fit."""

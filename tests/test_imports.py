@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "sklmm"
 # From the ground up; what stands in one entry may import each other, in one direction.
 LAYERS = [
     {"_kernels", "exceptions", "messages"},
-    {"families"},
+    {"families", "priors"},
     {"design", "passes", "optimize"},
     {"likelihood", "estimating"},
     {"inference", "fitted"},

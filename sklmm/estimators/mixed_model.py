@@ -14,6 +14,8 @@ from sklmm.estimators.mixed_prediction import MixedPrediction
 from sklmm.estimators.running import with_callbacks
 from sklmm.exceptions import NoGroupsWarning
 from sklmm.inference.group_coefficients import group_coefficients
+from sklmm.inference.prior_choice import Layout, Spread, model_priors
+from sklmm.likelihood.soft_penalty import SoftPenalties
 from sklmm.messages import warn
 from sklmm.reporting.summary import summary_of_mixed
 
@@ -169,6 +171,26 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
         )
         return factors, products, observations, structure
 
+    def _read_priors(self, names, factors, observations, formula):
+        """What is added to the log-likelihood of a fit: `ModelPriors`, `SoftPenalties` or None.
+
+        `names`: of the fixed effects, the intercept first if there is one.
+        """
+        if self.priors is None:
+            return None
+        if isinstance(self.priors, str) and self.priors == "soft":
+            return SoftPenalties()
+        linear = not self._family().has_classes
+        layout = Layout.of(names, self.fit_intercept, factors, linear=linear, formula=formula)
+        found = model_priors(self.priors, layout, lambda: Spread.of(observations, linear))
+        found.check_mode()
+        return found
+
+    def _refit_settings(self, n_threads):
+        """Fits of other rows have the same priors: scales that came from the data stay."""
+        priors = self._fitted.priors
+        return self._settings(n_threads) | ({} if priors is None else {"priors": priors})
+
     def _plan_factors(self, rows, random_effects):
         """The factors and products that `random_effects` asks for, checked against the columns there are."""
         if rows.groups:
@@ -187,6 +209,26 @@ class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
         return [], {}
 
     # What the fit says, made when it is asked for -----------------------------------------------------------
+
+    @property
+    def priors_(self):
+        """The priors of the fit, resolved: `to_frame()` lists them; there are none of a fit without, or of "soft"."""
+        priors = self._state.priors
+        if not hasattr(priors, "to_frame"):
+            raise AttributeError("the model was fitted without priors on its parameters")
+        return priors
+
+    @property
+    def log_prior_(self):
+        """What the priors, or the soft penalties, add to the log-likelihood at the estimates."""
+        if self._state.log_prior is None:
+            raise AttributeError("the model was fitted without priors")
+        return self._state.log_prior
+
+    @property
+    def log_posterior_(self):
+        """Log-likelihood and log prior at the estimates, of which they are the maximum; without a constant."""
+        return self.log_likelihood_ + self.log_prior_
 
     def summary(self, level=0.95, correlation=False):
         """Tables of the fit: coefficients, variance components, fit statistics.

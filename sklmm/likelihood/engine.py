@@ -37,6 +37,10 @@ class Engine(Protocol):
         Nodes a dimension that the integral is approximated by; 1 is Laplace's approximation.
     strides : sequence of int
         Samples to climb through, coarsest first: one block of rows in so many; the last is 1, all of them.
+    most : float
+        No value is above it: 0 for outcomes of classes; infinite where there are penalties.
+    bounded : bool
+        Whether penalties keep all fixed effects from infinity.
     has_clusters, costly_curvature : bool
         Whether it is a `SumOverClusters`, whether it has `CostlyCurvature`.
     """

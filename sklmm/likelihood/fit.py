@@ -1,6 +1,6 @@
 """A mixed model's fit, in steps: an engine for the rows, its maximum, and the model's numbers from there."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -12,6 +12,8 @@ from sklmm.design.units import FitUnits
 from sklmm.likelihood.engine import make_engine
 from sklmm.likelihood.information import Information
 from sklmm.likelihood.more_nodes import STILL, next_nodes, shift
+from sklmm.likelihood.penalised import Penalised
+from sklmm.likelihood.polar import Polar
 from sklmm.likelihood.second_look import look_again
 from sklmm.optimize.newton import FLAT, FitReport, Optimum, maximise
 from sklmm.optimize.quasi_newton import maximise_by_gradients
@@ -36,6 +38,8 @@ class MixedFit:
     beta : intercept (if any) and slopes; 0 for aliased columns.
     theta, lambda_ : entries and matrix (q, q) of the relative covariance factors.
     log_likelihood : float
+    log_prior : float or None
+        Of a fit with priors or another penalty, what that adds at these parameters: the fit is the maximum of both.
     vcov : inverse of the observed information of (beta, theta); NaN for aliased and unidentified columns.
     modes, mode_cov : conditional modes (n_levels, q) and covariances (n_levels, q, q) of the random coefficients.
     aliased : columns of X that are constant or linear combinations of earlier ones.
@@ -67,6 +71,7 @@ class MixedFit:
     aliased: list
     unidentified: list
     separated: list
+    log_prior: float | None = None
     report: FitReport = field(default_factory=FitReport)
     far_maximum: tuple | None = None
     n_quadrature: int = 1
@@ -82,8 +87,8 @@ class MixedFit:
 
 
 def fit_mixed(observations, structure, *, tol=1e-10, max_iter=100, n_threads=1, progress=None, compare=False,
-              start=None):
-    """Maximum likelihood for a logistic model with normal random effects.
+              start=None, priors=None):
+    """Maximum likelihood for a logistic model with normal random effects, or the mode with priors.
 
     Parameters
     ----------
@@ -99,14 +104,39 @@ def fit_mixed(observations, structure, *, tol=1e-10, max_iter=100, n_threads=1, 
         Whether to find out what more nodes would change, if the fit is by Laplace's approximation.
     start : (beta, list of theta) or None
         Where to begin, in the user's units, as a `MixedFit` has them: near the maximum. None: far from any.
+    priors : object with ``penalty(engine)``, or None
+        See `engine_with_priors`.
 
     Returns
     -------
     MixedFit
         Without anything for columns that are no fixed effects.
     """
-    engine = make_engine(observations, structure, n_threads)
+    engine = engine_with_priors(observations, structure, priors, n_threads)
     return conclude(maximum(engine, tol=tol, max_iter=max_iter, progress=progress, compare=compare, start=start))
+
+
+def engine_with_priors(observations, structure, priors, n_threads=1):
+    """The engine of a fit: of the likelihood, or with priors around it.
+
+    Parameters
+    ----------
+    observations : Observations
+    structure : Structure
+    priors : object or None
+        Its ``penalty(engine)`` is what is added to the log-likelihood, see `Penalised`; ``units(observations,
+        structure)`` the engine's units, or None; ``information`` "with priors" or "likelihood": what standard errors
+        are from.
+    n_threads : int
+
+    Returns
+    -------
+    Engine
+    """
+    if priors is None:
+        return make_engine(observations, structure, n_threads)
+    engine = make_engine(observations, structure, n_threads, priors.units(observations, structure))
+    return Penalised(engine, [priors.penalty(engine)])
 
 
 def posteriors_given_fit(observations, structure, units, *, n_threads=1, priors=None):
@@ -202,20 +232,21 @@ class Ascent:
     Attributes
     ----------
     null : (ndarray, float)
-        The model of the intercept alone, see `intercept_alone`.
+        The model of the intercept alone, see `null_model`.
     held : mask of the parameters that are not estimated.
     """
 
     def __init__(self, engine, tol, max_iter, progress):
         self.covariance, self.random, self.max_iter = engine.covariance, slice(engine.n_fixed, None), max_iter
         self.has_factors = bool(engine.structure.factors)
-        self.null = intercept_alone(engine)
+        self.null, self.penalised = null_model(engine), isinstance(engine, Penalised)
         self.held = np.zeros(engine.n_params, dtype=bool)
         self.held[: engine.aliased.size] = engine.aliased
         self.held[self.random] = not self.has_factors
         self.settings = dict(
             n_rows=engine.n_rows, n_fixed=engine.n_fixed, tol=tol, progress=progress,
             farthest=partial(_farthest, engine.units, engine.observations.X, engine.structure.family),
+            most=engine.most, bounded=engine.bounded,
         )  # fmt: skip
 
     def start(self):
@@ -243,11 +274,12 @@ class Ascent:
         """The optimum that one climb from x leads to."""
         iterations = self.max_iter if report is None else report.n_iter + self.max_iter  # each climb gets as many
         held = self.held if held is None else held
-        settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, snap=self.snap, **self.settings)
-        if engine.costly_curvature:
-            curvature = engine.information, engine.hessian, engine.move
-            return maximise_by_gradients(engine.evaluate, *curvature, x, **settings)
-        return maximise(engine.evaluate, x, strides=strides, polish=engine.n_rows <= POLISH_ROWS, **settings)
+        snap = engine.snap if self.penalised else self.snap
+        settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, snap=snap, **self.settings)
+        polar = Polar.of(engine) if self.penalised and self.has_factors else None
+        if polar is not None:
+            return polar.climb(x, partial(_climb, strides=strides), engine, settings)
+        return _climb(engine, x, settings, strides)
 
     def arrive(self, engine, x, strides=(1,), report=None):
         """The maximum from x with this engine, after a look at others."""
@@ -255,7 +287,23 @@ class Ascent:
         if self.has_factors:
             optimum, rejected = look_again(optimum, partial(self.climb, engine), engine, self.held, self.null,
                                            self.better(engine))  # fmt: skip
-        return Maximum(engine, optimum, self.held, Information(engine, optimum, self.held), rejected)
+        information = Information(engine, self.with_errors(engine, optimum), self.held)
+        return Maximum(engine, optimum, self.held, information, rejected)
+
+    def with_errors(self, engine, optimum):
+        """The optimum with the Hessian that errors are from: of some penalties without what they add.
+
+        Where that has a direction in which the likelihood does not curve down, the penalties' part stays.
+        """
+        silent = [penalty for penalty in engine.penalties if not penalty.informs] if self.penalised else []
+        hessian, on = optimum.hessian, ~self.held
+        for penalty in silent:
+            hessian = hessian - penalty.derivatives(optimum.x)[2]
+        size = hessian.diagonal()[on]
+        if not silent or not (size < 0.0).all():
+            return optimum
+        scaled = -hessian[np.ix_(on, on)] / np.sqrt(size[:, None] * size)
+        return replace(optimum, hessian=hessian) if np.linalg.eigvalsh(scaled)[0] > 0.0 else optimum
 
     def better(self, engine):
         """A better approximation of the log-likelihood as a function of x, or None."""
@@ -265,10 +313,23 @@ class Ascent:
         return lambda x: engine.with_nodes(max(engine.n_quadrature, nodes)).evaluate(x, rough=True)[0]
 
 
+def _climb(engine, x, settings, strides):
+    if engine.costly_curvature:
+        curvature = engine.information, engine.hessian, engine.move
+        return maximise_by_gradients(engine.evaluate, *curvature, x, **settings)
+    return maximise(engine.evaluate, x, strides=strides, polish=engine.n_rows <= POLISH_ROWS, **settings)
+
+
 def _farthest(units, X, family, step):
     """How far a step in the fixed effects moves the linear predictor of some row, in the steps that the link has on
     the way to infinity."""
     return units.farthest(X, step) / family.certain_step
+
+
+def null_model(engine):
+    """The model of the intercept alone, and its value: of the engine, with penalties where it has them."""
+    x, value = intercept_alone(engine)
+    return x, value + engine.log_penalty(x) if isinstance(engine, Penalised) else value
 
 
 def intercept_alone(engine):
@@ -311,6 +372,7 @@ def conclude(found):
     beta, theta = units.natural(x)
     robust, influence = _by_clusters(engine, beta, information)
     vcov = information.natural_inverse
+    log_prior = engine.log_penalty(x) if isinstance(engine, Penalised) else None
     if not factors:
         theta, vcov = [], vcov[: engine.n_fixed, : engine.n_fixed]
     else:
@@ -320,7 +382,8 @@ def conclude(found):
         beta=np.delete(beta, no_effect),
         theta=theta,
         lambda_=[RelativeCovariance(f.blocks).lambda_(part) for f, part in zip(factors, theta, strict=True)],
-        log_likelihood=float(optimum.value),
+        log_likelihood=float(optimum.value) - (log_prior or 0.0),
+        log_prior=log_prior,
         vcov=_without(vcov, no_effect),
         modes=modes,
         mode_cov=mode_cov,
@@ -329,11 +392,11 @@ def conclude(found):
         separated=_separated(engine, optimum),
         report=optimum.report,
         far_maximum=None if found.rejected is None else (
-            found.rejected.value, units.standard_deviations(found.rejected.x)
+            found.rejected.value - (log_prior or 0.0), units.standard_deviations(found.rejected.x)
         ),
         n_quadrature=engine.n_quadrature,
         more_nodes=found.more_nodes,
-        is_singular=bool(factors) and bool(engine.covariance.on_boundary(x[engine.n_fixed :]).any()),
+        is_singular=bool(factors) and _is_singular(engine, x),
         units=FitUnits(units, x, n_slopes, _without(information.inverse, np.arange(n_slopes, units.p))),
         effect_units=units.effect_units(x, [len(factor.columns) for factor in factors]),
         posteriors=posteriors,
@@ -361,6 +424,14 @@ def _by_clusters(engine, beta, information):
     return robust, None
 
 
+def _is_singular(engine, x):
+    """Whether a variance is 0, or a correlation 1; with priors exactly so, as they may keep it off by very little."""
+    theta, covariance = x[engine.n_fixed :], engine.covariance
+    if isinstance(engine, Penalised):
+        return bool((theta[covariance.diagonal] == 0.0).any())
+    return bool(covariance.on_boundary(theta).any())
+
+
 def _without(matrix, positions):
     return np.delete(np.delete(matrix, positions, axis=0), positions, axis=1)
 
@@ -370,19 +441,24 @@ def _separated(engine, optimum):
     all outcomes are certain already. Approximations may have a maximum where the likelihood has none: of few rows a
     linear program tells."""
     rows, units = engine.observations, engine.units
+    if engine.bounded:
+        return []
     steep = np.abs(optimum.x[: units.p]).max(initial=0.0) > STEEP
     spread_out = np.abs(optimum.x[engine.n_fixed :]).max(initial=0.0) > SPREAD_OUT * engine.structure.family.scale
     if optimum.runs_away:
-        direction = optimum.last_step if optimum.value < -FLAT else optimum.x
+        direction = optimum.last_step if optimum.value < engine.most - FLAT else optimum.x
     elif engine.n_rows * engine.n_fixed <= FEW_NUMBERS and (steep or spread_out):
         counted = np.ones(len(rows.y), dtype=bool) if rows.weights is None else rows.weights > 0
         active = np.append(~engine.aliased, np.ones(int(units.fit_intercept), dtype=bool))
         design = FitUnits(units, optimum.x, units.p).design(rows.X[counted])
-        found = separating_direction(design[:, active], rows.y[counted])
+        if isinstance(engine, Penalised):  # in the directions in which no prior bounds coefficients
+            found = separating_direction(design @ engine.free, rows.y[counted])
+        else:
+            found = separating_direction(design[:, active], rows.y[counted])
         if found is None:
             return []
         direction = np.zeros(engine.n_fixed)
-        direction[active] = found
+        direction[active] = (engine.free @ found)[active] if isinstance(engine, Penalised) else found
     else:
         return []
     spread = units.spread(rows.X, direction)

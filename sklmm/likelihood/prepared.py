@@ -20,7 +20,8 @@ class PreparedRows:
     """
 
     strides, n_quadrature = (1,), 1
-    has_clusters = costly_curvature = False
+    has_clusters = costly_curvature = bounded = False
+    most = 0.0
 
     def __init__(self, observations, structure, n_threads, units):
         self.observations = observations = observations.aligned()

@@ -75,7 +75,7 @@ def look_again(optimum, climb, engine, held, null, better=None):
     rejected : Optimum or None
         A maximum farther out that is higher, and that a better approximation does not confirm.
     """
-    if optimum.value > -CERTAIN:  # no log-likelihood is above 0
+    if optimum.value > engine.most - CERTAIN:
         return optimum, None
     report, best, last, rejected = optimum.report, optimum, optimum, None
     reached = report.converged, report.decrement, report.verdict

@@ -122,10 +122,11 @@ class Climber:
         Where the likelihood was looked at last.
     """
 
-    def __init__(self, evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up):
+    def __init__(self, evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up, most=0.0,
+                 bounded=False):
         self.evaluate, self.farthest, self.give_up = evaluate, farthest, give_up
         self.n_rows, self.n_fixed, self.active = n_rows, n_fixed, ~held
-        self.max_iter, self.progress = max_iter, progress
+        self.max_iter, self.progress, self.certain, self.bounded = max_iter, progress, most - FLAT, bounded
         self.report = FitReport() if report is None else report
         self.began = perf_counter() - (self.report.history[-1]["seconds"] if self.report.history else 0.0)
         self.radius, self.arrived, self.evaluated = np.inf, False, None
@@ -172,7 +173,7 @@ class Climber:
     def shortened(self, point, planned):
         """A step that moves no row out of sight: where outcomes are certain no information bounds one."""
         step, far = planned.step, self.farthest(planned.step[: self.n_fixed])
-        if far > LONG_MOVE:
+        if far > LONG_MOVE and not self.bounded:
             step = step - self.idle_part(point, step)
             if _gain(point, step) <= point.noise:
                 step = planned.step
@@ -281,9 +282,9 @@ class Climber:
 
     def runs_away(self, point):
         """Whether the next step moves the linear predictor of some row far, and gains nothing; or all is certain."""
-        if self.farthest is None or (point.decrement > FLAT and point.value <= -FLAT):
+        if self.farthest is None or self.bounded or (point.decrement > FLAT and point.value <= self.certain):
             return False
-        if point.value > -FLAT:
+        if point.value > self.certain:
             return True
         step = point.unbounded[: self.n_fixed]  # rows are looked at only where one could move so far
         return np.abs(step).sum() * np.sqrt(self.n_rows) >= LEAST_FAR and self.farthest(step) >= FAR
@@ -307,7 +308,8 @@ class Climber:
     def finish(self, point, tol, snap):
         """The optimum where a climb ended, and the verdict; the likelihood was looked at last at this point."""
         report, away = self.report, self.runs_away(point)
-        if not away and self.farthest is not None and np.abs(point.x[: self.n_fixed]).max(initial=0.0) > FAR:
+        may_run = self.farthest is not None and not self.bounded
+        if not away and may_run and np.abs(point.x[: self.n_fixed]).max(initial=0.0) > FAR:
             outward = self.idle_part(point, point.x)  # so far out that no step tells of it any more
             if outward.any():
                 point.unbounded, away = outward, True
@@ -323,7 +325,7 @@ class Climber:
 
 
 def maximise(evaluate, x, *, strides, n_rows, n_fixed, held, snap, polish, farthest=None, tol=1e-10, max_iter=100,
-             progress=None, report=None, give_up=None):
+             progress=None, report=None, give_up=None, most=0.0, bounded=False):
     """Maximise a sum over blocks by trust-region Newton steps with the exact Hessian.
 
     Parameters
@@ -355,12 +357,18 @@ def maximise(evaluate, x, *, strides, n_rows, n_fixed, held, snap, polish, farth
         Of earlier climbs on the same likelihood, to go on with.
     give_up : callable (x, value) -> bool, or None
         Whether a climb that has come here is of no use any more.
+    most : float
+        No value is above it, and next to it all outcomes are certain.
+    bounded : bool
+        Whether no fixed effect can go to infinity.
 
     Returns
     -------
     Optimum
     """
-    climber = Climber(evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up)
+    climber = Climber(
+        evaluate, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up, most, bounded
+    )
     candidates, coarser = [x], 0.0
     for stride, finer in zip(strides, [*strides[1:], None], strict=True):
         point = climber.climb(climber.begin(candidates, stride, coarser), COARSE_TOL if finer else tol)

@@ -90,7 +90,8 @@ class SecantClimber(Climber):
 
 
 def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_fixed, held, snap, farthest=None,
-                          tol=1e-10, max_iter=100, progress=None, report=None, give_up=None):
+                          tol=1e-10, max_iter=100, progress=None, report=None, give_up=None, most=0.0,
+                          bounded=False):
     """Maximise by quasi-Newton steps, with the exact Hessian at the end, where it is the observed information.
 
     Parameters
@@ -102,7 +103,7 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
         The Hessian there; expensive, less so if it may be rough.
     move : callable (x, step) -> x
         x + step to first order.
-    x, n_rows, n_fixed, held, snap, farthest, tol, max_iter, progress, report, give_up
+    x, n_rows, n_fixed, held, snap, farthest, tol, max_iter, progress, report, give_up, most, bounded
         As in `maximise`.
 
     Returns
@@ -110,8 +111,9 @@ def maximise_by_gradients(evaluate, information, hessian, move, x, *, n_rows, n_
     Optimum
     """
     climber = SecantClimber(
-        evaluate, information, hessian, move, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up
-    )
+        evaluate, information, hessian, move, farthest, n_rows, n_fixed, held, max_iter, progress, report, give_up,
+        most, bounded,
+    )  # fmt: skip
     return climber.finish(climber.climb(climber.begin([x], rough=False), tol), tol, snap)
 
 
