@@ -4,9 +4,9 @@
 
 prints two Markdown tables of processor time in seconds, the least of three runs. Models are fitted to 4,000 rows with
 400 groups, or with 300 and 40 crossed ones; the features are like those of contraception, as a formula or, where it
-says "frame", as columns of numbers. Partial dependence is scikit-learn's, with its default grid of 100 values, of
-10 x 10 for a pair; of individual curves it draws 1,000, which alone takes about half a second. Calibration slopes are
-those of 1,000 resamples of 1,600 groups with 27,000 rows.
+says "frame", as columns of numbers. Partial dependence is scikit-learn's, with its default grid of 100 values, of 10 x
+10 for a pair; of individual curves it draws 1,000, which alone takes about half a second. Calibration slopes are those
+of 1,000 resamples of 1,600 groups with 27,000 rows.
 """
 
 import time

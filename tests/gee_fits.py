@@ -9,7 +9,9 @@ from sklmm import GEELogisticRegression
 
 NAMES = ("independence", "exchangeable", "ar1", "unstructured", "m-dependent")
 STRUCTURES = {  # for the rows of GEE.rows
-    name: parameters["correlation"] for name, parameters in GEE.variants.items() if not {"link", "penalty"} & set(parameters)
+    name: parameters["correlation"]
+    for name, parameters in GEE.variants.items()
+    if not {"link", "penalty"} & set(parameters)
 }
 
 
