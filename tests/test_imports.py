@@ -15,6 +15,7 @@ LAYERS = [
     {"likelihood", "estimating"},
     {"inference", "fitted"},
     {"prediction"},
+    {"posterior"},
     {"estimators", "diagnostics", "reporting"},
     {"mixed", "gee", "linear"},
     {"accuracy", "compose", "encoding", "scorers", "datasets"},

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -16,7 +17,7 @@ from sklmm.inference.parameters import Estimates, Parameter
 from sklmm.inference.variance_partition import variance_partition
 from sklmm.likelihood.linear import LinearLikelihood, LinearObjective
 from sklmm.likelihood.linear_criterion import LinearCriterion
-from sklmm.likelihood.linear_fit import linear_products
+from sklmm.likelihood.linear_fit import linear_likelihood, linear_products
 from sklmm.likelihood.linear_leaving_out import without_linear_clusters
 from sklmm.likelihood.linear_limits import unidentified
 from sklmm.passes.threads import effective_threads
@@ -169,6 +170,13 @@ class LinearModel(LinearPrediction, MixedModel):
     def _objective(self, rows, structure):
         """The log-likelihood of the fit's rows around its maximum, by maximum likelihood."""
         return LinearObjective(LinearLikelihood(self._products_of_fit(rows, structure)[0]))
+
+    def _posterior_engine(self, rows, structure):
+        """The likelihood of the fit's rows, of which the posterior is, and the parameters where it is highest."""
+        units = {"units": self._fitted.units.units, "n_threads": effective_threads(self.n_threads)}
+        self._products_of_fit(rows, structure)
+        make = partial(linear_likelihood, rows, structure, **units)
+        return make, lambda engine: engine.optimum()[0]
 
     def _products_of_fit(self, rows, structure, scale=1.0):
         """Cross-products of the rows of the fit in the units that it had, and its theta; an error for other rows.

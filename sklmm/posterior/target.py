@@ -82,7 +82,7 @@ class LogPosterior:
         x = self.coordinates.engine(z, user)
         for i in np.flatnonzero(np.isfinite(total)):
             try:
-                total[i] += self.engine.evaluate(x[i])[0]
+                total[i] += self.engine.value(x[i])
             except FloatingPointError:
                 total[i] = -np.inf
         total[np.isnan(total)] = -np.inf
