@@ -18,6 +18,7 @@ LAYERS = [
     {"posterior"},
     {"estimators", "diagnostics", "reporting"},
     {"mixed", "gee", "linear"},
+    {"by_posterior"},
     {"accuracy", "compose", "encoding", "scorers", "datasets"},
     {"command", "__main__", "sklmm"},
 ]

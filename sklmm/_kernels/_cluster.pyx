@@ -17,6 +17,7 @@ from sklmm._kernels._intercept cimport (
     intercept_node_gradients,
     intercept_node_residuals,
     intercept_quadrature,
+    intercept_quadrature_value,
     intercept_rows,
     sklmm_block,
     sklmm_modes,
@@ -231,12 +232,16 @@ cdef int intercept_block(const Problem *p, const State *x, Scratch *s, Totals *t
         s.modes.u[i] = x.u[c0 + i]
     if intercept_modes(&s.block, &s.modes, theta, x.mode_tol):
         return 1
-    if K:
+    if K and x.value_only:
+        s.values.r = s.node_rows if n <= tile else NULL
+        t.value[0] += intercept_quadrature_value(&s.block, &s.modes, &p.nodes, &s.values, theta)
+    elif K:
         s.values.r = s.node_rows if n <= tile else NULL
         t.value[0] += intercept_quadrature(&s.block, &s.modes, &p.nodes, &s.values, theta)
     else:
         t.value[0] += intercept_laplace(nc, &s.modes, theta)
-    t.value[0] += intercept_rows(&s.block, &s.modes, &s.values if K else NULL, theta, s.W, s.W + apart, omega, s.g, s.q)
+    if not (K and x.value_only):
+        t.value[0] += intercept_rows(&s.block, &s.modes, &s.values if K else NULL, theta, s.W, s.W + apart, omega, s.g, s.q)
     for i in range(nc):
         x.u[c0 + i] = s.modes.next[i]
         x.H[c0 + i] = s.modes.H[i]

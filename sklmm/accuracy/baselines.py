@@ -11,6 +11,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 from sklmm.accuracy.kinds import CLASSES
 from sklmm.accuracy.unpooled import GroupDummies
+from sklmm.by_posterior import ByPosterior
 from sklmm.linear import MixedLinearRegression
 from sklmm.mixed import MixedLogisticRegression
 
@@ -22,7 +23,7 @@ NAMES = {
     "dummies": "a fixed effect for each group",
     "separate": "a regression for each group",
 }
-_OF_SEVERAL_FACTORS = (MixedLogisticRegression, MixedLinearRegression, GroupDummies)
+_OF_SEVERAL_FACTORS = (MixedLogisticRegression, MixedLinearRegression, ByPosterior, GroupDummies)
 
 
 @dataclass(frozen=True, eq=False)

@@ -173,10 +173,16 @@ class LinearModel(LinearPrediction, MixedModel):
 
     def _posterior_engine(self, rows, structure):
         """The likelihood of the fit's rows, of which the posterior is, and the parameters where it is highest."""
-        units = {"units": self._fitted.units.units, "n_threads": effective_threads(self.n_threads)}
         self._products_of_fit(rows, structure)
-        make = partial(linear_likelihood, rows, structure, **units)
-        return make, lambda engine: engine.optimum()[0]
+        return self._engine_of_rows(rows, structure), lambda engine: engine.optimum()[0]
+
+    def _engine_of_rows(self, rows, structure, like=None):
+        """How the likelihood of some rows is made, in the units of the fit; `like`: that of the fit's, for others."""
+        fitted = self._fitted
+        settings = {"units": fitted.units.units, "n_threads": effective_threads(self.n_threads)}
+        if like is not None:
+            settings |= {"y_units": (like.units.y_center, like.units.y_scale), "keep_all": True}
+        return partial(linear_likelihood, rows, structure, **settings)
 
     def _products_of_fit(self, rows, structure, scale=1.0):
         """Cross-products of the rows of the fit in the units that it had, and its theta; an error for other rows.

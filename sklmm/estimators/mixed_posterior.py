@@ -116,10 +116,13 @@ class MixedPosterior:
         found.warn_if_poor()
         return found
 
+    def _engine_of_rows(self, rows, structure, like=None):
+        """How the likelihood of some rows is made, in the units of the fit; `like`: that of the fit's, for others."""
+        return partial(make_engine, rows, structure, effective_threads(self.n_threads), self._fitted.units.units)
+
     def _posterior_engine(self, rows, structure):
         """How the likelihood of the fit's rows is made, and a function of it: its parameters at the fit."""
         fitted = self._fitted
-        make = partial(make_engine, rows, structure, effective_threads(self.n_threads), fitted.units.units)
 
         def start(engine):
             x = fitted.units.x
@@ -131,7 +134,7 @@ class MixedPosterior:
                 )
             return x
 
-        return make, start
+        return self._engine_of_rows(rows, structure), start
 
     def _priors_of_posterior(self, priors, rows):
         """`ModelPriors` or `JointPrior`: what was asked for, or the model's own, or weak ones."""

@@ -1,5 +1,7 @@
 """The posterior of a mixed model: draws of its parameters, and what they say of parameters, groups and new rows."""
 
+import copy
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +21,7 @@ from sklmm.posterior.pareto import trusted_below
 from sklmm.posterior.statements import holds
 from sklmm.prediction.predictor import probabilities
 
-EFFECT_NUMBERS, FEWEST_DRAWS = 20_000_000, 64  # effects of groups that are held at a time; draws that they take at least
+EFFECT_NUMBERS, FEWEST_DRAWS = 20_000_000, 64  # effects of groups that are held, and draws that they take at least
 DRAWS_OF_PREDICTIONS = 256
 
 
@@ -56,7 +58,7 @@ class Posterior:
         self.model, self.prior, self.points = model, prior, points
         self._make_engine, self.coordinates, self._seed = make_engine, coordinates, seed
         held = {("fixed", int(j)) for j in coordinates.held}
-        self._parameters = [each for each in parameters if (each.kind, *each.positions) not in held]
+        self.parameters = [each for each in parameters if (each.kind, *each.positions) not in held]
         self.values = self._of_user(coordinates.user(points.points))
         self.map_ = pd.Series(self._of_user(coordinates.user(mode))[0], index=self.names, name="mode")
         self.draw_positions = points.resampled(n_draws, np.random.default_rng([seed, 1]))
@@ -77,12 +79,12 @@ class Posterior:
     @property
     def names(self):
         """Names of the parameters."""
-        return [each.name for each in self._parameters]
+        return [each.name for each in self.parameters]
 
     def _of_user(self, user):
         """Values of the parameters, a row a point."""
         R, columns = user.correlations, []
-        for each in self._parameters:
+        for each in self.parameters:
             at = each.positions
             if each.kind == "fixed":
                 columns.append(user.beta[:, at[0]])
@@ -354,6 +356,37 @@ class Posterior:
             raise ValueError(f"n_draws must be at least 1, got {n_draws}")
         for i, count in zip(*self._at(n_draws), strict=True):
             yield count / n_draws, predictor_at(self.engine, self._draws_of_engine[i], self.n_threads)
+
+    def update_groups(self, X, y=None, groups=None, *, sample_weight=None, offset=None):
+        """The posterior of the same parameters, beside other rows: what these say of their groups.
+
+        The parameters' posterior stays that of the rows of the fit, as fixed effects do in the model's `update_groups`.
+
+        Parameters
+        ----------
+        X, y, groups, sample_weight, offset
+            Rows of new or known groups, as the model's `update_groups` takes them.
+
+        Returns
+        -------
+        posterior : Posterior
+            It knows the groups of these rows, and no others.
+        """
+        rows, factors, encoded, _ = self.model._groups_to_learn(X, y, groups, sample_weight, offset)
+        structure = self.engine.structure
+        terms = [factor.structure(len(levels)) for factor, (_, levels) in zip(factors, encoded, strict=True)]
+        updated = copy.copy(self)
+        updated.__dict__.pop("engine", None)
+        updated.__dict__.pop("_log_likelihoods", None)
+        updated._make_engine = self.model._engine_of_rows(rows, replace(structure, factors=terms), self.engine)
+        updated.model = copy.copy(self.model)
+        known = []
+        for factor, (_, levels) in zip(factors, encoded, strict=True):
+            factor = copy.copy(factor)
+            factor.levels = levels
+            known.append(factor)
+        updated.model._fitted = replace(self.model._fitted, factors=known)
+        return updated
 
     def predict_proba(self, X, groups=None, *, offset=None, n_draws=None):
         """Probabilities of the classes, averaged over the posterior of the parameters and of the group's effects.

@@ -1,4 +1,4 @@
-"""Statements about parameters in words, such as "age > 0" or "0.2 < sd_intercept|district < 0.5", and whether they hold."""
+"""Statements about parameters in words, such as "age > 0" or "0.2 < sd_intercept|district < 0.5": do they hold?"""
 
 import re
 

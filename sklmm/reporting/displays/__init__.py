@@ -7,6 +7,7 @@ other axes if they are given. matplotlib is imported when something is drawn and
 from .coefficients import CoefficientDisplay
 from .effect import EffectDisplay
 from .group_curves import GroupCurvesDisplay
+from .posterior import PosteriorDisplay
 from .power import PowerDisplay
 from .random_effects import RandomEffectsDisplay
 from .residuals import ResidualsDisplay
@@ -15,6 +16,7 @@ __all__ = [
     "CoefficientDisplay",
     "EffectDisplay",
     "GroupCurvesDisplay",
+    "PosteriorDisplay",
     "PowerDisplay",
     "RandomEffectsDisplay",
     "ResidualsDisplay",
