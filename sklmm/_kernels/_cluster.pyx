@@ -381,7 +381,7 @@ cdef int slopes_block(const Problem *p, const State *x, Scratch *s, Totals *t, p
             t.gradient[a] += gradient[a]
     if t.products != NULL:
         keep_gradients(p, s, t, c0, c1 - c0)
-    if not long_cluster:
+    if not long_cluster and not x.value_only:
         add_second_order(p.rows, t.symmetric, t.gradient, p.n_params, s.tile, omega, s.g, first, n_block, n_ahead)
     return 0
 

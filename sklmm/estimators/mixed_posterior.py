@@ -111,7 +111,8 @@ class MixedPosterior:
         with threadpool_limits(limits=1, user_api="blas"):  # sums that are the same for any number of threads
             mode, covariance = target.mode(start(engine))
             coordinates = target.coordinates
-            points = sample(target, mode, covariance, n=n, folded=coordinates.folded, split=coordinates.split, seed=seed)
+            places = {"folded": coordinates.folded, "split": coordinates.split}
+            points = sample(target, mode, covariance, n=n, seed=seed, **places)
             found = Posterior(self, self._parameters(), make, coordinates, prior, points, mode, int(n_draws), seed)
         found.warn_if_poor()
         return found
@@ -149,7 +150,7 @@ class MixedPosterior:
         return model_priors("weak" if priors is None else priors, layout, lambda: Spread.of(rows, linear))
 
     def _check_joint(self, prior, coordinates):
-        """An error unless the parameters are those of the prior; a warning where groups are those that it comes from."""
+        """An error unless the parameters are those of the prior; a warning where groups are those it comes from."""
         held = {("fixed", int(j)) for j in coordinates.held}
         names = [each.name for each in self._parameters() if (each.kind, *each.positions) not in held]
         if names != prior.names:

@@ -51,8 +51,9 @@ class BayesFactor:
         word = next(word for limit, word in WORDS if size <= limit)
         which = "first" if self.log_bayes_factor >= 0.0 else "second"
         return (
-            f"Bayes factor {self.bayes_factor:.4g} of the first model over the second (log {self.log_bayes_factor:.3f}, "
-            f"standard error {self.error:.3f}): evidence for the {which} model that is {word} (Kass and Raftery 1995)"
+            f"Bayes factor {self.bayes_factor:.4g} of the first model over the second (log "
+            f"{self.log_bayes_factor:.3f}, standard error {self.error:.3f}): evidence for the {which} model that is "
+            f"{word} (Kass and Raftery 1995)"
         )
 
 
@@ -85,7 +86,8 @@ def bayes_factor(first, second):
     >>> from sklmm import MixedLogisticRegression, bayes_factor
     >>> from sklmm.datasets import load_bacteria
     >>> children = load_bacteria(as_frame=True).frame
-    >>> models = [MixedLogisticRegression.from_formula(f"y ~ {fixed} + (1 | ID)", children) for fixed in ("week + trt", "week")]
+    >>> both = ("y ~ week + trt + (1 | ID)", "y ~ week + (1 | ID)")
+    >>> models = [MixedLogisticRegression.from_formula(formula, children) for formula in both]
     >>> found = bayes_factor(*(model.posterior(children, random_state=0) for model in models))
     >>> found.log_bayes_factor < 0
     True
