@@ -28,8 +28,8 @@ def posterior(rows, priors, formula=FORMULA):
 
 
 # %%
-# The first half, under weak priors; then the second, under what the first one said. `as_priors` is a joint normal
-# distribution of coefficients, roots of standard deviations and correlations, with the moments of the draws.
+# The first half, under weak priors; then the second, under what the first one said. `as_priors` is a joint density
+# of coefficients, roots of standard deviations and correlations, close to normal, in the shape of the posterior.
 
 early = posterior(first, PRIORS)
 updated = posterior(second, early.as_priors())

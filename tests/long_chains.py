@@ -5,7 +5,7 @@ import numpy as np
 from scipy import stats
 from scipy.special import logsumexp
 
-U = np.linspace(-5.5, 5.5, 45)  # of a standard normal: the trapezoidal rule
+U = np.linspace(-5.0, 5.0, 33)  # of a standard normal: the trapezoidal rule
 LOG_W = stats.norm.logpdf(U) + np.log(U[1] - U[0])
 
 
@@ -17,7 +17,7 @@ def log_likelihood(x, y, groups, beta, sd):
     return logsumexp(np.add.reduceat(rows, start, axis=1) + LOG_W, axis=2).sum(axis=1)
 
 
-def metropolis(log_density, start, scale, n_chains=60, n_steps=700, burn=150, seed=0):
+def metropolis(log_density, start, scale, n_chains=40, n_steps=400, burn=100, seed=0):
     """Random walks in (beta, log sd), all at once: draws (n_chains, n_steps - burn, d)."""
     rng = np.random.default_rng(seed)
     z = start + scale * rng.normal(size=(n_chains, len(start)))

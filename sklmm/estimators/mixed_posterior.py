@@ -16,6 +16,7 @@ from sklmm.inference.priors import ModelPriors
 from sklmm.likelihood.engine import make_engine
 from sklmm.messages import listed, warn
 from sklmm.passes.threads import effective_threads
+from sklmm.posterior.coordinates import Coordinates
 from sklmm.posterior.importance import sample
 from sklmm.posterior.joint_prior import JointPrior
 from sklmm.posterior.result import Posterior
@@ -104,9 +105,9 @@ class MixedPosterior:
             first = int(self._fitted.fit_intercept)
             n_slopes = engine.aliased.size - structure.slopes_only
             draws_prior = PriorsOfDraws(prior, first + np.flatnonzero(engine.aliased[:n_slopes]))
-        target = LogPosterior(engine, draws_prior)
         if isinstance(prior, JointPrior):
-            self._check_joint(prior, target.coordinates)
+            self._check_joint(prior, Coordinates(engine))
+        target = LogPosterior(engine, draws_prior)
         n = max(FEWEST_POINTS, 1 << (int(n_draws) - 1).bit_length())
         with threadpool_limits(limits=1, user_api="blas"):  # sums that are the same for any number of threads
             mode, covariance = target.mode(start(engine))

@@ -47,7 +47,7 @@ def prior_density(prior, parameter, names, grid):
             if len(at) == 1 and at == term.positions and term.kind == "variance":
                 return np.exp(term.density.log_density(grid**2)) * 2.0 * grid
             if len(at) == 2 and term.kind == "correlation" and set(at) <= set(term.positions):
-                return _of_correlation(term.density, len(term.positions), grid)
+                return of_correlation(term.density, len(term.positions), grid)
     return None
 
 
@@ -66,7 +66,7 @@ def _of_effect(prior, j, grid):
     return stats.norm.pdf(grid, mean, np.sqrt(row**2 @ [each.density.scale**2 for each in effects]))
 
 
-def _of_correlation(density, q, grid):
+def of_correlation(density, q, grid):
     """Of one of the correlations of q coefficients (Lewandowski, Kurowicka and Joe 2009)."""
     if not isinstance(density, LKJ):
         return None

@@ -3,7 +3,7 @@
 Rounds of N/4, N/4 and N/2 points of one scrambled Sobol sequence. The first proposal is a t distribution with 5 degrees
 of freedom at the mode; the next ones are 0.2 of it and 0.8 in t components with the moments of parts of the weighted
 draws so far. Weights are against the mixture of all proposals (Cornuet, Marin, Mira and Robert 2012), and smoothed (see
-`pareto`). Some coordinates are folded: a point is the absolute value of what was drawn, and the proposal's density there
+`pareto`). Some coordinates are folded: a point is the absolute value of what was drawn, and the density there is
 the sum over both signs, so that 0, where a half-line ends, is an ordinary point.
 """
 

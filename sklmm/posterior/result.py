@@ -211,7 +211,7 @@ class Posterior:
         return float(min(self.points.weights[true].sum(), 1.0))
 
     def as_priors(self):
-        """The posterior as the prior of the next data set: a joint normal distribution, see `JointPrior`.
+        """The posterior as the prior of the next data set: a joint density of all parameters, see `JointPrior`.
 
         The next data must be of other groups: the same ones would be counted twice, and their intervals come out too
         short. ``posterior`` warns where labels recur.
@@ -220,10 +220,8 @@ class Posterior:
         -------
         prior : JointPrior
         """
-        coordinates = self.coordinates
         labels = {factor.name: factor.levels for factor in self.model._fitted.factors}
-        user = coordinates.user(self.points.points)
-        return JointPrior.of(self.names, coordinates, user, self.points.weights, labels)
+        return JointPrior.of(self.names, self.coordinates, self.points, labels)
 
     # Groups ------------------------------------------------------------------------------------------------------
 
