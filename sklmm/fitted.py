@@ -218,6 +218,7 @@ class FittedMarginal(Fitted):
         Coefficients from those of the equations.
     aliased : list of int
         Positions of coefficients that are not identified.
+    penalty : None, "firth" or float
     dispersion_is_fixed, ddof_correction, had_times : bool
     trouble : str or None
         What the working correlation could not be.
@@ -232,6 +233,7 @@ class FittedMarginal(Fitted):
     ddof_correction: bool
     had_times: bool
     trouble: object
+    penalty: object = None
 
     def covariance(self, cov_type=None):
         """Covariance of the coefficients, of a kind; None is that of the fit."""

@@ -1,5 +1,6 @@
 """GEELogisticRegression: the marginal model for clustered binary outcomes, by generalized estimating equations."""
 
+from sklmm.estimating.penalties import check_penalty
 from sklmm.estimators.marginal_model import MarginalModel
 from sklmm.estimators.outcomes import BinaryOutcomes
 
@@ -51,6 +52,11 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         True: moments are divided by their number less the number of coefficients, as R's gee does. False: geepack's
         definitions. With False AR(1) is fitted to all pairs of a group, not to neighbours; and weights are geepack's,
         see `fit`.
+    penalty : None, "firth" or float, default=None
+        "firth": Firth-type equations (Mondol and Rahman 2019), whose coefficients are finite where classes are
+        separated, and less biased in small samples; each iteration takes four passes a coefficient more. Their
+        iterations can fail to converge, which a `ConvergenceWarning` says. A number is a ridge: so much times half the
+        sum of squared slopes of standardised columns is taken off the quasi-likelihood.
     tol : float, default=1e-4
         The largest error of a coefficient that may be left, in standard errors. Up to 200,000 rows the fit goes on to
         rounding error.
@@ -141,6 +147,7 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         cov_type="robust",
         dispersion="estimate",
         ddof_correction=True,
+        penalty=None,
         tol=1e-4,
         max_iter=100,
         n_threads=None,
@@ -156,10 +163,15 @@ class GEELogisticRegression(BinaryOutcomes, MarginalModel):
         self.cov_type = cov_type
         self.dispersion = dispersion
         self.ddof_correction = ddof_correction
+        self.penalty = penalty
         self.tol = tol
         self.max_iter = max_iter
         self.n_threads = n_threads
         self.verbose = verbose
+
+    def _check_parameters(self):
+        super()._check_parameters()
+        check_penalty(self.penalty)
 
     def _tails(self, X, groups, offset, predict_effects, log=False, include=None):
         if include is not None:

@@ -19,6 +19,7 @@ from sklmm.estimators.running import with_callbacks
 from sklmm.fitted import FittedLinear
 from sklmm.inference import criteria
 from sklmm.inference.degrees_of_freedom import degrees_of_fit
+from sklmm.inference.prior_choice import check_priors
 from sklmm.likelihood.linear_fit import fit_linear
 from sklmm.passes.threads import effective_threads
 
@@ -52,6 +53,17 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
     df : {"satterthwaite", "kenward-roger", "residual", None}, default="satterthwaite"
         Degrees of freedom of t and F tests and of intervals; None is the normal distribution. "kenward-roger", for
         REML, adjusts the covariance of the coefficients, too, and costs more.
+    priors : None, "weak" or dict, default=None
+        None is maximum likelihood. Else the fit is the mode of likelihood times prior. A dict has densities of
+        `sklmm.priors` by class ("fixed": each slope, "intercept", "coefficients": all of them jointly, "sd",
+        "variance", "covariance": a term's matrix, "correlation": a term's correlations, "residual_sd") or by the name
+        that `conf_int` uses ("Days", "sd_Days|Subject", "covariance|Subject", "sigma"), which says more than a class. A
+        density is one of the quantity it is given for, in the units of X and y, the intercept where all features are 0;
+        what has none is flat. "weak", with mean m and standard deviation s of the outcome: slopes
+        Normal(0, 2.5 s / sd(x)), the intercept at the features' means Normal(m, 2.5 s), standard deviations
+        HalfStudentT(3, 2.5 s), of slopes over sd(z), correlations LKJ(2), the residual's Exponential(1 / s).
+        Restricted likelihood allows for coefficients with flat priors: beside narrow ones take ``method="ml"``.
+        Standard errors of coefficients count their priors, at the estimated variances.
     predict_effects : {"posterior", "zero"}, default="posterior"
         What a prediction is: of the row's group, where it is known (unknown ones have effects of 0), or of the typical
         group, whoever the group is.
@@ -87,11 +99,15 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
         For each term the covariance of its random coefficients.
     log_likelihood_ : float
         Restricted where ``method="reml"``, as lme4 has it.
+    log_prior_, log_posterior_ : float
+        Of a fit with priors: their log density at the estimates, and its sum with the log-likelihood. Only with priors.
+    priors_ : ModelPriors
+        The priors, resolved: a row a density. Only with priors.
     ml_log_likelihood_ : float
         Of maximum likelihood, at the same estimates, `sigma_` among them (lme4's ``logLik(model, REML=FALSE)`` takes
         the best sigma beside the others).
     aic_, bic_ : float
-        From `log_likelihood_`; `bic_` counts rows.
+        From `log_likelihood_`, which with priors is below its maximum; `bic_` counts rows.
     n_iter_ : int
     fit_report_ : FitReport
     converged_ : bool
@@ -132,6 +148,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
         fit_intercept=True,
         method="reml",
         df="satterthwaite",
+        priors=None,
         predict_effects="posterior",
         tol=1e-10,
         max_iter=100,
@@ -145,6 +162,7 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
         self.fit_intercept = fit_intercept
         self.method = method
         self.df = df
+        self.priors = priors
         self.predict_effects = predict_effects
         self.tol = tol
         self.max_iter = max_iter
@@ -186,17 +204,23 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
         if self.df == "kenward-roger" and self.method != "reml":
             raise ValueError("df='kenward-roger' is for restricted maximum likelihood: set method='reml'")
         check_linear_effects(self.predict_effects)
+        check_priors(self.priors, soft=False)
+        if self.priors is not None and self.df == "kenward-roger":
+            raise ValueError("df='kenward-roger' is for fits without priors: take df='satterthwaite'")
 
     def _estimate(self, training, progress):
         """Fit the model: what `Fitted` holds, and the fitted attributes."""
         factors, products, observations, structure = self._read_groups(training, self._family())
         rows, weights, codes = training.rows, training.weights, observations.codes
         reml = self.method == "reml"
+        names = rows.names[: len(rows.names) - structure.slopes_only]  # of the fixed effects
+        fixed_names = ["intercept"] * structure.fit_intercept + names
+        priors = self._read_priors(fixed_names, factors, observations, training.design)
         with progress.iterations() as told:
             settings = self._settings(effective_threads(self.n_threads, training.target.size))
             adjusts = self.df == "kenward-roger"
-            fit = fit_linear(observations, structure, reml=reml, kenward_roger=adjusts, **settings, progress=told)
-        names = rows.names[: len(rows.names) - structure.slopes_only]  # of the fixed effects
+            how = {"reml": reml, "kenward_roger": adjusts, "priors": priors}
+            fit = fit_linear(observations, structure, **how, **settings, progress=told)
         warn_of_linear_fit(fit, rows.X, names)
         for factor, *found in zip(factors, fit.lambda_, fit.effect_units, fit.posteriors, fit.mode_cov, strict=True):
             factor.learn(*found)
@@ -233,6 +257,8 @@ class MixedLinearRegression(NumericOutcomes, LinearModel):
             precision_scale=fit.precision_scale,
             no_residuals=fit.no_residuals,
             had_precision=rows.precision_weight is not None,
+            priors=None if fit.log_prior is None else priors,  # they do not count beside no residuals
+            log_prior=fit.log_prior,
         )
         return fitted, {
             **self._attributes_of(fit),

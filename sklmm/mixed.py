@@ -213,7 +213,8 @@ class MixedLogisticRegression(BinaryOutcomes, MixedModel):
             settings = self._settings(effective_threads(self.n_threads, target.size))
             fit = fit_mixed(observations, structure, **settings, progress=told, compare=True, priors=priors)
         random_intercept_alone = [factor.columns for factor in factors] == [[-1]]
-        logits = np.empty(target.size) if random_intercept_alone else None
+        # of the rows alone what a fit of simulated outcomes needs, unless coefficients have priors
+        logits = np.empty(target.size) if random_intercept_alone and priors is None else None
         slopes = fit.beta[int(structure.fit_intercept) :]
         moments = row_moments(rows.X, slopes, fit.effect_units, weights, out=logits, offset=rows.offset)
         large = large_variances(fit, structure, codes, moments.random_moments, target, weights)

@@ -170,6 +170,7 @@ def simulated_effects(estimator, what, given, n, random_state):
         "tol": max(float(estimator.tol), _TOL),
         "max_iter": int(estimator.max_iter),
         "n_threads": effective_threads(estimator.n_threads),
+        "priors": estimator._fitted.priors,
     }
     for _ in range(n):
         if draw is None or given[0] is None:
@@ -208,6 +209,7 @@ def _of_linear_model(estimator, what, given, n, rng):
             yield draws
         return
     settings = {"tol": _TOL, "max_iter": int(estimator.max_iter), "n_threads": effective_threads(estimator.n_threads)}
+    settings["priors"] = fitted.priors
     observations, structure = estimator._rows_of_fit(what, *given)
     if observations.weights is not None and (observations.weights % 1.0).any():
         raise ValueError(f"{what} simulates rows, but some sample_weight are no whole numbers")

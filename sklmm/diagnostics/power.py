@@ -153,7 +153,7 @@ def power(
     n_threads = effective_threads(model.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1  # processes share
     own = _own_test(test)
     if own is None:
-        done, hypothesis = _wald_test(model, test, truth, structure, model._settings(n_threads))
+        done, hypothesis = _wald_test(model, test, truth, structure, model._refit_settings(n_threads))
     else:
         resized = [factor.name for factor in structure.factors if factor.name in sizes[0]]
         done = WholeFitTest(model, own, X, y, groups, sample_weight, by_row, resized, n_threads)

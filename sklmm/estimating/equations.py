@@ -92,7 +92,7 @@ class Equations:
     standardised, too: one `unit` is so much in the user's numbers.
     """
 
-    unit = 1.0
+    unit, bounded = 1.0, False  # bounded: a penalty keeps coefficients from infinity
 
     def __init__(
         self, X, y, clusters, correlation, fit_intercept, dispersion, ddof_correction, n_threads, family, offset
@@ -346,6 +346,10 @@ class Equations:
         inverse = np.linalg.inv(scale[:, None] * S[on] * scale)
         out[on] = scale[:, None] * (0.5 * (inverse + inverse.T)) * scale
         return out
+
+    def information(self, point):
+        """The sensitivity at a point, without penalties."""
+        return point.S
 
     def start(self, null):
         """Coefficients to begin with, given those of the model without slopes."""

@@ -11,6 +11,7 @@ import numpy as np
 from sklmm.estimating.clusters import Clusters
 from sklmm.estimating.equations import PLAIN_VALUE, SQUARES, VALUE, Equations, GEEFit, Whitening
 from sklmm.estimating.linear import LinearEquations
+from sklmm.estimating.penalties import PenalisedEquations
 from sklmm.families import LOGIT
 from sklmm.optimize.newton import FitReport
 from sklmm.passes.tables import multiply_in_place
@@ -34,8 +35,8 @@ POOR = 5.0  # times what the coefficients' covariance explains, that a solution 
 
 
 def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, times=None, sample_weight=None,
-            offset=None, fit_intercept=True, family=LOGIT, dispersion=None, ddof_correction=True, tol=1e-4,
-            max_iter=100, n_threads=1, progress=None):
+            offset=None, fit_intercept=True, family=LOGIT, dispersion=None, ddof_correction=True, penalty=None,
+            tol=1e-4, max_iter=100, n_threads=1, progress=None):
     """Solve the estimating equations of a marginal model.
 
     Parameters
@@ -59,6 +60,8 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
         None: estimated.
     ddof_correction : bool
         Which definitions of the moments, see `ResidualMoments`.
+    penalty : None, "firth" or float
+        Of classes: see `sklmm.estimating.penalties`.
     tol : float
         The largest error of a coefficient that may be left, in standard errors.
     max_iter : int
@@ -72,7 +75,11 @@ def fit_gee(X, y, *, correlation, codes=None, n_clusters=None, labels=None, time
     """
     clusters = Clusters(codes, X.shape[0], n_clusters, labels, times if correlation.uses_time else None, sample_weight)
     settings = fit_intercept, dispersion, ddof_correction, n_threads, family, offset
-    equations = (Equations if family.has_classes else LinearEquations)(X, y, clusters, correlation, *settings)
+    given = X, y, clusters, correlation, *settings
+    if penalty is None:
+        equations = (Equations if family.has_classes else LinearEquations)(*given)
+    else:
+        equations = PenalisedEquations(penalty, *given)
     return Solver(equations, tol, max_iter, progress).result()
 
 
@@ -225,14 +232,14 @@ class Solver:
         while True:
             slow = point.length > 0.3 * before  # Newton's method squares errors, but on the way to infinity
             gain = 0.5 * point.length**2 * max(1.0, self.weight)  # what it is for rows repeated, where weights count
-            if stride == 1 and slow and gain <= FLAT:
+            if stride == 1 and slow and gain <= FLAT and not self.equations.bounded:
                 self.separated = self.separating(point)
             done = point.length <= (SURE if slow else tol)
             if not self.structured and before < np.inf:  # the last pass evaluates the point after this step
                 done |= point.length**3 / before**2 <= 0.1 * tol
             if done and stride == 1 and not self.exact and self.far < np.inf:
                 done = np.abs(self.equations.moves(point.step)).max() < self.far
-            if done and not self.separated and point.value > -NOTHING_LEFT:
+            if done and not (self.separated or self.equations.bounded) and point.value > -NOTHING_LEFT:
                 self.separated = self.all_certain(point)
             self.settled = done or bool(self.separated)
             if self.settled or self.spent or (stride > 1 and self.report.n_iter - first >= SAMPLE_STEPS):
@@ -373,7 +380,7 @@ class Solver:
             dispersion, estimated, trouble = equations.estimate(scalars, moments)
         information, squares = S, scalars[SQUARES]
         if self.structured:
-            information, squares = self.independence.S, self.independence.sums[0][SQUARES]
+            information, squares = equations.information(self.independence), self.independence.sums[0][SQUARES]
         if equations.dispersion is not None:
             dispersion = other_dispersion = equations.dispersion
         else:
@@ -443,6 +450,16 @@ class Solver:
         return value < alone - POOR * max(equations.n_coefficients, penalty)
 
     def verdict(self):
+        """What became of the fit, in words."""
+        verdict = self._verdict()
+        if self.equations.bounded and not self.report.converged:
+            verdict += (
+                ". Equations with a penalty can fail to converge: try correlation='independence', or a ridge, such as "
+                "penalty=1.0, that is larger"
+            )
+        return verdict
+
+    def _verdict(self):
         report = self.report
         if self.separated:
             return (

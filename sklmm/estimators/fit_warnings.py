@@ -26,6 +26,10 @@ from sklmm.messages import listed, warn
 NOTHING = 1e-12  # of a naive variance: a robust one that is rounding error
 TOLD = 0.1  # standard errors, that better approximations may move an estimate by without a word
 LARGE_SD = 8.0  # between groups, in logits: of 100 groups about 60 have probabilities below 0.02 or above 0.98
+FINITE = (
+    "Finite estimates and errors have MixedLogisticRegression(priors='soft') or (priors='weak'), and "
+    "GEELogisticRegression(penalty='firth')"
+)
 _CALLER = 4  # from here over fit and its callback wrapper to the user's line
 
 
@@ -347,7 +351,8 @@ def _warn_of_columns(fit, X, names):
     if fit.separated:
         warn(
             f"the classes are separated by {named(fit.separated)}: the maximum of the likelihood is "
-            "at infinity, the estimates are where the fit stopped, and their standard errors mean nothing",
+            "at infinity, the estimates are where the fit stopped, and their standard errors mean nothing. "
+            f"{FINITE}",
             SeparationWarning,
         )
 

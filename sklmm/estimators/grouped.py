@@ -141,6 +141,10 @@ class GroupedEstimator(CallbackSupportMixin, BaseEstimator):
         """How a fit runs."""
         return {"tol": float(self.tol), "max_iter": int(self.max_iter), "n_threads": n_threads}
 
+    def _refit_settings(self, n_threads):
+        """How fits of other rows run, with what the fit has learnt of its own."""
+        return self._settings(n_threads)
+
     def _check_common_parameters(self):
         check_number(self, "tol", Real, "a number > 0", lambda value: value > 0)
         check_number(self, "max_iter", Integral, "an integer >= 1", lambda value: value >= 1)

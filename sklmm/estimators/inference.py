@@ -169,7 +169,7 @@ class Inference:
         check_resampling(resampling, n_resamples)
         rows, structure = self._rows_of_fit("bootstrap", X, y, groups, sample_weight, offset=offset, **by_row)
         n_threads = effective_threads(self.n_threads) if joblib.effective_n_jobs(n_jobs) == 1 else 1  # processes share
-        refit, estimates, accelerations = self._refit(rows, structure, resampling, self._settings(n_threads))
+        refit, estimates, accelerations = self._refit(rows, structure, resampling, self._refit_settings(n_threads))
         parameters = self._parameters()
         names = [parameter.name for parameter in parameters]
         original = pd.Series(estimates, index=names)

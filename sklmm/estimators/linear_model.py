@@ -20,6 +20,7 @@ from sklmm.likelihood.linear_criterion import LinearCriterion
 from sklmm.likelihood.linear_fit import linear_likelihood, linear_products
 from sklmm.likelihood.linear_leaving_out import without_linear_clusters
 from sklmm.likelihood.linear_limits import unidentified
+from sklmm.likelihood.linear_priors import LinearPosterior
 from sklmm.passes.threads import effective_threads
 from sklmm.reporting.summary import summary_of_linear
 
@@ -168,8 +169,11 @@ class LinearModel(LinearPrediction, MixedModel):
         return [*super()._parameters(), Parameter("sigma", "random", ())]
 
     def _objective(self, rows, structure):
-        """The log-likelihood of the fit's rows around its maximum, by maximum likelihood."""
-        return LinearObjective(LinearLikelihood(self._products_of_fit(rows, structure)[0]))
+        """The log-likelihood of the fit's rows, with its priors, around its maximum, by maximum likelihood."""
+        products, priors = self._products_of_fit(rows, structure)[0], self._fitted.priors
+        return LinearObjective(
+            LinearLikelihood(products) if priors is None else LinearPosterior(products, False, priors)
+        )
 
     def _posterior_engine(self, rows, structure):
         """The likelihood of the fit's rows, of which the posterior is, and the parameters where it is highest."""
@@ -201,7 +205,10 @@ class LinearModel(LinearPrediction, MixedModel):
         products = linear_products(rows, structure, precision=precision, **settings)
         theta = fitted.units.x[products.n_fixed : -1] * np.sqrt(scale / fitted.precision_scale)
         try:
-            value = LinearCriterion(products, fitted.reml).profile_value(theta)
+            if fitted.priors is None:
+                value = LinearCriterion(products, fitted.reml).profile_value(theta)
+            else:
+                value = self._value_at_fit(products, theta, scale)
         except FloatingPointError:
             value = np.inf
         if abs(value - self.log_likelihood_) > SAME_ROWS * (1 + abs(self.log_likelihood_)):
@@ -211,6 +218,16 @@ class LinearModel(LinearPrediction, MixedModel):
             )
         return products, theta
 
+    def _value_at_fit(self, products, theta, scale):
+        """The log-likelihood at the fit, whose coefficients and sigma are not the best ones at its theta."""
+        fitted, k = self._fitted, products.n_fixed
+        x = fitted.units.x.copy()
+        x[products.units.p : k] -= products.y_center
+        x[:k] /= products.y_scale
+        x[k:-1] = theta
+        x[-1] += 0.5 * np.log(fitted.precision_scale / scale) - np.log(products.y_scale)
+        return LinearLikelihood(products, fitted.reml).evaluate(x)[0]
+
     def _without_clusters(self, what, *rows):
         """Fixed effects (n_levels, n) and Lambda (n_levels, q, q) of the model without each group."""
         beta, Lambda = self._linear_without(what, *rows).natural()
@@ -219,6 +236,11 @@ class LinearModel(LinearPrediction, MixedModel):
     def _linear_without(self, what, *rows):
         """The model without each group: a `LinearWithout`."""
         fitted = self._fitted
+        if fitted.priors is not None:
+            raise ValueError(
+                f"{what} steps from the maximum of a likelihood, and this linear model was fitted with priors: fit it "
+                "without each group, or without priors"
+            )
         if len(fitted.levels) == 1:
             raise ValueError(f"there is one group only: {what} has no others to fit to")
         products, theta = self._products_of_fit(*self._rows_of_fit(what, *rows), fitted.precision_scale)

@@ -155,7 +155,7 @@ class MarginalModel(Inference, GroupedEstimator):
                 offset=rows.offset, family=self._family(),
                 fit_intercept=bool(self.fit_intercept),
                 dispersion=None if self.dispersion == "estimate" else float(self.dispersion),
-                ddof_correction=bool(self.ddof_correction),
+                ddof_correction=bool(self.ddof_correction), penalty=getattr(self, "penalty", None),
                 **self._settings(effective_threads(self.n_threads, target.size)), progress=told,
             )  # fmt: skip
         if codes is not None and times is None and correlation.uses_time and fit.cluster_sizes[1] > 1:
@@ -182,6 +182,7 @@ class MarginalModel(Inference, GroupedEstimator):
             ddof_correction=bool(self.ddof_correction),
             had_times=times is not None,
             trouble=fit.trouble,
+            penalty=getattr(self, "penalty", None),
         )
         return fitted, {
             **self._attributes_of(fit),
@@ -250,6 +251,7 @@ class MarginalModel(Inference, GroupedEstimator):
             "fit_intercept": fitted.fit_intercept,
             "dispersion": float(self.dispersion_) if fitted.dispersion_is_fixed else None,
             "ddof_correction": fitted.ddof_correction,
+            "penalty": fitted.penalty,
         }
         return MarginalRefit(rows, structure, settings), self._fixed_effects()[1], None
 

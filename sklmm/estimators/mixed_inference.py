@@ -14,7 +14,7 @@ from sklmm.inference.bootstrap import ClusterDraw, MixedRefit, ParametricDraw, a
 from sklmm.inference.parameters import Estimates, Parameter
 from sklmm.inference.profile import profile_interval
 from sklmm.inference.variance_partition import variance_partition
-from sklmm.likelihood.engine import make_engine
+from sklmm.likelihood.fit import engine_with_priors
 from sklmm.likelihood.leaving_out import influence, natural_factors, without_clusters
 from sklmm.likelihood.objective import MixedObjective
 from sklmm.messages import warn
@@ -148,14 +148,15 @@ class MixedInference(Inference):
         return Observations(rows.X, target, code_of, weights, **given), structure
 
     def _objective(self, rows, structure):
-        """The log-likelihood of these rows around the fit; an error if they are not those of the fit."""
+        """The log-likelihood of the fit's rows, with its priors, around the fit; an error if these are not its rows."""
         _, beta, _ = self._fixed_effects()
-        engine = make_engine(rows, structure, effective_threads(self.n_threads))
+        engine = engine_with_priors(rows, structure, self._fitted.priors, effective_threads(self.n_threads))
         objective = MixedObjective(engine, beta, self._fitted.theta)
-        if abs(objective.value - self.log_likelihood_) > SAME_ROWS * (1 + abs(self.log_likelihood_)):
+        value = self.log_likelihood_ + (self._fitted.log_prior or 0.0)
+        if abs(objective.value - value) > SAME_ROWS * (1 + abs(value)):
             raise ValueError(
                 f"these are not the rows of the fit: their log-likelihood is {objective.value:.6f}, and the fit's was "
-                f"{self.log_likelihood_:.6f}"
+                f"{value:.6f}"
             )
         return objective
 

@@ -187,6 +187,11 @@ class MixedModel(MixedPrediction, MixedPosterior, MixedInference, GroupedEstimat
         found.check_mode()
         return found
 
+    def _refit_settings(self, n_threads):
+        """Fits of other rows have the same priors: scales that came from the data stay."""
+        priors = self._fitted.priors
+        return self._settings(n_threads) | ({} if priors is None else {"priors": priors})
+
     def _plan_factors(self, rows, random_effects):
         """The factors and products that `random_effects` asks for, checked against the columns there are."""
         if rows.groups:

@@ -131,6 +131,13 @@ def _remarks(models):
                 "restricted likelihoods (REML) of models that differ in their fixed effects cannot be ranked: fit all "
                 'with method="ml"'
             )
+    with_priors = [name for name, model in models.items() if model._fitted.priors is not None]
+    if with_priors:
+        yield (
+            f"{listed(map(repr, with_priors))}: fitted with priors or penalties, so that the log-likelihood is below "
+            "its maximum and parameters count for less than one each: AIC and BIC are too high by that, and no rule to "
+            "compare with fits without."
+        )
     nodes = {name: model.n_quadrature_ for name, model in models.items() if model._fitted.factors}
     if len(set(nodes.values())) > 1:
         each = ", ".join(f"{name!r} {number}" for name, number in nodes.items())

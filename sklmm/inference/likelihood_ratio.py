@@ -108,7 +108,7 @@ def likelihood_ratio_test(smaller, larger, *, nested=None, n_simulations=10_000,
     ValueError
         If the models are not nested or not of the same rows, as far as can be seen: the number of rows, the classes and
         their counts, the values of columns and groups that both have, the quadrature; if they differ in their link; or
-        if the larger model's likelihood is the lower one.
+        if the larger model's likelihood is the lower one; if one was fitted with priors.
 
     Examples
     --------
@@ -166,6 +166,11 @@ def _check_models(smaller, larger):
             except TypeError:
                 pass
             raise TypeError(f"{name} must be a fitted MixedLogisticRegression, got a {type(model).__name__}")
+        if fitted_of(model).priors is not None:
+            raise ValueError(
+                f"{name} was fitted with priors or penalties (priors={model.priors!r}): its log-likelihood is not the "
+                "highest, and twice a difference of such has no chi-squared distribution. Fit both with priors=None"
+            )
 
 
 def _check_same_rows(smaller, larger, nested):

@@ -6,10 +6,13 @@ the quantities that the densities are of, a standard deviation, a variance, a ma
 likelihood times prior is that of R's blme. `PriorPenalty` is the same as a function of an engine's parameters.
 """
 
+import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+
+from sklmm.design.units import Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +217,19 @@ class ModelPriors:
                 )
 
     def units(self, observations, structure):
-        """None: any units of an engine will do."""
+        """The units of an engine: any (None), but for priors of correlations, which are not those of centred columns.
+
+        A random intercept's correlation depends on where the slope's column is counted from.
+        """
+        if not any(each.kind == "correlation" for each in self.terms):
+            return None
+        units = Units.of(observations, structure)
+        centred, scale = units.z_center != 0.0, units.z_inv_scale.copy()
+        if not centred.any():
+            return units
+        X, weights = observations.X[:, units.columns[centred]].astype(np.float64), observations.weights
+        scale[centred] = 1.0 / np.sqrt(np.average(X**2, axis=0, weights=weights))
+        return replace(units, z_center=np.zeros_like(units.z_center), z_inv_scale=scale)
 
     def penalty(self, engine):
         """The priors as a penalty of an engine, see `Penalised`."""
@@ -253,9 +268,14 @@ class PriorPenalty:
     priors : ModelPriors
     engine : Engine
         Of a linear model with log sigma as its last parameter.
+
+    Attributes
+    ----------
+    sigma_factor : float
+        What the user's residual standard deviation is of the engine's.
     """
 
-    informs = True
+    informs, constant, sigma_factor = True, 0.0, 1.0
 
     def __init__(self, priors, engine):
         units = engine.units
@@ -275,18 +295,40 @@ class PriorPenalty:
         self.held_back = np.vstack(proper) @ self.to_beta if proper else None
         self.has_factors = bool(engine.structure.factors)
         covariance, T = inner.covariance, inner.random_map()
+        self.powers = self._powers(covariance) if self.has_factors else None
         self.T, self.lambda_, self.m = T, covariance.lambda_, covariance.m
         self.moves = np.zeros((covariance.m, covariance.q, covariance.q))  # d(factor of D) / d(theta)
         self.moves[np.arange(covariance.m), :, covariance.col] = T[:, covariance.row].T
         self.second = np.einsum("lac,mbc->lmab", self.moves, self.moves)
         self.second = self.second + self.second.transpose(0, 1, 3, 2)
 
+    def _powers(self, covariance):
+        """eta - 1 of the entries of theta that correlations with a prior are made of, see `Polar`; None without."""
+        powers = np.full(covariance.m, np.nan)
+        for each in self.priors.terms:
+            if each.kind == "correlation":
+                of_term = np.isin(covariance.row, each.positions)
+                powers[of_term] = np.where(covariance.diagonal, 0.0, each.density.eta - 1.0)[of_term]
+        return None if np.isnan(powers).all() else powers
+
+    @property
+    def without_correlations(self):
+        """The penalty of all but the correlations."""
+        other = copy.copy(self)
+        kept = tuple(each for each in self.priors.terms if each.kind != "correlation")
+        constants = [each.density.log_density(np.eye(len(each.positions))) for each in self.priors.terms
+                     if each.kind == "correlation"]  # fmt: skip
+        other.priors = replace(self.priors, terms=kept)
+        other.constant, other.powers = float(np.sum(constants)), None
+        return other
+
     def of_user(self, x):
         """beta, D and sigma (None of other than linear models) at x."""
         theta = x[self.n_fixed : self.n_fixed + self.m]
-        sigma = self.scale * np.exp(x[-1]) if self.linear else None
-        factor = (sigma if self.linear else 1.0) * (self.T @ self.lambda_(theta))
+        size = self.scale * np.exp(x[-1]) if self.linear else 1.0
+        factor = size * (self.T @ self.lambda_(theta))
         D = factor @ factor.T if self.has_factors else np.zeros((0, 0))
+        sigma = self.sigma_factor * size if self.linear else None
         return self.to_beta @ x[: self.n_fixed] + self.shift, D, sigma
 
     def derivatives(self, x):
@@ -307,23 +349,23 @@ class PriorPenalty:
         gradient[fixed] = to_beta.T @ point.beta
         hessian[fixed, fixed] = to_beta.T @ point.beta2 @ to_beta
         if self.has_factors:
-            self._add_covariance(x, point, D, sigma, gradient, hessian)
+            self._add_covariance(x, point, D, gradient, hessian)
         if self.linear:  # d sigma / d log sigma = sigma
             gradient[-1] += point.sigma * sigma
             hessian[-1, -1] += point.sigma2 * sigma**2 + point.sigma * sigma
-        return point.value, gradient, hessian
+        return point.value + self.constant, gradient, hessian
 
-    def _add_covariance(self, x, point, D, sigma, gradient, hessian):
+    def _add_covariance(self, x, point, D, gradient, hessian):
         """The part of D, which is quadratic in theta, and exp(2 log sigma) times that in a linear model."""
         theta = slice(self.n_fixed, self.n_fixed + self.m)
-        size = 1.0 if sigma is None else sigma**2
+        size = (self.scale * np.exp(x[-1])) ** 2 if self.linear else 1.0
         half = size * np.einsum("lac,bc->lab", self.moves, self.T @ self.lambda_(x[theta]))
         first = half + half.transpose(0, 2, 1)
         second = np.einsum("ab,lmab->lm", point.covariance, size * self.second)
         along = np.einsum("lab,abcd->lcd", first, point.covariance2)
         gradient[theta] = np.einsum("ab,lab->l", point.covariance, first)
         hessian[theta, theta] = second + np.einsum("lcd,mcd->lm", along, first)
-        if sigma is not None:
+        if self.linear:
             gradient[-1] += 2.0 * np.sum(point.covariance * D)
             hessian[-1, -1] += 4.0 * np.sum(point.covariance * D) + 4.0 * np.einsum(
                 "ab,abcd,cd->", D, point.covariance2, D

@@ -148,8 +148,8 @@ class _Profiler:
                 c = quantity.at(x)[0]
                 return _Point(x, c, np.sqrt(max(-2.0 * excess, 0.0)), stiffness * (c - target))
             while True:
-                trial = engine.evaluate(x + step)
-                if penalised.with_penalties(x + step, *trial)[0] >= height - 1e-12 * (1.0 + abs(height)):
+                trial = _evaluated(engine, x + step)
+                if trial and penalised.with_penalties(x + step, *trial)[0] >= height - 1e-12 * (1.0 + abs(height)):
                     break
                 step = 0.25 * step
                 if np.abs(step).max() < 1e-12:
@@ -157,6 +157,14 @@ class _Profiler:
             if free is not None:
                 free = _with_secant(free, step, gradient - trial[1], active)
             x, (value, gradient, hessian) = x + step, trial
+        return None
+
+
+def _evaluated(engine, x):
+    """The engine's value and derivatives at x; None where a prior has no density."""
+    try:
+        return engine.evaluate(x)
+    except FloatingPointError:
         return None
 
 

@@ -33,8 +33,13 @@ def log_likelihood_under(model, rows_of_fit):
     Raises
     ------
     ValueError
-        If these are not the rows of the fit.
+        If these are not the rows of the fit, or the fit has priors.
     """
+    if model._fitted.priors is not None:
+        raise ValueError(
+            "method='lr' compares maxima of likelihoods, and this model was fitted with priors or penalties: use "
+            "method='wald', or fit it without (priors=None)"
+        )
     X, y, groups, sample_weight, offset, precision = rows_of_fit
     given = {} if precision is None else {"precision_weight": precision}
     rows, structure = model._rows_of_fit("method='lr'", X, y, groups, sample_weight, offset=offset, **given)

@@ -6,13 +6,14 @@ from functools import partial
 import numpy as np
 from scipy.special import xlogy
 
-from sklmm.design.covariance import SINGULAR, RelativeCovariance
+from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.separation import separating_direction
 from sklmm.design.units import FitUnits
 from sklmm.likelihood.engine import make_engine
 from sklmm.likelihood.information import Information
 from sklmm.likelihood.more_nodes import STILL, next_nodes, shift
 from sklmm.likelihood.penalised import Penalised
+from sklmm.likelihood.polar import Polar
 from sklmm.likelihood.second_look import look_again
 from sklmm.optimize.newton import FLAT, FitReport, Optimum, maximise
 from sklmm.optimize.quasi_newton import maximise_by_gradients
@@ -239,7 +240,6 @@ class Ascent:
         self.covariance, self.random, self.max_iter = engine.covariance, slice(engine.n_fixed, None), max_iter
         self.has_factors = bool(engine.structure.factors)
         self.null, self.penalised = null_model(engine), isinstance(engine, Penalised)
-        self.log_prior = engine.log_penalty if self.penalised else None
         self.held = np.zeros(engine.n_params, dtype=bool)
         self.held[: engine.aliased.size] = engine.aliased
         self.held[self.random] = not self.has_factors
@@ -265,26 +265,21 @@ class Ascent:
         return x
 
     def snap(self, x):
-        """x with variances of next to 0 at 0, but for priors that have no density there."""
-        before, x = x, x.copy()
-        theta = x[self.random]
-        theta[self.covariance.on_boundary(theta)] = 0.0
-        if self.penalised and self.has_factors:
-            sizes = np.linalg.norm(self.covariance.lambda_(theta), axis=1)
-            theta[sizes[self.covariance.row] < SINGULAR] = 0.0  # the correlations of such coefficients, too
-            if self.log_prior(x) == -np.inf:
-                return before
+        """x with variances of next to 0 at 0."""
+        x = x.copy()
+        x[self.random][self.covariance.on_boundary(x[self.random])] = 0.0
         return x
 
     def climb(self, engine, x, report=None, held=None, give_up=None, strides=(1,)):
         """The optimum that one climb from x leads to."""
         iterations = self.max_iter if report is None else report.n_iter + self.max_iter  # each climb gets as many
         held = self.held if held is None else held
-        settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, snap=self.snap, **self.settings)
-        if engine.costly_curvature:
-            curvature = engine.information, engine.hessian, engine.move
-            return maximise_by_gradients(engine.evaluate, *curvature, x, **settings)
-        return maximise(engine.evaluate, x, strides=strides, polish=engine.n_rows <= POLISH_ROWS, **settings)
+        snap = engine.snap if self.penalised else self.snap
+        settings = dict(held=held, report=report, give_up=give_up, max_iter=iterations, snap=snap, **self.settings)
+        polar = Polar.of(engine) if self.penalised and self.has_factors else None
+        if polar is not None:
+            return polar.climb(x, partial(_climb, strides=strides), engine, settings)
+        return _climb(engine, x, settings, strides)
 
     def arrive(self, engine, x, strides=(1,), report=None):
         """The maximum from x with this engine, after a look at others."""
@@ -303,7 +298,7 @@ class Ascent:
         silent = [penalty for penalty in engine.penalties if not penalty.informs] if self.penalised else []
         hessian, on = optimum.hessian, ~self.held
         for penalty in silent:
-            hessian = penalty.added(optimum.x, 0.0, np.zeros_like(optimum.x), hessian, -1.0)[2]
+            hessian = hessian - penalty.derivatives(optimum.x)[2]
         size = hessian.diagonal()[on]
         if not silent or not (size < 0.0).all():
             return optimum
@@ -316,6 +311,13 @@ class Ascent:
         if nodes is None or not engine.has_clusters:
             return None
         return lambda x: engine.with_nodes(max(engine.n_quadrature, nodes)).evaluate(x, rough=True)[0]
+
+
+def _climb(engine, x, settings, strides):
+    if engine.costly_curvature:
+        curvature = engine.information, engine.hessian, engine.move
+        return maximise_by_gradients(engine.evaluate, *curvature, x, **settings)
+    return maximise(engine.evaluate, x, strides=strides, polish=engine.n_rows <= POLISH_ROWS, **settings)
 
 
 def _farthest(units, X, family, step):

@@ -11,6 +11,7 @@ from sklmm.likelihood.linear_criterion import LinearCriterion
 from sklmm.likelihood.linear_crossproducts import ClusterProducts
 from sklmm.likelihood.linear_kenward_roger import kenward_roger as kenward_roger_parts
 from sklmm.likelihood.linear_limits import exactly_with, exactly_without, unidentified, without_residuals
+from sklmm.likelihood.linear_priors import LinearPosterior, Mode
 from sklmm.likelihood.linear_scores import fixed_scores
 from sklmm.likelihood.linear_search import best_theta, without_random_effects
 from sklmm.likelihood.linear_several import SeveralProducts
@@ -89,6 +90,8 @@ class LinearFit:
         Where the rows do not tell variances.
     no_residuals : bool
         Whether features or random effects reproduce the outcome exactly.
+    log_prior : float or None
+        Of a fit with priors, at the estimates.
     """
 
     beta: np.ndarray
@@ -124,6 +127,7 @@ class LinearFit:
     row_moments: object = None
     trouble: list = field(default_factory=list)
     no_residuals: bool = False
+    log_prior: float | None = None
 
     separated = ()  # there are no classes
 
@@ -156,8 +160,8 @@ def linear_likelihood(observations, structure, **settings):
 
 
 def fit_linear(observations, structure, *, reml=True, offset=None, precision=None, tol=1e-10, max_iter=100, n_threads=1,
-               progress=None, kenward_roger=False):
-    """Fit a linear model with normal random effects, by REML or maximum likelihood.
+               progress=None, kenward_roger=False, priors=None):
+    """Fit a linear model with normal random effects, by REML or maximum likelihood, or the mode with priors.
 
     Parameters
     ----------
@@ -177,6 +181,7 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         Called with a row of the report's history after each evaluation.
     kenward_roger : bool
         Whether to find what Kenward and Roger's tests need: for REML.
+    priors : ModelPriors or None
 
     Returns
     -------
@@ -196,8 +201,21 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         # relative standard deviations are those to a usual row's
         scale = float(np.average(precision, weights=observations.weights))
         precision = precision / scale
-    products = linear_products(observations, structure, n_threads=n_threads, offset=offset, precision=precision)
+    units = None
+    if priors is not None:  # the offset is taken off the outcome
+        units = priors.units(replace(observations, offset=None), structure)
+    products = linear_products(
+        observations, structure, n_threads=n_threads, units=units, offset=offset, precision=precision
+    )
     exact = exactly_without(LinearCriterion(products, False))
+    mode = None
+    if priors is not None and exact is None:
+        posterior = LinearPosterior(products, reml, priors, scale)
+        found = posterior.mode(tol=tol, max_iter=max_iter, progress=progress)
+        theta, mode = found.x[products.n_fixed : -1], Mode.of(posterior, found.x)
+        with_priors = replace(found, x=theta, hessian=np.zeros((theta.size, theta.size)))
+        if found.report.converged and exactly_with(posterior.criterion, theta) is None:
+            return conclude(posterior.criterion, with_priors, False, scale, mode)
     held, trouble = unidentified(products, reml) if exact is None else (None, [exact])
     criterion = LinearCriterion(products, reml and exact is None)
     if exact is None and not held.all():
@@ -205,8 +223,12 @@ def fit_linear(observations, structure, *, reml=True, offset=None, precision=Non
         exact = exactly_with(criterion, optimum.x)
         if exact is not None:
             optimum, trouble = without_residuals(criterion, optimum, held), [*trouble, exact]
+        elif mode is not None:
+            return conclude(posterior.criterion, with_priors, False, scale, mode)
     else:
         optimum = without_random_effects(criterion)
+    if priors is not None:
+        trouble = [*trouble, "where the outcome is reproduced exactly its density is infinite, and priors do not count"]
     fit = conclude(criterion, optimum, kenward_roger and exact is None, scale)
     return replace(fit, trouble=trouble, no_residuals=exact is not None)
 
@@ -245,7 +267,7 @@ def effects_given_fit(observations, structure, fit, *, offset=None, precision=No
     return _random_effects(products, beta, x[units.n_fixed : -1], 1.0, positions, priors)
 
 
-def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
+def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0, mode=None):
     """The numbers of a fitted model, at the best theta; the products are of no use any more.
 
     Parameters
@@ -255,12 +277,14 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
     kenward_roger : bool
     precision_scale : float
         What the rows' precisions were divided by.
+    mode : Mode or None
+        With priors, the other parameters at their mode.
 
     Returns
     -------
     LinearFit
     """
-    top = _Top(criterion, optimum)
+    top = _Top(criterion, optimum, mode)
     products, point, units, s, sigma = top.products, top.point, top.units, top.products.y_scale, top.sigma
     factors, beta = products.structure.factors, products.beta(point.beta)
     x = np.concatenate([s * beta, point.theta, [np.log(s * sigma)]])
@@ -279,6 +303,7 @@ def conclude(criterion, optimum, kenward_roger=False, precision_scale=1.0):
         lambda_=[s * sigma * RelativeCovariance(each.blocks).lambda_(part)
                  for each, part in zip(factors, theta, strict=True)],
         log_likelihood=top.value,
+        log_prior=None if mode is None else mode.log_prior,
         ml_log_likelihood=LinearCriterion(products, False).value(point, point.squares, top.tau),
         reml=criterion.reml,
         n_counted=products.n_counted,
@@ -318,22 +343,33 @@ class _Top:
         Columns of X.
     """
 
-    def __init__(self, criterion, optimum):
+    def __init__(self, criterion, optimum, mode=None):
         self.products = products = criterion.products
         self.units, f, m = products.units, products.f, optimum.x.size
-        self.point = point = criterion.at(optimum.x)
-        self.tau = criterion.log_sigma(point)
+        point = criterion.at(optimum.x)
+        gap = None
+        if mode is not None:
+            gap, point = _lacking(criterion, point), mode.at(point)
+        self.point = point
+        self.tau = criterion.log_sigma(point) if mode is None else mode.tau
         self.sigma = np.exp(self.tau)
         self.residual = np.append(-point.beta, 1.0)
         self.derivatives = products.derivatives(point.theta, self.residual, point.root)
         self.value, _, self.hessian, _ = criterion.joint(point, point.beta, self.tau, self.derivatives)
-        if not self.derivatives.exact:
+        if gap is not None:
+            self.hessian[f : f + m, f : f + m] += gap
+        elif not self.derivatives.exact:
             average = criterion.of_theta(self.hessian)
             of_theta = optimum.hessian
             if of_theta.any():  # else there was no climb
                 of_theta = criterion.nearly_exact(optimum.x, average, self.derivatives)
             self.hessian[f : f + m, f : f + m] += of_theta - average
-        self.inner = self.sigma**2 * (point.root @ point.root.T)
+        if mode is None:
+            self.inner = self.sigma**2 * (point.root @ point.root.T)
+        else:
+            self.hessian += mode.curvature
+            self.inner = np.linalg.inv(-self.hessian[:f, :f])
+        self.has_priors = mode is not None
         self.n_slopes = self.units.p - products.structure.slopes_only
         self.n_fixed = self.n_slopes + int(self.units.fit_intercept)
         self.aliased = np.flatnonzero(products.aliased[: self.n_slopes])
@@ -349,12 +385,26 @@ class _Top:
     def inner_gradient(self):
         """Derivatives of `inner` in (theta, log sigma)."""
         of_theta = (-(self.inner @ change @ self.inner) / self.sigma**2 for change in self.derivatives.products)
-        return np.array([*of_theta, 2.0 * self.inner])
+        last = 2.0 * self.inner
+        if self.has_priors:  # whose information does not depend on sigma
+            f = len(self.inner)
+            last = 2.0 / self.sigma**2 * self.inner @ self.point.Q[:f, :f] @ self.inner
+        return np.array([*of_theta, last])
 
     def kenward_roger(self):
         covariance, plain, changes, W = kenward_roger_parts(self.products, self.point.theta, self.sigma)
         changes = np.array([self.in_user_units(change) for change in changes])
         return self.in_user_units(covariance), self.in_user_units(plain), changes, W
+
+
+def _lacking(criterion, point):
+    """What the average second derivatives in theta lack, at its best coefficients; None where all are exact."""
+    theta, residual = point.theta, np.append(-point.beta, 1.0)
+    derivatives = criterion.products.derivatives(theta, residual, point.root)
+    if derivatives.exact or not theta.size or not criterion.products.structure.factors:
+        return None
+    average = criterion.of_theta(criterion.joint(point, point.beta, criterion.log_sigma(point), derivatives)[2])
+    return criterion.exact_hessian(theta, derivatives) - average
 
 
 def _random_effects(products, beta, theta, sigma, positions, priors=None, last=False):

@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.linalg import null_space
 
+from sklmm.design.covariance import SINGULAR
+
 SAME = ("observations", "structure", "units", "covariance", "offset", "n_rows", "n_fixed", "n_params", "aliased",
         "n_quadrature", "strides", "costly_curvature")  # fmt: skip
 
@@ -94,6 +96,17 @@ class Penalised:
 
     def value(self, x):
         return self.engine.value(x) + self.log_penalty(x)
+
+    def snap(self, x):
+        """x with variances of next to 0 at 0, but for priors that have no density there."""
+        if not self.structure.factors:
+            return x
+        before, x = x, x.copy()
+        theta = x[self.n_fixed : self.n_fixed + self.covariance.m]
+        theta[self.covariance.on_boundary(theta)] = 0.0
+        sizes = np.linalg.norm(self.covariance.lambda_(theta), axis=1)
+        theta[sizes[self.covariance.row] < SINGULAR] = 0.0  # the correlations of such coefficients, too
+        return before if self.log_penalty(x) == -np.inf else x
 
     # Sums over clusters ------------------------------------------------------------------------------------------
 

@@ -25,8 +25,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sklmm.design.units import Units
+from sklmm.passes.log_determinant import LogDeterminant
 
-_CHUNK = 1 << 12  # rows that are taken at once
+SADDLE = 1e-3  # log-likelihood units that a step gains: less is next to a maximum, or to a saddle
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,16 @@ class SoftPenalty:
 
     def __init__(self, engine):
         units, rows = engine.units, engine.observations
-        self.X, self.weights, self.offset, self.family = rows.X, rows.weights, engine.offset, engine.structure.family
         active = np.ones(engine.n_fixed, dtype=bool)
         active[: engine.aliased.size] = ~engine.aliased
         self.active, self.n_fixed = np.flatnonzero(active), engine.n_fixed
-        self.columns = self.active[self.active < units.p]
-        self.center, self.inv_scale = units.center[self.columns], units.inv_scale[self.columns]
-        self.fit_intercept = units.fit_intercept
+        self.log_determinant = LogDeterminant(
+            rows.X, units.center, units.inv_scale, active, engine.structure.family, rows.weights, engine.offset
+        )
         self.size = 2.0 * np.sqrt(self.active.size / rows.n_counted)
         self.held_back = np.eye(engine.n_fixed)[self.active]
         self.diagonal = units.covariance.diagonal if engine.structure.factors else None
-        self.in_user_units = -np.log(np.abs(self.inv_scale)).sum()  # of log|X'W X| / 2
+        self.in_user_units = -np.log(np.abs(self.log_determinant.inv_scale)).sum()  # of log|X'W X| / 2
 
     def derivatives(self, x):
         """Value, gradient and Hessian at x.
@@ -92,7 +92,7 @@ class SoftPenalty:
         """
         gradient, hessian = np.zeros_like(x), np.zeros((x.size, x.size))
         on = self.active
-        value, gradient[on], hessian[np.ix_(on, on)] = self._log_determinant(x[on])
+        value, gradient[on], hessian[np.ix_(on, on)] = self.log_determinant(x[on])
         value += self.in_user_units
         if self.diagonal is not None:
             theta = x[self.n_fixed :]
@@ -112,44 +112,28 @@ class SoftPenalty:
         """A function's value, gradient and Hessian at x, or None for the last, with a share of the penalty added."""
         found, slope, curvature = self.derivatives(x)
         if hessian is not None:
-            hessian = hessian + share * curvature
+            hessian = self._sum(hessian, share * curvature, gradient + share * slope)
         return value + share * found, gradient + share * slope, hessian
 
-    def _chunks(self, beta):
-        """Rows of the standardised columns, and their information with its derivatives."""
-        for start in range(0, len(self.X), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            E = np.ones((len(self.X[part]), self.active.size))
-            E[:, : self.columns.size] = (self.X[part, self.columns] - self.center) * self.inv_scale
-            eta = E @ beta
-            if self.offset is not None:
-                eta = eta + self.offset[part]
-            found = self.family.information(eta)
-            yield E, found if self.weights is None else [each * self.weights[part] for each in found]
+    def _sum(self, hessian, curvature, gradient):
+        """The sum of both Hessians; far out, where it is of no maximum, without what of the penalty curves upwards.
 
-    def _log_determinant(self, beta):
-        """log|X'W X| / 2 of standardised columns, its gradient and Hessian."""
-        p = self.active.size
-        M = np.zeros((p, p))
-        for E, (w, _, _) in self._chunks(beta):
-            M += (E * w[:, None]).T @ E
-        size = M.diagonal()
-        if not (np.isfinite(M).all() and (size > 0.0).all()):
-            raise FloatingPointError("no row has information")
-        scale = 1.0 / np.sqrt(size)
-        try:
-            root = np.linalg.cholesky(M * scale[:, None] * scale)
-        except np.linalg.LinAlgError as error:
-            raise FloatingPointError("too few rows have information") from error
-        to = np.linalg.inv(root).T * scale[:, None]  # to to' is the inverse of M
-        gradient, hessian, turns = np.zeros(p), np.zeros((p, p)), np.zeros((p, p, p))
-        for E, (_, first, second) in self._chunks(beta):
-            Q = E @ to
-            leverage = np.einsum("ij,ij->i", Q, Q)
-            gradient += E.T @ (first * leverage)
-            hessian += (E * (second * leverage)[:, None]).T @ E
-            for k in range(p):
-                turns[k] += (Q * (first * E[:, k])[:, None]).T @ Q
-        hessian -= np.einsum("kab,lab->kl", turns, turns)
-        value = np.log(root.diagonal()).sum() - np.log(scale).sum()
-        return value, 0.5 * gradient, 0.5 * hessian
+        There the penalty falls along a line, or less, and only the likelihood tells how far steps may go. Where next to
+        nothing is to be gained a direction that curves upwards leads away from a saddle.
+        """
+        on = np.ix_(self.active, self.active)
+        size = np.sqrt(np.abs(np.diagonal(hessian)[self.active]))
+        if not size.all():
+            return hessian + curvature
+        scaled = size[:, None] * size
+        if np.linalg.eigvalsh((hessian + curvature)[on] / scaled)[-1] < 0.0:
+            return hessian + curvature
+        w, V = np.linalg.eigh(curvature[on] / scaled)
+        concave = (V * np.minimum(w, 0.0)) @ V.T * scaled
+        w, V = np.linalg.eigh((hessian[on] + concave) / scaled)
+        along = V.T @ (gradient[self.active] / size)
+        if w[-1] < 0.0 and -0.5 * np.sum(along**2 / w) < SADDLE:
+            return hessian + curvature
+        curvature = curvature.copy()
+        curvature[on] = concave
+        return hessian + curvature

@@ -173,7 +173,7 @@ class Climber:
     def shortened(self, point, planned):
         """A step that moves no row out of sight: where outcomes are certain no information bounds one."""
         step, far = planned.step, self.farthest(planned.step[: self.n_fixed])
-        if far > LONG_MOVE:
+        if far > LONG_MOVE and not self.bounded:
             step = step - self.idle_part(point, step)
             if _gain(point, step) <= point.noise:
                 step = planned.step

@@ -5,6 +5,7 @@ single coefficients are in `narrative_effects`.
 """
 
 import html
+import re
 import textwrap
 from dataclasses import dataclass
 
@@ -18,7 +19,14 @@ from sklmm.inference.wald import check_level
 from sklmm.messages import joined, listed, shown_label
 from sklmm.reporting import numbers
 from sklmm.reporting.narrative_effects import effects_in_words, written
-from sklmm.reporting.summary import _boundary, _offset, _precision, _rows_left_out, _working_correlation
+from sklmm.reporting.summary import (
+    _boundary,
+    _offset,
+    _precision,
+    _rows_left_out,
+    _working_correlation,
+    with_priors_in_words,
+)
 
 _WIDTH = 88
 _FEW_CLUSTERS, _FEW_GROUPS = 50, 10
@@ -131,6 +139,10 @@ def _how(estimator, counts):
     else:
         for factor in fitted.factors:
             yield from _random_effects(factor)
+    if fitted.priors is not None:
+        integral = _integral(estimator) if counts and fitted.family.has_classes else "."
+        yield f"{_likeliest_with_priors(fitted)}{integral}"
+        return
     if isinstance(fitted, FittedLinear):
         if fitted.reml:
             yield (
@@ -140,11 +152,30 @@ def _how(estimator, counts):
         else:
             yield "Effects and variances are those under which the data are the likeliest (maximum likelihood)."
         return
-    yield "Effects and variances are those under which the data are the likeliest (maximum likelihood)" + (
-        "." if not counts else "; the groups' own levels, which are not observed, were averaged out by "
-        + ("Laplace's approximation." if estimator.n_quadrature_ == 1
-           else f"numerical integration (adaptive quadrature, {estimator.n_quadrature_} points).")
-    )  # fmt: skip
+    likeliest = "Effects and variances are those under which the data are the likeliest (maximum likelihood)"
+    yield likeliest + (_integral(estimator) if counts else ".")
+
+
+def _integral(estimator):
+    return "; the groups' own levels, which are not observed, were averaged out by " + (
+        "Laplace's approximation."
+        if estimator.n_quadrature_ == 1
+        else f"numerical integration (adaptive quadrature, {estimator.n_quadrature_} points)."
+    )
+
+
+def _likeliest_with_priors(fitted):
+    if fitted.priors.chosen == "soft":
+        return (
+            "Effects and variances are those under which the data are nearly the likeliest: by maximum likelihood with "
+            "soft penalties, which keep estimates finite and vanish as data grow (Sterzinger and Kosmidis 2023)"
+        )
+    priors = ", ".join(f"{of} ~ {density}" for of, density in fitted.priors.to_frame()["density"].items())
+    priors = re.sub(r"\d+\.\d+", lambda number: f"{float(number.group()):.4g}", priors)
+    return (
+        "Effects and variances are the likeliest ones given the data and what was assumed of them before, the priors "
+        f"({priors})"
+    )
 
 
 def _random_effects(factor):
@@ -268,6 +299,8 @@ def _limits(estimator):
             f"{listed(map(repr, fitted.separated))} separates the classes: the event always, or never, happens there, "
             "so that there is no finite estimate of the effect."
         )
+    if (meaning := with_priors_in_words(fitted)) is not None:
+        yield meaning
     aliased = [str(name) for name, out in zip(names, np.isnan(np.diagonal(vcov)), strict=True) if out]
     if aliased and estimator.converged_ and not not_estimated(estimator, names).all():
         yield f"The data do not tell the effect of {listed(map(repr, aliased))} apart from those of the other features."

@@ -42,6 +42,7 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
     facts = [*_outcome_and_rows(estimator), ("Groups", _group_counts(estimator) or "none")]
     if covariance:
         facts.append(("Likelihood", _approximation(estimator.n_quadrature_)))
+    facts += _priors(estimator)
 
     log_likelihood = float(estimator.log_likelihood_)
     statistics = {
@@ -49,6 +50,7 @@ def summary_of_mixed(estimator, level=0.95, correlation=False):
         "deviance": deviance(log_likelihood),
         "AIC": float(estimator.aic_),
         "BIC": float(estimator.bic_),
+        **_log_posterior(estimator),
     }
     notes = _notes_on_fit(estimator, names, estimator.vcov_)
     if estimator.is_singular_:
@@ -94,6 +96,7 @@ def summary_of_linear(estimator, level=0.95, correlation=False):
             ("Method", method),
             ("Tests", tests.get(fitted.df, "z (normal distribution)")),
             ("Residual", f"standard deviation {sigma}"),
+            *_priors(estimator),
         ],
         coefficients=coefficients,
         level=level,
@@ -102,6 +105,7 @@ def summary_of_linear(estimator, level=0.95, correlation=False):
             "deviance": deviance(log_likelihood),
             "AIC": float(estimator.aic_),
             "BIC": float(estimator.bic_),
+            **_log_posterior(estimator),
         },
         variance_components=components,
         correlation=_correlation_frame(names, estimator.vcov_) if correlation else None,
@@ -142,6 +146,7 @@ def summary_of_gee(estimator, level=0.95, correlation=False):
         ("Dispersion", f"{numbers.fixed(estimator.dispersion_, 4)}, {estimated}"),
         ("Covariance", COVARIANCES[estimator.cov_type_]),
         ("Tests", _reference(df)),
+        *_penalty(estimator),
     ]
     notes = _notes_on_fit(estimator, names, vcov)
     if estimator._fitted.trouble:
@@ -243,6 +248,8 @@ def _notes_on_fit(estimator, names, vcov):
         notes.append(f"{verdict[0].upper()}{verdict[1:]}.")
     else:
         notes.append(f"NOT CONVERGED: {verdict or 'the iterations stopped early'}.")
+    if (meaning := with_priors_in_words(estimator._fitted)) is not None:
+        notes.append(meaning)
     if estimator._fitted.separated:
         notes.append(
             f"The classes are separated by {listed(estimator._fitted.separated)}: coefficients run off to infinity. "
@@ -256,6 +263,45 @@ def _notes_on_fit(estimator, names, vcov):
         flat = listed(np.array(names)[without & ~aliased])
         notes.append(f"No standard error, as the likelihood is not at a maximum where the fit stopped: {flat}.")
     return notes
+
+
+def _priors(estimator):
+    priors = estimator._fitted.priors
+    return [] if priors is None else [("Priors", priors.told())]
+
+
+def _penalty(estimator):
+    penalty = estimator._fitted.penalty
+    if penalty is None:
+        return []
+    return [("Penalty", "Firth's" if penalty == "firth" else f"ridge, {penalty:g} on standardised slopes")]
+
+
+def _log_posterior(estimator):
+    return {} if estimator._fitted.priors is None else {"log posterior": float(estimator.log_posterior_)}
+
+
+def with_priors_in_words(fitted):
+    """What numbers of a fit with priors mean, and what they do not; None without."""
+    if getattr(fitted, "penalty", None) is not None:
+        return (
+            "With a penalty: estimates are finite whatever the data, and drawn a little to 0. The quasi-likelihood is "
+            "not the highest, and so QIC and QICu are too high."
+        )
+    if fitted.priors is None:
+        return None
+    if fitted.priors.chosen == "soft":
+        return (
+            "Softly penalised: estimates are finite whatever the data, and the penalties vanish as rows grow. Standard "
+            "errors, tests and intervals are those of the likelihood at the estimates. The log-likelihood is a little "
+            "below its maximum, and so are what AIC and BIC are made of."
+        )
+    return (
+        "With priors: estimates are the mode of likelihood times prior, and standard errors come from its curvature, "
+        "so that intervals are approximate posterior intervals; p-values are against 0 in units of these errors, the "
+        "prior included. The log-likelihood is not the highest: AIC and BIC are too high, and likelihood ratios mean "
+        "nothing."
+    )
 
 
 def _correlation_frame(names, vcov):

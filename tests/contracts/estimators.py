@@ -269,10 +269,12 @@ MIXED = Entry(
         "no intercept": dict(random_effects="0 + x0 | group", fit_intercept=False),
         "cloglog": dict(random_effects=None, link="cloglog"),
         "probit, quadrature": dict(random_effects=None, n_quadrature=3, link="probit", tol=1e-13),
+        "soft penalties": dict(random_effects=None, priors="soft"),
     },
     usual=("slope",),
     more_variants={
-        "unusual parameters": dict(random_effects="1 + x0 | group", n_quadrature=3, predict_effects="mode", tol=1e-9)
+        "unusual parameters": dict(random_effects="1 + x0 | group", n_quadrature=3, predict_effects="mode", tol=1e-9),
+        "weak priors": dict(random_effects="1 + x0 | group", priors="weak"),  # which depend on the columns
     },
     all_used={},
     grid={"random_effects": ["1 | g", "1 + a | g"]},
@@ -283,7 +285,7 @@ MIXED = Entry(
     rounding=1e-9,
     objective=("log-likelihood", "log_likelihood_"),
     wrong_with_clinics={"random_effects": "1 + nothing | clinic"},
-    checked=[{"group_features": -1}, {"link": "probit"}, {"link": "cloglog"}],
+    checked=[{"group_features": -1}, {"link": "probit"}, {"link": "cloglog"}, {"priors": "weak"}, {"priors": "soft"}],
     example=(
         {"random_effects": "1 + a | g", "group_features": "g"},
         "MixedLogisticRegression(group_features='g', random_effects='1 + a | g')",
@@ -299,13 +301,15 @@ GEE = Entry(
     some_rows=_gee_rows,
     variants={name: {"correlation": correlation} for name, correlation in _STRUCTURES.items()}
     | {"cloglog": {"correlation": "exchangeable", "link": "cloglog"}}
-    | {"probit": {"correlation": "ar1", "link": "probit"}},
+    | {"probit": {"correlation": "ar1", "link": "probit"}}
+    | {"firth": {"correlation": "exchangeable", "penalty": "firth"}},
     usual=("exchangeable",),
     more_variants={
         f"{name}, geepack's moments": {"correlation": correlation, "ddof_correction": False}
         for name, correlation in _STRUCTURES.items()
     }
     | {f"{name}, dispersion 1": {"correlation": name, "dispersion": 1.0} for name in ("independence", "exchangeable")}
+    | {"ridge": {"correlation": "independence", "penalty": 2.0}}
     | {
         "unusual parameters": dict(
             correlation=MDependent(3), cov_type="mancl-derouen", dispersion=1.0, ddof_correction=False, tol=1e-9
@@ -327,6 +331,7 @@ GEE = Entry(
         {"correlation": "unstructured"},
         {"correlation": "m-dependent"},
         {"correlation": Fixed([[1.0]])},
+        {"penalty": "firth"},
         {"link": "probit"},
         {"link": "cloglog"},
         {"group_features": -1},
@@ -356,7 +361,8 @@ MIXED_LINEAR = Entry(
     more_variants={
         "unusual parameters": dict(
             random_effects="1 + x0 | group", df="kenward-roger", predict_effects="zero", tol=1e-9
-        )
+        ),
+        "weak priors": dict(random_effects="1 + x0 | group", priors="weak"),
     },
     all_used={},
     grid={"random_effects": ["1 | g", "1 + a | g"]},
@@ -367,7 +373,7 @@ MIXED_LINEAR = Entry(
     rounding=1e-9,
     objective=("log-likelihood", "log_likelihood_"),
     wrong_with_clinics={"random_effects": "1 + nothing | clinic"},
-    checked=[{"group_features": -1}, {"method": "ml"}],
+    checked=[{"group_features": -1}, {"method": "ml"}, {"priors": "weak"}],
     example=(
         {"random_effects": "1 + a | g", "group_features": "g"},
         "MixedLinearRegression(group_features='g', random_effects='1 + a | g')",
