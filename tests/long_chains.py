@@ -17,7 +17,7 @@ def log_likelihood(x, y, groups, beta, sd):
     return logsumexp(np.add.reduceat(rows, start, axis=1) + LOG_W, axis=2).sum(axis=1)
 
 
-def metropolis(log_density, start, scale, n_chains=40, n_steps=400, burn=100, seed=0):
+def metropolis(log_density, start, scale, n_chains=32, n_steps=320, burn=80, seed=0):
     """Random walks in (beta, log sd), all at once: draws (n_chains, n_steps - burn, d)."""
     rng = np.random.default_rng(seed)
     z = start + scale * rng.normal(size=(n_chains, len(start)))
