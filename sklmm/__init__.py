@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 # Public name -> module that defines it. Resolved on first use, which keeps `import sklmm` cheap.
 _PUBLIC = {
+    "ByPosterior": "sklmm.by_posterior",
     "CoefficientDisplay": "sklmm.reporting.displays",
     "EffectDisplay": "sklmm.reporting.displays",
     "AccuracyReport": "sklmm.accuracy",
@@ -17,12 +18,14 @@ _PUBLIC = {
     "MixedEffectEncoder": "sklmm.encoding",
     "MixedLinearRegression": "sklmm.linear",
     "MixedLogisticRegression": "sklmm.mixed",
+    "PosteriorDisplay": "sklmm.reporting.displays",
     "PowerDisplay": "sklmm.reporting.displays",
     "RandomEffectsDisplay": "sklmm.reporting.displays",
     "ResidualsDisplay": "sklmm.reporting.displays",
     "WithinBetween": "sklmm.estimators.within_between",
     "accuracy_report": "sklmm.accuracy",
     "approximate_leave_group_out": "sklmm.diagnostics.leave_group_out",
+    "bayes_factor": "sklmm.posterior.evidence",
     "cluster_influence": "sklmm.diagnostics.influence",
     "compare_models": "sklmm.inference.comparison",
     "estimated_means": "sklmm.prediction.estimated_means",

@@ -23,6 +23,8 @@ __all__ = [
     "NoTimesWarning",
     "NotEstimableWarning",
     "NumbersAsLabelsWarning",
+    "PosteriorWarning",
+    "RecurringGroupsWarning",
     "SeparationWarning",
     "SingularFitWarning",
     "SklmmWarning",
@@ -102,6 +104,14 @@ class FewClustersWarning(SklmmWarning):
 
 class ForgottenGroupsWarning(SklmmWarning):
     """What a model knew of groups was replaced by what new rows say of them."""
+
+
+class PosteriorWarning(SklmmWarning):
+    """Averages over a posterior's draws are not to be trusted: a few draws have most of the weight."""
+
+
+class RecurringGroupsWarning(SklmmWarning):
+    """Groups that a prior comes from are in the data again, so that they count twice."""
 
 
 class LightWeightsWarning(SklmmWarning):

@@ -15,8 +15,10 @@ LAYERS = [
     {"likelihood", "estimating"},
     {"inference", "fitted"},
     {"prediction"},
+    {"posterior"},
     {"estimators", "diagnostics", "reporting"},
     {"mixed", "gee", "linear"},
+    {"by_posterior"},
     {"accuracy", "compose", "encoding", "scorers", "datasets"},
     {"command", "__main__", "sklmm"},
 ]

@@ -17,6 +17,7 @@ from sklmm._kernels._intercept cimport (
     intercept_node_gradients,
     intercept_node_residuals,
     intercept_quadrature,
+    intercept_quadrature_value,
     intercept_rows,
     sklmm_block,
     sklmm_modes,
@@ -74,6 +75,7 @@ cdef struct State:               # what a pass is evaluated at
     double *H                    # their curvatures
     double mode_tol
     float *gradients             # receives those of the clusters, or NULL
+    bint value_only              # whether derivatives are left out
 
 
 cdef enum: NODE_ROWS = 256  # rows of node gradients that are summed up together
@@ -230,16 +232,20 @@ cdef int intercept_block(const Problem *p, const State *x, Scratch *s, Totals *t
         s.modes.u[i] = x.u[c0 + i]
     if intercept_modes(&s.block, &s.modes, theta, x.mode_tol):
         return 1
-    if K:
+    if K and x.value_only:
+        s.values.r = s.node_rows if n <= tile else NULL
+        t.value[0] += intercept_quadrature_value(&s.block, &s.modes, &p.nodes, &s.values, theta)
+    elif K:
         s.values.r = s.node_rows if n <= tile else NULL
         t.value[0] += intercept_quadrature(&s.block, &s.modes, &p.nodes, &s.values, theta)
     else:
         t.value[0] += intercept_laplace(nc, &s.modes, theta)
-    t.value[0] += intercept_rows(&s.block, &s.modes, &s.values if K else NULL, theta, s.W, s.W + apart, omega, s.g, s.q)
+    if not (K and x.value_only):
+        t.value[0] += intercept_rows(&s.block, &s.modes, &s.values if K else NULL, theta, s.W, s.W + apart, omega, s.g, s.q)
     for i in range(nc):
         x.u[c0 + i] = s.modes.next[i]
         x.H[c0 + i] = s.modes.H[i]
-    if n == 0:  # clusters without rows, whose derivatives are 0
+    if n == 0 or x.value_only:  # derivatives of clusters without rows are 0
         return 0
     if n > tile:  # one cluster longer than a tile: its rows come by again, tile by tile
         memset(s.sums, 0, nw * ld * sizeof(double))
@@ -318,6 +324,15 @@ cdef int slopes_block(const Problem *p, const State *x, Scratch *s, Totals *t, p
         else:
             t.value[0] += slopes_quadrature(&whole, &f, &p.grid, &s.mode, v)
             memset(s.node_sums, 0, p.grid.k * ld * sizeof(double))
+        if x.value_only:
+            r = 0
+            while laplace and r < whole.n:
+                part = whole
+                part.n = min(tile, whole.n - r)
+                part.eta, part.w, part.wy, part.z = whole.eta + r, whole.w + r, whole.wy + r, whole.z + r
+                t.value[0] += slopes_rows(&part, &f, &s.mode, laplace, s.W, apart, omega, s.g)
+                r += part.n
+            continue
         if long_cluster or whole.n == 0:
             memset(s.sums, 0, nw * ld * sizeof(double))
         gradient = s.gradients + i * ld
@@ -366,7 +381,7 @@ cdef int slopes_block(const Problem *p, const State *x, Scratch *s, Totals *t, p
             t.gradient[a] += gradient[a]
     if t.products != NULL:
         keep_gradients(p, s, t, c0, c1 - c0)
-    if not long_cluster:
+    if not long_cluster and not x.value_only:
         add_second_order(p.rows, t.symmetric, t.gradient, p.n_params, s.tile, omega, s.g, first, n_block, n_ahead)
     return 0
 
@@ -433,7 +448,7 @@ cdef class ClusterKernel(RowKernel):
         """
         cdef:
             ptrdiff_t P = self.p.n_params, ld = self.data.ld
-            State x = State(&beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], mode_tol, NULL)
+            State x = State(&beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], mode_tol, NULL, False)
         if gradients is not None:
             if gradients.shape[0] != self.n_clusters or gradients.shape[1] != P:
                 raise ValueError("gradients must have a row a cluster and a column a parameter")
@@ -443,6 +458,27 @@ cdef class ClusterKernel(RowKernel):
         if gradients is None:
             return found
         return *found, np.asarray(total)[8 + ld + 2 * P * ld:].reshape(P, ld)[:, :P]
+
+    def value(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda, double[:, ::1] u,
+              double[:, ::1] H, double mode_tol=1e-10):
+        """The value over all blocks alone, as `evaluate` finds it."""
+        cdef State x = State(&beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], mode_tol, NULL, True)
+        cdef double[::1] total = self.sums(8, &x, None, 0)
+        return total[0]
+
+    def cluster_values(self, const double[::1] beta, const double[::1] theta, const double[:, ::1] Lambda,
+                       double[:, ::1] u, double[:, ::1] H, double mode_tol=1e-10):
+        """The value of each cluster, (n_clusters,)."""
+        cdef:
+            ptrdiff_t i, n = self.n_clusters
+            double[:, ::1] totals = np.zeros((n, 8))
+            int[::1] status = np.zeros(n, dtype=np.intc)
+            State x = State(&beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], mode_tol, NULL, True)
+        for i in prange(n, nogil=True, schedule="static", num_threads=self.n_threads):
+            status[i] = self.add_clusters(i, i + 1, &totals[i, 0], &x, 0)
+        if np.any(status):
+            raise FloatingPointError("a conditional mode was not found: is X or sample_weight extreme?")
+        return np.ascontiguousarray(np.asarray(totals)[:, 0])
 
     cdef numbers(self, double *total):
         """Value, gradient and Hessian."""
@@ -458,7 +494,7 @@ cdef class ClusterKernel(RowKernel):
             ptrdiff_t P = self.p.n_params, i, n = last - first
             double[:, ::1] totals = np.zeros((n, 8 + self.data.ld + 2 * P * self.data.ld))
             int[::1] status = np.zeros(n, dtype=np.intc)
-            State x = State(&beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], mode_tol, NULL)
+            State x = State(&beta[0], &theta[0], &Lambda[0, 0], &u[0, 0], &H[0, 0], mode_tol, NULL, False)
         if not 0 <= first <= last <= self.n_clusters:
             raise ValueError("there are no such clusters")
         for i in prange(n, nogil=True, schedule="static", num_threads=self.n_threads):

@@ -58,3 +58,8 @@ cdef extern from "_intercept_quadrature.h" nogil:  # includes _intercept.h
                               double *scores)
     void intercept_node_gradients(ptrdiff_t i0, ptrdiff_t i1, ptrdiff_t ld, ptrdiff_t slot, const sklmm_nodes *nodes,
                                   const sklmm_node_values *values, const double *moves, double *rx, double *weights)
+
+
+cdef extern from "_intercept_value.h" nogil:
+    double intercept_quadrature_value(sklmm_block *b, const sklmm_modes *m, const sklmm_nodes *nodes,
+                                      const sklmm_node_values *values, double theta)

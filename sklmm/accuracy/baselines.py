@@ -13,6 +13,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklmm.accuracy.kinds import CLASSES
 from sklmm.accuracy.unpooled import GroupDummies, PooledClassifier, Separate
 from sklmm.accuracy.unpooled_of_numbers import PooledRegressor
+from sklmm.by_posterior import ByPosterior
 from sklmm.gee import GEELogisticRegression
 from sklmm.linear import GEELinearRegression, MixedLinearRegression
 from sklmm.mixed import MixedLogisticRegression
@@ -35,11 +36,12 @@ _DESCRIPTIONS = (
     ),
     ((GEELogisticRegression, GEELinearRegression), "marginal model (GEE): one prediction for all groups, on average"),
     ((PooledClassifier, PooledRegressor), PLAIN),
+    (ByPosterior, "mixed model that reckons with the uncertainty of its parameters, too"),
     (GroupDummies, "plain regression with a separate effect for every group"),
     (Separate, "a plain regression of its own for every group"),
 )
 _EXPLAIN = (MixedLogisticRegression, MixedLinearRegression, GEELogisticRegression, GEELinearRegression)
-_OF_SEVERAL_FACTORS = (MixedLogisticRegression, MixedLinearRegression, GroupDummies)
+_OF_SEVERAL_FACTORS = (MixedLogisticRegression, MixedLinearRegression, ByPosterior, GroupDummies)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -16,7 +17,7 @@ from sklmm.inference.parameters import Estimates, Parameter
 from sklmm.inference.variance_partition import variance_partition
 from sklmm.likelihood.linear import LinearLikelihood, LinearObjective
 from sklmm.likelihood.linear_criterion import LinearCriterion
-from sklmm.likelihood.linear_fit import linear_products
+from sklmm.likelihood.linear_fit import linear_likelihood, linear_products
 from sklmm.likelihood.linear_leaving_out import without_linear_clusters
 from sklmm.likelihood.linear_limits import unidentified
 from sklmm.likelihood.linear_priors import LinearPosterior
@@ -173,6 +174,19 @@ class LinearModel(LinearPrediction, MixedModel):
         return LinearObjective(
             LinearLikelihood(products) if priors is None else LinearPosterior(products, False, priors)
         )
+
+    def _posterior_engine(self, rows, structure):
+        """The likelihood of the fit's rows, of which the posterior is, and the parameters where it is highest."""
+        self._products_of_fit(rows, structure)
+        return self._engine_of_rows(rows, structure), lambda engine: engine.optimum()[0]
+
+    def _engine_of_rows(self, rows, structure, like=None):
+        """How the likelihood of some rows is made, in the units of the fit; `like`: that of the fit's, for others."""
+        fitted = self._fitted
+        settings = {"units": fitted.units.units, "n_threads": effective_threads(self.n_threads)}
+        if like is not None:
+            settings |= {"y_units": (like.units.y_center, like.units.y_scale), "keep_all": True}
+        return partial(linear_likelihood, rows, structure, **settings)
 
     def _products_of_fit(self, rows, structure, scale=1.0):
         """Cross-products of the rows of the fit in the units that it had, and its theta; an error for other rows.

@@ -10,6 +10,7 @@ from sklmm.design.structure import Observations, Structure
 from sklmm.estimators.fit_warnings import warn_of_equal_partitions, warn_of_many_effects
 from sklmm.estimators.grouped import GroupedEstimator
 from sklmm.estimators.mixed_inference import MixedInference
+from sklmm.estimators.mixed_posterior import MixedPosterior
 from sklmm.estimators.mixed_prediction import MixedPrediction
 from sklmm.estimators.running import with_callbacks
 from sklmm.exceptions import NoGroupsWarning
@@ -22,7 +23,7 @@ from sklmm.reporting.summary import summary_of_mixed
 FEWEST_ROWS = 1e-3  # the log-likelihood of fewer is hardly above what fits leave to gain
 
 
-class MixedModel(MixedPrediction, MixedInference, GroupedEstimator):
+class MixedModel(MixedPrediction, MixedPosterior, MixedInference, GroupedEstimator):
     """Base of the mixed models: groups have random effects."""
 
     __metadata_request__predict = {"groups": True}

@@ -117,6 +117,17 @@ class ClusteredLikelihood(PreparedRows):
         return tuple(found)
 
     @property
+    def row_offset(self):
+        """The centred offset in the order of `rows`, or None."""
+        return self._offset
+
+    def value(self, x):
+        return self.kernel.value(*self._parameters(x), self.modes, self.curvature, MODE_TOL)
+
+    def cluster_values(self, x):
+        return self.kernel.cluster_values(*self._parameters(x), self.modes, self.curvature, MODE_TOL)
+
+    @property
     def gradient_products(self):
         upper = np.triu(self._products)
         return upper + np.triu(upper, 1).T

@@ -57,6 +57,9 @@ class Engine(Protocol):
             Where there is no value: x is too far out.
         """
 
+    def value(self, x):
+        """The value of `evaluate` alone, over all rows; what follows is of x then, too."""
+
     def random_effects(self, x):
         """Conditional modes b and their covariances at x, where it was evaluated last, in the user's units.
 
@@ -102,6 +105,9 @@ class SumOverClusters(Engine, Protocol):
         levels : ndarray of shape (n,)
         values, gradients, hessians : ndarrays of shapes (n,), (n, n_params) and (n, n_params, n_params)
         """
+
+    def cluster_values(self, x):
+        """Log-likelihoods of the clusters, (n_clusters,), in the order of `cluster_rows`."""
 
     def by_level(self, values):
         """Values of clusters in the order of the levels; 0 for levels without rows."""

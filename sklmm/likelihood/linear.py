@@ -89,6 +89,12 @@ class LinearLikelihood:
         hessian[np.ix_(self._kept, self._kept)] = curvature
         return value, gradient, hessian
 
+    def value(self, x):
+        x = np.asarray(x, dtype=np.float64)
+        point, beta = self._point(x)
+        residual = np.append(-beta, 1.0)
+        return self.criterion.value(point, float(residual @ point.Q @ residual), x[-1])
+
     @property
     def has_clusters(self):
         return isinstance(self.products, ClusterProducts) and self.products.has_clusters
@@ -103,6 +109,9 @@ class LinearLikelihood:
             hessians[:, self._kept[:, None], self._kept] = curvature
             values = values - products.counted_rows()[part] * np.log(products.y_scale)
             yield products.level_of_cluster[part], values, gradients, hessians
+
+    def cluster_values(self, x):
+        return np.concatenate([values for _, values, _, _ in self.by_cluster(x)])
 
     def by_level(self, values):
         return self.products.by_level(values)

@@ -6,6 +6,7 @@ import numpy as np
 
 from sklmm.design.covariance import RelativeCovariance
 from sklmm.design.units import FitUnits
+from sklmm.likelihood.linear import LinearLikelihood
 from sklmm.likelihood.linear_criterion import LinearCriterion
 from sklmm.likelihood.linear_crossproducts import ClusterProducts
 from sklmm.likelihood.linear_kenward_roger import kenward_roger as kenward_roger_parts
@@ -151,6 +152,11 @@ def linear_products(observations, structure, *, n_threads=1, **settings):
     observations = replace(observations, offset=None, precision=None)  # the offset is taken off the outcome
     serves = SeveralProducts if len(structure.factors) > 1 else ClusterProducts
     return serves(observations, structure, n_threads, **settings)
+
+
+def linear_likelihood(observations, structure, **settings):
+    """The likelihood of the rows, not restricted; settings as of `linear_products`."""
+    return LinearLikelihood(linear_products(observations, structure, **settings))
 
 
 def fit_linear(observations, structure, *, reml=True, offset=None, precision=None, tol=1e-10, max_iter=100, n_threads=1,

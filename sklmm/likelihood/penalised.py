@@ -94,6 +94,9 @@ class Penalised:
     def evaluate(self, x, stride=1, rough=False):
         return self.with_penalties(x, *self.engine.evaluate(x, stride, rough), share=1.0 / stride)
 
+    def value(self, x):
+        return self.engine.value(x) + self.log_penalty(x)
+
     def snap(self, x):
         """x with variances of next to 0 at 0, but for priors that have no density there."""
         if not self.structure.factors:
@@ -125,6 +128,9 @@ class Penalised:
 
     def by_cluster(self, x):
         return self.engine.by_cluster(x)
+
+    def cluster_values(self, x):
+        return self.engine.cluster_values(x)
 
     def by_level(self, values):
         return self.engine.by_level(values)

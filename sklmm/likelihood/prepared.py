@@ -36,6 +36,9 @@ class PreparedRows:
         self.offset = units.centred(observations.offset, self.n_rows)
         self.accumulator = 2 * 8 * self.n_params * (self.n_params + 8)  # bytes that sums over rows take
 
+    def value(self, x):
+        return self.evaluate(x)[0]
+
     def sorted_rows(self, order):
         """X, y and weights in this order; as they are where there is none."""
         X, y, weights = self.observations.X, self.observations.y, self.observations.weights

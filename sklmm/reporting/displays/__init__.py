@@ -8,6 +8,7 @@ before.
 from .coefficients import CoefficientDisplay
 from .effect import EffectDisplay
 from .group_curves import GroupCurvesDisplay
+from .posterior import PosteriorDisplay
 from .power import PowerDisplay
 from .random_effects import RandomEffectsDisplay
 from .residuals import ResidualsDisplay
@@ -16,6 +17,7 @@ __all__ = [
     "CoefficientDisplay",
     "EffectDisplay",
     "GroupCurvesDisplay",
+    "PosteriorDisplay",
     "PowerDisplay",
     "RandomEffectsDisplay",
     "ResidualsDisplay",

@@ -1,0 +1,1 @@
+"""The posterior of a mixed model's parameters, by importance sampling around its mode."""
