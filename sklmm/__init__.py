@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 # Public name -> module that defines it. Resolved on first use, which keeps `import sklmm` cheap.
 _PUBLIC = {
-    "ByPosterior": "sklmm.by_posterior",
+    "ByPosterior": "sklmm.estimators.by_posterior",
     "CoefficientDisplay": "sklmm.reporting.displays",
     "EffectDisplay": "sklmm.reporting.displays",
     "AccuracyReport": "sklmm.accuracy",

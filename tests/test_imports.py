@@ -18,7 +18,6 @@ LAYERS = [
     {"posterior"},
     {"estimators", "diagnostics", "reporting"},
     {"mixed", "gee", "linear"},
-    {"by_posterior"},
     {"accuracy", "compose", "encoding", "scorers", "datasets"},
     {"command", "__main__", "sklmm"},
 ]

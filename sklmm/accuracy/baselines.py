@@ -13,7 +13,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklmm.accuracy.kinds import CLASSES
 from sklmm.accuracy.unpooled import GroupDummies, PooledClassifier, Separate
 from sklmm.accuracy.unpooled_of_numbers import PooledRegressor
-from sklmm.by_posterior import ByPosterior
+from sklmm.estimators.by_posterior import ByPosterior
 from sklmm.gee import GEELogisticRegression
 from sklmm.linear import GEELinearRegression, MixedLinearRegression
 from sklmm.mixed import MixedLogisticRegression
