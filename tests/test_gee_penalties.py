@@ -6,7 +6,7 @@ from priors_reference import data
 from scipy import linalg
 from sklearn.base import clone
 
-from sklmm import GEELogisticRegression
+from sklmm import GEELogisticRegression, compare_models
 from sklmm.datasets import load_ohio
 from sklmm.exceptions import ConvergenceWarning, SeparationWarning
 from sklmm.families import bernoulli
@@ -124,6 +124,8 @@ def test_what_it_says_and_takes(recwarn):
     assert clone(model).penalty == "firth" and "Penalty:     Firth's" in str(model.summary())
     assert "QIC and QICu are too high" in str(model.summary())
     assert "ridge, 2 on" in str(GEELogisticRegression(penalty=2).fit(X, y, groups=groups).summary())
+    table = compare_models({"a": model, "b": GEELogisticRegression().fit(X, y, groups=groups)})
+    assert "'a': fitted with a penalty" in repr(table)
     assert np.isfinite(model.bootstrap(X, y, groups, n_resamples=3, random_state=0).std_errors()).all()
     for penalty in ("ridge", 0, -1.0, np.inf, True):
         with pytest.raises(ValueError, match="penalty must be None, 'firth' or a number above 0"):

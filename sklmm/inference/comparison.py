@@ -131,6 +131,12 @@ def _remarks(models):
                 "restricted likelihoods (REML) of models that differ in their fixed effects cannot be ranked: fit all "
                 'with method="ml"'
             )
+    penalised = [name for name, model in models.items() if getattr(model._fitted, "penalty", None) is not None]
+    if penalised:
+        yield (
+            f"{listed(map(repr, penalised))}: fitted with a penalty, so that the quasi-likelihood is not the highest: "
+            "QIC and QICu are no rule to compare with fits without."
+        )
     with_priors = [name for name, model in models.items() if model._fitted.priors is not None]
     if with_priors:
         yield (
