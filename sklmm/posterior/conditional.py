@@ -52,14 +52,13 @@ def predictor_at(engine, x, n_threads):
     return DrawPredictor(None, None, factors, joint, n_threads, family, own, sigma)
 
 
-def effects_at(engine, x, f, rng, n_threads=1):
+def effects_at(engine, x, f, rng, n_threads=1, n_draws=1):
     """Random coefficients of a factor's levels given parameters x, in the user's units.
 
     Returns
     -------
-    mean : ndarray of shape (n_levels, q)
-    variance : ndarray of shape (n_levels, q)
-    draw : ndarray of shape (n_levels, q)
+    mean, variance : ndarray of shape (n_levels, q)
+    draws : ndarray of shape (n_draws, n_levels, q)
     """
     predictor = predictor_at(engine, x, n_threads)
     factor = predictor.factors[f]
@@ -70,14 +69,14 @@ def effects_at(engine, x, f, rng, n_threads=1):
         points = weights @ posterior.grid.points[:, : posterior.grid.k].T
         mean = posterior.center + np.einsum("nab,nb->na", posterior.factor, points)
         cov = posterior.covariances(slice(None))
-        draw = _drawn(engine, x, predictor, rng)
+        draws = [_drawn(engine, predictor, rng) for _ in range(n_draws)]
     else:
-        mean, cov, draw = posterior.mean, posterior.cov, posterior.draw(rng)
+        mean, cov, draws = posterior.mean, posterior.cov, [posterior.draw(rng) for _ in range(n_draws)]
     variance = np.einsum("ab,nbc,ac->na", natural, cov, natural)
-    return mean @ natural.T, variance, draw @ natural.T
+    return mean @ natural.T, variance, np.array(draws) @ natural.T
 
 
-def _drawn(engine, x, predictor, rng):
+def _drawn(engine, predictor, rng):
     """Spherical effects of each level of the one factor: of four that are drawn from a t distribution around the mode,
     one, with probability proportional to the posterior density over that of the t."""
     (X, y, w, start), units = engine.rows, predictor.factors[0].units

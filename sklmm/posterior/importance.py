@@ -21,6 +21,10 @@ DF = 5.0
 WIDER = 1.1  # the first proposal than the curvature at the mode says
 FIRST_SHARE, OVERALL_SHARE = 0.2, 0.05  # of the first proposal in later ones; of all draws' covariance in a part's
 PARTS = 3
+# Of a component for small values of the first standard deviation, so many deviations below the mean, where the
+# posterior's tail is longer than a t's. Of 50 runs with 40 groups k was above 0.67 in 8 without it, in none with 0.05,
+# in 2 with 0.02; 0.1 costs a tenth of the accuracy.
+LOW_SHARE, LOWER = 0.05, 2.5
 MOST_FOLDED, FAR_FROM_0 = 6, 6.0  # sums over signs have 2^6 terms; beyond 6 standard deviations a sign is lost
 
 
@@ -180,7 +184,9 @@ class _Proposal:
         whole = (size * whole + d * first.root @ first.root.T) / (size + d)
         order = np.argsort(points[:, split], kind="stable")
         part = np.minimum((PARTS * np.cumsum(weights[order])).astype(int), PARTS - 1)
-        components = [first]
+        # the low tail: of many groups' standard deviation it is longer than that of a t
+        low = whole_mean - LOWER * whole[split] / np.sqrt(whole[split, split])
+        components = [first, _Component(low, np.linalg.cholesky(whole))]
         for j in range(PARTS):
             own = order[part == j]
             share = weights[own].sum()
@@ -189,5 +195,6 @@ class _Proposal:
                 continue
             mean, covariance = moments(points[own], weights[own] / share)
             components.append(_Component(mean, np.linalg.cholesky(covariance + OVERALL_SHARE * whole)))
-        shares = np.append(FIRST_SHARE, np.full(PARTS, (1.0 - FIRST_SHARE) / PARTS))
+        rest = (1.0 - FIRST_SHARE - LOW_SHARE) / PARTS
+        shares = np.array([FIRST_SHARE, LOW_SHARE, *[rest] * PARTS])
         return _Proposal(components, shares, self.both_signs)

@@ -268,16 +268,14 @@ class Posterior:
         first = second = 0.0
         drawn = []
         for i, count in zip(at, counts, strict=True):
-            x = self._draws_of_engine[i]
-            for _ in range(count):
-                found = effects_at(self.engine, x, f, rng, self.n_threads)
-                mean, variance, draw = (each[:, part] for each in found)
-                drawn.append(draw)
+            found = effects_at(self.engine, self._draws_of_engine[i], f, rng, self.n_threads, count)
+            mean, variance, draws = (each[..., part] for each in found)
+            drawn.append(draws)
             first, second = first + count * mean, second + count * (variance + mean**2)
         n = counts.sum()
         mean = first / n
         sd = np.sqrt(np.maximum(second / n - mean**2, 0.0))
-        lower, upper = np.quantile(np.array(drawn), [0.5 - level / 2, 0.5 + level / 2], axis=0)
+        lower, upper = np.quantile(np.concatenate(drawn), [0.5 - level / 2, 0.5 + level / 2], axis=0)
         index = pd.MultiIndex.from_product([levels, coefficients], names=[term, "coefficient"])
         columns = {"mean": mean, "sd": sd, "lower": lower, "upper": upper}
         return Table({name: values.ravel() for name, values in columns.items()}, index=index)
