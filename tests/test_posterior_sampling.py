@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from sklmm.design.structure import FactorStructure, Observations, Structure
+from sklmm.families import bernoulli
 from sklmm.inference.prior_choice import Layout, Term, model_priors
 from sklmm.inference.priors import ModelPriors, PriorPenalty
 from sklmm.likelihood.engine import make_engine
@@ -162,3 +163,31 @@ def test_the_normal_constant_of_t_proposals():
     points = np.random.default_rng(0).normal(size=(5, 2))
     expected = stats.multivariate_t.logpdf(points, [0.1, -0.2], root @ root.T, df=DF)
     assert_allclose(importance._Component(np.array([0.1, -0.2]), root).log_density(points), expected)
+
+
+# Values alone --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("family", ["logit", "probit"])
+@pytest.mark.parametrize("nodes", [1, 5, 40])
+@pytest.mark.parametrize("columns", [[-1], [-1, 0]])
+def test_values_alone_are_those_of_evaluations(columns, nodes, family, weighted):
+    """Of one huge cluster, singletons and an empty level; at small and at large standard deviations."""
+    if len(columns) > 1 and nodes > 5:
+        nodes = 7
+    rng = np.random.default_rng(1)
+    sizes = [900, *[1] * 20, *[9] * 10, *[2] * 15]
+    codes = np.repeat(np.arange(len(sizes)) + 1, sizes)
+    X, y = rng.normal(size=(codes.size, 3)), (rng.random(codes.size) < 0.4).astype(np.uint8)
+    weights = rng.uniform(0.5, 3.0, codes.size) if weighted else None
+    factor = FactorStructure(len(sizes) + 2, columns, [(len(columns), True)])
+    structure = Structure([factor], True, nodes, 0, family=bernoulli(family))
+    engine = make_engine(Observations(X, y, [codes], weights), structure)
+    for size in (0.0, 0.3, 2.0, 40.0):
+        x = np.append([0.5, -0.2, 0.1, 0.3], np.full(engine.covariance.m, size))
+        for _ in range(2):  # nodes stand around the modes, which the second time are found to the last digit
+            engine.evaluate(x)
+        expected = engine.evaluate(x)[0]
+        assert_allclose(engine.value(x), expected, rtol=1e-12)
+        assert_allclose(engine.cluster_values(x).sum(), expected, rtol=1e-12)

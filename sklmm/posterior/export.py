@@ -8,8 +8,7 @@ def to_arviz(posterior, log_likelihoods=None):
     try:
         import arviz
     except ImportError as error:
-        advice = "pip install arviz, or pip install 'sklmm[arviz]'"
-        raise ImportError(f"to_arviz needs the package arviz: {advice}") from error
+        raise ImportError("to_arviz needs arviz: pip install arviz, or pip install 'sklmm[arviz]'") from error
     draws = posterior.draws
     groups = {"posterior": {name: draws[name].to_numpy()[None] for name in draws.columns}}
     at = posterior.draw_positions
