@@ -8,7 +8,7 @@ and yet worse: where groups are tiny or a standard deviation is large or 0 it is
 decides; with several factors it is looked for in each alone, too. Few rows leave room for several maxima of several
 coefficients, and sums over few nodes have some of their own: there a climb costs next to nothing, and starts of all
 sizes and correlations are tried. The sum over the nodes of one coefficient ripples where its standard deviation is very
-large: the likelihood of a group with one outcome only, or with many rows, is a step to that. Starts next to the optimum
+large: the likelihood of a group with many rows, or rows of large weights, is a step to that. Starts next to the optimum
 find the tops of other ripples.
 """
 
@@ -161,7 +161,8 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
     if engine.n_rows < most and (few_nodes or doubtful):
         for tried in _spread_out(theta, covariance):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k, family), held)
-    if covariance.q == 1 < engine.n_quadrature and abs(theta[0]) > RIPPLES * family.scale and engine.n_rows < FEW_ROWS:
+    ripples = covariance.q == 1 < engine.n_quadrature and abs(theta[0]) > RIPPLES * family.scale
+    if ripples and not tiny and engine.n_rows < FEW_ROWS:
         for times in (*NEXT_RIPPLE, OTHER_SLOPES):
             x = _rescaled(np.append(optimum.x[:k], times * theta), optimum.x, k, family)
             if times == OTHER_SLOPES:
