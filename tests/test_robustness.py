@@ -31,6 +31,7 @@ def test_fits_of_hard_designs_are_maxima_or_say_that_they_are_none(kind, first):
         "nested:130003:106",  # one at an sd of 14 of one factor alone
         "crossed:130004:5",  # weights in the hundreds, beside which modes were found too roughly for a Hessian
         "crossed:130004:15",  # a trust region in the metric of a guess that knew of no curvature
+        "one:130006:78",  # where 7 nodes have three maxima, in the fixed effects, too
         "gee:130006:26",  # a constant column and no intercept: no coefficient, over which the judge stumbled
     ],
 )

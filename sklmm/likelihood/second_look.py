@@ -8,8 +8,8 @@ and yet worse: where groups are tiny or a standard deviation is large or 0 it is
 decides; with several factors it is looked for in each alone, too. Few rows leave room for several maxima of several
 coefficients, and sums over few nodes have some of their own: there a climb costs next to nothing, and starts of all
 sizes and correlations are tried. The sum over the nodes of one coefficient ripples where its standard deviation is very
-large: the likelihood of a group with one outcome only, or with many rows, is a step to that. Starts next to the optimum
-find the top of the next ripple.
+large: the likelihood of a group with many rows, or rows of large weights, is a step to that. Starts next to the optimum
+find the tops of other ripples.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,8 @@ FEW_ROWS = 5_000  # up to here few rows of the rarer outcome are, too, and it is
 FEW_ROWS_OF_SEVERAL = 300  # with several factors a climb is dear
 VERY_FEW_ROWS = 1_000  # up to here a doubtful variance or few nodes are reason enough to look anywhere
 RIPPLES = 6.0  # standard deviations above it (times the link's scale): sums over nodes ripple
-NEXT_RIPPLE = (0.8, 1.25)  # where the next one begins, in standard deviations found
+NEXT_RIPPLE = (0.5, 0.8, 1.25, 1.6)  # where others begin, in standard deviations found
+OTHER_SLOPES = 3.0  # likewise, with slopes as they are: the sum ripples in the fixed effects, too
 CHEAP_ROWS = 50_000  # up to here tiny groups are reason enough to look
 PATIENCE = 25
 FEW_NODES, FEW_NODES_OF_SEVERAL = 3, 7  # of one or several coefficients: sums over so few have maxima of their own
@@ -160,9 +161,13 @@ def _other_starts(optimum, engine, held, n_obs, n_rarer):
     if engine.n_rows < most and (few_nodes or doubtful):
         for tried in _spread_out(theta, covariance):
             yield OtherStart(_rescaled(np.concatenate([optimum.x[:k], tried]), optimum.x, k, family), held)
-    if covariance.q == 1 < engine.n_quadrature and abs(theta[0]) > RIPPLES * family.scale and engine.n_rows < FEW_ROWS:
-        for times in NEXT_RIPPLE:
-            yield OtherStart(_rescaled(np.append(optimum.x[:k], times * theta), optimum.x, k, family), held)
+    ripples = covariance.q == 1 < engine.n_quadrature and abs(theta[0]) > RIPPLES * family.scale
+    if ripples and not tiny and engine.n_rows < FEW_ROWS:
+        for times in (*NEXT_RIPPLE, OTHER_SLOPES):
+            x = _rescaled(np.append(optimum.x[:k], times * theta), optimum.x, k, family)
+            if times == OTHER_SLOPES:
+                x[: engine.units.p] = optimum.x[: engine.units.p]
+            yield OtherStart(x, held)
     far = [j for j in diagonal if abs(theta[j]) > LARGE * family.scale or tiny or (j in zero and n_obs < CHEAP_ROWS)]
     several = len(factors) > 1  # nothing better decides there: what is found farther out is told of
     cheap = engine.n_rows < (FEW_ROWS_OF_SEVERAL if engine.costly_curvature else FEW_ROWS)
