@@ -99,8 +99,8 @@ def _headline(report, scenario, explained):
 
 def _failures(report, scenario):
     """Sentences on fits that did not arrive, and whose they are."""
-    scores = report.scores[report.scores["scenario"] == scenario]
-    counts = scores.groupby("estimator", sort=False)["converged"].agg(["sum", "size"])
+    fits = report._times[report._times["scenario"] == scenario]
+    counts = fits.groupby("estimator", sort=False)["converged"].agg(["sum", "size"])
     counts = counts[counts["sum"] < counts["size"]]
     sentences = []
     alike = counts.groupby([counts["size"] - counts["sum"], counts["size"]], sort=False)

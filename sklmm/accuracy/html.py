@@ -9,7 +9,7 @@ from sklmm.accuracy.glossary import terms_in
 from sklmm.accuracy.headline import headlines, title_of
 from sklmm.accuracy.kinds import KINDS
 from sklmm.accuracy.metrics import metric_of
-from sklmm.accuracy.page_style import STYLE, as_html
+from sklmm.accuracy.page_style import STYLE, as_html, capital
 from sklmm.accuracy.reading import MEANINGS, read_report
 from sklmm.accuracy.text import number_writer
 from sklmm.messages import joined
@@ -136,7 +136,7 @@ def _accuracy(report):
     parts += ["<p>Measured are:</p>", _meanings(_metrics(report, first))]
     for name, (_, *found) in read_report(report).items():
         asked = MEANINGS.get(name, title_of(report, name))
-        parts += [f"<h3>{as_html(_capital(name))}</h3>", f"<p>{as_html(asked)}</p>"]
+        parts += [f"<h3>{as_html(capital(name))}</h3>", f"<p>{as_html(asked)}</p>"]
         parts.append(_estimates(report, name, first))
         if len(report.estimators) > 1:
             folded = _differences(report, name, report.metrics)
@@ -219,7 +219,7 @@ def _columns(report):
 def _metrics(report, columns):
     """What metrics mean, by their names."""
     metrics = dict.fromkeys(metric_of(column, KINDS[report.kind].metrics) for column in columns)
-    return {metric.name: f"{metric.meaning} {_capital(metric.direction)}." for metric in metrics}
+    return {metric.name: f"{metric.meaning} {capital(metric.direction)}." for metric in metrics}
 
 
 def _glossary(report, models):
@@ -230,7 +230,3 @@ def _glossary(report, models):
 def _meanings(meanings):
     items = "\n".join(f"<dt>{as_html(name)}</dt><dd>{as_html(meaning)}</dd>" for name, meaning in meanings.items())
     return f"<dl>\n{items}\n</dl>" if items else ""
-
-
-def _capital(text):
-    return text[:1].upper() + text[1:]

@@ -9,7 +9,7 @@ import numpy as np
 from sklmm.accuracy import plots
 from sklmm.accuracy.kinds import KINDS
 from sklmm.accuracy.metrics import leading_column
-from sklmm.accuracy.page_style import as_html
+from sklmm.accuracy.page_style import as_html, capital
 from sklmm.reporting.displays.axes import percent
 from sklmm.reporting.displays.coefficients import CoefficientDisplay
 from sklmm.reporting.displays.effect import EffectDisplay
@@ -70,13 +70,13 @@ def of_accuracy(report):
     leading = leading_column(report.metrics, KINDS[report.kind].metrics)
     if leading is not None and len(report.estimators) > 1:
         text = (
-            f"{_capital(leading)}, difference to {report.estimators[0]} with its {percent(report.level)} "
+            f"{capital(leading)}, difference to {report.estimators[0]} with its {percent(report.level)} "
             "interval: one that leaves out 0 says that the two differ by more than chance."
         )
         yield (lambda: plots.plot_comparison(report, leading, difference=True)), text
     compared = [column for column in (leading, "calibration slope") if column in report.metrics]
     if compared:
-        text = f"{_capital(' and '.join(compared))} with {percent(report.level)} intervals."
+        text = f"{capital(' and '.join(compared))} with {percent(report.level)} intervals."
         yield (lambda: plots.plot_comparison(report, compared)), text
     draw, predictions, text = _OF_KIND[report.kind]
     yield (lambda: draw(report)), text
@@ -96,7 +96,7 @@ def of_findings(findings):
     what = f"share with {outcome.event}" if outcome.event is not None else f"mean of {outcome.name or 'the outcome'}"
     curves = sorted(findings.comparisons.curves, key=lambda curve: -curve.distance)
     for curve in curves[:_MOST_CURVES]:
-        text = f"{_capital(what)} over {curve.feature}, all else as it is in the rows, with {percent(level)} intervals."
+        text = f"{capital(what)} over {curve.feature}, all else as it is in the rows, with {percent(level)} intervals."
         yield (lambda curve=curve: _draw_curve(curve, outcome, what, level)), text
     for term, effects in (getattr(estimator, "random_effects_", None) or {}).items():
         if len(effects) > 1 and (effects.iloc[:, 0] != 0).any():
@@ -121,7 +121,7 @@ def _clearest(estimator):
 
 def _on_ratios(estimator, level):
     ratio = estimator._fitted.family.ratio
-    what = f"{_capital(ratio)}s" if ratio else "Coefficients, what a unit more of a feature adds,"
+    what = f"{capital(ratio)}s" if ratio else "Coefficients, what a unit more of a feature adds,"
     none = 1 if ratio else 0
     return (
         f"{what} with {percent(level)} intervals: right of {none} more of a feature goes with more of the outcome, "
@@ -156,7 +156,3 @@ def _figure(draw, caption):
         f'<figure><div class="scroll"><img src="data:image/png;base64,{data}" alt="{text}" width="{width}" '
         f'height="{height}" style="min-width: {least}px"></div><figcaption>{text}</figcaption></figure>'
     )
-
-
-def _capital(text):
-    return text[:1].upper() + text[1:]

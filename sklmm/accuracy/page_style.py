@@ -53,3 +53,8 @@ def as_html(value):
     """Text as HTML; control characters are no text, and a number keeps its per cent sign on its line."""
     text = "".join(char if char.isprintable() else " " for char in str(value))
     return html.escape(re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text))
+
+
+def capital(text):
+    """Text as a sentence begins."""
+    return text[:1].upper() + text[1:]

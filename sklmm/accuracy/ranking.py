@@ -41,19 +41,21 @@ def rank(data, scenario, predictions, metrics, **resampling):
         return pd.DataFrame(columns=columns)
     rows = scenario.rows
 
-    def compare(reference, others):
+    def compare(reference):
+        first = {reference: everyone[reference]}  # differences are to it
         return resample_metrics(
-            data.target[rows], {name: others[name] for name in [reference, *(set(others) - {reference})]},
+            data.target[rows], first | everyone,
             data.codes[rows], data.weights_of(rows), metrics=column, folds=scenario.fold_numbers, kind=data.kind,
             **resampling,
-        ).set_index("estimator").loc[list(others)]  # fmt: skip
+        ).set_index("estimator").loc[list(everyone)]  # fmt: skip
 
     average = _free(AVERAGE, predictions)
-    to_average = compare(average, {**predictions, average: _averages(data, scenario)})
+    everyone = {**predictions, average: _averages(data, scenario)}
+    to_average = compare(average)
     values = to_average["estimate"].drop(average).dropna()
     ascending = metric_of(column, data.kind.metrics).better == "lower"
     best = values.sort_values(ascending=ascending, kind="stable").index
-    to_best = None if best.empty else compare(best[0], {**predictions, average: _averages(data, scenario)})
+    to_best = None if best.empty else compare(best[0])
     if to_best is not None:
         to_best.loc[best[0], list(_OF_DIFFERENCE)] = 0.0
         # Of estimators that agree to rounding the first in the report leads.

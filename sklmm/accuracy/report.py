@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-from sklmm.accuracy.baselines import DEFAULT_ESTIMATORS, default_estimators, resolve_estimators
+from sklmm.accuracy.baselines import default_estimators, resolve_estimators
 from sklmm.accuracy.data import read_data
 from sklmm.accuracy.evaluation import evaluate
 from sklmm.accuracy.kinds import kind_of
@@ -205,11 +205,12 @@ def accuracy_report(
     )
     if kind.has_classes:
         event_of(data.classes, positive)
-    default, left_out = (DEFAULT_ESTIMATORS, None) if estimators is not None else default_estimators(data)
+    left_out = None
+    if estimators is None:
+        estimators, left_out = default_estimators(data)
     candidates = resolve_estimators(
-        default if estimators is None else estimators, group_features is not None, random_effects, link, positive,
-        kind,
-    )  # fmt: skip
+        estimators, group_features is not None, random_effects, link, positive, kind
+    )
     folds_seed, resampling_seed = check_random_state(random_state).randint(np.iinfo(np.int32).max, size=2)
     plan = plan_scenarios(
         scenarios,
