@@ -207,9 +207,7 @@ def _typical_error(y, predicted, weights):
 def _median(values, weights):
     if weights is None:
         return np.median(values)
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    return values[order[np.searchsorted(reached, reached[-1] / 2)]]
+    return np.quantile(values, 0.5, weights=weights, method="inverted_cdf")
 
 
 def _weights(rows):

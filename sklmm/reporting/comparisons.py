@@ -197,9 +197,7 @@ class Comparisons:
 
 def _tails(values, weights):
     """Values with a tenth of the rows below and above; the ends where these are one."""
-    order = np.argsort(values, kind="stable")
-    share = np.cumsum(weights[order])
-    low, high = (values[order[min(np.searchsorted(share, end * share[-1]), len(order) - 1)]] for end in _TAILS)
+    low, high = np.quantile(values, _TAILS, weights=weights, method="inverted_cdf")
     return (low, high) if low < high else (values.min(), values.max())
 
 
